@@ -1,0 +1,1 @@
+"""The small bundled models: how they are trained, exported and judged."""

@@ -1,0 +1,848 @@
+"""The `voxroute` command."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from voxroute_orchestrator import __version__, cli_jobs, cli_models, credentials, subtitles
+from voxroute_orchestrator.batch import (
+    Outcome,
+    exit_code,
+    find,
+    is_batch,
+    run_batch,
+    table_row,
+)
+from voxroute_orchestrator.bootstrap import CACHE_NAME, Bootstrap
+from voxroute_orchestrator.bootstrap import bootstrap as find_out
+from voxroute_orchestrator.bootstrap import report as hardware_report
+from voxroute_orchestrator.commands import (
+    FileJob,
+    JobOptions,
+    transcribe_media,
+    translate_subtitles,
+)
+from voxroute_orchestrator.connections import (
+    Needs,
+    Status,
+    speech_decision,
+    survey,
+    translation_decision,
+)
+from voxroute_orchestrator.errors import (
+    EXIT_CODES,
+    EXIT_OK,
+    JobInterruptedError,
+    ServiceUnavailableError,
+    UsageError,
+    VoxrouteError,
+)
+from voxroute_orchestrator.glossary import read as read_glossary
+from voxroute_orchestrator.hardware import detect
+from voxroute_orchestrator.jobs import (
+    JobReporter,
+    Preparation,
+    check_media,
+    completed,
+    find_job,
+    job_summary,
+    options_of,
+    prepare_job,
+    read_config,
+    read_job,
+)
+from voxroute_orchestrator.progress import reporter
+from voxroute_orchestrator.results import ResultForm, prepare_results, subtitle_names
+from voxroute_orchestrator.settings import Settings, has_bundled_models, load
+from voxroute_orchestrator.tables import print_table
+from voxroute_orchestrator.transcript import standard_tag
+from voxroute_serving import tracing
+from voxroute_serving.logs import set_up_logs
+
+app = typer.Typer(
+    name="voxroute",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Recordings to transcripts and translated subtitles, on the hardware that is there.",
+    epilog=EXIT_CODES,
+)
+
+
+cli_jobs.register(app)
+cli_models.register(app)
+
+
+class LogLevel(StrEnum):
+    """How much the command writes about its own working."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class Backend(StrEnum):
+    """The engine of a speech service."""
+
+    auto = "auto"
+    mlx = "mlx"
+    whisperx = "whisperx"
+
+
+class DeviceChoice(StrEnum):
+    """The hardware that a service runs on."""
+
+    auto = "auto"
+    mps = "mps"
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+MediaArguments = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MEDIA...",
+        help="The recording: any file with audio. Several, folders, or quoted patterns are done"
+        " one after the other.",
+    ),
+]
+MediaArgument = Annotated[Path, typer.Argument(help="The recording: any file with audio.")]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "-s",
+        "--source",
+        help="Language that is spoken (hi, en, ...); else detected. Several, hi,en, where it"
+        " changes from sentence to sentence.",
+    ),
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on where an interrupted run has stopped.")
+]
+NoVadOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-vad", help="Transcribe everything, also what does not sound like speech; slower."
+    ),
+]
+OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Speech model: a name, a hub id, or a local directory.")
+]
+TranslateModelOption = Annotated[
+    str, typer.Option("--translate-model", help="Translation model: a hub id or a directory.")
+]
+WordsOption = Annotated[bool, typer.Option("--words", help="Give each word its time.")]
+AlignOption = Annotated[
+    bool,
+    typer.Option(
+        "--align",
+        help="Have a service time the words of the finished transcript: WhisperX beside MLX.",
+    ),
+]
+SpeakersOption = Annotated[
+    bool, typer.Option("--speakers", help="Tell apart who speaks, where a service can.")
+]
+MinSpeakersOption = Annotated[
+    int, typer.Option("--min-speakers", min=0, help="Speakers there are at least; 0: not known.")
+]
+MaxSpeakersOption = Annotated[
+    int, typer.Option("--max-speakers", min=0, help="Speakers there are at most; 0: not known.")
+]
+DiarizationModelOption = Annotated[
+    str,
+    typer.Option(
+        "--diarization-model",
+        help="Model for --speakers of a service that is started here: a hub id or a directory.",
+    ),
+]
+DropFlaggedOption = Annotated[
+    bool,
+    typer.Option(
+        "--drop-flagged", help="Leave doubtful text out of the subtitles; the transcript keeps it."
+    ),
+]
+StreamOption = Annotated[
+    int | None,
+    typer.Option(
+        "--audio-stream", min=0, help="Audio stream, counted from 0; else by its language."
+    ),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Fail where an option cannot be honoured.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files of others.")]
+GlossaryOption = Annotated[
+    Path | None,
+    typer.Option("--glossary", help="Terms with their translation: a CSV file, source,target."),
+]
+_DEFAULT_FORMATS = ",".join(subtitles.DEFAULT_FORMATS)
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", help="Kinds of subtitles, with commas: srt,vtt,ass,ttml,json."),
+]
+PrefixOption = Annotated[
+    bool, typer.Option("--speaker-prefix", help="Name the speakers in SRT, as text.")
+]
+MuxOption = Annotated[
+    bool, typer.Option("--mux", help="Write a copy of the recording with the subtitles in it.")
+]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="No downloads; bundled models unless one is named.")
+]
+AsrEndpointOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--asr-endpoint", "--endpoint", help="A running speech service, HOST:PORT or unix:/PATH."
+    ),
+]
+TranslateEndpointOption = Annotated[
+    list[str] | None,
+    typer.Option("--translate-endpoint", help="A running translation service."),
+]
+BackendOption = Annotated[
+    Backend, typer.Option("--backend", help="Engine that recognises speech; else by the host.")
+]
+DeviceOption = Annotated[
+    DeviceChoice, typer.Option("--device", help="Hardware that recognises speech; else the best.")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file; else voxroute.yaml.")
+]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")]
+LogLevelOption = Annotated[
+    LogLevel, typer.Option("--log-level", help="Log of the command itself, to standard error.")
+]
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
+    if value:
+        typer.echo(f"voxroute {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+    tls_ca: Annotated[
+        Path | None, typer.Option("--tls-ca", help="CAs of the services, PEM; turns TLS on.")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="This client's certificate, PEM.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="The certificate's private key, PEM.")
+    ] = None,
+    tls_server_name: Annotated[
+        str, typer.Option("--tls-server-name", help="Name that services' certificates must have.")
+    ] = "",
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File that holds the token for services.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token to other hosts without TLS too.")
+    ] = False,
+) -> None:
+    del version
+    credentials.flags.update(
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+        token_file=token_file,
+        insecure=insecure,
+    )
+
+
+@app.command(epilog=EXIT_CODES)
+def run(
+    *,
+    media: MediaArguments,
+    target: Annotated[
+        list[str],
+        typer.Option("-t", "--target", help="Languages wanted, with commas: en,ta."),
+    ],
+    source: SourceOption = None,
+    output: OutputOption = Path(),
+    model: ModelOption = "",
+    translate_model: TranslateModelOption = "",
+    glossary: GlossaryOption = None,
+    words: WordsOption = False,
+    align: AlignOption = False,
+    speakers: SpeakersOption = False,
+    min_speakers: MinSpeakersOption = 0,
+    max_speakers: MaxSpeakersOption = 0,
+    diarization_model: DiarizationModelOption = "",
+    no_vad: NoVadOption = False,
+    audio_stream: StreamOption = None,
+    strict: StrictOption = False,
+    overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Of several recordings, so many at once.")
+    ] = 1,
+    formats: FormatOption = _DEFAULT_FORMATS,
+    speaker_prefix: PrefixOption = False,
+    drop_flagged: DropFlaggedOption = False,
+    mux: MuxOption = False,
+    offline: OfflineOption = False,
+    backend: BackendOption = Backend.auto,
+    device: DeviceOption = DeviceChoice.auto,
+    asr_endpoint: AsrEndpointOption = None,
+    translate_endpoint: TranslateEndpointOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Turn recordings into transcripts and translated subtitles."""
+    spoken = _languages([source]) if source else ()
+    settings = _settings(offline, asr_endpoint, translate_endpoint, config, log_level)
+    options = JobOptions(
+        media=Path(media[0]),
+        source=spoken[0] if len(spoken) == 1 else None,
+        allowed_languages=spoken if len(spoken) > 1 else (),
+        targets=_languages(target),
+        glossary=read_glossary(glossary) if glossary else (),
+        folder=output,
+        model=model,
+        translate_model=translate_model,
+        audio_stream=audio_stream,
+        words=words,
+        align=align,
+        speakers=_speakers(speakers, min_speakers, max_speakers),
+        min_speakers=min_speakers,
+        max_speakers=max_speakers,
+        diarization_model=diarization_model or settings.diarization_model,
+        vad_disabled=no_vad,
+        strict=strict,
+        overwrite=overwrite,
+        resume=resume,
+        form=_form(formats, settings, speaker_prefix=speaker_prefix, drop_flagged=drop_flagged),
+        mux=mux,
+        backend=backend.value,
+        device=device.value,
+        only_asr_endpoints=bool(asr_endpoint),
+        only_translate_endpoints=bool(translate_endpoint),
+    )
+    if is_batch(media):
+        _run_batch(media, options, settings, at_once=jobs, quiet=quiet)
+    else:
+        _run_job(options, settings, quiet=quiet)
+
+
+@app.command(epilog=EXIT_CODES)
+def transcribe(
+    *,
+    media: MediaArgument,
+    source: SourceOption = None,
+    output: OutputOption = Path(),
+    model: ModelOption = "",
+    words: WordsOption = False,
+    align: AlignOption = False,
+    speakers: SpeakersOption = False,
+    min_speakers: MinSpeakersOption = 0,
+    max_speakers: MaxSpeakersOption = 0,
+    diarization_model: DiarizationModelOption = "",
+    no_vad: NoVadOption = False,
+    audio_stream: StreamOption = None,
+    strict: StrictOption = False,
+    overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
+    formats: FormatOption = _DEFAULT_FORMATS,
+    speaker_prefix: PrefixOption = False,
+    drop_flagged: DropFlaggedOption = False,
+    mux: MuxOption = False,
+    offline: OfflineOption = False,
+    backend: BackendOption = Backend.auto,
+    device: DeviceOption = DeviceChoice.auto,
+    asr_endpoint: AsrEndpointOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Turn a recording into a transcript and subtitles in its own language."""
+    spoken = _languages([source]) if source else ()
+    settings = _settings(offline, asr_endpoint, None, config, log_level)
+    _run_job(
+        JobOptions(
+            media=media,
+            source=spoken[0] if len(spoken) == 1 else None,
+            allowed_languages=spoken if len(spoken) > 1 else (),
+            folder=output,
+            model=model,
+            audio_stream=audio_stream,
+            words=words,
+            align=align,
+            speakers=_speakers(speakers, min_speakers, max_speakers),
+            min_speakers=min_speakers,
+            max_speakers=max_speakers,
+            diarization_model=diarization_model or settings.diarization_model,
+            vad_disabled=no_vad,
+            strict=strict,
+            overwrite=overwrite,
+            resume=resume,
+            form=_form(formats, settings, speaker_prefix=speaker_prefix, drop_flagged=drop_flagged),
+            mux=mux,
+            backend=backend.value,
+            device=device.value,
+            only_asr_endpoints=bool(asr_endpoint),
+        ),
+        settings,
+        quiet=quiet,
+    )
+
+
+@app.command(epilog=EXIT_CODES)
+def translate(
+    *,
+    subtitle_file: Annotated[Path, typer.Argument(help="Subtitles: SRT, WebVTT, ASS or SSA.")],
+    source: Annotated[str, typer.Option("-s", "--source", help="Language of the file.")],
+    target: Annotated[
+        list[str], typer.Option("-t", "--target", help="Languages wanted, with commas: en,ta.")
+    ],
+    output: OutputOption = Path(),
+    translate_model: TranslateModelOption = "",
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="Encoding of the file; else UTF-8 or UTF-16.")
+    ] = None,
+    glossary: GlossaryOption = None,
+    strict: StrictOption = False,
+    overwrite: OverwriteOption = False,
+    formats: FormatOption = _DEFAULT_FORMATS,
+    speaker_prefix: PrefixOption = False,
+    offline: OfflineOption = False,
+    translate_endpoint: TranslateEndpointOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Translate a subtitle file; times stay as they are."""
+    language, targets = _language(source), _languages(target)
+    settings = _settings(offline, None, translate_endpoint, config, log_level)
+    cues = subtitles.read(subtitle_file, encoding=encoding)
+    title = subtitle_file.stem
+    if Path(title).suffix.lower() == f".{source}".lower():
+        title = Path(title).stem
+    job = FileJob(
+        title=title,
+        cues=cues,
+        source=language,
+        targets=targets,
+        folder=output,
+        model=translate_model,
+        strict=strict,
+        glossary=read_glossary(glossary) if glossary else (),
+        form=_form(formats, settings, speaker_prefix=speaker_prefix),
+    )
+    names = subtitle_names(title, targets, job.form.formats)
+    prepare_results(output, names, overwrite=overwrite)
+    with reporter(quiet=quiet) as told:
+        _finish(_interruptible(translate_subtitles(job, settings, told)))
+
+
+@app.command("services", epilog=EXIT_CODES)
+def services_command(
+    *,
+    asr_endpoint: AsrEndpointOption = None,
+    translate_endpoint: TranslateEndpointOption = None,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Show the configured services: health, engine, device, models, queue."""
+    settings = _settings(False, asr_endpoint, translate_endpoint, config, log_level)
+    statuses = asyncio.run(survey(settings))
+    if not statuses:
+        typer.echo(
+            "No services are configured, so `voxroute run` starts local ones. Name running ones"
+            " with --asr-endpoint and --translate-endpoint, VOXROUTE_ASR_ENDPOINTS and"
+            " VOXROUTE_TRANSLATE_ENDPOINTS, or in voxroute.yaml."
+        )
+        return
+    print_table(_COLUMNS, map(_row, statuses))
+    down = [status.target for status in statuses if status.error or not status.serving]
+    if down:
+        raise ServiceUnavailableError(f"not serving: {', '.join(down)}")
+
+
+@app.command(epilog=EXIT_CODES)
+def route(
+    *,
+    source: SourceOption = None,
+    target: Annotated[
+        list[str] | None, typer.Option("-t", "--target", help="Languages wanted, with commas.")
+    ] = None,
+    model: ModelOption = "",
+    translate_model: TranslateModelOption = "",
+    words: WordsOption = False,
+    strict: StrictOption = False,
+    backend: BackendOption = Backend.auto,
+    device: DeviceOption = DeviceChoice.auto,
+    asr_endpoint: AsrEndpointOption = None,
+    translate_endpoint: TranslateEndpointOption = None,
+    config: ConfigOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Every candidate, with its place and the reason.")
+    ] = False,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Show which service would do a job, without doing it."""
+    settings = _settings(False, asr_endpoint, translate_endpoint, config, log_level)
+    needs = Needs(
+        speech=True,
+        translation=bool(target),
+        language=_language(source) if source else None,
+        asr_model=model,
+        translate_model=translate_model,
+        words=words,
+        strict=strict,
+        backend=backend.value,
+        device=device.value,
+        only_asr_endpoints=bool(asr_endpoint),
+        only_translate_endpoints=bool(translate_endpoint),
+    )
+    host, statuses = detect(), asyncio.run(survey(settings))
+    decisions = [("speech", speech_decision(settings, needs, host, statuses))]
+    if target:
+        decisions.append(("translation", translation_decision(settings, needs, host, statuses)))
+    if explain:
+        typer.echo(f"host: {host.accelerator}, {host.cpus} CPUs, {host.system} {host.machine}")
+    for kind, decision in decisions:
+        typer.echo(f"{kind}: {decision.chosen or 'no service'}")
+        for line in decision.explain() if explain else ():
+            typer.echo(line)
+        for warning in decision.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+    for kind, decision in decisions:
+        if decision.chosen is None:
+            raise ServiceUnavailableError(f"no {kind} service can do this: {decision.why_not()}")
+
+
+@app.command(epilog=EXIT_CODES)
+def bootstrap(
+    *,
+    refresh: Annotated[
+        bool, typer.Option("--refresh/--cached", help="Detect anew, whatever is known.")
+    ] = True,
+    offline: OfflineOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the file instead.")] = False,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Detect this host's hardware and write what suits it to out/hardware_cache.json."""
+    settings = _settings(offline, None, None, config, log_level)
+    found = _bootstrap(settings, refresh=refresh)
+    path = settings.work_dir / CACHE_NAME
+    if as_json:
+        typer.echo(path.read_text(encoding="utf-8"), nl=False)
+        return
+    for line in hardware_report(found, path):
+        typer.echo(line)
+
+
+def _bootstrap(settings: Settings, *, refresh: bool = False) -> Bootstrap:
+    return find_out(
+        settings.work_dir,
+        os.environ,
+        offline=settings.offline,
+        bundled=has_bundled_models(settings),
+        refresh=refresh,
+    )
+
+
+@app.command(epilog=EXIT_CODES)
+def prepare(
+    *,
+    media: MediaArgument,
+    transcribe_only: Annotated[
+        bool, typer.Option("--transcribe", help="A transcript in the language of the speech.")
+    ] = False,
+    translate_too: Annotated[
+        bool, typer.Option("--translate", help="Translated subtitles as well.")
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option("-s", "--source-language", "--source", help="Language that is spoken."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("-t", "--target-language", "--target", help="Languages wanted, with commas."),
+    ] = None,
+    start_time: Annotated[
+        str, typer.Option("--start-time", help="Begin there: seconds, M:SS or H:MM:SS.")
+    ] = "",
+    end_time: Annotated[str, typer.Option("--end-time", help="End there.")] = "",
+    words: WordsOption = False,
+    align: AlignOption = False,
+    speakers: SpeakersOption = False,
+    min_speakers: MinSpeakersOption = 0,
+    max_speakers: MaxSpeakersOption = 0,
+    glossary: GlossaryOption = None,
+    no_vad: NoVadOption = False,
+    audio_stream: StreamOption = None,
+    formats: FormatOption = _DEFAULT_FORMATS,
+    speaker_prefix: PrefixOption = False,
+    drop_flagged: DropFlaggedOption = False,
+    mux: MuxOption = False,
+    offline: OfflineOption = False,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = LogLevel.info,
+) -> None:
+    """Make a job folder with settings that suit this host; `run-job` runs it."""
+    if transcribe_only and (translate_too or target):
+        raise UsageError("--transcribe makes no translation; leave it out, or --target-language")
+    settings = _settings(offline, None, None, config, log_level)
+    found = _bootstrap(settings)
+    folder = prepare_job(
+        Preparation(
+            media=media,
+            workflow="translate" if translate_too or target else "transcribe",
+            source=_language(source) if source and source != "auto" else None,
+            targets=_languages(target) if target else (),
+            start=start_time,
+            end=end_time,
+            audio_stream=audio_stream,
+            words=words,
+            align=align,
+            speakers=_speakers(speakers, min_speakers, max_speakers),
+            min_speakers=min_speakers,
+            max_speakers=max_speakers,
+            glossary=glossary,
+            vad_disabled=no_vad,
+            formats=subtitles.formats_of(formats),
+            speaker_prefix=speaker_prefix,
+            drop_flagged=drop_flagged,
+            mux=mux,
+            log_level=log_level.value,
+        ),
+        settings.work_dir,
+        found.recommended,
+    )
+    for note in found.recommended.notes:
+        typer.echo(f"note: {note}", err=True)
+    for line in job_summary(folder, read_config(folder.env_file)):
+        typer.echo(line)
+
+
+@app.command("run-job", epilog=EXIT_CODES)
+def run_job(
+    *,
+    job_id: Annotated[str, typer.Option("-j", "--job", "--job-id", help="Name of the job.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run has stopped.")
+    ] = False,
+    offline: OfflineOption = False,
+    asr_endpoint: AsrEndpointOption = None,
+    translate_endpoint: TranslateEndpointOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    log_level: Annotated[
+        LogLevel | None, typer.Option("--log-level", help="Else that of the job.")
+    ] = None,
+) -> None:
+    """Run a prepared job with what its own files say."""
+    settings = _settings(
+        offline, asr_endpoint, translate_endpoint, config, log_level or LogLevel.warning
+    )
+    folder = find_job(settings.work_dir, job_id)
+    job, wanted = read_job(folder), read_config(folder.env_file)
+    level = log_level or LogLevel(job.log_level)
+    going_on = resume and folder.journal.exists()
+    if not going_on and resume and completed(folder, job):
+        typer.echo(f"job {job_id} is complete; run it without --resume to do it again")
+        return
+    with reporter(quiet=quiet or level in {LogLevel.warning, LogLevel.error}) as plain:
+        told = JobReporter(plain, folder.log_file)
+        try:
+            told.say(f"Job {job_id}: {job.workflow} {job.media}")
+            check_media(job, told)
+            options = dataclasses.replace(
+                options_of(folder, job, wanted, detect(), told),
+                resume=going_on,
+                diarization_model=settings.diarization_model,
+                only_asr_endpoints=bool(asr_endpoint),
+                only_translate_endpoints=bool(translate_endpoint),
+            )
+            _finish(_interruptible(transcribe_media(options, settings, told)))
+        except VoxrouteError as error:
+            told.failed(str(error))
+            raise
+        finally:
+            told.close()
+
+
+_COLUMNS = ("service", "address", "state", "engine", "device", "models", "queue", "version")
+
+
+def _row(status: Status) -> tuple[str, ...]:
+    state = status.error or ("serving" if status.serving else "loading or draining")
+    return (
+        status.kind.removesuffix(" service"),
+        status.target,
+        state,
+        status.engine,
+        status.device,
+        "; ".join(status.models),
+        status.queue,
+        status.version,
+    )
+
+
+def _language(text: str) -> str:
+    try:
+        return standard_tag(text)
+    except ValueError as error:
+        raise UsageError(f"{error}") from error
+
+
+def _languages(texts: list[str]) -> tuple[str, ...]:
+    """The tags, each once, in their order."""
+    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    if not parts:
+        raise UsageError("name at least one language with -t, such as -t en")
+    return tuple(dict.fromkeys(_language(part) for part in parts))
+
+
+def _settings(
+    offline: bool,  # noqa: FBT001 - private
+    asr_endpoint: list[str] | None,
+    translate_endpoint: list[str] | None,
+    config: Path | None,
+    level: LogLevel,
+) -> Settings:
+    settings = load(
+        offline=offline,
+        asr_endpoints=",".join(asr_endpoint or ()),
+        translate_endpoints=",".join(translate_endpoint or ()),
+        config=config,
+        **credentials.flags,
+    )
+    set_up_logs(level.value, "console", log_text=settings.log_text)
+    if settings.tracing:
+        tracing.start("voxroute", __version__)
+    return settings
+
+
+def _form(
+    formats: str, settings: Settings, *, speaker_prefix: bool, drop_flagged: bool = False
+) -> ResultForm:
+    return ResultForm(
+        formats=subtitles.formats_of(formats),
+        rules=settings.subtitles,
+        speaker_prefix=speaker_prefix,
+        drop_flagged=drop_flagged,
+    )
+
+
+def _speakers(wanted: bool, least: int, most: int) -> bool:  # noqa: FBT001 - private
+    """Whether speakers are to be told apart; a number of them asks for it too."""
+    if most and least > most:
+        raise UsageError(f"--min-speakers {least} is more than --max-speakers {most}")
+    return wanted or least > 0 or most > 0
+
+
+def _run_job(options: JobOptions, settings: Settings, *, quiet: bool) -> None:
+    with reporter(quiet=quiet) as told:
+        _finish(_interruptible(transcribe_media(options, settings, told)))
+
+
+def _run_batch(
+    media: list[str], options: JobOptions, settings: Settings, *, at_once: int, quiet: bool
+) -> None:
+    recordings = find(media)
+    with reporter(quiet=quiet) as told:
+        outcomes, signal_number = asyncio.run(
+            _interrupted(run_batch(recordings, options, settings, told, at_once=at_once))
+        )
+    for outcome in outcomes:
+        for line in outcome.lines:
+            typer.echo(line)
+    print_table(("recording", "state", "took", "results"), map(table_row, outcomes))
+    if signal_number:
+        raise JobInterruptedError(
+            "interrupted; what was finished is in the partial files", signal_number
+        )
+    code = exit_code(outcomes)
+    if code != EXIT_OK:
+        failed = sum(outcome.error is not None for outcome in outcomes)
+        _fail(f"{failed} of {len(outcomes)} recordings failed", code)
+
+
+def _finish(work: Coroutine[Any, Any, list[str]]) -> None:
+    """Runs the work and prints what it returns."""
+    lines = asyncio.run(work)
+    for line in lines:
+        typer.echo(line)
+
+
+async def _interruptible(work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """The work's result; a signal cancels it. Raises JobInterruptedError."""
+    task = asyncio.ensure_future(work)
+    caught = _cancel_by_signal(task)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        raise JobInterruptedError(
+            "interrupted; what was finished is in the partial files", caught[0]
+        ) from None
+
+
+async def _interrupted(
+    work: Coroutine[Any, Any, list[Outcome]],
+) -> tuple[list[Outcome], signal.Signals | None]:
+    """What the work returns when a signal cancels it or not, and that signal."""
+    task = asyncio.ensure_future(work)
+    caught = _cancel_by_signal(task)
+    outcomes = await task
+    return outcomes, signal.Signals(caught[0]) if caught else None
+
+
+def _cancel_by_signal(task: "asyncio.Future[Any]") -> list[int]:
+    """Lets signals cancel the task; returns where those that came are noted."""
+    loop = asyncio.get_running_loop()
+    caught: list[int] = []
+
+    def interrupt(number: int) -> None:
+        caught.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(NotImplementedError):  # Windows; Ctrl-C still raises there
+            loop.add_signal_handler(number, interrupt, number)
+    return caught
+
+
+def main() -> NoReturn:
+    """Runs the command and exits with one of the codes of errors.py."""
+    try:
+        app()
+    except VoxrouteError as error:
+        _fail(str(error), error.code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of standard output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_OK)
+    finally:
+        tracing.stop()
+    sys.exit(EXIT_OK)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"voxroute: {message}\n")
+    sys.exit(code)

@@ -1,0 +1,536 @@
+"""What the commands do: a recording to subtitles, or subtitles to other languages."""
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from voxroute_orchestrator.channels import in_job
+from voxroute_orchestrator.clients import TranslateRequest, check_pair
+from voxroute_orchestrator.connections import (
+    Connected,
+    Needs,
+    ObserveRoute,
+    observe_nothing,
+    services,
+)
+from voxroute_orchestrator.cues import Cue, rewrapped, with_speakers
+from voxroute_orchestrator.errors import OutputError, RefusedError, UsageError, VoxrouteError
+from voxroute_orchestrator.glossary import GlossaryTerm, tally
+from voxroute_orchestrator.items import ItemPool, TranslateItem
+from voxroute_orchestrator.journal import Journal, discard
+from voxroute_orchestrator.linebreaks import flat
+from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.mux import mux, muxed_name
+from voxroute_orchestrator.output import write_atomic
+from voxroute_orchestrator.pipeline import Job, Run
+from voxroute_orchestrator.progress import Reporter
+from voxroute_orchestrator.results import (
+    DEFAULT_FORM,
+    ResultForm,
+    prepare_results,
+    result_names,
+    tracks_of,
+    transcript_name,
+    write_results,
+)
+from voxroute_orchestrator.settings import Settings
+from voxroute_orchestrator.streams import Service
+from voxroute_orchestrator.subtitles import FORMATS, to_srt
+from voxroute_orchestrator.transcript import (
+    Device,
+    IgnoredOption,
+    Media,
+    Model,
+    Note,
+    Transcript,
+    TranslatedSegment,
+    TranslationStats,
+    same_language,
+)
+
+NO_DIARIZER = "NO_DIARIZER"
+_NO_DIARIZER = (
+    "no speech service that answers tells speakers apart; start a WhisperX service with"
+    " --diarization-model, or name one that runs with --asr-endpoint HOST:PORT"
+)
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """The options of run and transcribe."""
+
+    media: Path
+    source: str | None
+    targets: tuple[str, ...] = ()
+    folder: Path
+    model: str
+    translate_model: str = ""
+    audio_stream: int | None
+    words: bool
+    align: bool = False
+    """Whether words get their times from a service that aligns the finished transcript."""
+    speakers: bool = False
+    min_speakers: int = 0
+    max_speakers: int = 0
+    diarization_model: str = ""
+    strict: bool
+    overwrite: bool
+    form: ResultForm = DEFAULT_FORM
+    mux: bool = False
+    """Whether a copy of the media with the subtitles in it is written too."""
+    start_s: float = 0.0
+    end_s: float | None = None
+    backend: str = "auto"
+    device: str = "auto"
+    translate_device: str = "auto"
+    compute_type: str = ""
+    batch_size: int = 0
+    only_asr_endpoints: bool = False
+    only_translate_endpoints: bool = False
+    allowed_languages: tuple[str, ...] = ()
+    """Two or more where the language changes within the recording; `source` is None."""
+    vad_disabled: bool = False
+    glossary: tuple[GlossaryTerm, ...] = ()
+    journal: Path | None = None
+    """Where what is finished is written down while the job runs; else beside the results."""
+    resume: bool = False
+    """Whether to go on from the journal of an earlier run, if there is one."""
+    patience_s: float = 0.0
+    """How long the configured services may be away when the job begins."""
+    connected: Connected | None = None
+    """Services that several jobs share; None to find or start the job's own."""
+    job_id: str = ""
+    """Its name in logs and traces, those of the services too; "" for a new one."""
+
+
+async def transcribe_media(
+    options: JobOptions,
+    settings: Settings,
+    told: Reporter,
+    observe_route: ObserveRoute = observe_nothing,
+) -> list[str]:
+    """Does the job; returns its summary and the paths of its files. Raises VoxrouteError.
+
+    One that is to be resumed and whose files are all there is not done again. `observe_route` is
+    told which services were chosen. The rules of cues are those of the settings, whoever has made
+    the options.
+    """
+    options = replace(options, form=replace(options.form, rules=settings.subtitles))
+    media = probe(options.media, stream=options.audio_stream, language=options.source)
+    before = done_before(options, media)
+    if before is not None:
+        return before
+    about = _languages_of(options.source, options.targets)
+    if media.duration_s is not None:
+        about["voxroute.media_s"] = media.duration_s
+    with in_job(options.job_id, about):
+        return await _results(options, media, settings, told, observe_route)
+
+
+async def _results(
+    options: JobOptions,
+    media: Media,
+    settings: Settings,
+    told: Reporter,
+    observe_route: ObserveRoute,
+) -> list[str]:
+    prepare_results(
+        options.folder,
+        _names(options, media),
+        overwrite=options.overwrite,
+        mark=transcript_name(media.title),
+    )
+    with _journal(options, media.title, told) as journal:
+        async with _services(options, settings, told, observe_route) as connected:
+            transcript, paths = await _transcribe(options, media, journal, connected, told)
+        if options.mux:
+            paths.append(await _mux(transcript, options, told))
+    discard(journal.path)
+    return [*_summary(transcript, options.form), *(str(path) for path in paths)]
+
+
+def _names(options: JobOptions, media: Media) -> list[str]:
+    """The names of the files that are to be there in the end."""
+    languages = ([options.source] if options.source else []) + list(options.targets)
+    names = result_names(media.title, list(dict.fromkeys(languages)), options.form.formats)
+    if options.mux:
+        names.append(muxed_name(media.title, options.media))
+    return names
+
+
+def done_before(options: JobOptions, media: Media) -> list[str] | None:
+    """What to say of a job that is to be resumed and is complete; None for all others."""
+    if not options.resume or _journal_path(options, media.title).exists():
+        return None
+    paths = [options.folder / name for name in _names(options, media)]
+    if not all(path.is_file() for path in paths):
+        return None
+    said = f"{media.title}: complete already; run it without --resume to do it again"
+    return [said, *map(str, paths)]
+
+
+def _languages_of(source: str | None, targets: Sequence[str]) -> dict[str, Any]:
+    """The languages of a job for its span."""
+    known = {"voxroute.source_language": source} if source else {}
+    return {**known, "voxroute.target_languages": list(targets)}
+
+
+def _journal(options: JobOptions, title: str, told: Reporter) -> Journal:
+    """The journal of the run. Raises OutputError, UsageError."""
+    path = _journal_path(options, title)
+    if not options.resume:
+        return Journal.begin(path)
+    journal = Journal(path)
+    finished = sum(len(span.segments) for span in journal.spans().values())
+    told.say(f"Resuming: {finished} segments are there already" if finished else "Resuming")
+    return journal
+
+
+def _journal_path(options: JobOptions, title: str) -> Path:
+    return options.journal or options.folder / f".{title}.voxroute-journal"
+
+
+async def _transcribe(
+    options: JobOptions, media: Media, journal: Journal, connected: Connected, told: Reporter
+) -> tuple[Transcript, list[Path]]:
+    """What came out, and the files with it. Raises VoxrouteError where it is not complete."""
+    source = options.source
+    needed = _to_translate(options)
+    if source is not None and needed:
+        await _check_pairs(connected, source, needed)
+    diarizer = await _diarizer(connected, options) if options.speakers else None
+    job = Job(
+        media=media,
+        source_language=source,
+        target_languages=options.targets,
+        allowed_languages=options.allowed_languages,
+        word_timestamps=_wants_words(options),
+        align=options.align,
+        speakers=options.speakers,
+        min_speakers=options.min_speakers,
+        max_speakers=options.max_speakers,
+        strict_options=options.strict,
+        vad_disabled=options.vad_disabled,
+        glossary=options.glossary,
+        start_s=options.start_s,
+        end_s=options.end_s,
+    )
+    current = Run(
+        job,
+        connected.speech,
+        connected.translators,
+        told,
+        journal=journal,
+        next_asr=connected.next_asr,
+        next_translate=connected.next_translate,
+        aligner=connected.aligner if options.words or options.align else None,
+        diarizer=diarizer,
+    )
+    for note in connected.notes:
+        if note not in current.transcript.warnings:
+            current.transcript.warnings.append(note)
+    if options.speakers and diarizer is None:
+        await current.note(Note(source="orchestrator", code=NO_DIARIZER, message=_NO_DIARIZER))
+    try:
+        await current.execute()
+    except asyncio.CancelledError:
+        if not current.transcript.recognition.complete:
+            current.transcript.error = "interrupted"
+        _write(current.transcript, options, told)
+        raise
+    paths = _write(current.transcript, options, told)
+    if current.errors:
+        raise current.errors[0]
+    return current.transcript, paths
+
+
+def needs_of(options: JobOptions) -> Needs:
+    """What the job needs of its services."""
+    return Needs(
+        speech=True,
+        translation=bool(_to_translate(options)),
+        language=options.source,
+        asr_model=options.model,
+        translate_model=options.translate_model,
+        words=_wants_words(options),
+        align=options.align,
+        diarization_model=options.diarization_model,
+        strict=options.strict,
+        backend=options.backend,
+        device=options.device,
+        translate_device=options.translate_device,
+        compute_type=options.compute_type,
+        batch_size=options.batch_size,
+        only_asr_endpoints=options.only_asr_endpoints,
+        only_translate_endpoints=options.only_translate_endpoints,
+        patience_s=options.patience_s,
+    )
+
+
+def _wants_words(options: JobOptions) -> bool:
+    """Whether recognition is to time the words: also for speakers, who change within a segment."""
+    return not options.align and (options.words or (options.speakers and not options.strict))
+
+
+async def _diarizer(connected: Connected, options: JobOptions) -> Service | None:
+    """Who tells the speakers apart. Raises RefusedError for nobody, where options are strict."""
+    service = await connected.diarizer()
+    if service is None and options.strict:
+        raise RefusedError(_NO_DIARIZER)
+    return service
+
+
+def _to_translate(options: JobOptions) -> list[str]:
+    source = options.source
+    return [t for t in options.targets if source is None or not same_language(source, t)]
+
+
+def _services(
+    options: JobOptions, settings: Settings, told: Reporter, observe: ObserveRoute
+) -> contextlib.AbstractAsyncContextManager[Connected]:
+    if options.connected is not None:
+        return contextlib.nullcontext(options.connected)
+    needs = needs_of(options)
+    return services(settings, needs, environment(), told.say, told.warn, observe=observe)
+
+
+async def _check_pairs(connected: Connected, source: str, targets: list[str]) -> None:
+    """Raises RefusedError before any work where a language cannot be had."""
+    best = connected.translators[0]
+    if best.model:
+        return  # the service has not loaded it yet, so its pairs are not known
+    client = best.client
+    pairs = await client.pairs()
+    for target in targets:
+        check_pair(pairs, source, target, client.endpoint, same_language)
+
+
+def environment() -> dict[str, str]:
+    """What local services inherit."""
+    return dict(os.environ)
+
+
+def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[Path]:
+    """Writes the results; hours of work are not lost to a full disk without another try."""
+    paths: list[Path] = []
+    try:
+        write_results(transcript, options.folder, paths.append, options.form)
+    except OutputError as error:
+        refuge = Path(tempfile.mkdtemp(prefix="voxroute-results-"))
+        with contextlib.suppress(OutputError):
+            write_results(transcript, refuge, paths.append, options.form)
+            raise OutputError(f"{error}. The results are in {refuge} instead") from error
+        raise
+    if not transcript.complete:
+        for path in paths:
+            told.say(f"kept: {path}")
+    return paths
+
+
+async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> Path:
+    """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
+    target = options.folder / muxed_name(transcript.media.title, options.media)
+    stop = threading.Event()
+    told.say(f"copying {options.media} with its subtitles")
+    copying = asyncio.create_task(
+        asyncio.to_thread(
+            mux, options.media, target, tracks_of(transcript, options.form), stop=stop
+        )
+    )
+    try:
+        left_out = await asyncio.shield(copying)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([copying])
+        copying.exception()  # that it was stopped is no news
+        raise
+    for sentence in left_out:
+        told.warn(sentence)
+    return target
+
+
+def _summary(transcript: Transcript, form: ResultForm) -> list[str]:
+    """What was done, and everything that a person should look at."""
+    stats = transcript.recognition.run.stats
+    first = (
+        f"{transcript.media.title}: {len(transcript.segments)} segments"
+        f" ({transcript.language or 'language unknown'}), {stats.speech_s:.0f} s of speech in"
+        f" {stats.audio_s:.0f} s ({max(0.0, stats.audio_s - stats.speech_s):.0f} s without speech"
+        f" were left out), {transcript.wall_s:.0f} s of work"
+    )
+    lines = [first]
+    doubtful = [segment.flags for segment in transcript.segments if segment.flags]
+    if doubtful:
+        counts = Counter(flag for flags in doubtful for flag in flags)
+        named = ", ".join(
+            f"{count} {flag.lower().replace('_', ' ')}" for flag, count in counts.most_common()
+        )
+        where = "left out of the subtitles" if form.drop_flagged else "flagged in the transcript"
+        lines.append(f"  {len(doubtful)} segments are doubtful ({named}), {where}")
+    speakers = {segment.speaker for segment in transcript.segments if segment.speaker}
+    if speakers:
+        lines.append(f"  {len(speakers)} speakers")
+    for target, translation in transcript.translations.items():
+        lines += _translation_summary(target, [item.status for item in translation.items])
+        lines += tally(translation.items).lines(target)
+    return lines
+
+
+def _translation_summary(target: str, statuses: list[str]) -> list[str]:
+    lines = [f"{target}: {len(statuses)} cues translated"]
+    sentences = {
+        "FAILED": "could not be translated; the subtitles show them as [untranslated: ...]",
+        "SUSPECT": "are doubtful; the transcript says why",
+        "TRUNCATED": "were too long for the model and are cut off",
+        "PASSTHROUGH": "had nothing to translate",
+    }
+    for status, sentence in sentences.items():
+        count = statuses.count(status)
+        if count:
+            lines.append(f"  {target}: {count} {sentence}")
+    return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileJob:
+    """The translation of a subtitle file."""
+
+    title: str
+    cues: list[Cue]
+    source: str
+    targets: tuple[str, ...]
+    folder: Path
+    model: str
+    strict: bool
+    glossary: tuple[GlossaryTerm, ...] = ()
+    form: ResultForm = DEFAULT_FORM
+    results: dict[str, dict[int, TranslatedSegment]] = field(
+        default_factory=dict[str, dict[int, TranslatedSegment]]
+    )
+    """By language, by number of the cue."""
+
+    def write(self, target: str) -> list[Path]:
+        """Writes one language: as a partial file where cues are missing."""
+        results = self.results.get(target, {})
+        translated = [
+            replace(cue, text=_cue_text(cue, results[number]))
+            for number, cue in enumerate(self.cues)
+            if number in results
+        ]
+        complete = len(translated) == len(self.cues)
+        named = with_speakers(translated) if self.form.speaker_prefix else translated
+        wrapped = [part for cue in translated for part in rewrapped(cue, self.form.rules)]
+        named = [part for cue in named for part in rewrapped(cue, self.form.rules)]
+        if complete:
+            texts = {
+                kind: FORMATS[kind](named if kind == "srt" else wrapped, target)
+                for kind in self.form.formats
+            }
+        else:
+            texts = {"partial.srt": to_srt(named)} if named else {}
+        paths: list[Path] = []
+        for kind, text in texts.items():
+            paths.append(self.folder / f"{self.title}.{target}.{kind}")
+            write_atomic(paths[-1], text)
+        return paths
+
+
+def _cue_text(cue: Cue, item: TranslatedSegment) -> str:
+    return f"[untranslated: {flat(cue.text)}]" if item.status == "FAILED" else item.text
+
+
+class _FileEvents:
+    """Keeps the results of one language."""
+
+    def __init__(self, job: FileJob, target: str, told: Reporter) -> None:
+        self._results = job.results.setdefault(target, {})
+        self._cues = job.cues
+        self._told = told
+        self._stage = f"translating to {target}"
+
+    async def accepted(
+        self,
+        request_id: str,
+        model: Model,
+        device: Device,
+        options: dict[str, Any],
+        ignored: list[IgnoredOption],
+    ) -> None:
+        """Tells who answers."""
+        of_call = {name: value for name, value in options.items() if name != "glossary"}
+        log.info("translation accepted", request_id=request_id, options=of_call)
+        self._told.say(f"{self._stage}: {model.id} ({model.engine}) on {device.name}")
+        for option in ignored:
+            self._told.warn(f"{option.field} is ignored: {option.reason}")
+
+    async def result(self, item: TranslatedSegment) -> None:
+        """Keeps a translation."""
+        self._results[item.segment_id] = item
+        self._told.advance(self._stage, self._cues[item.segment_id].end_ms / 1000)
+
+    async def note(self, note: Note) -> None:
+        """Tells a warning."""
+        self._told.warn(note.message)
+
+    async def done(self, stats: TranslationStats) -> None:
+        """Logs the cost."""
+        log.info("translation done", **stats.model_dump())
+
+
+async def translate_subtitles(job: FileJob, settings: Settings, told: Reporter) -> list[str]:
+    """Does the job; returns its summary and the paths of its files. Raises VoxrouteError."""
+    with in_job("", _languages_of(job.source, job.targets)):
+        return await _translate_file(job, settings, told)
+
+
+async def _translate_file(job: FileJob, settings: Settings, told: Reporter) -> list[str]:
+    needs = Needs(speech=False, translation=True, translate_model=job.model)
+    targets = [t for t in job.targets if not same_language(job.source, t)]
+    if not targets:
+        raise UsageError(f"the file is {job.source} already; name another language with -t")
+    lines: list[str] = []
+    try:
+        async with services(settings, needs, environment(), told.say, told.warn) as connected:
+            await _check_pairs(connected, job.source, targets)
+            for target in targets:
+                await _translate_to(job, target, connected, told)
+    except (asyncio.CancelledError, VoxrouteError):
+        for target in targets:
+            for path in job.write(target):
+                told.say(f"kept: {path}")
+        raise
+    for target in targets:
+        lines += _translation_summary(
+            target, [r.status for r in job.results.get(target, {}).values()]
+        )
+        lines += tally(job.results.get(target, {}).values()).lines(target, first_id=1)
+        lines += [str(path) for path in job.write(target)]
+    return lines
+
+
+async def _translate_to(job: FileJob, target: str, connected: Connected, told: Reporter) -> None:
+    translator = connected.translators[0]
+    total_s = job.cues[-1].end_ms / 1000
+    told.stage(f"translating to {target}", total_s)
+    items = ItemPool()
+    for number, cue in enumerate(job.cues):
+        first = number if job.strict else max(0, number - 2)  # most models refuse it where strict
+        before = tuple(flat(c.text) for c in job.cues[first:number])
+        items.put(TranslateItem(number, flat(cue.text), before))
+    items.end()
+    request = TranslateRequest(
+        job.source, target, items, translator.model, total_s, job.strict, job.glossary
+    )
+    await translator.client.translate(request, _FileEvents(job, target, told))
+    told.finish(f"translating to {target}")

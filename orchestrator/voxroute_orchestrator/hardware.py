@@ -1,0 +1,223 @@
+"""What accelerators this host has, found out without importing any ML framework."""
+
+import ctypes
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_SMI_TIMEOUT_S = 10.0  # nvidia-smi takes seconds where persistence mode is off
+_NVML_NAMES = ("libnvidia-ml.so.1", "libnvidia-ml.so", "nvml.dll")
+_NAME_BYTES = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
+_MIB = 1024**2
+_PCI_DEVICES = Path("/sys/bus/pci/devices")
+_PCI_NVIDIA = "0x10de"
+_PCI_DISPLAY = "0x03"  # the class of VGA and 3D controllers
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """An NVIDIA GPU, as its driver tells."""
+
+    name: str
+    memory_bytes: int = 0
+    free_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host's processors, as far as routing and recommendations need to know them."""
+
+    system: str
+    """As platform.system() says: "Linux", "Darwin"."""
+    machine: str
+    """As platform.machine() says: "x86_64", "arm64"."""
+    cpus: int
+    memory_bytes: int = 0
+    free_bytes: int = 0
+    """Memory that programs can still get."""
+    gpus: tuple[Gpu, ...] = ()
+    """The NVIDIA GPUs that the driver shows."""
+    gpu_problem: str = ""
+    """Why an NVIDIA GPU that seems to be there cannot be used; "" where all is well."""
+    mlx: bool = False
+    """Whether MLX can be imported."""
+    chip: str = ""
+    """The name of an Apple chip: "Apple M1 Pro"."""
+
+    @property
+    def mps(self) -> bool:
+        """Whether the host has an Apple GPU."""
+        return self.system == "Darwin" and self.machine == "arm64"
+
+    @property
+    def cuda(self) -> bool:
+        """Whether the host has an NVIDIA GPU with a driver that works."""
+        return bool(self.gpus)
+
+    @property
+    def accelerator(self) -> str:
+        """The kind of processor that should do the work: "mps", "cuda" or "cpu"."""
+        return "mps" if self.mps else "cuda" if self.cuda else "cpu"
+
+
+def detect() -> Host:
+    """The hardware of this host."""
+    system, machine = platform.system(), platform.machine()
+    mac = system == "Darwin"
+    gpus, problem = ((), "") if mac else nvidia_gpus()
+    memory = psutil.virtual_memory()
+    return Host(
+        system=system,
+        machine=machine,
+        cpus=_processors(),
+        memory_bytes=memory.total,
+        free_bytes=memory.available,
+        gpus=gpus,
+        gpu_problem=problem,
+        mlx=mlx_importable(),
+        chip=_apple_chip() if mac else "",
+    )
+
+
+def mlx_importable() -> bool:
+    """Whether MLX and mlx-whisper are installed; neither is imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("mlx", "mlx_whisper"))
+
+
+def _processors() -> int:
+    """Processors that this process may use; a container's CPU set counts."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _apple_chip() -> str:
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - a constant command
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
+    """The NVIDIA GPUs, and why there are none where there should be some.
+
+    Asks the driver's own library, else nvidia-smi, else the PCI bus.
+    """
+    problems: list[str] = []
+    for ask in (_nvml_gpus, _smi_gpus):
+        gpus, problem = ask()
+        if gpus:
+            return gpus, ""
+        if problem:
+            problems.append(problem)
+    if problems:
+        return (), problems[-1]
+    if _gpu_on_bus():
+        return (), (
+            "an NVIDIA GPU is on the PCI bus, but no driver is installed (nvidia-smi and its"
+            " library are missing)"
+        )
+    return (), ""
+
+
+def _nvml_gpus() -> tuple[tuple[Gpu, ...], str]:
+    for library in _NVML_NAMES:
+        try:
+            nvml = ctypes.CDLL(library)
+            break
+        except OSError:
+            continue
+    else:
+        return (), ""
+    code = nvml.nvmlInit_v2()
+    if code != 0:
+        return (), f"the NVIDIA driver does not work ({_nvml_message(nvml, code)})"
+    try:
+        count = ctypes.c_uint()
+        code = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        if code != 0:
+            return (), f"the NVIDIA driver shows no GPU ({_nvml_message(nvml, code)})"
+        return tuple(_nvml_gpu(nvml, index) for index in range(count.value)), ""
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _nvml_message(nvml: ctypes.CDLL, code: int) -> str:
+    nvml.nvmlErrorString.restype = ctypes.c_char_p
+    return bytes(nvml.nvmlErrorString(code) or b"unknown").decode(errors="replace")
+
+
+class _NvmlMemory(ctypes.Structure):
+    """nvmlMemory_t, bytes."""
+
+    _fields_ = (
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
+
+
+def _nvml_gpu(nvml: ctypes.CDLL, index: int) -> Gpu:
+    handle = ctypes.c_void_p()
+    if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) != 0:
+        return Gpu("NVIDIA GPU")
+    name = ctypes.create_string_buffer(_NAME_BYTES)
+    known = nvml.nvmlDeviceGetName(handle, name, _NAME_BYTES) == 0
+    memory = _NvmlMemory()
+    nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))  # zeros where it fails
+    return Gpu(
+        name.value.decode(errors="replace") if known else "NVIDIA GPU",
+        int(memory.total),
+        int(memory.free),
+    )
+
+
+def _smi_gpus() -> tuple[tuple[Gpu, ...], str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return (), ""
+    query = "--query-gpu=name,memory.total,memory.free"
+    try:
+        answer = subprocess.run(  # noqa: S603 - a fixed command line
+            [program, query, "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=_SMI_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return (), f"nvidia-smi did not answer within {_SMI_TIMEOUT_S:.0f} s; the driver hangs"
+    except OSError as error:
+        return (), f"nvidia-smi cannot be run ({error.strerror})"
+    if answer.returncode != 0:
+        said = " ".join((answer.stdout + answer.stderr).split()) or f"exit {answer.returncode}"
+        return (), f"the NVIDIA driver does not work (nvidia-smi: {said[:200]})"
+    return tuple(_smi_gpu(line) for line in answer.stdout.splitlines() if line.strip()), ""
+
+
+def _smi_gpu(line: str) -> Gpu:
+    name, *sizes = (part.strip() for part in line.split(","))
+    # "[N/A]" on hosts where the GPU shares the host's memory
+    total, free = (int(size) * _MIB if size.isdecimal() else 0 for size in (*sizes, "", "")[:2])
+    return Gpu(name or "NVIDIA GPU", total, free)
+
+
+def _gpu_on_bus() -> bool:
+    """Whether the kernel sees an NVIDIA display controller (Linux)."""
+    for device in _PCI_DEVICES.glob("*"):
+        try:
+            vendor = (device / "vendor").read_text(encoding="ascii").strip()
+            kind = (device / "class").read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if vendor == _PCI_NVIDIA and kind.startswith(_PCI_DISPLAY):
+            return True
+    return False

@@ -1,0 +1,108 @@
+"""The texts that wait for a translation, handed out to as many services as ask for them."""
+
+import asyncio
+import bisect
+import contextlib
+from collections.abc import Generator
+from dataclasses import dataclass
+
+_SHARED_ITEMS = 32  # unanswered at one of several services: two batches, so that none hoards
+
+
+@dataclass(frozen=True, slots=True)
+class TranslateItem:
+    """A segment's text, and what was said before it, the nearest last."""
+
+    segment_id: int
+    text: str
+    context: tuple[str, ...] = ()
+
+
+Held = dict[int, TranslateItem]
+"""The items that one service has taken and not answered, by segment."""
+
+
+class ItemPool:
+    """Items in the order of their segments; each is answered once, whoever takes it."""
+
+    def __init__(self) -> None:
+        self._waiting: list[TranslateItem] = []
+        self._holders: list[Held] = []
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    def put(self, item: TranslateItem) -> None:
+        """Adds an item."""
+        bisect.insort(self._waiting, item, key=lambda one: one.segment_id)
+        self._tell()
+
+    def end(self) -> None:
+        """Tells that no further item follows."""
+        self._ended = True
+        self._tell()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item is answered and none follows."""
+        return self._ended and not self._waiting and not any(self._holders)
+
+    @contextlib.contextmanager
+    def holder(self) -> Generator["ItemHolder"]:
+        """One who takes items; what is not answered at the end of the block goes back."""
+        held: Held = {}
+        self._holders.append(held)
+        try:
+            yield ItemHolder(self, held)
+        finally:
+            self._holders = [other for other in self._holders if other is not held]
+            for item in held.values():
+                self.put(item)
+            self._tell()
+
+    async def take(self, held: Held) -> TranslateItem | None:
+        """The next item for a holder; None once none is left, with other holders neither.
+
+        Where there are others, it waits while this one holds many: a slow service shall not hoard
+        what a fast one could do.
+        """
+        while True:
+            many = len(self._holders) > 1 and len(held) >= _SHARED_ITEMS
+            if self._waiting and not many:
+                item = self._waiting.pop(0)
+                held[item.segment_id] = item
+                return item
+            elsewhere = any(other for other in self._holders if other is not held)
+            if self._ended and not self._waiting and not elsewhere:
+                return None
+            await self._changed.wait()
+
+    def answered(self, held: Held, segment_id: int) -> bool:
+        """Takes an item off what a holder holds; false where it does not hold it."""
+        there = held.pop(segment_id, None) is not None
+        self._tell()
+        return there
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class ItemHolder:
+    """One who takes items of a pool."""
+
+    _pool: ItemPool
+    _held: Held
+
+    @property
+    def n_held(self) -> int:
+        """Items that were taken and not answered."""
+        return len(self._held)
+
+    async def take(self) -> TranslateItem | None:
+        """As ItemPool.take."""
+        return await self._pool.take(self._held)
+
+    def answered(self, segment_id: int) -> bool:
+        """As ItemPool.answered."""
+        return self._pool.answered(self._held, segment_id)

@@ -1,0 +1,245 @@
+"""The files of the job service: uploads, media below the roots, results.
+
+    <data-dir>/jobs.sqlite           the store; see store.py
+    <data-dir>/uploads/              files that are still on their way
+    <data-dir>/jobs/<id>/media/      the uploaded file
+    <data-dir>/jobs/<id>/journal.sqlite
+    <data-dir>/jobs/<id>/results/
+
+Nothing here trusts a name that a client sends.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.job_errors import (
+    DiskFullError,
+    InvalidJobError,
+    MediaNotFoundError,
+    StoreError,
+    UploadTooLargeError,
+)
+
+_ID_DIGITS = 12  # 48 random bits; a folder that is there already is not taken
+_MAX_NAME_BYTES = 200  # of the 255 that file systems take; results add a language and an ending
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    """The folder of one job."""
+
+    path: Path
+
+    @property
+    def media(self) -> Path:
+        """Where the uploaded file is, alone."""
+        return self.path / "media"
+
+    @property
+    def journal(self) -> Path:
+        """What is finished."""
+        return self.path / "journal.sqlite"
+
+    @property
+    def results(self) -> Path:
+        """The files that a client may fetch."""
+        return self.path / "results"
+
+    def forget(self) -> None:
+        """Throws away what is finished."""
+        for path in self.path.glob(f"{self.journal.name}*"):  # SQLite's -wal and -shm, too
+            path.unlink()
+        shutil.rmtree(self.results, ignore_errors=True)
+
+    def artifacts(self) -> list[jobs_pb2.Artifact]:
+        """The results that are there, with their checksums."""
+        if not self.results.is_dir():
+            return []
+        return [
+            jobs_pb2.Artifact(name=path.name, bytes=path.stat().st_size, sha256=sha256(path))
+            for path in sorted(self.results.iterdir())
+            if path.is_file() and not path.name.startswith(".")
+        ]
+
+
+class Upload:
+    """A media file on its way to the disk; gone at the end of the block unless it was taken.
+
+    Raises UploadTooLargeError and DiskFullError. Blocking.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._path = Path()
+        self._file: BinaryIO | None = None
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        with _disk():
+            descriptor, name = tempfile.mkstemp(dir=self._folder)
+            self._path = Path(name)
+            self._file = os.fdopen(descriptor, "wb")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk: what is in its buffer goes anyway
+                self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Adds the next bytes."""
+        self.size += len(data)
+        if self.size > self._limit_bytes:
+            raise UploadTooLargeError(
+                f"the file has more than {self._limit_bytes} bytes, the limit of this service; put"
+                " it below a media root of the service and name it with media_path, or have"
+                " --max-upload-bytes raised"
+            )
+        assert self._file is not None  # noqa: S101 - the block has begun
+        with _disk():
+            self._file.write(data)
+
+    def take(self, target: Path) -> None:
+        """Moves the whole file to its place, where a power cut does not lose it."""
+        assert self._file is not None  # noqa: S101 - the block has begun
+        with _disk():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._path.replace(target)
+            sync_folder(target.parent)
+
+
+class DataFolder:
+    """The data folder of the service."""
+
+    def __init__(self, path: Path) -> None:
+        """Makes the folder. Raises DiskFullError, StoreError."""
+        self.path = path
+        self.uploads = path / "uploads"
+        self.jobs = path / "jobs"
+        with _disk():
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.uploads.mkdir(exist_ok=True)
+            self.jobs.mkdir(exist_ok=True)
+
+    def job(self, job_id: str) -> JobFiles:
+        """The folder of a job; the id is one of the store's."""
+        return JobFiles(self.jobs / job_id)
+
+    def new_job(self) -> tuple[str, JobFiles]:
+        """A new id and its folder."""
+        with _disk():
+            while True:
+                job_id = uuid.uuid4().hex[:_ID_DIGITS]
+                try:
+                    (self.jobs / job_id).mkdir()
+                except FileExistsError:
+                    continue
+                return job_id, self.job(job_id)
+
+    def remove(self, job_id: str) -> None:
+        """Removes the folder of a job that never came to be."""
+        shutil.rmtree(self.jobs / job_id, ignore_errors=True)
+
+    def clean(self, known: Iterable[str]) -> int:
+        """Removes what a killed service has left: uploads, and folders of no job. How many."""
+        left = [*self.uploads.iterdir()]
+        keep = set(known)
+        left += [path for path in self.jobs.iterdir() if path.name not in keep]
+        for path in left:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return len(left)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_upload_name(name: str) -> str:
+    """The name, fit for a file of its own. Raises InvalidJobError."""
+    field = "config.job.upload_name"
+    if not name or name != PurePosixPath(name).name or "\\" in name:
+        raise InvalidJobError.of_field(field, "give the file's name without any folder")
+    if name.startswith(".") or not name.isprintable():
+        raise InvalidJobError.of_field(
+            field, "it begins with a dot or has characters that cannot be printed; rename the file"
+        )
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        raise InvalidJobError.of_field(
+            field, f"it has more than {_MAX_NAME_BYTES} bytes; shorten it"
+        )
+    return name
+
+
+def media_below(roots: Sequence[Path], name: str) -> Path:
+    """The real path of a file below one of the roots, links resolved.
+
+    Raises MediaNotFoundError for everything else, and says no more about it: what is outside of
+    the roots is not the client's business.
+    """
+    missing = MediaNotFoundError(
+        f"there is no file {name[:200]!r} below the media roots of this service"
+        if roots
+        else "this service has no media roots; upload the file, or have --media-root set"
+    )
+    if not name or "\0" in name or PurePosixPath(name).is_absolute():
+        raise missing
+    for root in roots:
+        try:
+            real_root = root.resolve(strict=True)
+            path = (real_root / name).resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):  # none, a loop of links, an over-long name
+            continue
+        if path.is_relative_to(real_root) and path.is_file():
+            return path
+    raise missing
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _disk() -> Generator[None]:
+    """Turns what the disk refuses into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(
+                "the disk of the service is full; retry when space was freed"
+            ) from error
+        raise StoreError("the service cannot write to its data folder; its log says why") from error

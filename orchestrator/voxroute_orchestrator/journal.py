@@ -1,0 +1,223 @@
+"""What a job has finished, on the disk, as it is finished: a SQLite file for each job.
+
+A transaction for each window and each translation: whatever ends the process or the machine, the
+file holds whole windows, and a run that goes on repeats none of them.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from voxroute_orchestrator.errors import OutputError, UsageError
+from voxroute_orchestrator.transcript import (
+    AsrStats,
+    IgnoredOption,
+    Model,
+    Recognition,
+    Segment,
+    TranslatedSegment,
+    Translation,
+)
+
+_VERSION = 1  # of the tables, in SQLite's user_version
+_TABLES = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE spans (
+    span INTEGER PRIMARY KEY, start_s REAL NOT NULL, end_s REAL NOT NULL,
+    stats TEXT  -- NULL while it is not complete
+);
+CREATE TABLE windows (
+    span INTEGER NOT NULL, resume_from_s REAL NOT NULL, segments TEXT NOT NULL,
+    PRIMARY KEY (span, resume_from_s)
+);
+CREATE TABLE translations (
+    target TEXT NOT NULL, segment INTEGER NOT NULL, item TEXT NOT NULL,
+    PRIMARY KEY (target, segment)
+);
+"""
+
+
+@dataclass(slots=True)
+class KeptSpan:
+    """What is finished of a span: up to where, seconds of media, and the segments."""
+
+    start_s: float
+    end_s: float
+    done_s: float = 0.0
+    segments: list[Segment] = field(default_factory=list[Segment])
+    stats: AsrStats | None = None
+    """What it cost; None while it is not complete."""
+
+
+class Journal:
+    """The journal of one job. Every method raises OutputError where the disk fails.
+
+    It belongs to the thread that opened it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._failures():
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _prepare(self) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")  # a power cut loses no window
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._database.executescript(
+                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
+        elif version != _VERSION:
+            raise UsageError(
+                f"{self.path} was written by another version of voxroute; run the job anew,"
+                " without --resume"
+            )
+
+    @classmethod
+    def begin(cls, path: Path) -> Self:
+        """A journal with nothing in it; what another run has left there is thrown away."""
+        discard(path)
+        return cls(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise OutputError(
+                f"the journal {self.path} cannot be written or read ({error}); free some space or"
+                " name another folder with -o. What it holds already is kept"
+            ) from error
+
+    def _execute(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._failures():
+            return self._database.execute(statement, values).fetchall()
+
+    # --- facts about the whole job
+
+    def fact(self, name: str) -> Any:
+        """A fact that was kept; None for none."""
+        rows = self._execute("SELECT value FROM facts WHERE name = ?", name)
+        return json.loads(rows[0][0]) if rows else None
+
+    def keep_fact(self, name: str, value: Any) -> None:
+        """Keeps a fact, as JSON."""
+        self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, json.dumps(value))
+
+    def keep_accepted(self, name: str, work: Recognition | Translation) -> None:
+        """Keeps as a fact which model does a piece of work, with which options."""
+        fact = work.model_dump(include={"model", "options", "ignored_options"})
+        fact["ignored"] = fact.pop("ignored_options")
+        self.keep_fact(name, fact)
+
+    def restore_accepted(self, name: str, work: Recognition | Translation) -> None:
+        """Fills in what `keep_accepted` has kept, if anything."""
+        fact = self.fact(name)
+        if fact is None:
+            return
+        work.model = Model.model_validate(fact["model"])
+        work.options = fact["options"]
+        work.ignored_options = [IgnoredOption.model_validate(one) for one in fact["ignored"]]
+
+    # --- recognition
+
+    def spans(self) -> dict[int, KeptSpan]:
+        """What is finished of each span that was begun, by its index."""
+        kept = {
+            span: KeptSpan(
+                start_s,
+                end_s,
+                start_s,
+                stats=None if stats is None else AsrStats.model_validate_json(stats),
+            )
+            for span, start_s, end_s, stats in self._execute(
+                "SELECT span, start_s, end_s, stats FROM spans"
+            )
+        }
+        for span, resume_from_s, segments in self._execute(
+            "SELECT span, resume_from_s, segments FROM windows ORDER BY span, resume_from_s"
+        ):
+            kept[span].done_s = resume_from_s
+            kept[span].segments += [Segment.model_validate(one) for one in json.loads(segments)]
+        return kept
+
+    def keep_window(
+        self,
+        span: int,
+        bounds: tuple[float, float],
+        segments: Sequence[Segment],
+        resume_from_s: float,
+    ) -> None:
+        """Keeps the segments of a finished window; `bounds` are those of its span."""
+        texts = json.dumps([segment.model_dump(mode="json") for segment in segments])
+        with self._transaction():
+            self._execute("INSERT OR IGNORE INTO spans VALUES (?, ?, ?, NULL)", span, *bounds)
+            self._execute("INSERT INTO windows VALUES (?, ?, ?)", span, resume_from_s, texts)
+
+    def keep_span(self, span: int, bounds: tuple[float, float], stats: AsrStats) -> None:
+        """Marks a span as complete."""
+        self._execute(
+            "INSERT INTO spans VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (span) DO UPDATE SET stats = excluded.stats",
+            span,
+            *bounds,
+            stats.model_dump_json(),
+        )
+
+    # --- translation
+
+    def translations(self, target: str) -> list[TranslatedSegment]:
+        """The translations of a language that are finished, by segment."""
+        rows = self._execute(
+            "SELECT item FROM translations WHERE target = ? ORDER BY segment", target
+        )
+        return [TranslatedSegment.model_validate_json(item) for (item,) in rows]
+
+    def keep_translation(self, target: str, item: TranslatedSegment) -> None:
+        """Keeps the translation of one segment."""
+        self._execute(
+            "INSERT OR REPLACE INTO translations VALUES (?, ?, ?)",
+            target,
+            item.segment_id,
+            item.model_dump_json(),
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OutputError):
+                self._execute("ROLLBACK")
+            raise
+        self._execute("COMMIT")
+
+
+def discard(path: Path) -> None:
+    """Removes a journal, if there is one. Raises OutputError."""
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be removed: {error.strerror}") from error

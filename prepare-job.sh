@@ -1,0 +1,10 @@
+#!/bin/sh
+# Makes a job folder for a film; prepare-job.sh --help lists the options.
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+if [ ! -x "$root/.venv/bin/voxroute" ]; then
+    echo "voxroute is not installed here yet; run: make -C '$root' install" >&2
+    exit 1
+fi
+export VOXROUTE_WORK_DIR="${VOXROUTE_WORK_DIR:-$root/out}"
+exec "$root/.venv/bin/voxroute" prepare "$@"

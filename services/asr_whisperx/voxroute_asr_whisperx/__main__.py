@@ -1,0 +1,23 @@
+"""The WhisperX speech service: python -m voxroute_asr_whisperx --help."""
+
+import sys
+
+from voxroute_asr_whisperx.engine import WhisperXEngine
+from voxroute_asr_whisperx.settings import WhisperXSettings
+from voxroute_serving.app import App
+from voxroute_serving.asr import asr_app
+from voxroute_serving.main import Runtime, run_service
+
+
+def _build(settings: WhisperXSettings, runtime: Runtime) -> App:
+    engine = WhisperXEngine(settings)
+    return asr_app(engine, settings, runtime, engine.diarizer())
+
+
+def main() -> int:
+    """Runs the service until SIGTERM; the exit code."""
+    return run_service(WhisperXSettings, _build, distribution="voxroute-asr-whisperx")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+# pyright: basic
+"""WhisperX as an AsrEngine: names, formats and devices. The ML libraries load with a model."""
+
+import importlib.metadata
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from voxroute_asr_whisperx.align import Aligners
+from voxroute_asr_whisperx.diarize import PyannoteDiarizer
+from voxroute_asr_whisperx.hardware import cuda_name_and_memory
+from voxroute_asr_whisperx.memory import engine_error, is_out_of_memory
+from voxroute_asr_whisperx.models import (
+    CTRANSLATE2_FILES,
+    HUGGING_FACE_FILES,
+    OWN_FILES,
+    cached_revision,
+    format_of,
+    traits_of,
+)
+from voxroute_asr_whisperx.models import fetched as fetched_model
+from voxroute_asr_whisperx.settings import WhisperXSettings
+from voxroute_serving import hub, weights
+from voxroute_serving.device_memory import cuda_memory
+from voxroute_serving.engine import (
+    Activity,
+    AsrModel,
+    DeviceInfo,
+    EngineDescription,
+    Feature,
+    ModelRef,
+)
+from voxroute_serving.errors import (
+    ModelNotFoundError,
+    ModelUnavailableError,
+    ServingError,
+)
+from voxroute_serving.host import host_memory, processor_name, usable_processors
+from voxroute_serving.whisper_names import CTRANSLATE2_HUB_IDS as HUB_IDS
+from voxroute_serving.whisper_names import named_directories, resolve_model
+
+NAME = "whisperx"
+DEFAULT_MODEL = {"cpu": "small", "cuda": "large-v3"}
+MAX_BATCH = {"cpu": 4, "cuda": 16}  # windows; whisperx's own default on a GPU is 8
+FASTEST = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8_float32", "float32")}
+# What takes less memory than a type. "int8" is meant for devices without half precision: on others
+# it is the same as one of the types that name both parts.
+SMALLER = {
+    "float32": ("float16", "int8_float16", "int8"),
+    "bfloat16": ("int8_bfloat16", "int8_float16", "int8"),
+    "float16": ("int8_float16", "int8"),
+    "int16": ("int8",),
+    "int8_float32": ("int8_float16",),
+}
+FEATURES = frozenset(Feature) - {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT}
+
+
+class WhisperXEngine:
+    """An AsrEngine; see voxroute_serving.engine for what its methods promise.
+
+    Raises ModelUnavailableError where the settings ask for a device or a numeric type that this
+    machine does not have.
+    """
+
+    def __init__(self, settings: WhisperXSettings) -> None:
+        self._settings = settings
+        self._device = _device(settings.device)
+        self._compute_type = _compute_type(settings.compute_type, self._device)
+        self._threads = settings.cpu_threads or usable_processors()
+        self._directories = named_directories([settings.model, *settings.model_dirs], HUB_IDS)
+        self._revisions: dict[str, str] = {}
+        self._fetched: dict[str, Path] = {}
+        self._aligners = Aligners(
+            device=self._device,
+            configured=settings.align_model_of,
+            downloads=settings.align_downloads,
+            offline=settings.offline,
+            token=settings.hub_token,
+            cache_dir=settings.model_cache_dir,
+        )
+
+    def describe(self) -> EngineDescription:
+        """What this engine is and can do."""
+        alignable = self._aligners.languages()
+        aligned = {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT} if alignable else set[Feature]()
+        return EngineDescription(
+            name=NAME,
+            version=importlib.metadata.version("whisperx"),
+            device=self._device_info(),
+            features=FEATURES | aligned,
+            alignable_languages=alignable,
+            available_models=self._available(),
+        )
+
+    def resolve(self, model: str) -> str:
+        """The canonical id of a model name. Raises ModelNotFoundError."""
+        return resolve_model(
+            model,
+            configured=self._settings.model,
+            default=DEFAULT_MODEL[self._device],
+            directories=self._directories,
+            hub_ids=HUB_IDS,
+        )
+
+    def compute_types(self) -> Sequence[str]:
+        """The configured numeric type, then those of the device that take less memory."""
+        import ctranslate2  # noqa: PLC0415 - as below
+
+        supported = ctranslate2.get_supported_compute_types(self._device)
+        return smaller_types(self._compute_type, supported)
+
+    def fetch(self, model: str, activity: Activity) -> int:
+        """Sees that the model's files are here; the bytes that it will take."""
+        source = self._fetched[model] = self._source(model, activity)
+        return weights.expected_bytes(source, self._compute_type)
+
+    def load(self, model: str, activity: Activity, compute_type: str = "") -> AsrModel:
+        """The model of a canonical id, converted where needed, in memory and ready."""
+        compute_type = compute_type or self._compute_type
+        source = self._fetched.get(model) or self._source(model, activity)
+        directory = ctranslate2_directory(model, source, self._settings.model_cache_dir, activity)
+        traits = traits_of(directory, source, model)
+        activity(f"loading on {self._device} as {compute_type}")
+        ref = ModelRef(NAME, model, self._revision(model, source))
+        # importing torch and whisperx takes seconds: on this thread, while the server answers
+        from voxroute_asr_whisperx.whisper import WhisperXModel  # noqa: PLC0415
+
+        free_before = cuda_memory()[1] if self._device == "cuda" else None
+        try:
+            loaded = WhisperXModel(
+                ref,
+                directory,
+                traits,
+                device=self._device,
+                compute_type=compute_type,
+                cpu_threads=self._threads,
+                max_batch=self._settings.max_batch or MAX_BATCH[self._device],
+                aligners=self._aligners,
+            )
+        except ServingError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise engine_error(error, f"the model {model!r}") from error
+            raise ModelUnavailableError(
+                f"the model {model!r} cannot be loaded; its files may be damaged or from a newer"
+                " CTranslate2: get or convert it again"
+            ) from error
+        expected = weights.expected_bytes(source, compute_type)
+        loaded.memory_bytes = weights.taken_bytes(expected, free_before)
+        return loaded
+
+    def diarizer(self) -> PyannoteDiarizer | None:
+        """What tells speakers apart on the same device; None where the settings name no model."""
+        if not self._settings.diarization_model:
+            return None
+        return PyannoteDiarizer(
+            self._settings.diarization_model,
+            device=replace(self._device_info(), compute_type="float32"),
+            offline=self._settings.offline,
+            token=self._settings.hub_token,
+        )
+
+    def _source(self, model: str, activity: Activity) -> Path:
+        if model in self._directories:
+            return self._directories[model]
+        activity("fetching the model")
+        return fetched_model(
+            HUB_IDS.get(model, model),
+            [*CTRANSLATE2_FILES, *HUGGING_FACE_FILES, *OWN_FILES],
+            offline=self._settings.offline,
+            token=self._settings.hub_token,
+            activity=activity,
+        )
+
+    def _revision(self, model: str, source: Path) -> str:
+        if model not in self._revisions:
+            self._revisions[model] = hub.revision_of(source)
+        return self._revisions[model]
+
+    def _available(self) -> tuple[ModelRef, ...]:
+        """Models that load without a download, the default first."""
+        refs: dict[str, ModelRef] = {}
+        for name, directory in self._directories.items():
+            refs[name] = ModelRef(NAME, name, self._revision(name, directory))
+        for name in dict.fromkeys([*self._hub_default(), *HUB_IDS]):
+            revision = cached_revision(HUB_IDS.get(name, name))
+            if revision is not None:
+                refs[name] = ModelRef(NAME, name, revision)
+        return tuple(sorted(refs.values(), key=lambda ref: ref.id != self._default))
+
+    @cached_property
+    def _default(self) -> str:
+        try:
+            return self.resolve("")
+        except ModelNotFoundError:
+            return ""
+
+    def _hub_default(self) -> Sequence[str]:
+        return [self._default] if self._default and self._default not in self._directories else []
+
+    def _device_info(self) -> DeviceInfo:
+        if self._device == "cuda":
+            name, total = self._cuda
+            return DeviceInfo("cuda", name, self._compute_type, total)
+        total, free = host_memory()
+        return DeviceInfo("cpu", self._processor, self._compute_type, total, free)
+
+    @cached_property
+    def _processor(self) -> str:
+        return processor_name()
+
+    @cached_property
+    def _cuda(self) -> tuple[str, int | None]:
+        return cuda_name_and_memory()
+
+
+def _device(wanted: str) -> str:
+    """The device by CTranslate2's name; it has no Metal, so Apple silicon means the CPU."""
+    import ctranslate2  # noqa: PLC0415 - 0.1 s, and not for those who only read the constants
+
+    has_cuda = ctranslate2.get_cuda_device_count() > 0
+    if wanted == "cuda" and not has_cuda:
+        raise ModelUnavailableError(
+            "CTranslate2 finds no CUDA device; check the NVIDIA driver, or use --device cpu"
+        )
+    if wanted == "mps":
+        raise ModelUnavailableError(
+            "WhisperX does not run on Metal; use the MLX service on Apple silicon, or --device cpu"
+        )
+    return "cuda" if has_cuda and wanted in ("auto", "cuda") else "cpu"
+
+
+def _compute_type(wanted: str, device: str) -> str:
+    """The numeric type: the one wanted, or the fastest that the device has."""
+    import ctranslate2  # noqa: PLC0415 - as above
+
+    supported = ctranslate2.get_supported_compute_types(device)
+    if wanted in ("", "auto"):
+        return next((one for one in FASTEST[device] if one in supported), "default")
+    if wanted not in supported:
+        raise ModelUnavailableError(
+            f"{wanted!r} is no compute type of this {device}; it has {', '.join(sorted(supported))}"
+        )
+    return wanted
+
+
+def smaller_types(compute_type: str, supported: Collection[str]) -> tuple[str, ...]:
+    """A numeric type and those that take less memory, of what a device supports."""
+    smaller = [one for one in SMALLER.get(compute_type, ()) if one in supported]
+    if any(one.startswith("int8_") for one in smaller):
+        smaller = [one for one in smaller if one != "int8"]
+    return (compute_type, *smaller)
+
+
+def ctranslate2_directory(name: str, source: Path, cache_dir: Path, activity: Activity) -> Path:
+    """The directory of a model in CTranslate2's format: its own, or the cached conversion's.
+
+    Raises ModelUnavailableError.
+    """
+    if format_of(source) == "ctranslate2":
+        return source
+    activity("converting to CTranslate2")
+    return hub.converted(
+        source,
+        "ctranslate2",
+        lambda target: _convert(source, target, name),
+        cache_dir=cache_dir,
+    )
+
+
+def _convert(source: Path, target: Path, name: str) -> None:
+    """Fills `target` from a Hugging Face checkpoint. Raises ModelUnavailableError."""
+    from voxroute_asr_whisperx.convert import convert  # noqa: PLC0415 - imports transformers
+
+    try:
+        convert(source, target)
+    except ServingError:
+        raise
+    except Exception as error:
+        raise ModelUnavailableError(
+            f"the model {name!r} could not be converted to CTranslate2; it must be a checkpoint of"
+            " WhisperForConditionalGeneration with its tokenizer"
+        ) from error

@@ -1,0 +1,185 @@
+"""Names of speech models, and what the files of a model say about it. No ML library is imported."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from huggingface_hub import try_to_load_from_cache
+
+from voxroute_serving import hub
+from voxroute_serving.engine import Activity
+from voxroute_serving.errors import ModelUnavailableError
+from voxroute_serving.whisper_names import TRANSCRIBE_ONLY, bcp47
+
+CTRANSLATE2_FILES = (
+    "config.json",
+    "model.bin",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "vocabulary.*",
+)
+HUGGING_FACE_FILES = (
+    "added_tokens.json",
+    "generation_config.json",
+    "merges.txt",
+    *hub.SAFETENSORS,
+    "model.safetensors.index.json",
+    "normalizer.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+OWN_FILES = ("voxroute.json",)
+
+Task = Literal["transcribe", "translate"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """What a model can be asked for."""
+
+    languages: tuple[str, ...]
+    """BCP-47."""
+    tasks: tuple[Task, ...]
+    timestamps: bool
+    """Whether it was trained to write timestamp tokens; many fine-tunes were not."""
+
+
+def format_of(directory: Path) -> Literal["ctranslate2", "hugging-face"]:
+    """The format of the Whisper model in a directory.
+
+    Raises ModelUnavailableError where there is none.
+    """
+    config = _read_json(directory / "config.json", needed=True)
+    if (directory / "model.bin").is_file():
+        return "ctranslate2"
+    if config.get("model_type") == "whisper" and _has_weights(directory):
+        return "hugging-face"
+    raise ModelUnavailableError(
+        f"the directory of model {directory.name!r} holds no Whisper model: a CTranslate2 model"
+        " has model.bin beside config.json, a Hugging Face one has model.safetensors and"
+        ' "model_type": "whisper" in config.json'
+    )
+
+
+def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
+    """What the files of a CTranslate2 model say about it.
+
+    `source` is the directory that it was converted from, or the same one; its `voxroute.json`,
+    where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"],
+    "timestamps": true}, each key optional. `name` is what the model is called.
+
+    Raises ModelUnavailableError where the tokenizer is missing or a file cannot be read.
+    """
+    own = _read_json(source / "voxroute.json", needed=False)
+    vocabulary = _special_tokens(directory, name)
+    multilingual = "<|translate|>" in vocabulary and len(_languages(vocabulary)) > 1
+    languages = _strings(own, "languages") or (
+        _languages_of_config(directory, vocabulary) if multilingual else ("en",)
+    )
+    tasks: tuple[Task, ...] = ("transcribe",)
+    if own.get("tasks"):
+        tasks = tuple(t for t in ("transcribe", "translate") if t in _strings(own, "tasks"))
+    elif multilingual and not any(part in name for part in TRANSCRIBE_ONLY):
+        tasks = ("transcribe", "translate")
+    return ModelTraits(languages, tasks, timestamps=bool(own.get("timestamps", True)))
+
+
+def _languages_of_config(directory: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:
+    """The languages that the converted model's own list names, else all of the tokenizer's."""
+    ids = _read_json(directory / "config.json", needed=True).get("lang_ids")
+    listed = set(cast("list[int]", ids)) if isinstance(ids, list) else set[int]()
+    languages = _languages(vocabulary)
+    chosen = tuple(bcp47(code) for code, token in languages.items() if token in listed)
+    return chosen or tuple(bcp47(code) for code in languages)
+
+
+def _languages(vocabulary: Mapping[str, int]) -> dict[str, int]:
+    """Language codes and token ids: what stands between the start token and the tasks."""
+    first, last = vocabulary["<|startoftranscript|>"], vocabulary.get("<|translate|>", 0)
+    return {
+        token[2:-2]: number
+        for token, number in sorted(vocabulary.items(), key=lambda item: item[1])
+        if first < number < last and token not in ("<|transcribe|>", "<|translate|>")
+    }
+
+
+def _special_tokens(directory: Path, name: str) -> dict[str, int]:
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise ModelUnavailableError(
+            f"model {name!r} has no tokenizer.json; copy the one of the model that it was made"
+            " from into its directory"
+        )
+    added = _read_json(path, needed=True).get("added_tokens", [])
+    tokens = {str(token["content"]): int(token["id"]) for token in added}
+    if "<|startoftranscript|>" not in tokens:
+        raise ModelUnavailableError(f"the tokenizer.json of model {name!r} is not one of Whisper's")
+    return tokens
+
+
+def _has_weights(directory: Path) -> bool:
+    return any(directory.glob("*.safetensors")) or any(directory.glob("pytorch_model*.bin"))
+
+
+def _strings(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value: Sequence[object] = document.get(key) or ()
+    return tuple(str(item) for item in value)
+
+
+def _read_json(path: Path, *, needed: bool) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        if not needed:
+            return {}
+        raise ModelUnavailableError(
+            f"the directory of model {path.parent.name!r} has no {path.name}; it holds no model"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelUnavailableError(
+            f"{path.name} of model {path.parent.name!r} cannot be read as JSON; get it again"
+        ) from error
+
+
+def in_hub_cache(hub_id: str) -> bool:
+    """Whether a hub's model, weights included, is on this machine."""
+    return cached_revision(hub_id) is not None
+
+
+def cached_revision(hub_id: str) -> str | None:
+    """The commit of a hub's model that is on this machine with its weights; None for none."""
+    for weights in ("model.bin", "model.safetensors", "pytorch_model.bin"):
+        path = try_to_load_from_cache(hub_id, weights)
+        if isinstance(path, str):
+            return Path(path).parent.name
+    return None
+
+
+def fetched(
+    name: str,
+    patterns: Sequence[str],
+    *,
+    offline: bool,
+    token: str | None,
+    activity: Activity | None = None,
+) -> Path:
+    """The directory of a model: a local one as it is, a hub id with its files downloaded.
+
+    Weights that are pickled (`pytorch_model.bin`) are fetched only where there are no others.
+    Raises ModelNotFoundError, ModelUnavailableError.
+    """
+    directory = hub.local_directory(
+        name, offline=offline, token=token, allow_patterns=patterns, activity=activity
+    )
+    if not (directory / "model.bin").is_file() and not _has_weights(directory):
+        directory = hub.local_directory(
+            name,
+            offline=offline,
+            token=token,
+            allow_patterns=[*patterns, *hub.PICKLED_FILES],
+            activity=activity,
+        )
+    return directory

@@ -1,0 +1,70 @@
+"""What this service takes on top of every speech service's settings."""
+
+from pydantic import Field, TypeAdapter, field_validator
+
+from voxroute_serving.settings import AsrSettings, ListenAddress, MetricsAddress, StringList
+
+_ADDRESSES = TypeAdapter(list[ListenAddress])
+
+
+class WhisperXSettings(AsrSettings):
+    """The flags and variables of the WhisperX service."""
+
+    listen: StringList = Field(
+        default=["127.0.0.1:50051"],
+        min_length=1,
+        description=AsrSettings.model_fields["listen"].description,
+    )
+    metrics_listen: MetricsAddress = Field(
+        default="127.0.0.1:9151",
+        description=AsrSettings.model_fields["metrics_listen"].description,
+    )
+    model_dirs: StringList = Field(
+        default=[],
+        description="local directories of further models that a request may name by their last"
+        " part, with commas; other directories of this machine are out of a client's reach",
+    )
+    align_models: StringList = Field(
+        default=[],
+        description="wav2vec2 models that give words their times, LANGUAGE=DIR or LANGUAGE=HUB_ID"
+        " with commas; a language that is not named takes WhisperX's own model for it",
+    )
+    align_downloads: bool = Field(
+        default=False,
+        description="whether WhisperX's own alignment models may be downloaded when they are first"
+        " needed (0.4 to 4 GB for each language); otherwise only those that are here count",
+    )
+    diarization_model: str = Field(
+        default="",
+        description="the pyannote pipeline that tells speakers apart: a local directory, or a hub"
+        " id (pyannote/speaker-diarization-community-1; gated, so with HF_TOKEN). Empty for none."
+        " It takes some 0.5 GB beside the recogniser and, for a recording at a time, all of the"
+        " device",
+    )
+    cpu_threads: int = Field(
+        default=0,
+        ge=0,
+        description="threads of the recogniser on the CPU; 0 for all processors. More than there"
+        " are processors makes it slower",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _addresses(cls, listen: list[str]) -> list[str]:
+        return _ADDRESSES.validate_python(listen)
+
+    @field_validator("align_models")
+    @classmethod
+    def _pairs(cls, pairs: list[str]) -> list[str]:
+        for pair in pairs:
+            language, _, model = pair.partition("=")
+            if not (language and model):
+                raise ValueError(
+                    f"{pair!r}: write LANGUAGE=DIR or LANGUAGE=HUB_ID, as in hi=/models/align-hi"
+                )
+        return pairs
+
+    @property
+    def align_model_of(self) -> dict[str, str]:
+        """Language to directory or hub id."""
+        return dict(pair.split("=", 1) for pair in self.align_models)

@@ -1,0 +1,436 @@
+"""One thread that touches the device, the queue before it, and the admission of calls.
+
+MLX arrays belong to the thread that made them, and a WhisperX pipeline changes its own tokenizer
+during a call: models are therefore built, run and freed on one thread. Calls are admitted or
+refused at the door (`Admission`); the work of admitted calls is batched across calls (`Batcher`).
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from voxroute_serving import request_ids, tracing
+from voxroute_serving.errors import EngineError, NotReadyError, QueueFullError
+from voxroute_serving.request_ids import request_id
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+T = TypeVar("T")
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def _closed_error() -> NotReadyError:
+    return NotReadyError("the service is shutting down", retry_after_s=1.0)
+
+
+class Admission:
+    """Permits for calls: at most `capacity` at once, refused at the door beyond it.
+
+    Where `max_queued` is not 0, calls are refused too while more pieces of work than that wait.
+    """
+
+    def __init__(self, capacity: int, *, max_queued: int = 0) -> None:
+        self.capacity = capacity
+        self._max_queued = max_queued
+        self._queued: Callable[[], int] = lambda: 0
+        self.in_flight = 0
+        self._recent_call_s = 1.0  # smoothed duration of calls, the basis of the retry advice
+
+    @contextlib.asynccontextmanager
+    async def permit(self) -> AsyncGenerator[None]:
+        """Holds one place for the length of the block. Raises QueueFullError."""
+        queued = self._queued()
+        if 0 < self._max_queued < queued:
+            raise QueueFullError(
+                f"{queued} pieces of work wait for the device already; retry later or use another"
+                " endpoint",
+                retry_after_s=self._advice_s(),
+            )
+        if self.in_flight >= self.capacity:
+            raise QueueFullError(
+                f"all {self.capacity} places of this service are taken; retry later or use another"
+                " endpoint",
+                retry_after_s=self._advice_s(),
+            )
+        self.in_flight += 1
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self._recent_call_s += 0.2 * (time.monotonic() - started - self._recent_call_s)
+
+    def observe_queue(self, queued: Callable[[], int]) -> None:
+        """Lets `max_queued` look at a function, such as a batcher's `queued`."""
+        self._queued = queued
+
+    def _advice_s(self) -> float:
+        return min(30.0, max(0.5, self._recent_call_s / self.capacity))
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A function for the thread, and the future that takes its outcome."""
+
+    function: Callable[[], Any]
+    future: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+
+    def do(self) -> None:
+        """Runs the function; raises nothing."""
+        try:
+            outcome, error = self.function(), None
+        except BaseException as raised:  # noqa: BLE001 - goes to whoever awaits it
+            outcome, error = None, raised
+        self.settle(outcome, error)
+        del outcome, error  # an exception that knows this frame must not be known by it
+
+    def settle(self, outcome: object, error: BaseException | None) -> None:
+        if error is not None and (
+            not isinstance(error, Exception) or isinstance(error, StopIteration)
+        ):
+            # SystemExit would end the event loop, CancelledError would look like the caller's own,
+            # and a future refuses StopIteration, so that its caller would wait for ever
+            replacement = RuntimeError(f"the work on the device ended with {type(error).__name__}")
+            replacement.__cause__ = error
+            error = replacement
+
+        def apply() -> None:
+            if self.future.done():  # the caller was cancelled meanwhile
+                return
+            if error is None:
+                self.future.set_result(outcome)
+            else:
+                self.future.set_exception(error)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(apply)
+
+
+async def run_apart(function: Callable[[], T]) -> T:
+    """What `function` returns or raises, run on a thread of its own.
+
+    The thread is a daemon: unlike one of asyncio's, it does not keep the process from exiting.
+    """
+    loop = asyncio.get_running_loop()
+    work = _Work(function, loop.create_future(), loop)
+    threading.Thread(target=work.do, daemon=True).start()
+    return await work.future
+
+
+class BatchSource(Protocol):
+    """A queue before the device. Both methods are called with the device's lock held."""
+
+    def take(self) -> Callable[[], None] | None:
+        """The next batch as a function that does not raise, or None."""
+        ...
+
+    def drop(self) -> None:
+        """Refuses everything that waits: the device is closed."""
+        ...
+
+
+class DeviceThread:
+    """The one thread that touches the device.
+
+    Control work (`run`: loading, warming up, freeing) goes ahead of batches. An exception ends the
+    piece of work that raised it, never the thread. Whoever awaits work gets an outcome: the
+    work's own, or NotReadyError from `close` on.
+    """
+
+    def __init__(self, name: str = "device") -> None:
+        self._condition = threading.Condition()
+        self._control: deque[_Work] = deque()
+        self._sources: list[BatchSource] = []
+        self._closed = False
+        # A daemon: a device call that never returns must not keep the process from exiting.
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """What `function` returns or raises, run on the thread ahead of waiting batches.
+
+        It runs in the caller's context, so that its log lines are of the caller's call. Raises
+        NotReadyError once the thread is closed. A caller that is cancelled leaves work
+        that has begun running to its end; work that has not begun is then skipped.
+        """
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        work = _Work(lambda: context.run(function), loop.create_future(), loop)
+        with self._open():
+            self._control.append(work)
+        return await work.future
+
+    async def close(self, timeout_s: float = 30.0) -> bool:
+        """Ends the thread after the work that has begun; whether it ended in time.
+
+        Whatever has not begun, batches included, is dropped with NotReadyError.
+        """
+        with self._condition:
+            self._closed = True
+            dropped = list(self._control)
+            self._control.clear()
+            for source in self._sources:
+                source.drop()
+            self._condition.notify()
+        for work in dropped:
+            work.settle(None, _closed_error())
+        await asyncio.to_thread(self._thread.join, timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no further work is taken."""
+        return self._closed
+
+    def attach(self, source: BatchSource) -> None:
+        """Adds a source of batches, which the thread asks in turn with the others."""
+        with self._condition:
+            self._sources.append(source)
+
+    def offer(self, change: Callable[[], None]) -> None:
+        """Changes a source's queue with the device's lock held, and lets the thread look at it.
+
+        Raises NotReadyError once the thread is closed: nothing is queued after `drop`.
+        """
+        with self._open():
+            change()
+
+    def withdraw(self, change: Callable[[], None]) -> None:
+        """Changes a source's queue with the device's lock held, closed or not."""
+        with self._condition:
+            change()
+
+    @contextlib.contextmanager
+    def _open(self) -> Generator[None]:
+        with self._condition:
+            if self._closed:
+                raise _closed_error()
+            yield
+            self._condition.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._condition:
+                while True:
+                    if self._control:
+                        control, batch = self._control.popleft(), None
+                        break
+                    if self._closed:
+                        return
+                    control, batch = None, self._next_batch()
+                    if batch is not None:
+                        break
+                    self._condition.wait()
+            if batch is not None:
+                batch()
+            elif control is not None and not control.future.cancelled():
+                control.do()
+            del control, batch  # an idle thread must not keep a model or an exception alive
+
+    def _next_batch(self) -> Callable[[], None] | None:
+        for index, source in enumerate(self._sources):
+            batch = source.take()
+            if batch is not None:
+                # the next look begins with the others, so that no source starves another
+                self._sources.append(self._sources.pop(index))
+                return batch
+        return None
+
+
+# eq=False: comparing two of them would compare their items, and arrays have no single truth
+@dataclass(slots=True, eq=False)
+class _Pending(Generic[Item]):
+    key: Hashable
+    item: Item
+    work: _Work
+    queued_at: float
+    context: contextvars.Context
+    """The caller's: its request id, and its span."""
+    span: Any
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timed(Generic[Result]):
+    """A result, how long its item waited, and its share of the device's time; seconds."""
+
+    result: Result
+    queue_s: float
+    inference_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """What one batch was: its size, the longest wait of its items, and its run; seconds."""
+
+    size: int
+    queue_s: float
+    inference_s: float
+
+
+RunBatch = Callable[[Hashable, Sequence[Item], Callable[[], bool]], Sequence[Result]]
+"""Takes a key, the items of the batch, and `stop`; returns one result for each item."""
+
+
+@dataclass(slots=True, eq=False)
+class Batcher(Generic[Item, Result]):
+    """A queue of items before the device thread; items with equal keys share a batch.
+
+    Callers take turns. The oldest item of the caller that was served longest ago decides the key
+    of the next batch; the items of that key that wait, one of each caller in turn, fill it up to
+    `max_batch(key)`. A film that queues all its windows thus delays a short call by a batch or two.
+
+    Nothing waits for a batch to fill: while the device is busy, the queue fills it. Items whose
+    caller is gone are dropped before they run, and `stop` turns true when all callers of a running
+    batch are gone. The queue holds what admitted calls wait for, so it is bounded by how many
+    calls are admitted and by how much each submits at once.
+    """
+
+    device: DeviceThread
+    run_batch: RunBatch[Item, Result]
+    max_batch: Callable[[Hashable], int]
+    on_batch: Callable[[BatchRecord], None] | None = None
+    task: str = ""
+    """What the batches do, for traces: "transcribe"."""
+    model_of: Callable[[Hashable], str] = lambda _: ""
+    """The id of a key's model, for traces."""
+    _queues: dict[Hashable, deque[_Pending[Item]]] = field(
+        default_factory=dict[Hashable, "deque[_Pending[Item]]"], init=False
+    )  # by caller, the one served longest ago first; no queue is empty
+
+    def __post_init__(self) -> None:
+        self.device.attach(self)
+
+    @property
+    def queued(self) -> int:
+        """Items that wait for the device."""
+        return sum(len(queue) for queue in tuple(self._queues.values()))
+
+    async def submit(
+        self, key: Hashable, item: Item, *, caller: Hashable | None = None
+    ) -> Timed[Result]:
+        """The item's result. Raises what the batch raised; cancelling abandons the item.
+
+        Callers take turns by `caller`; where it is None, by the request id of the current call.
+        Raises NotReadyError where the device closes before the item's batch has begun.
+        """
+        loop = asyncio.get_running_loop()
+        work = _Work(lambda: None, loop.create_future(), loop)
+        context = contextvars.copy_context()
+        pending = _Pending(key, item, work, time.monotonic(), context, tracing.here())
+        turn = request_id() if caller is None else caller
+        self.device.offer(lambda: self._queues.setdefault(turn, deque()).append(pending))
+        try:
+            return await work.future
+        finally:
+            # true for a settled item too, where it means nothing any more
+            pending.abandoned = True
+            if work.future.cancelled():
+                self.device.withdraw(lambda: self._remove(turn, pending))
+
+    def take(self) -> Callable[[], None] | None:
+        """The next batch as a function for the device thread, or None."""
+        if not self._queues:
+            return None
+        key = next(iter(self._queues.values()))[0].key
+        try:
+            limit = max(1, self.max_batch(key))
+        except Exception as error:  # noqa: BLE001 - goes to whoever awaits an item of this key
+            for pending in self._next_of(key, self.queued):
+                pending.work.settle(None, error)
+            return self.take()
+        batch = self._next_of(key, limit)
+        return lambda: self._run(key, batch)
+
+    def drop(self) -> None:
+        """Refuses everything that waits."""
+        for queue in self._queues.values():
+            for pending in queue:
+                pending.work.settle(None, _closed_error())
+        self._queues.clear()
+
+    def _next_of(self, key: Hashable, limit: int) -> list[_Pending[Item]]:
+        """Up to `limit` items of a key, taken from each caller in turn, each caller's oldest first.
+
+        Callers that gave items go to the end of the order.
+        """
+        waiting = {
+            caller: deque(pending for pending in queue if pending.key == key)
+            for caller, queue in self._queues.items()
+        }
+        chosen: list[_Pending[Item]] = []
+        served: list[Hashable] = []
+        while len(chosen) < limit and any(waiting.values()):
+            for caller, items in waiting.items():
+                if items and len(chosen) < limit:
+                    chosen.append(items.popleft())
+                    served.append(caller)
+        taken = {id(pending) for pending in chosen}
+        for caller in dict.fromkeys(served):
+            rest = deque(p for p in self._queues.pop(caller) if id(p) not in taken)
+            if rest:
+                self._queues[caller] = rest
+        return chosen
+
+    def _remove(self, caller: Hashable, pending: _Pending[Item]) -> None:
+        queue = self._queues.get(caller)
+        if queue is not None:
+            with contextlib.suppress(ValueError):  # its batch has begun
+                queue.remove(pending)
+            if not queue:
+                del self._queues[caller]
+
+    def _compute(
+        self, key: Hashable, batch: list[_Pending[Item]], started: float
+    ) -> Sequence[Result]:
+        """What the engine returns, in the context of the first item's call.
+
+        Log lines tell the request ids of all calls in the batch where there are several.
+        """
+        identities = list(dict.fromkeys(request_ids.of(pending.context) for pending in batch))
+        shared = {"request_ids": identities} if len(identities) > 1 else {}
+        waits = [(pending.span, started - pending.queued_at) for pending in batch]
+        with (
+            structlog.contextvars.bound_contextvars(**shared),
+            tracing.batch(self.task, self.model_of(key), waits),
+        ):
+            return self.run_batch(
+                key, [p.item for p in batch], lambda: all(p.abandoned for p in batch)
+            )
+
+    def _run(self, key: Hashable, taken: list[_Pending[Item]]) -> None:
+        """Runs a batch and settles its items; raises nothing."""
+        batch = [pending for pending in taken if not pending.abandoned]
+        if not batch:
+            return
+        started = time.monotonic()
+        try:
+            results = batch[0].context.run(self._compute, key, batch, started)
+            if len(results) != len(batch):
+                raise EngineError(  # noqa: TRY301 - one way out for both failures
+                    f"the engine gave {len(results)} results for {len(batch)} pieces of work"
+                )
+        except BaseException as error:  # noqa: BLE001 - goes to whoever awaits it
+            for pending in batch:
+                pending.work.settle(None, error)
+            return
+        took = time.monotonic() - started
+        if self.on_batch is not None:
+            longest = max(started - pending.queued_at for pending in batch)
+            try:
+                self.on_batch(BatchRecord(len(batch), longest, took))
+            except Exception:  # noqa: BLE001 - a record that fails must not cost the results
+                _log.exception("a batch could not be recorded")
+        for pending, result in zip(batch, results, strict=True):
+            timed = Timed(result, started - pending.queued_at, took / len(batch))
+            pending.work.settle(timed, None)

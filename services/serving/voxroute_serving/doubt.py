@@ -1,0 +1,288 @@
+"""Which text may be doubted, and which of two decodings of a window is the better one. Pure.
+
+What a window's text is judged by is the window alone, so a call that goes on where another ended
+judges it alike. Nothing here drops text: doubtful text is sent with its flags.
+
+The default thresholds are openai-whisper's; `invented_texts` says where its lists come from.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from voxroute_serving.engine import DecodingOptions, WindowResult, WindowSegment
+from voxroute_serving.invented_texts import CREDITS, INVENTED
+
+# Whisper's own values; they decide where neither request nor engine names another.
+DEFAULT_COMPRESSION_RATIO_THRESHOLD = 2.4
+DEFAULT_LOG_PROB_THRESHOLD = -1.0
+DEFAULT_NO_SPEECH_THRESHOLD = 0.6
+
+# A text that models invent is doubted from half a threshold on: invented "Thank you"s come with
+# figures that alone are not bad enough.
+_SUPPORT = 0.5
+_MIN_VOICED = 0.5  # of a segment's time; below it a voice hardly said all of the segment
+
+_MIN_LOOP = 3  # times in a row; a speaker says things twice
+_MIN_SHORT_LOOP = 8  # the same for a single word: "no, no, no, no" is said
+_MAX_PERIOD = 24  # words, or characters where words are not spaced
+_SHORT_CHARACTERS = 3  # without spaces a phrase up to this long counts as a single word
+
+_SWITCH_PROBABILITY = 0.8  # of another language; below it detection is often wrong on 30 s
+_MIN_SWITCH_SPEECH_S = 1.0  # s; less speech tells no language
+
+
+class Doubt(Enum):
+    """Why text may be doubted; the values are those of voxroute.asr.v1.SegmentFlag."""
+
+    REPETITION = 1
+    LOW_CONFIDENCE = 2
+    NO_SPEECH = 3
+    HALLUCINATION = 4
+    LANGUAGE_SWITCH = 5
+
+
+Doubts = frozenset[Doubt]
+Stretches = Sequence[tuple[float, float]]
+"""Stretches of voice, seconds from the start of the window, in order, not overlapping."""
+
+_RETRIED = frozenset({Doubt.REPETITION, Doubt.HALLUCINATION, Doubt.LOW_CONFIDENCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The limits beyond which text is doubted."""
+
+    compression_ratio: float = DEFAULT_COMPRESSION_RATIO_THRESHOLD
+    log_prob: float = DEFAULT_LOG_PROB_THRESHOLD
+    no_speech: float = DEFAULT_NO_SPEECH_THRESHOLD
+
+    @classmethod
+    def of(cls, options: DecodingOptions) -> "Thresholds":
+        """Those of a request; Whisper's own where it names none."""
+
+        def given(value: float | None, default: float) -> float:
+            return default if value is None else value
+
+        return cls(
+            given(options.compression_ratio_threshold, cls().compression_ratio),
+            given(options.log_prob_threshold, cls().log_prob),
+            given(options.no_speech_threshold, cls().no_speech),
+        )
+
+
+def doubts(
+    segments: Sequence[WindowSegment], voice: Stretches, thresholds: Thresholds
+) -> tuple[Doubts, ...]:
+    """The doubts about each segment of one window, but for LANGUAGE_SWITCH."""
+    looping = _looping([segment.text for segment in segments])
+
+    def of(index: int, segment: WindowSegment) -> Doubts:
+        found = _of_figures(segment, thresholds)
+        if index in looping:
+            found.add(Doubt.REPETITION)
+        if is_often_invented(segment.text) and _is_unsupported(segment, voice, thresholds):
+            found.add(Doubt.HALLUCINATION)
+        return frozenset(found)
+
+    return tuple(of(index, segment) for index, segment in enumerate(segments))
+
+
+def _of_figures(segment: WindowSegment, thresholds: Thresholds) -> set[Doubt]:
+    found: set[Doubt] = set()
+    unsure = segment.avg_log_prob is not None and segment.avg_log_prob < thresholds.log_prob
+    ratio, no_speech = segment.compression_ratio, segment.no_speech_prob
+    if ratio is not None and ratio > thresholds.compression_ratio:
+        found.add(Doubt.REPETITION)
+    if unsure:
+        found.add(Doubt.LOW_CONFIDENCE)
+    silent = no_speech is not None and no_speech > thresholds.no_speech
+    if silent and (unsure or segment.avg_log_prob is None):
+        found.add(Doubt.NO_SPEECH)
+    return found
+
+
+# --- loops ---------------------------------------------------------------------------------------
+
+
+def _looping(texts: Sequence[str]) -> set[int]:
+    """The indices of texts that take part in a phrase said over and over, within or across them."""
+    words = [(word, index) for index, text in enumerate(texts) for word in normalised(text).split()]
+    characters = [(c, index) for word, index in words for c in word if _is_unspaced(c)]
+    return _loops(words, short=1) | _loops(characters, short=_SHORT_CHARACTERS)
+
+
+def _loops(units: Sequence[tuple[str, int]], *, short: int) -> set[int]:
+    """The indices that belong to a loop; a phrase of up to `short` units is a short one."""
+    found: set[int] = set()
+    for period in range(1, min(_MAX_PERIOD, len(units) // _MIN_LOOP) + 1):
+        needed = period * (_MIN_SHORT_LOOP if period <= short else _MIN_LOOP)
+        begin = 0
+        for at in range(period, len(units) + 1):
+            if at < len(units) and units[at][0] == units[at - period][0]:
+                continue
+            stretch = units[begin:at]
+            # a single word said often is a loop of every period: the shortest one counts
+            if len(stretch) >= needed and len({unit for unit, _ in stretch}) >= min(period, 2):
+                found |= {index for _, index in stretch}
+            begin = at - period + 1
+    return found
+
+
+def _is_unspaced(character: str) -> bool:
+    """Whether a character belongs to a script without spaces between words."""
+    return any(
+        low <= character <= high
+        for low, high in (
+            ("\u0e00", "\u0eff"),  # Thai, Lao
+            ("\u1000", "\u109f"),  # Burmese
+            ("\u1780", "\u17ff"),  # Khmer
+            ("\u3040", "\u30ff"),  # kana
+            ("\u3400", "\u9fff"),  # Han
+        )
+    )
+
+
+# --- invented texts ------------------------------------------------------------------------------
+
+_MAX_CREDIT_WORDS = 12  # a longer text is a sentence that begins like a credit
+_SENTENCE_END = re.compile(r"[.!?…।॥۔؟。！？]+")  # noqa: RUF001 - full-width marks
+
+
+def normalised(text: str) -> str:
+    """Lower case, letters with their marks and digits only, single blanks."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in plain)
+    return " ".join(kept.split())
+
+
+_KNOWN = frozenset(normalised(text) for texts in INVENTED.values() for text in texts)
+_OPENINGS = tuple(normalised(opening) for opening in CREDITS)
+
+
+def is_often_invented(text: str) -> bool:
+    """Whether the whole text is of the kind that models write where nobody speaks."""
+    whole = normalised(text)
+    if not whole:
+        return False
+    if whole in _KNOWN:
+        return True
+    if whole.startswith(_OPENINGS) and len(whole.split()) <= _MAX_CREDIT_WORDS:
+        return True
+    sentences = [normalised(sentence) for sentence in _SENTENCE_END.split(text)]
+    return all(sentence in _KNOWN for sentence in sentences if sentence)
+
+
+def _is_unsupported(segment: WindowSegment, voice: Stretches, thresholds: Thresholds) -> bool:
+    """Whether the audio speaks against the text: no voice, probable silence, or unlikely words."""
+    no_speech, log_prob = segment.no_speech_prob, segment.avg_log_prob
+    return (
+        voiced(segment, voice) < _MIN_VOICED
+        or (no_speech is not None and no_speech > _SUPPORT * thresholds.no_speech)
+        or (log_prob is not None and log_prob < _SUPPORT * thresholds.log_prob)
+    )
+
+
+def voiced(segment: WindowSegment, voice: Stretches) -> float:
+    """The share of a segment's time in which there is a voice, 0 to 1."""
+    length_s = segment.end_s - segment.start_s
+    if length_s <= 0:
+        return 0.0
+    heard_s = sum(
+        max(0.0, min(end_s, segment.end_s) - max(start_s, segment.start_s))
+        for start_s, end_s in voice
+    )
+    return min(1.0, heard_s / length_s)
+
+
+# --- decoding again ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A decoding of a window, and the doubts about each of its segments."""
+
+    result: WindowResult
+    doubts: tuple[Doubts, ...]
+
+    @property
+    def all(self) -> Doubts:
+        """The doubts about any of its segments."""
+        return frozenset[Doubt]().union(*self.doubts)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether anything was written down."""
+        return any(segment.text.strip() for segment in self.result.segments)
+
+    @property
+    def log_prob(self) -> float:
+        """The mean log probability over its segments; 0 where the engine tells none."""
+        known = [s.avg_log_prob for s in self.result.segments if s.avg_log_prob is not None]
+        return sum(known) / len(known) if known else 0.0
+
+
+def retry_temperature(
+    judged: Judged, temperatures: Sequence[float], thresholds: Thresholds
+) -> float | None:
+    """The temperature at which the window is to be decoded once more; None where it is not.
+
+    An engine with a fallback has itself tried every temperature on what fails its own checks (a
+    compression ratio or a log probability beyond its threshold). What it took for good at some
+    temperature, and is in doubt here (a loop that does not compress, an invented text), is tried
+    at the next one.
+    """
+    doubtful = [
+        segment
+        for segment, doubts_of in zip(judged.result.segments, judged.doubts, strict=True)
+        if doubts_of & _RETRIED and not _has_failed(segment, thresholds)
+    ]
+    reached = [s.temperature for s in doubtful if s.temperature is not None]
+    if not doubtful or len(reached) < len(doubtful):
+        return None
+    # temperatures have gone through 32 bits: 0.2 may come back as 0.20000000298
+    return next((t for t in sorted(temperatures) if t > max(reached) + 1e-3), None)
+
+
+def _has_failed(segment: WindowSegment, thresholds: Thresholds) -> bool:
+    """Whether the engine's own fallback has found the segment wanting."""
+    return bool(_of_figures(segment, thresholds) & {Doubt.REPETITION, Doubt.LOW_CONFIDENCE})
+
+
+def better(first: Judged, second: Judged) -> Judged:
+    """The decoding with fewer kinds of doubt, then the likelier one; text before none."""
+    if first.has_text != second.has_text:
+        return first if first.has_text else second
+    return max(first, second, key=lambda one: (-len(one.all), one.log_prob))
+
+
+# --- languages -----------------------------------------------------------------------------------
+
+
+def warrants_listening(judged: Judged, thresholds: Thresholds, speech_s: float) -> bool:
+    """Whether a window is worth the encoder pass that tells its language.
+
+    That is where its text is in doubt, or its mean log probability is halfway to being so.
+    """
+    if not judged.has_text or speech_s < _MIN_SWITCH_SPEECH_S:
+        return False
+    return bool(judged.all & _RETRIED) or judged.log_prob < _SUPPORT * thresholds.log_prob
+
+
+def sounds_like_another(heard: "dict[str, float]", language: str) -> bool:
+    """Whether the probabilities of a window's languages speak clearly for another one."""
+    if not heard:
+        return False
+    likeliest = max(heard, key=lambda one: heard[one])
+    return likeliest != language and heard[likeliest] >= _SWITCH_PROBABILITY
+
+
+def among(heard: "dict[str, float]", allowed: Collection[str]) -> dict[str, float]:
+    """The probabilities of the allowed languages alone, summing to 1."""
+    own = {language: heard.get(language, 0.0) for language in allowed}
+    total = sum(own.values())
+    if total <= 0:
+        return dict.fromkeys(own, 1 / len(own))
+    return {language: probability / total for language, probability in own.items()}

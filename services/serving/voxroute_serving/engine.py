@@ -1,0 +1,249 @@
+"""The seam between the speech service and the engines that recognise speech.
+
+An engine knows models, windows and text. It knows nothing of gRPC, of queues, or of where a
+window stands in a recording: all its times are seconds from the start of the window.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE = 16_000  # Hz; what Whisper and Silero take
+WINDOW_S = 30.0  # s; Whisper's encoder sees exactly this much
+N_WINDOW_SAMPLES = int(WINDOW_S * SAMPLE_RATE)  # 480000 samples in a 30-second window
+
+Samples = npt.NDArray[np.float32]
+"""Mono samples at SAMPLE_RATE, shape (n,), -1 to 1."""
+
+Stop = Callable[[], bool]
+"""True once nobody waits for the result any more; an engine may then return early."""
+
+Activity = Callable[[str], None]
+"""Takes what is being done, as a few words for a person."""
+
+
+class Feature(Enum):
+    """What an engine may be able to do; the values are those of voxroute.asr.v1.Feature."""
+
+    WORD_TIMESTAMPS = 1
+    ALIGNMENT = 2
+    SPEECH_TRANSLATION = 3
+    LANGUAGE_DETECTION = 4
+    BEAM_SEARCH = 5
+    TEMPERATURE_FALLBACK = 6
+    INITIAL_PROMPT = 7
+    HOTWORDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """The hardware that runs the models; memory in bytes, None where it is not known."""
+
+    kind: Literal["cpu", "cuda", "mps"]
+    name: str
+    compute_type: str
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """The model that answers: engine, name as a request gives it, revision of its weights."""
+
+    engine: str
+    id: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredOption:
+    """An option that the engine cannot honour: path in the config message, and why."""
+
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How windows are decoded. Hashable: windows with equal options share a batch.
+
+    `language` is BCP-47 and known: detection happens before. None for a number means the
+    engine's default, which `AsrModel.effective_options` fills in.
+    """
+
+    language: str
+    task: Literal["transcribe", "translate"] = "transcribe"
+    word_timestamps: bool = False
+    beam_size: int | None = None
+    temperatures: tuple[float, ...] = ()
+    compression_ratio_threshold: float | None = None
+    log_prob_threshold: float | None = None
+    no_speech_threshold: float | None = None
+    initial_prompt: str = ""
+    hotwords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word, its time in seconds from the start of the window, and how sure the aligner is."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSegment:
+    """A stretch of speech in a window; times in seconds from the start of the window."""
+
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...] = ()
+    avg_log_prob: float | None = None
+    no_speech_prob: float | None = None
+    compression_ratio: float | None = None
+    temperature: float | None = None
+
+    def moved(self, by_s: float) -> "WindowSegment":
+        """The same segment, later."""
+        words = tuple(
+            replace(word, start_s=word.start_s + by_s, end_s=word.end_s + by_s)
+            for word in self.words
+        )
+        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s, words=words)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """What was said in one window: its segments in the order of their start times."""
+
+    segments: tuple[WindowSegment, ...]
+    warnings: tuple[tuple[str, str], ...] = ()
+    """(code, message) pairs for voxroute.common.v1.Warning."""
+    redecodes: int = 0
+    """Times the service had the window decoded again; engines leave it at 0."""
+
+    def followed_by(self, rest: "WindowResult", rest_from_s: float) -> "WindowResult":
+        """The result with that of the rest of its window, whose times count from `rest_from_s`."""
+        moved = tuple(segment.moved(rest_from_s) for segment in rest.segments)
+        return WindowResult((*self.segments, *moved), (*self.warnings, *rest.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentRequest:
+    """A known text and the audio around it: samples of the segment, at most 30 s."""
+
+    samples: Samples
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDescription:
+    """What an engine is and can do. Cheap to make; no model is touched."""
+
+    name: str
+    version: str
+    device: DeviceInfo
+    features: frozenset[Feature]
+    alignable_languages: tuple[str, ...] = ()
+    available_models: tuple[ModelRef, ...] = field(default=())
+    """Models that can be loaded without a download, the default first."""
+
+
+class AsrModel(Protocol):
+    """A model in the device's memory. Every method runs on the thread that loaded it."""
+
+    ref: ModelRef
+    languages: tuple[str, ...]
+    """Languages that it transcribes, BCP-47."""
+    max_batch: int
+    """Most windows in one call of `transcribe`, of `detect_language` and of `align`."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """The device's memory that its weights take, bytes.
+
+        Measured where that can be, else estimated from its files; 0 where nobody knows.
+        """
+        ...
+
+    def effective_options(
+        self, options: DecodingOptions
+    ) -> tuple[DecodingOptions, tuple[IgnoredOption, ...]]:
+        """The options with the engine's defaults filled in, and those it cannot honour.
+
+        Pure and cheap; the one method that may be called from any thread, and after `close`.
+        """
+        ...
+
+    def transcribe(
+        self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
+    ) -> Sequence[WindowResult]:
+        """One result for each window, in order.
+
+        Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns true the results may be
+        anything. Raises OutOfMemoryError where the windows do not fit into the device's memory:
+        `voxroute_serving.fallbacks` then calls again with fewer of them. Raises EngineError.
+        """
+        ...
+
+    def detect_language(self, windows: Sequence[Samples]) -> Sequence[Mapping[str, float]]:
+        """For each window the probability of each language (BCP-47), summing to about 1."""
+        ...
+
+    def align(self, requests: Sequence[AlignmentRequest]) -> Sequence[tuple[Word, ...]]:
+        """The words of each text with their times; empty where one cannot be aligned.
+
+        Raises UnsupportedError where there is no aligner for a language.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the memory of the device."""
+        ...
+
+
+class AsrEngine(Protocol):
+    """A library that recognises speech."""
+
+    def describe(self) -> EngineDescription:
+        """What this engine is and can do; callable from any thread."""
+        ...
+
+    def resolve(self, model: str) -> str:
+        """The canonical id of a model name ("" is the default), without loading anything.
+
+        Raises ModelNotFoundError. Callable from any thread; the same id is the same model.
+        """
+        ...
+
+    def compute_types(self) -> Sequence[str]:
+        """The numeric types to run in: the configured one, then those that take less memory.
+
+        Each takes less than the one before; they are tried where memory runs out.
+        """
+        ...
+
+    def fetch(self, model: str, activity: Activity) -> int:
+        """Sees that the files of a canonical id are on this machine; blocks while it downloads.
+
+        About how many bytes of the device's memory the model will take in the first of
+        `compute_types`; 0 where nobody knows. Callable from any thread, several at once.
+        Raises ModelNotFoundError, ModelUnavailableError.
+        """
+        ...
+
+    def load(self, model: str, activity: Activity, compute_type: str = "") -> AsrModel:
+        """The model of a canonical id, converted where needed, in memory and ready.
+
+        `compute_type` is one of `compute_types`, "" the first. Runs on the device thread.
+        Raises ModelNotFoundError, ModelUnavailableError, OutOfMemoryError.
+        """
+        ...

@@ -1,0 +1,243 @@
+"""What a service does when the device's memory runs out, for every engine alike.
+
+    n windows do not fit                         ->  half of them at once, down to one at a time
+    one window does not fit, or the model itself ->  the model again in a smaller compute type
+    one window and the smallest compute type     ->  OutOfMemoryError; clients have other services
+
+The windows that did not fit are run again, so that no text is lost and none comes twice. A smaller
+batch stays for the batches that follow; after a while without failure, longer after each failure,
+twice as many windows are tried. The compute type stays until the model is loaded anew.
+"""
+
+import gc
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import structlog
+
+from voxroute_serving.engine import (
+    Activity,
+    AlignmentRequest,
+    AsrEngine,
+    AsrModel,
+    DecodingOptions,
+    IgnoredOption,
+    Samples,
+    Stop,
+    WindowResult,
+    Word,
+)
+from voxroute_serving.errors import EngineError, OutOfMemoryError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Full batches that fit before twice as many windows are tried; doubled by each failure, so that
+# the work lost to trying stays below 1 in PATIENCE and falls.
+PATIENCE = 16
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A step that was taken because memory ran out; code and message for a Warning."""
+
+    kind: Literal["batch", "compute_type"]
+    message: str
+
+    @property
+    def code(self) -> str:
+        """The stable identifier of the warning."""
+        return {
+            "batch": "OUT_OF_MEMORY_SMALLER_BATCH",
+            "compute_type": "OUT_OF_MEMORY_SMALLER_COMPUTE_TYPE",
+        }[self.kind]
+
+
+class FallbackModel:
+    """An AsrModel that steps down where the engine's own model raises OutOfMemoryError.
+
+    `fallbacks` are the steps so far, the oldest first; other threads may read it.
+    """
+
+    def __init__(
+        self,
+        engine: AsrEngine,
+        model: str,
+        activity: Activity,
+        on_fallback: Callable[[Fallback], None] | None = None,
+    ) -> None:
+        """Loads the model in the first compute type that fits; raises as `AsrEngine.load`."""
+        self.fallbacks: list[Fallback] = []
+        self._engine = engine
+        self._id = model
+        self._on_fallback = on_fallback
+        self._compute_types = tuple(engine.compute_types())
+        self._rung = 0  # of the compute types
+        self._model = self._load(activity)
+        self._in_memory = True
+        self.max_batch = self._model.max_batch  # at present
+        self._patience = PATIENCE
+        self._fitted = 0  # full batches since the last change of the limit
+        self.ref = self._model.ref
+        self.languages = self._model.languages
+
+    @property
+    def compute_type(self) -> str:
+        """The numeric type of the model at present."""
+        return self._compute_types[self._rung]
+
+    @property
+    def memory_bytes(self) -> int:
+        """The device's memory that it takes at present, bytes."""
+        return self._model.memory_bytes if self._in_memory else 0
+
+    def effective_options(
+        self, options: DecodingOptions
+    ) -> tuple[DecodingOptions, tuple[IgnoredOption, ...]]:
+        """As the model says; they do not depend on the compute type."""
+        return self._model.effective_options(options)
+
+    def transcribe(
+        self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
+    ) -> Sequence[WindowResult]:
+        """One result for each window. Raises OutOfMemoryError after every fallback."""
+
+        def run(model: AsrModel, batch: Sequence[Samples]) -> Sequence[WindowResult]:
+            return model.transcribe(batch, options, stop)
+
+        return self._run(windows, run, stop)
+
+    def detect_language(self, windows: Sequence[Samples]) -> Sequence[Mapping[str, float]]:
+        """For each window the probability of each language. Raises as `transcribe`."""
+        return self._run(windows, lambda model, batch: model.detect_language(batch))
+
+    def align(self, requests: Sequence[AlignmentRequest]) -> Sequence[tuple[Word, ...]]:
+        """The words of each text. Raises as `transcribe`, and UnsupportedError."""
+        return self._run(requests, lambda model, batch: model.align(batch))
+
+    def close(self) -> None:
+        """Frees the memory of the device."""
+        if self._in_memory:
+            self._in_memory = False
+            self._model.close()
+
+    def _run(
+        self,
+        items: Sequence[Item],
+        run: Callable[[AsrModel, Sequence[Item]], Sequence[Result]],
+        stop: Stop = lambda: False,
+    ) -> list[Result]:
+        """The results of `run`, in batches that fit."""
+        done: list[Result] = []
+        while len(done) < len(items):
+            batch = items[len(done) : len(done) + self.max_batch]
+            try:
+                results = run(self._ready(), batch)
+            except OutOfMemoryError as error:
+                failure = error
+            else:
+                if len(results) != len(batch):
+                    raise EngineError(
+                        f"the engine gave {len(results)} results for {len(batch)} pieces of work"
+                    )
+                done += results
+                self._fits(len(batch))
+                continue
+            # outside the handler, which keeps the failed batch's arrays alive
+            _forget_locals(failure)
+            if stop():
+                raise failure
+            if len(batch) > 1:
+                self._halve(len(batch), failure)
+            else:
+                self._shrink(failure)
+        return done
+
+    def _ready(self) -> AsrModel:
+        """The model, in memory: a smaller one may have failed to load."""
+        if not self._in_memory:
+            self._model = self._load(lambda _: None)
+            self._in_memory = True
+        return self._model
+
+    # --- batches
+
+    def _fits(self, n_items: int) -> None:
+        if n_items < self.max_batch or self.max_batch >= self._model.max_batch:
+            return
+        self._fitted += 1
+        if self._fitted >= self._patience:
+            self.max_batch = min(self._model.max_batch, 2 * self.max_batch)
+            self._fitted = 0
+
+    def _halve(self, n_items: int, failure: OutOfMemoryError) -> None:
+        self.max_batch = n_items // 2
+        self._fitted = 0
+        self._patience *= 2
+        self._tell(
+            "batch",
+            f"the device's memory does not hold {n_items} windows at once; they are run again,"
+            f" {self.max_batch} at once",
+            failure,
+        )
+
+    # --- compute types
+
+    def _shrink(self, failure: OutOfMemoryError) -> None:
+        """The model again in the next compute type. Raises OutOfMemoryError where there is none."""
+        if self._rung + 1 == len(self._compute_types):
+            raise OutOfMemoryError(
+                f"the device's memory does not hold the model {self._id!r} as {self.compute_type}"
+                " and one window of 30 s; use a smaller model or another service, or end what else"
+                " uses the device"
+            ) from failure
+        self.close()
+        gc.collect()
+        self._step("one window beside the model", failure)
+        self._ready()
+        self._patience, self._fitted = PATIENCE, 0  # there is more room now
+
+    def _load(self, activity: Activity) -> AsrModel:
+        """The model in this compute type or the first smaller one that fits."""
+        while True:
+            try:
+                return self._engine.load(self._id, activity, self.compute_type)
+            except OutOfMemoryError as error:
+                failure = error
+            _forget_locals(failure)
+            if self._rung + 1 == len(self._compute_types):
+                raise failure
+            self._step("the model", failure)
+
+    def _step(self, what: str, failure: OutOfMemoryError) -> None:
+        before = self.compute_type
+        self._rung += 1
+        self._tell(
+            "compute_type",
+            f"the device's memory does not hold {what} as {before}; the model runs as"
+            f" {self.compute_type}, which may change some of its words",
+            failure,
+        )
+
+    def _tell(
+        self, kind: Literal["batch", "compute_type"], message: str, failure: OutOfMemoryError
+    ) -> None:
+        cause = failure.__cause__ or failure
+        _log.warning("out of memory", model=self._id, fallback=message, error=str(cause))
+        fallback = Fallback(kind, message)
+        self.fallbacks.append(fallback)
+        if self._on_fallback is not None:
+            self._on_fallback(fallback)
+
+
+def _forget_locals(error: BaseException) -> None:
+    """Drops what the frames of an error and of its causes keep alive: the arrays of a batch."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    gc.collect()

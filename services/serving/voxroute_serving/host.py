@@ -1,0 +1,46 @@
+"""The host that a service runs on: its processors and its memory."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+
+def usable_processors() -> int:
+    """Processors that this process may use; a container's CPU set counts."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The vendor's name of the host's processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:  # not Linux
+        pass
+    if platform.system() == "Darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.strip()
+    return platform.processor() or platform.machine() or "CPU"
+
+
+def host_memory() -> tuple[int | None, int | None]:
+    """The host's memory in bytes, total and available; None where it is not known."""
+    try:
+        fields = dict(
+            line.split(":", 1)
+            for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        )
+        total, free = fields["MemTotal"], fields["MemAvailable"]
+        return int(total.split()[0]) * 1024, int(free.split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), None
+    except (OSError, ValueError):
+        return None, None

@@ -1,0 +1,138 @@
+"""Bearer tokens of clients, from a file.
+
+One token a line, `NAME:TOKEN` or the token alone; blank lines and lines that begin with # do not
+count. Several lines may have the same name, so that a client's old and new token are both good
+while it changes them:
+
+    # dubbing team, until December
+    dubbing:8Jx0mZk2...
+    dubbing:Qv7tR1ye...
+
+The file is read again when it changes. Only digests of the tokens are kept.
+"""
+
+import hashlib
+import hmac
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from voxroute_serving.files import Watched
+
+MIN_TOKEN_LENGTH = 16  # characters; `openssl rand -base64 32` gives 44
+_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, section 2.1
+_OTHERS = 0o077
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class TokenFileError(Exception):
+    """The file of tokens cannot be used; the message says why, and holds no token."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The digest of a token and whose it is."""
+
+    digest: bytes
+    name: str
+
+
+class TokenFile:
+    """The tokens that are good now."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file. Raises TokenFileError for one that is missing, empty or has a bad line.
+
+        Stricter than what follows: a person is there to mend it.
+        """
+        self._path = path
+        self._watched = Watched([path])
+        self._lock = threading.Lock()
+        self._watched.changed()
+        self._known, problems = _parsed(self._text())
+        if problems:
+            raise TokenFileError(f"{path}: {problems[0]}")
+        if not self._known:
+            raise TokenFileError(
+                f"{path} holds no token; write one a line, as NAME:TOKEN, or leave out"
+                " --client-tokens"
+            )
+        if path.stat().st_mode & _OTHERS:
+            _log.warning("other users of this host can read the tokens", path=str(path))
+
+    def name_of(self, token: str) -> str | None:
+        """Whose token it is; None where it is nobody's. Takes the same time for every token."""
+        self._refresh()
+        digest = _digest(token)
+        name = None
+        for known in self._known:  # all of them, whichever fits
+            if hmac.compare_digest(known.digest, digest):
+                name = known.name
+        return name
+
+    def _refresh(self) -> None:
+        """Reads the file again where it has changed.
+
+        A file that cannot be read leaves things as they were: that revokes nobody. One that can
+        be read counts as it is, without its bad lines, so that what was taken out is out.
+        """
+        with self._lock:
+            if not self._watched.changed():
+                return
+            try:
+                text = self._text()
+            except TokenFileError as error:
+                _log.error("the tokens stay as they were", error=str(error))
+                return
+            self._known, problems = _parsed(text)
+            for problem in problems:
+                _log.error("a line of the tokens does not count", path=str(self._path), why=problem)
+            _log.info("tokens read again", path=str(self._path), tokens=len(self._known))
+
+    def _text(self) -> str:
+        try:
+            return self._path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise TokenFileError(f"cannot read {self._path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise TokenFileError(f"{self._path} is not a text file in UTF-8") from error
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _parsed(text: str) -> tuple[tuple[_Known, ...], list[str]]:
+    """The tokens, and what is wrong with the other lines."""
+    found: dict[bytes, _Known] = {}
+    problems: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        name, colon, token = entry.rpartition(":")
+        name, token = name.strip() if colon else f"line-{number}", token.strip()
+        problem = _problem(name, token)
+        digest = _digest(token)
+        if problem is None and digest in found and found[digest].name != name:
+            problem = "has the token of another line; each client has its own"
+        if problem is not None:
+            problems.append(f"line {number} {problem}")
+        else:
+            found[digest] = _Known(digest, name)
+    return tuple(found.values()), problems
+
+
+def _problem(name: str, token: str) -> str | None:
+    if not _NAME.fullmatch(name):
+        return "has a bad name; write NAME:TOKEN, the name of at most 64 of A-Z a-z 0-9 . _ @ -"
+    if not _TOKEN.fullmatch(token):
+        return "has a bad token; a token is of A-Z a-z 0-9 . _ ~ + / - and may end in ="
+    if len(token) < MIN_TOKEN_LENGTH:
+        return f"has a token of fewer than {MIN_TOKEN_LENGTH} characters, which can be guessed"
+    return None

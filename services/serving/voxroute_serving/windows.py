@@ -1,0 +1,441 @@
+"""Voice activity and windows: where speech is, cut into pieces of at most 30 s.
+
+Everything here works on a stream: blocks of samples go in, windows come out as soon as they are
+complete, and samples are dropped when no window needs them any more. Times are counted in samples
+from the start of the audio until a window leaves.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from voxroute_serving.engine import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
+
+N_FRAME_SAMPLES = 512  # 32 ms; what Silero sees at 16 kHz
+_N_CONTEXT_SAMPLES = 64  # samples of the frame before that Silero sees with each frame
+_HYSTERESIS = 0.15  # speech goes on down to threshold - 0.15; Silero's own rule
+_MIN_NEGATIVE_THRESHOLD = 0.01
+
+# Where uninterrupted speech is cut: at the least likely frame of a window's second half, so that
+# windows stay long and the cut has 15 s to find a breath.
+_N_CUT_SEARCH_SAMPLES = N_WINDOW_SAMPLES // 2
+_N_CUT_SMOOTHING_FRAMES = 3  # about a tenth of a second: a breath, not the closure of a plosive
+# Without voice activity: at the quietest point of the last 5 s.
+_N_QUIET_SEARCH_SAMPLES = 5 * SAMPLE_RATE
+
+Probabilities = npt.NDArray[np.float32]
+"""Speech probability of each frame, shape (n,), 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class VadOptions:
+    """How speech is told from the rest.
+
+    Silero's own defaults, but for the silence and the padding, which are shorter: subtitles need
+    the pauses of a dialogue. `max_pause_s` closes a window at a longer pause, which bounds how
+    long text of live speech is held back.
+    """
+
+    disabled: bool = False
+    threshold: float = 0.5
+    min_silence_s: float = 0.5
+    padding_s: float = 0.2
+    max_pause_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """Audio for the recogniser, as it was recorded: pauses inside are kept.
+
+    A time in the window plus `start_s` (media time, seconds) is media time. `speech` holds the
+    stretches of speech, seconds from the start of the window.
+    """
+
+    samples: Samples
+    start_s: float
+    speech: tuple[tuple[float, float], ...]
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds, at most 30."""
+        return len(self.samples) / SAMPLE_RATE
+
+    @property
+    def end_s(self) -> float:
+        """Media time of its end, seconds."""
+        return self.start_s + self.duration_s
+
+    @property
+    def speech_s(self) -> float:
+        """Speech in it, seconds."""
+        return sum(end - start for start, end in self.speech)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of audio, in samples from its start; `end` is exclusive."""
+
+    start: int
+    end: int
+
+
+@lru_cache(maxsize=1)
+def _silero() -> Any:
+    """The ONNX session of the Silero model in faster-whisper's wheel; safe to share."""
+    from faster_whisper.vad import (  # noqa: PLC0415 - imports ctranslate2 and onnxruntime
+        get_vad_model,
+    )
+
+    return cast("Any", get_vad_model()).session
+
+
+class SpeechProbabilities:
+    """Silero over a stream: the model's state and context go from block to block."""
+
+    def __init__(self) -> None:
+        self._h = np.zeros((1, 1, 128), np.float32)
+        self._c = np.zeros((1, 1, 128), np.float32)
+        self._context = np.zeros(_N_CONTEXT_SAMPLES, np.float32)
+        self._rest = np.zeros(0, np.float32)
+
+    def push(self, samples: Samples) -> Probabilities:
+        """The probabilities of the frames that these samples complete."""
+        joined = np.concatenate([self._rest, samples])
+        n_frames = len(joined) // N_FRAME_SAMPLES
+        self._rest = joined[n_frames * N_FRAME_SAMPLES :].copy()
+        return self._run(joined[: n_frames * N_FRAME_SAMPLES])
+
+    def finish(self) -> Probabilities:
+        """The probability of the last frame, filled up with silence."""
+        last = np.zeros(N_FRAME_SAMPLES, np.float32)
+        last[: len(self._rest)] = self._rest
+        self._rest = self._rest[:0]
+        return self._run(last)
+
+    def _run(self, samples: Samples) -> Probabilities:
+        if not len(samples):
+            return np.zeros(0, np.float32)
+        frames = samples.reshape(-1, N_FRAME_SAMPLES)
+        tails = frames[:, -_N_CONTEXT_SAMPLES:]
+        context = np.concatenate([self._context[np.newaxis], tails[:-1]])
+        self._context = tails[-1].copy()
+        output, self._h, self._c = _silero().run(
+            None,
+            {"input": np.concatenate([context, frames], axis=1), "h": self._h, "c": self._c},
+        )
+        return cast("Probabilities", output).reshape(-1)
+
+
+class SpeechSpans:
+    """Probabilities to stretches of speech, frame by frame.
+
+    The rule is Silero's (faster_whisper.vad.get_speech_timestamps): speech begins at a frame at or
+    above the threshold and ends where frames stay below threshold - 0.15 for `min_silence_s`;
+    each stretch is padded, two close ones meeting in the middle of the pause.
+    """
+
+    def __init__(self, options: VadOptions) -> None:
+        self._threshold = options.threshold
+        self._negative = max(options.threshold - _HYSTERESIS, _MIN_NEGATIVE_THRESHOLD)
+        self._n_silence = options.min_silence_s * SAMPLE_RATE
+        self._n_padding = int(options.padding_s * SAMPLE_RATE)
+        self._position = 0  # start of the next frame
+        self._start: int | None = None  # padded start of speech that goes on
+        self._quiet_since: int | None = None  # where it may have ended
+        self._closed: Span | None = None  # ended, but its end may still meet the next start
+        self._handed_out = 0  # end of what is certain
+
+    @property
+    def open_start(self) -> int | None:
+        """Padded start of the speech that goes on now, or None."""
+        return self._start
+
+    @property
+    def pending_start(self) -> int | None:
+        """Start of the earliest speech that has not been handed out, or None."""
+        return self._closed.start if self._closed is not None else self._start
+
+    def push(self, probability: float) -> Span | None:
+        """The stretch of speech that is now certain, if any."""
+        at, self._position = self._position, self._position + N_FRAME_SAMPLES
+        if self._start is None:
+            if probability >= self._threshold:
+                return self._begin(at)
+            return self._settle_closed(at)
+        if probability >= self._threshold:
+            self._quiet_since = None
+        elif probability < self._negative:
+            if self._quiet_since is None:
+                self._quiet_since = at
+            if at - self._quiet_since >= self._n_silence:
+                self._end(self._quiet_since)
+        return None
+
+    def cut(self, at: int) -> Span:
+        """Ends the speech that goes on at a sample, where it also begins anew."""
+        assert self._start is not None  # noqa: S101 - only speech that goes on is cut
+        span = Span(self._start, at)
+        self._start = self._handed_out = at
+        if self._quiet_since is not None and self._quiet_since <= at:
+            # what is left of it is the pause; speech after the pause begins as new speech
+            self._start = self._quiet_since = None
+        return span
+
+    def finish(self, n_samples: int) -> Iterator[Span]:
+        """The stretches that the end of the audio, after `n_samples`, makes certain."""
+        if self._closed is not None:
+            span = self._closed
+            yield Span(span.start, min(n_samples, span.end + self._n_padding))
+            self._closed = None
+        if self._start is not None and self._start < n_samples:
+            yield Span(self._start, n_samples)
+            self._start = None
+
+    def _begin(self, at: int) -> Span | None:
+        settled = None
+        start = max(0, at - self._n_padding)
+        if self._closed is not None:
+            pause = at - self._closed.end
+            half = min(pause // 2, self._n_padding)
+            settled = Span(self._closed.start, self._closed.end + half)
+            start = at - half
+            self._closed = None
+        self._start = max(start, self._handed_out)
+        if settled is not None:
+            self._handed_out = settled.end
+        return settled
+
+    def _end(self, at: int) -> None:
+        assert self._start is not None  # noqa: S101 - only speech that goes on ends
+        if at > self._start:
+            self._closed = Span(self._start, at)
+        self._start = self._quiet_since = None
+
+    def _settle_closed(self, at: int) -> Span | None:
+        """The closed stretch once no later speech can reach into its padding."""
+        if self._closed is None or at - self._closed.end < 2 * self._n_padding:
+            return None
+        span = Span(self._closed.start, self._closed.end + self._n_padding)
+        self._closed = None
+        self._handed_out = span.end
+        return span
+
+
+def stretches(samples: Samples, options: VadOptions) -> tuple[tuple[float, float], ...]:
+    """The stretches of speech in samples that stand alone, seconds from their start.
+
+    Half a minute takes about a tenth of a second of one core.
+    """
+    silero, spans = SpeechProbabilities(), SpeechSpans(options)
+    probabilities = np.concatenate([silero.push(samples), silero.finish()])
+    found = [spans.push(one) for one in cast("list[float]", probabilities.tolist())]
+    return tuple(
+        (span.start / SAMPLE_RATE, span.end / SAMPLE_RATE)
+        for span in (*found, *spans.finish(len(samples)))
+        if span is not None
+    )
+
+
+class SampleBuffer:
+    """Samples that a window may still need, addressed from the start of the audio."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[Samples] = deque()
+        self._start = 0
+        self.end = 0
+
+    def append(self, samples: Samples) -> None:
+        """Adds what follows."""
+        self._blocks.append(samples)
+        self.end += len(samples)
+
+    def take(self, span: Span) -> Samples:
+        """A copy of the samples of a span."""
+        parts: list[Samples] = []
+        at = self._start
+        for block in self._blocks:
+            low, high = max(span.start - at, 0), min(span.end - at, len(block))
+            if low < high:
+                parts.append(block[low:high])
+            at += len(block)
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def drop_before(self, start: int) -> None:
+        """Frees the blocks that end at or before a sample."""
+        while self._blocks and self._start + len(self._blocks[0]) <= start:
+            self._start += len(self._blocks.popleft())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """A window in samples: where it stands, its audio, and the speech in it."""
+
+    start: int
+    samples: Samples
+    speech: tuple[Span, ...]
+
+
+class _SpeechWindows:
+    """Packs neighbouring speech into windows; pauses between windows are left out.
+
+    For each frame:
+    1. take the stretch of speech that became certain into the window, or, where it does not fit,
+       close the window and begin the next with it;
+    2. close the window when the speech that goes on cannot fit any more;
+    3. cut speech that alone has become longer than a window;
+    4. close the window when the pause after it has become long.
+    """
+
+    def __init__(self, options: VadOptions) -> None:
+        self._silero = SpeechProbabilities()
+        self._spans = SpeechSpans(options)
+        self._n_max_pause = int(options.max_pause_s * SAMPLE_RATE)
+        self._n_padding = int(options.padding_s * SAMPLE_RATE)
+        self._buffer = SampleBuffer()
+        self._position = 0  # end of the last frame
+        self._recent: deque[float] = deque(maxlen=N_WINDOW_SAMPLES // N_FRAME_SAMPLES + 2)
+        self._window: list[Span] = []
+
+    def push(self, samples: Samples) -> Iterator[_Cut]:
+        self._buffer.append(samples)
+        yield from self._frames(self._silero.push(samples))
+        needed = self._position - self._n_padding
+        pending = self._spans.pending_start
+        if pending is not None:
+            needed = min(needed, pending)
+        if self._window:
+            needed = min(needed, self._window[0].start)
+        self._buffer.drop_before(needed)
+
+    def finish(self) -> Iterator[_Cut]:
+        yield from self._frames(self._silero.finish())
+        for span in self._spans.finish(self._buffer.end):
+            yield from self._add(span)
+        if self._window:
+            yield self._close()
+
+    def _frames(self, probabilities: Probabilities) -> Iterator[_Cut]:
+        for probability in cast("list[float]", probabilities.tolist()):
+            yield from self._frame(probability)
+
+    def _frame(self, probability: float) -> Iterator[_Cut]:
+        self._position += N_FRAME_SAMPLES
+        self._recent.append(probability)
+        span = self._spans.push(probability)
+        if span is not None:
+            yield from self._add(span)
+        going_on = self._spans.open_start
+        if going_on is not None:
+            if self._window and self._position - self._window[0].start > N_WINDOW_SAMPLES:
+                yield self._close()
+            if self._position - going_on > N_WINDOW_SAMPLES:
+                span = self._spans.cut(self._best_cut(going_on))
+                yield from self._add(span)
+                yield self._close()
+        elif (
+            self._window
+            and self._spans.pending_start is None
+            and self._position - self._window[-1].end > self._n_max_pause
+        ):
+            yield self._close()
+
+    def _best_cut(self, start: int) -> int:
+        """The middle of the least likely frame in the second half of a window from `start`."""
+        first = self._position // N_FRAME_SAMPLES - len(self._recent)  # index of _recent[0]
+        low = math.ceil((start + _N_CUT_SEARCH_SAMPLES) / N_FRAME_SAMPLES)
+        high = (start + N_WINDOW_SAMPLES) // N_FRAME_SAMPLES  # exclusive
+        smooth = _smoothed(np.array(self._recent, np.float64))[low - first : high - first]
+        return (low + int(smooth.argmin())) * N_FRAME_SAMPLES + N_FRAME_SAMPLES // 2
+
+    def _add(self, span: Span) -> Iterator[_Cut]:
+        if self._window and span.end - self._window[0].start > N_WINDOW_SAMPLES:
+            yield self._close()
+        start = self._window[0].start if self._window else span.start
+        # only padding is lost here: speech itself was cut before it grew too long
+        self._window.append(Span(span.start, min(span.end, start + N_WINDOW_SAMPLES)))
+
+    def _close(self) -> _Cut:
+        whole = Span(self._window[0].start, min(self._window[-1].end, self._buffer.end))
+        cut = _Cut(whole.start, self._buffer.take(whole), tuple(self._window))
+        self._window = []
+        return cut
+
+
+class _FixedWindows:
+    """Cuts everything into windows, each at the quietest point near its end."""
+
+    def __init__(self) -> None:
+        self._buffer = SampleBuffer()
+        self._start = 0
+
+    def push(self, samples: Samples) -> Iterator[_Cut]:
+        self._buffer.append(samples)
+        while self._buffer.end - self._start > N_WINDOW_SAMPLES:
+            yield self._cut(self._quietest())
+            self._buffer.drop_before(self._start)
+
+    def finish(self) -> Iterator[_Cut]:
+        if self._buffer.end > self._start:
+            yield self._cut(self._buffer.end)
+
+    def _quietest(self) -> int:
+        end = self._start + N_WINDOW_SAMPLES
+        low = end - _N_QUIET_SEARCH_SAMPLES
+        n_frames = _N_QUIET_SEARCH_SAMPLES // N_FRAME_SAMPLES
+        tail = self._buffer.take(Span(low, low + n_frames * N_FRAME_SAMPLES))
+        energy = np.square(tail.reshape(n_frames, N_FRAME_SAMPLES), dtype=np.float64).mean(axis=1)
+        return low + int(_smoothed(energy).argmin()) * N_FRAME_SAMPLES + N_FRAME_SAMPLES // 2
+
+    def _cut(self, end: int) -> _Cut:
+        whole = Span(self._start, end)
+        self._start = end
+        return _Cut(whole.start, self._buffer.take(whole), (whole,))
+
+
+def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Moving means over _N_CUT_SMOOTHING_FRAMES, edges repeated; as long as `values`."""
+    half = _N_CUT_SMOOTHING_FRAMES // 2
+    padded = np.pad(values, half, mode="edge")
+    return np.convolve(
+        padded, np.full(_N_CUT_SMOOTHING_FRAMES, 1 / _N_CUT_SMOOTHING_FRAMES), "valid"
+    )
+
+
+class WindowStream:
+    """The windows of a stream of blocks, in order, not overlapping, each complete and at most 30 s.
+
+    Iterate it once, on one thread; `n_samples` (how much audio has gone in) may be read from any.
+    `start_s` is called when a window leaves and gives the media time of the first sample.
+    """
+
+    def __init__(
+        self, blocks: Iterable[Samples], options: VadOptions, start_s: Callable[[], float]
+    ) -> None:
+        self.n_samples = 0
+        self._blocks = blocks
+        self._start_s = start_s
+        self._cutter = _FixedWindows() if options.disabled else _SpeechWindows(options)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the audio that has gone in, seconds."""
+        return self.n_samples / SAMPLE_RATE
+
+    def __iter__(self) -> Iterator[Window]:
+        for block in self._blocks:
+            yield from map(self._window, self._cutter.push(block))
+            self.n_samples += len(block)
+        yield from map(self._window, self._cutter.finish())
+
+    def _window(self, cut: _Cut) -> Window:
+        speech = tuple(
+            ((span.start - cut.start) / SAMPLE_RATE, (span.end - cut.start) / SAMPLE_RATE)
+            for span in cut.speech
+        )
+        return Window(cut.samples, self._start_s() + cut.start / SAMPLE_RATE, speech)

@@ -1,0 +1,106 @@
+# pyright: basic
+# ruff: noqa: PLC0415 - ML libraries are imported by the fixtures that need them
+"""Engines and models for the tests: the bundled one, and a tiny random one made on the spot."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxroute_asr_mlx.engine import MlxWhisperEngine
+from voxroute_asr_mlx.settings import MlxSettings
+
+ROOT = Path(__file__).parents[2]
+BUNDLED_ASR = ROOT / "models" / "asr-tiny-hi-en"
+
+
+def settings_of(cache: Path, **fields: object) -> MlxSettings:
+    """Settings of a service without network, its caches in a directory of the test."""
+    return MlxSettings.model_validate(
+        {"offline": True, "device": "cpu", "model_cache_dir": cache, **fields}
+    )
+
+
+def save_checkpoint(directory: Path, *, vocab_size: int = 51865, seed: int = 0) -> Path:
+    """A Hugging Face Whisper checkpoint with random weights and no tokenizer of its own."""
+    import torch
+    from transformers import (
+        GenerationConfig,  # pyright: ignore[reportPrivateImportUsage] - its documented place
+        WhisperConfig,
+        WhisperForConditionalGeneration,
+    )
+
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = WhisperForConditionalGeneration(
+            WhisperConfig(
+                vocab_size=vocab_size,
+                d_model=64,
+                encoder_layers=2,
+                decoder_layers=2,
+                encoder_attention_heads=2,
+                decoder_attention_heads=2,
+                encoder_ffn_dim=256,
+                decoder_ffn_dim=256,
+                init_std=0.2,
+            )
+        )
+        model.generation_config = GenerationConfig(alignment_heads=[[1, 0], [1, 1]])
+        model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def _quiet_libraries() -> Iterator[None]:
+    """Third-party libraries warn while they are imported; only our own warnings count."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(?!voxroute).*")
+        yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model cache that all tests of a run share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny multilingual checkpoint with random weights."""
+    return save_checkpoint(tmp_path_factory.mktemp("models") / "random-whisper")
+
+
+@pytest.fixture(scope="session")
+def random_mlx(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in the format of mlx-whisper."""
+    from voxroute_asr_mlx.convert import convert
+
+    directory = tmp_path_factory.mktemp("models") / "random-whisper-mlx"
+    directory.mkdir()
+    convert(random_checkpoint, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bundled_asr() -> Path:
+    """The bundled speech model."""
+    if not (BUNDLED_ASR / "model.safetensors").is_file():
+        pytest.skip("models/asr-tiny-hi-en/model.safetensors is missing")
+    return BUNDLED_ASR
+
+
+@pytest.fixture(scope="session")
+def engine(random_mlx: Path, cache: Path) -> MlxWhisperEngine:
+    """mlx-whisper on the CPU with the random model as its default."""
+    return MlxWhisperEngine(settings_of(cache, model=str(random_mlx)))
+
+
+@pytest.fixture(scope="session")
+def noise() -> list[np.ndarray]:
+    """Windows of noise: 3 s, a full one, one that ends inside a frame, and 6 ms."""
+    source = np.random.default_rng(0)
+    lengths = (48_000, 480_000, 144_005, 100)
+    return [(source.standard_normal(n) * 0.1).astype(np.float32) for n in lengths]

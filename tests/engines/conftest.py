@@ -1,0 +1,147 @@
+# pyright: basic
+# ruff: noqa: PLC0415 - ML libraries are imported by the fixtures that need them
+"""Engines and models for the tests: the bundled ones, and tiny random ones made on the spot."""
+
+import importlib.util
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxroute_asr_whisperx.engine import WhisperXEngine
+from voxroute_asr_whisperx.settings import WhisperXSettings
+
+ROOT = Path(__file__).parents[2]
+BUNDLED_ASR = ROOT / "models" / "asr-tiny-hi-en"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+
+
+def settings_of(cache: Path, **fields: object) -> WhisperXSettings:
+    """Settings of a service without network, its caches in a directory of the test."""
+    return WhisperXSettings.model_validate(
+        {"offline": True, "device": "cpu", "model_cache_dir": cache, **fields}
+    )
+
+
+@pytest.fixture(autouse=True)
+def _quiet_libraries() -> Iterator[None]:
+    """Third-party libraries warn while they are imported; only our own warnings count."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(?!voxroute).*")
+        yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model cache that all tests of a run share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face Whisper checkpoint with Whisper's tokenizer and random weights."""
+    if not (BUNDLED_ASR / "tokenizer.json").is_file():
+        pytest.skip("models/asr-tiny-hi-en/tokenizer.json is missing")
+    import torch
+    from transformers import (
+        GenerationConfig,  # pyright: ignore[reportPrivateImportUsage] - its documented place
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    directory = tmp_path_factory.mktemp("models") / "random-whisper"
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = WhisperForConditionalGeneration(
+            WhisperConfig(
+                vocab_size=51865,
+                d_model=64,
+                encoder_layers=2,
+                decoder_layers=2,
+                encoder_attention_heads=2,
+                decoder_attention_heads=2,
+                encoder_ffn_dim=128,
+                decoder_ffn_dim=128,
+            )
+        )
+        model.generation_config = GenerationConfig(
+            suppress_tokens=[1, 2, 7],
+            begin_suppress_tokens=[220, 50257],
+            lang_to_id={"<|en|>": 50259, "<|hi|>": 50276, "<|jw|>": 50356},
+        )
+        model.save_pretrained(directory)
+        WhisperFeatureExtractor().save_pretrained(directory)
+    for name in TOKENIZER_FILES:
+        shutil.copy(BUNDLED_ASR / name, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def random_aligner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Wav2Vec2ForCTC model over Devanagari and Latin letters with random weights."""
+    import torch
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    directory = tmp_path_factory.mktemp("models") / "random-aligner"
+    directory.mkdir()
+    letters = [chr(code) for code in (*range(ord("a"), ord("z") + 1), *range(0x900, 0x980))]
+    vocabulary = {"<pad>": 0, "<unk>": 1, "|": 2}
+    vocabulary |= {letter: number for number, letter in enumerate(letters, start=3)}
+    (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = Wav2Vec2CTCTokenizer(str(directory / "vocab.json"), pad_token="<pad>")  # noqa: S106 - no password
+        Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(directory)
+        Wav2Vec2ForCTC(
+            Wav2Vec2Config(
+                vocab_size=len(vocabulary),
+                hidden_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=64,
+                conv_dim=(32,) * 7,
+                num_conv_pos_embeddings=16,
+                num_conv_pos_embedding_groups=2,
+            )
+        ).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bundled_asr() -> Path:
+    """The bundled speech model."""
+    if not (BUNDLED_ASR / "model.safetensors").is_file():
+        pytest.skip("models/asr-tiny-hi-en/model.safetensors is missing")
+    return BUNDLED_ASR
+
+
+@pytest.fixture(scope="session")
+def engine(random_checkpoint: Path, cache: Path) -> WhisperXEngine:
+    """WhisperX on the CPU with the random checkpoint as its default."""
+    return WhisperXEngine(settings_of(cache, model=str(random_checkpoint)))
+
+
+@pytest.fixture(scope="session")
+def noise() -> list[np.ndarray]:
+    """Windows of noise: 3 s, a full one, one that ends inside a frame, and 6 ms."""
+    source = np.random.default_rng(0)
+    lengths = (48_000, 480_000, 144_005, 100)
+    return [(source.standard_normal(n) * 0.1).astype(np.float32) for n in lengths]
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None

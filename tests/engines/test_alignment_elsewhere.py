@@ -1,0 +1,108 @@
+"""A transcript of one service gets its words from another: two engines behind two servers."""
+
+# pyright: basic
+
+import contextlib
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from tests.engines.conftest import installed, settings_of
+from tests.engines.pipelines import EVENING
+from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
+from voxroute.common.v1 import common_pb2
+from voxroute_asr_whisperx.engine import WhisperXEngine
+from voxroute_orchestrator import convert
+from voxroute_orchestrator.alignment import align
+from voxroute_orchestrator.clients import CallPolicy, Endpoint, connect
+from voxroute_orchestrator.media import PcmReader, probe
+from voxroute_orchestrator.streams import Recording, Service
+from voxroute_orchestrator.transcript import Note, Segment
+from voxroute_serving.asr import asr_app
+from voxroute_serving.device import Admission, DeviceThread
+from voxroute_serving.engine import AsrEngine
+from voxroute_serving.main import Runtime
+from voxroute_serving.metrics import Metrics
+from voxroute_serving.server import ServiceServer
+from voxroute_serving.settings import AsrSettings
+
+POLICY = CallPolicy()
+
+
+@contextlib.asynccontextmanager
+async def serving(engine: AsrEngine) -> AsyncGenerator[Service]:
+    """A server with the engine, and a channel to it."""
+    settings = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="")
+    metrics, device = Metrics(), DeviceThread()
+    app = asr_app(engine, settings, Runtime(device, Admission(2), metrics, "1"))
+    server = ServiceServer(app.service_names, settings, metrics)
+    app.register(server.grpc)
+    await server.start()
+    await app.start()
+    server.open()
+    endpoint = Endpoint("speech service", server.addresses[0])
+    async with connect(endpoint, POLICY) as channel:
+        yield Service(endpoint, channel, POLICY)
+    await server.stop()
+    await app.close()
+    await device.close()
+
+
+async def transcribed(channel: grpc.aio.Channel) -> list[Segment]:
+    """The example as a service writes it down, without words."""
+    container = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
+    config = asr_pb2.TranscribeConfig(audio=container, language="en")
+    messages = [
+        asr_pb2.TranscribeRequest(config=config),
+        asr_pb2.TranscribeRequest(audio=EVENING.read_bytes()),
+        asr_pb2.TranscribeRequest(finish=common_pb2.Finish()),
+    ]
+    stub = asr_pb2_grpc.AsrServiceStub(channel)
+    replies = stub.Transcribe(iter(messages), timeout=240)
+    return [
+        convert.segment(reply.segment, reply.segment.id)
+        async for reply in replies  # pyright: ignore[reportGeneralTypeIssues] - the stub knows no aio
+        if reply.HasField("segment")
+    ]
+
+
+@pytest.mark.slow  # a minute where MLX has no fast matrix products
+@pytest.mark.skipif(not installed("mlx_whisper"), reason="mlx-whisper is not installed")
+async def test_an_mlx_transcript_gets_its_words_from_whisperx(
+    bundled_asr: Path, random_checkpoint: Path, random_aligner: Path, tmp_path: Path
+) -> None:
+    """Every word of every segment, in order and inside it; text, times and ids are MLX's own.
+
+    The aligner's weights are random, so where a word stands within its segment is not looked at.
+    """
+    from voxroute_asr_mlx.engine import MlxWhisperEngine  # noqa: PLC0415 - not on every machine
+    from voxroute_asr_mlx.settings import MlxSettings  # noqa: PLC0415 - as above
+
+    mlx = MlxSettings.model_validate(
+        {"offline": True, "model_cache_dir": tmp_path, "model": str(bundled_asr)}
+    )
+    async with serving(MlxWhisperEngine(mlx)) as service:
+        segments = await transcribed(service.channel)
+    assert "doctor" in " ".join(segment.text for segment in segments)
+    assert not any(segment.words for segment in segments)
+    whisperx = settings_of(
+        tmp_path, model=str(random_checkpoint), align_models=f"en={random_aligner}"
+    )
+    media, notes = probe(EVENING), list[Note]()
+
+    async def tell(note: Note) -> None:
+        notes.append(note)
+
+    recording = Recording(media.duration_s, lambda: PcmReader(media))
+    async with serving(WhisperXEngine(whisperx)) as service:
+        aligned = await align(service, recording, segments, "en", tell)
+    assert [s.model_copy(update={"words": ()}) for s in aligned] == segments
+    assert not notes
+    for segment in aligned:
+        assert [word.text for word in segment.words] == segment.text.split()
+        floor_s = segment.start_s - 1e-6
+        for word in segment.words:
+            assert floor_s <= word.start_s <= word.end_s <= segment.end_s + 1e-6
+            floor_s = word.start_s

@@ -1,0 +1,3 @@
+from tests.orchestrator.stand_in import main
+
+main("asr")

@@ -1,0 +1,68 @@
+"""The speech service with the engine that writes down tones, as a process.
+
+FAKE_BATCH_S is how long a batch takes its device, seconds; nothing by default.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxroute_serving.asr import asr_app
+from voxroute_serving.fake_engine import FakeEngine
+from voxroute_serving.main import run_service
+from voxroute_serving.settings import AsrSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Process:
+    """A running service."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    log: Path
+
+    def stop(self) -> int:
+        """Ends it; the exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def running(folder: Path, *flags: str, **environment: str) -> Generator[Process]:
+    """A process that listens on a free port, its log in a file of the folder."""
+    inherited = {name: value for name, value in os.environ.items() if "VOXROUTE" not in name}
+    log = folder / "service.log"
+    given = [*flags] if any(flag.startswith("--listen") for flag in flags) else []
+    listen = [] if given else ["--listen=127.0.0.1:0"]
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, *listen, "--metrics-listen=", *flags],
+            cwd=ROOT,
+            env=inherited | environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line: dict[str, Any] = json.loads(process.stdout.readline() or "{}")
+        assert line, log.read_text()
+        yield Process(process, line["addresses"][0], log)
+    finally:
+        process.terminate()
+        process.wait(60)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    engine = FakeEngine(delay_s=float(os.environ.get("FAKE_BATCH_S", "0")))
+    sys.exit(run_service(AsrSettings, lambda s, r: asr_app(engine, s, r)))

@@ -1,0 +1,347 @@
+"""Doubtful text: pure rules, and what the service does about it over a real server."""
+
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from tests.serving.recordings import s16le, silence, speech, tone
+from tests.serving.test_asr import Replies, config, messages, segments, serving, violations
+from voxroute.asr.v1 import asr_pb2
+from voxroute_serving.doubt import (
+    Doubt,
+    Judged,
+    Thresholds,
+    among,
+    better,
+    doubts,
+    is_often_invented,
+    normalised,
+    retry_temperature,
+    sounds_like_another,
+)
+from voxroute_serving.engine import (
+    DecodingOptions,
+    Feature,
+    IgnoredOption,
+    Samples,
+    WindowResult,
+    WindowSegment,
+)
+from voxroute_serving.fake_engine import FakeEngine
+
+LIMITS = Thresholds.of(DecodingOptions("en"))
+TALK = ((0.0, 2.0),)
+
+
+def _segment(text: str, **figures: float) -> WindowSegment:
+    return WindowSegment(0.0, 2.0, text, **figures)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("segment", "speech", "expected"),
+    [
+        (_segment("Where is the key?", avg_log_prob=-0.2), TALK, ()),
+        (_segment("Where is the key?", avg_log_prob=-1.2), TALK, (Doubt.LOW_CONFIDENCE,)),
+        (_segment("Yes.", no_speech_prob=0.9, avg_log_prob=-0.1), TALK, ()),
+        (
+            _segment("Yes.", no_speech_prob=0.9, avg_log_prob=-1.5),
+            TALK,
+            (Doubt.LOW_CONFIDENCE, Doubt.NO_SPEECH),
+        ),
+        (_segment("No, no, no!", avg_log_prob=-0.1), TALK, ()),
+        (_segment("I know. " * 4, avg_log_prob=-0.1), TALK, (Doubt.REPETITION,)),
+        (_segment("x", compression_ratio=3.0), TALK, (Doubt.REPETITION,)),
+        (_segment("Thank you.", avg_log_prob=-0.1, no_speech_prob=0.1), TALK, ()),
+        (_segment("Thank you.", avg_log_prob=-0.1), ((0.0, 0.5),), (Doubt.HALLUCINATION,)),
+        (_segment("THANKS FOR WATCHING!", avg_log_prob=-0.8), TALK, (Doubt.HALLUCINATION,)),
+        (_segment("धन्यवाद।", no_speech_prob=0.4), TALK, (Doubt.HALLUCINATION,)),
+        (_segment("Thank you for the key.", avg_log_prob=-0.8), (), ()),
+    ],
+)
+def test_a_text_is_doubted_for_what_speaks_against_it(
+    segment: WindowSegment, speech: tuple[tuple[float, float], ...], expected: tuple[Doubt, ...]
+) -> None:
+    """An invented caption only where the audio does not support it; people do say thank you."""
+    assert doubts([segment], speech, LIMITS) == (frozenset(expected),)
+
+
+@pytest.mark.parametrize(
+    ("texts", "looping"),
+    [
+        (["give me the key " * 3], {0}),
+        (["give me the key " * 2], set[int]()),
+        (["no, no, no, no!"], set[int]()),
+        (["no " * 8], {0}),
+        (["Where?", "I know.", "I know,", "I know!", "Good."], {1, 2, 3}),
+        (["I know.", "Where?", "I know.", "There.", "I know."], set[int]()),
+        (["चाबी मेज़ पर है। " * 3], {0}),
+        (["谢谢观看谢谢观看谢谢观看"], {0}),
+        (["はははは"], set[int]()),
+        ([""], set[int]()),
+    ],
+)
+def test_a_phrase_said_over_and_over_is_a_loop(texts: list[str], looping: set[int]) -> None:
+    """Three times within a segment or across a window's; a single word is repeated by people."""
+    found = doubts([_segment(text) for text in texts], TALK, LIMITS)
+    assert {i for i, one in enumerate(found) if Doubt.REPETITION in one} == looping
+
+
+@pytest.mark.parametrize(
+    ("text", "invented"),
+    [
+        ("Thanks for watching!", True),
+        ("Thank you. Thank you. Bye.", True),
+        ("Subtitles by the Amara.org community", True),
+        ("देखने के लिए धन्यवाद।", True),
+        ("ご視聴ありがとうございました。", True),
+        ("Untertitel im Auftrag des ZDF für funk, 2017", True),
+        ("Thank you for the key.", False),
+        ("Subtitles by hand take a whole day for an hour of film, so nobody makes them.", False),
+        ("♪", False),
+        ("", False),
+    ],
+)
+def test_invented_texts_are_known_as_wholes(text: str, invented: bool) -> None:  # noqa: FBT001 - a table
+    """A sentence that merely begins or ends like one is somebody's."""
+    assert is_often_invented(text) is invented
+    assert normalised(" «Thank  you!» ") == "thank you"
+
+
+def _judged(*segments: WindowSegment) -> Judged:
+    return Judged(WindowResult(segments), doubts(segments, TALK, LIMITS))
+
+
+@pytest.mark.parametrize(
+    ("segment", "temperature"),
+    [
+        (_segment("Where is the key?", avg_log_prob=-0.2, temperature=0.0), None),
+        (_segment("Thank you.", avg_log_prob=-0.8, temperature=0.0), 0.2),
+        (_segment("I know. " * 3, avg_log_prob=-0.2, temperature=0.2), 0.4),
+        (_segment("I know. " * 3, avg_log_prob=-0.2, temperature=0.4), None),
+        (_segment("I know. " * 3, avg_log_prob=-1.2, temperature=0.0), None),
+        (_segment("x", compression_ratio=3.0, temperature=0.0), None),
+        (_segment("Thank you.", avg_log_prob=-0.8), None),
+    ],
+)
+def test_only_what_the_engine_has_not_retried_is_tried_again(
+    segment: WindowSegment, temperature: float | None
+) -> None:
+    """What fails the engine's own checks has been through all its temperatures."""
+    assert retry_temperature(_judged(segment), (0.0, 0.2, 0.4), LIMITS) == temperature
+
+
+def test_the_better_decoding_has_fewer_doubts_then_likelier_words_and_text() -> None:
+    """A decoding without text never takes the place of one with text."""
+    doubtful = _judged(_segment("Thank you.", avg_log_prob=-0.8))
+    sure = _judged(_segment("Give it to me.", avg_log_prob=-0.9))
+    surer = _judged(_segment("Give it to him.", avg_log_prob=-0.4))
+    assert better(doubtful, sure) is sure
+    assert better(surer, sure) is surer
+    assert better(doubtful, _judged()) is doubtful
+    assert better(_judged(), doubtful) is doubtful
+
+
+def test_languages_are_weighed_against_each_other() -> None:
+    """Allowed ones share what the others got; only a clear other language is a switch."""
+    assert among({"hi": 0.3, "en": 0.1, "ur": 0.6}, ("hi", "en")) == pytest.approx(
+        {"hi": 0.75, "en": 0.25}
+    )
+    assert among({}, ("hi", "en")) == {"hi": 0.5, "en": 0.5}
+    assert sounds_like_another({"hi": 0.1, "en": 0.9}, "hi")
+    assert not sounds_like_another({"hi": 0.4, "en": 0.6}, "hi")
+    assert not sounds_like_another({"hi": 0.9, "en": 0.1}, "hi")
+
+
+def _by_temperature(engine: FakeEngine) -> None:
+    """Lets an engine write a caption at temperature 0, and hear the tone above it."""
+
+    def invented(window: Samples) -> tuple[WindowSegment, ...]:
+        again = engine.batches[-1].options.temperatures[0] > 0
+        text = "tone 440" if again else "Thanks for watching!"
+        end_s = len(window) / 16_000
+        return (
+            WindowSegment(0.0, end_s, text, avg_log_prob=-0.8, temperature=0.2 if again else 0.0),
+        )
+
+    engine.segments = invented
+
+
+def _ask(**fields: Any) -> asr_pb2.TranscribeConfig:
+    decoding = asr_pb2.DecodingOptions(temperatures=[0.0, 0.2, 0.4])
+    return config(decoding=decoding, **fields)
+
+
+async def test_an_invented_text_is_decoded_once_more_and_the_better_one_is_kept() -> None:
+    """At the next temperature alone; a window without doubt is decoded once."""
+    engine = FakeEngine()
+    _by_temperature(engine)
+    async with serving(engine) as service:
+        replies = await service.transcribe(messages(s16le(tone(3.0)), _ask()))
+        kept = service.metrics.registry.get_sample_value(
+            "voxroute_redecodes_total", {"kept": "second"}
+        )
+    assert kept == 1
+    (segment,) = segments(replies)
+    assert segment.text == "tone 440"
+    assert not segment.flags
+    tried = [tuple(round(t, 1) for t in batch.options.temperatures) for batch in engine.batches]
+    assert tried == [(0.0, 0.2, 0.4), (0.2,)]
+
+
+async def test_a_text_that_stays_doubtful_is_sent_with_its_flags() -> None:
+    """Two decodings, no more; the client decides what to do with it."""
+    engine = FakeEngine()
+    engine.segments = lambda window: (
+        WindowSegment(0.0, len(window) / 16_000, "Thanks!", avg_log_prob=-0.8, temperature=0.0),
+    )
+    async with serving(engine) as service:
+        replies = await service.transcribe(messages(s16le(tone(3.0)), _ask()))
+    (segment,) = segments(replies)
+    assert list(segment.flags) == [asr_pb2.SEGMENT_FLAG_HALLUCINATION]
+    assert len(engine.batches) == 2
+
+
+async def test_an_engine_that_ignores_temperatures_decodes_once() -> None:
+    """What it would do at a higher one is what it has done already."""
+    engine = FakeEngine(features=frozenset(Feature) - {Feature.TEMPERATURE_FALLBACK})
+    _by_temperature(engine)
+    async with serving(engine) as service:
+        (segment,) = segments(await service.transcribe(messages(s16le(tone(3.0)), _ask())))
+    assert list(segment.flags) == [asr_pb2.SEGMENT_FLAG_HALLUCINATION]
+    assert len(engine.batches) == 1
+
+
+async def test_without_voice_activity_an_invented_text_is_held_against_the_voice() -> None:
+    """vad.disabled takes all audio for speech; the flag looks for a voice all the same."""
+    engine = FakeEngine()
+    engine.segments = lambda window: (
+        WindowSegment(0.0, len(window) / 16_000, "Thank you.", avg_log_prob=-0.1),
+    )
+    async with serving(engine) as service:
+        music = segments(await service.transcribe(messages(s16le(tone(3.0)))))
+        voice = segments(await service.transcribe(messages(s16le(speech(3.0)))))
+    assert [list(one.flags) for one in music] == [[asr_pb2.SEGMENT_FLAG_HALLUCINATION]]
+    assert [list(one.flags) for one in voice] == [[]]
+
+
+async def test_a_doubtful_window_of_another_language_says_so() -> None:
+    """What sounds like English and was transcribed as Hindi; only doubtful windows are asked."""
+    engine = FakeEngine()
+    engine.segments = lambda window: (
+        WindowSegment(0.0, len(window) / 16_000, "क्या", avg_log_prob=-1.4),
+    )
+    async with serving(engine) as service:
+        replies = await service.transcribe(messages(s16le(tone(3.0, 880.0))))
+    (segment,) = segments(replies)
+    assert asr_pb2.SEGMENT_FLAG_LANGUAGE_SWITCH in segment.flags
+
+
+def _mixed() -> bytes:
+    """Hindi, which is a low tone, and English, a high one, in two windows."""
+    parts = [tone(27.0, 440.0), silence(2.0), tone(20.0, 880.0)]
+    return s16le(np.concatenate(parts))
+
+
+async def test_each_window_is_transcribed_in_the_likeliest_of_the_allowed_languages() -> None:
+    """Segments name theirs; the engine is asked for it; `accepted` repeats what was allowed."""
+    asked = config("", allowed_languages=["hi-IN", "en"])
+    async with serving() as service:
+        replies = await service.transcribe(messages(_mixed(), asked))
+        languages = [batch.options.language for batch in service.engine.batches]
+    assert [segment.language for segment in segments(replies)] == ["hi", "en"]
+    assert set(languages) == {"hi", "en"}
+    assert list(replies[0].accepted.options.config.allowed_languages) == ["hi", "en"]
+
+
+async def test_one_allowed_language_is_the_language() -> None:
+    """Nothing is detected."""
+    async with serving() as service:
+        asked = config("", allowed_languages=["en"])
+        replies = await service.transcribe(messages(s16le(tone(3.0)), asked))
+    assert [segment.language for segment in segments(replies)] == ["en"]
+    assert not any(reply.HasField("language_detected") for reply in replies)
+    assert replies[0].accepted.options.config.language == "en"
+    assert list(replies[0].accepted.options.config.allowed_languages) == ["en"]
+
+
+async def test_the_language_is_told_once_and_is_one_of_the_allowed() -> None:
+    """That of the first windows; what the model hears beyond them does not count."""
+    engine = FakeEngine(languages=("hi", "ta", "en"))
+    async with serving(engine) as service:
+        asked = config("", allowed_languages=["ta", "hi"])
+        replies = await service.transcribe(messages(_mixed(), asked))
+    (detected,) = [r.language_detected for r in replies if r.HasField("language_detected")]
+    assert [one.language for one in detected.languages] == ["hi", "ta"]
+    assert sum(one.probability for one in detected.languages) == pytest.approx(1.0)
+
+
+async def test_what_one_of_the_languages_cannot_have_is_told_at_once() -> None:
+    """An option that is ignored for any of them is listed in `accepted`."""
+    async with serving(FakeEngine(ignored=(IgnoredOption("decoding.beam_size", "no"),))) as service:
+        asked = config("", allowed_languages=["hi", "en"])
+        replies = await service.transcribe(messages(s16le(tone(3.0)), asked))
+    assert [one.field for one in replies[0].accepted.options.ignored] == ["decoding.beam_size"]
+
+
+async def test_an_engine_that_cannot_tell_languages_takes_one() -> None:
+    """INVALID_ARGUMENT names the field."""
+    engine = FakeEngine(features=frozenset(Feature) - {Feature.LANGUAGE_DETECTION})
+    async with serving(engine) as service:
+        asked = config("", allowed_languages=["hi", "en"])
+        with pytest.raises(grpc.RpcError, match="cannot detect") as caught:
+            await service.answers("Transcribe", messages(s16le(tone(1.0)), asked))
+        assert violations(caught.value) == ["allowed_languages"]
+        one = config("", allowed_languages=["hi"])
+        assert segments(await service.transcribe(messages(s16le(tone(1.0)), one)))
+
+
+@pytest.mark.parametrize(
+    ("language", "allowed", "words"),
+    [("hi", ["hi", "en"], "either which language"), ("", ["hi", "ta"], "has no 'ta'")],
+)
+async def test_languages_that_cannot_be_are_refused(
+    language: str, allowed: list[str], words: str
+) -> None:
+    """Both fields at once, or one that the model does not know."""
+    async with serving() as service:
+        asked = config(language, allowed_languages=allowed)
+        with pytest.raises(grpc.RpcError, match=words) as caught:
+            await service.transcribe(messages(s16le(tone(1.0)), asked))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("allowed", [(), ("hi", "en")])
+async def test_a_call_goes_on_after_any_window_of_an_earlier_one(allowed: tuple[str, ...]) -> None:
+    """The same segments, times and languages, whichever window the earlier call ended with."""
+    pitches = (440.0, 880.0, 440.0) * 3
+    data = s16le(np.concatenate([part for hz in pitches for part in (tone(9.0, hz), silence(1.0))]))
+
+    def ask() -> asr_pb2.TranscribeConfig:
+        return config("" if allowed else "hi", allowed_languages=allowed)
+
+    def parts(replies: Replies) -> tuple[list[tuple[str, int, int, str]], list[float]]:
+        found = [
+            (s.text, s.start.ToMilliseconds(), s.end.ToMilliseconds(), s.language)
+            for s in segments(replies)
+        ]
+        reached = [
+            reply.progress.resume_from.ToMicroseconds() / 1e6
+            for reply in replies
+            if reply.HasField("progress") and reply.progress.HasField("resume_from")
+        ]
+        return found, reached
+
+    async with serving() as service:
+        whole, reached = parts(await service.transcribe(messages(data, ask())))
+        assert len(reached) >= 3
+        n_windows = sum(len(batch.n_samples) for batch in service.engine.batches)
+        for n_done, reached_s in enumerate(reached, start=1):
+            service.engine.batches.clear()
+            asked = ask()
+            asked.resume_from.FromMicroseconds(round(reached_s * 1e6))
+            rest, _ = parts(await service.transcribe(messages(data, asked)))
+            assert rest == [one for one in whole if one[1] >= reached_s * 1000 - 1]
+            decoded = sum(len(batch.n_samples) for batch in service.engine.batches)
+            assert decoded == n_windows - n_done
