@@ -408,7 +408,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         ending = flow.ending
         with _span(method, metadata, identity, job) as span:
             try:
-                return await self._answer(method, context, act, flow)
+                response, status = await self._answer(method, context, act, flow)
             finally:
                 took = time.monotonic() - started
                 self._metrics.handled.labels(*method.labels, ending.code.name).inc()
@@ -416,6 +416,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._metrics.observe_error(ending.error)
                 tracing.end_call(span, ending.code.name, ending.error_type, server=True)
                 _write_log_line(method, context, ending, took)
+        # Counted before the client is told: one that asks for the metrics next finds its call.
+        if status is not None:
+            await _abort(context, status)
+        return response
 
     async def _answer(
         self,
@@ -423,8 +427,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         context: Context,
         act: Callable[[], Awaitable[Any]],
         flow: _Flow,
-    ) -> Any:
-        """What the handler returns; a failure is sent as a status and noted in `flow.ending`."""
+    ) -> tuple[Any, status_pb2.Status | None]:
+        """What the handler returns, or the status of its failure; noted in `flow.ending`."""
         ending = flow.ending
         try:
             await context.send_initial_metadata(((request_ids.METADATA_KEY, request_id()),))
@@ -455,8 +459,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             status = ending.of_defect(error, request_id())
         else:
             ending.code = _code_set(context) or grpc.StatusCode.OK
-            return response
-        return await _abort(context, status)
+            return response, None
+        return None, status
 
     def _client(self, method: Method, context: Context) -> str:
         """The client's name. Raises UnauthenticatedError; never for a question about health."""
