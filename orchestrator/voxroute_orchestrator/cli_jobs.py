@@ -1,7 +1,6 @@
 """`voxroute serve` and `voxroute jobs ...`: the job service, and its client."""
 
 import asyncio
-import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -76,7 +75,7 @@ def serve_command(context: typer.Context) -> None:
     # here: a server's libraries would make every other command start a second later
     from voxroute_orchestrator.job_service import serve  # noqa: PLC0415
 
-    sys.exit(serve(context.args))
+    serve(context.args)
 
 
 def _ask(server: str, work: Callable[[JobClient], Awaitable[T]]) -> T:

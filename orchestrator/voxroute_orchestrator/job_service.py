@@ -7,7 +7,7 @@ import binascii
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, NoReturn
 
 import grpc.aio
 import platformdirs
@@ -481,9 +481,9 @@ def _options(settings: JobServerSettings) -> Settings:
         raise InvalidInputError(str(error)) from error
 
 
-def serve(arguments: Sequence[str]) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code."""
-    return run_service(
+def serve(arguments: Sequence[str]) -> NoReturn:
+    """Serves until SIGTERM or SIGINT, and ends the process."""
+    run_service(
         JobServerSettings,
         JobApp,
         distribution="voxroute-orchestrator",

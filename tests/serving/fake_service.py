@@ -65,4 +65,4 @@ def running(folder: Path, *flags: str, **environment: str) -> Generator[Process]
 
 if __name__ == "__main__":
     engine = FakeEngine(delay_s=float(os.environ.get("FAKE_BATCH_S", "0")))
-    sys.exit(run_service(AsrSettings, lambda s, r: asr_app(engine, s, r)))
+    run_service(AsrSettings, lambda s, r: asr_app(engine, s, r))

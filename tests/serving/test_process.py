@@ -138,6 +138,14 @@ async def test_sigterm_while_a_model_loads_exits_promptly() -> None:
         assert await asyncio.wait_for(running.process.wait(), 10) == 0
 
 
+async def test_threads_in_native_code_do_not_change_the_exit_code() -> None:
+    """What a cut call leaves on a thread would abort an interpreter that is being taken down."""
+    async with started(start="listen") as running:
+        running.process.send_signal(signal.SIGTERM)
+        assert await running.exit_code() == 0
+        assert (await running.stderr()).splitlines()[-1].find('"stopped"') > 0
+
+
 @pytest.mark.parametrize(("start", "words"), [("fail", "set HF_TOKEN"), ("crash", "boom")])
 async def test_a_failed_start_says_why_and_exits_1(start: str, words: str) -> None:
     """The last line on stderr is the reason, as a sentence."""

@@ -8,20 +8,24 @@ next message (Transcribe) or for ever.
 import asyncio
 import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute_serving import errors
+from voxroute_serving.engine import SAMPLE_RATE
 from voxroute_serving.errors import AbandonedStreamError, FieldViolation, ServingError
 from voxroute_serving.interceptor import request_id
 from voxroute_serving.main import Runtime, run_service
 from voxroute_serving.settings import ServerSettings
+from voxroute_serving.windows import VadOptions, stretches
 
 ASR_NAME = "voxroute.asr.v1.AsrService"
 MODELS_NAME = "voxroute.models.v1.ModelService"
@@ -105,8 +109,18 @@ class TinyModels(models_pb2_grpc.ModelServiceServicer):
         return models_pb2.UnloadModelResponse()
 
 
+def _listen_for_ever() -> None:
+    samples = np.zeros(30 * SAMPLE_RATE, np.float32)
+    while True:
+        stretches(samples, VadOptions())
+
+
 class TinyApp:
-    """TINY_START says what starting does: nothing, "fail", "crash", or "hang" on the device."""
+    """TINY_START says what starting does: nothing, "fail", "crash", or "hang" on the device.
+
+    "listen" leaves a thread behind that looks for speech for ever, like that of a call which was
+    cut: it is in native code nearly all of the time.
+    """
 
     service_names: Sequence[str] = (ASR_NAME, MODELS_NAME)
 
@@ -127,6 +141,8 @@ class TinyApp:
             raise errors.ModelUnavailableError("the model is gated: set HF_TOKEN")
         if order == "crash":
             raise RuntimeError("boom")
+        if order == "listen":
+            threading.Thread(target=_listen_for_ever, daemon=True).start()
         assert self._runtime is not None
         await self._runtime.device.run(lambda: time.sleep(3600 if order == "hang" else 0.3))
 
@@ -136,4 +152,4 @@ class TinyApp:
 
 
 if __name__ == "__main__":
-    sys.exit(run_service(ServerSettings, lambda _, runtime: TinyApp(runtime)))
+    run_service(ServerSettings, lambda _, runtime: TinyApp(runtime))

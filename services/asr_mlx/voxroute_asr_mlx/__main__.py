@@ -1,6 +1,6 @@
 """The MLX speech service: python -m voxroute_asr_mlx --help."""
 
-import sys
+from typing import NoReturn
 
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
@@ -13,10 +13,10 @@ def _build(settings: MlxSettings, runtime: Runtime) -> App:
     return asr_app(MlxWhisperEngine(settings), settings, runtime)
 
 
-def main() -> int:
-    """Runs the service until SIGTERM; the exit code."""
-    return run_service(MlxSettings, _build, distribution="voxroute-asr-mlx")
+def main() -> NoReturn:
+    """Runs the service until SIGTERM, and ends the process."""
+    run_service(MlxSettings, _build, distribution="voxroute-asr-mlx")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """The WhisperX speech service: python -m voxroute_asr_whisperx --help."""
 
-import sys
+from typing import NoReturn
 
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
@@ -14,10 +14,10 @@ def _build(settings: WhisperXSettings, runtime: Runtime) -> App:
     return asr_app(engine, settings, runtime, engine.diarizer())
 
 
-def main() -> int:
-    """Runs the service until SIGTERM; the exit code."""
-    return run_service(WhisperXSettings, _build, distribution="voxroute-asr-whisperx")
+def main() -> NoReturn:
+    """Runs the service until SIGTERM, and ends the process."""
+    run_service(WhisperXSettings, _build, distribution="voxroute-asr-whisperx")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

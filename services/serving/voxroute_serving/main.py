@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -62,16 +62,15 @@ def run_service(
     traced_as: str | None = None,
     arguments: Sequence[str] | None = None,
     program: str | None = None,
-) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code.
+) -> NoReturn:
+    """Serves until SIGTERM or SIGINT, and ends the process with the exit code.
 
     `arguments` are the flags, those of the process by default, and `program` what their help calls
     the command.
 
     `build_app` is called once, on the event loop, before anything is served. `distribution` is
     the installed package whose version is the service's, and whose name it has in traces unless
-    `traced_as` is another. Ends the process itself where a thread
-    still works on the device and would keep it alive.
+    `traced_as` is another.
     """
     try:
         settings = settings_class(
@@ -80,7 +79,7 @@ def run_service(
         )
     except (ValidationError, SettingsError) as error:
         _say(_settings_message(error))
-        return EXIT_USAGE
+        sys.exit(EXIT_USAGE)
     set_up_logs(settings.log_level, settings.log_format, log_text=settings.log_text)
     for name, meant in misspelt_variables(settings_class, os.environ):
         _log.warning("unknown variable", name=name, did_you_mean=meant)
@@ -88,9 +87,24 @@ def run_service(
     if settings.tracing:
         tracing.start(traced_as or distribution, version)
     try:
-        return asyncio.run(_Process(settings, build_app, version).run())
-    finally:
+        code = asyncio.run(_Process(settings, build_app, version).run())
+    except BaseException:
         tracing.stop()
+        raise
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends the process without taking the interpreter down.
+
+    A thread of a call that was cut may still be in native code, and one in C++ that comes back to
+    an interpreter on its way down ends the process with SIGABRT (CPython 3.11, ONNX Runtime).
+    """
+    tracing.stop()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class _Process(Generic[Settings]):
@@ -202,13 +216,8 @@ class _Process(Generic[Settings]):
         except Exception:  # noqa: BLE001 - the process ends all the same
             _log.exception("the models could not be freed")
         if not await device.close(limit_s if not self._hurry.is_set() else _ABANDON_S):
-            # Leaving by the front door waits for threads, and tears down native libraries under
-            # the one that still computes.
             _log.warning("the device is busy; the process ends without it")
-            tracing.stop()
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(code)
+            _end(code)
 
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name
