@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,6 +24,46 @@ from voxroute_orchestrator.batch import (
 from voxroute_orchestrator.bootstrap import CACHE_NAME, Bootstrap
 from voxroute_orchestrator.bootstrap import bootstrap as find_out
 from voxroute_orchestrator.bootstrap import report as hardware_report
+from voxroute_orchestrator.cli_options import (
+    DEFAULT_FORMATS,
+    AlignOption,
+    AsrEndpointOption,
+    Backend,
+    BackendOption,
+    ConfigOption,
+    DeviceChoice,
+    DeviceOption,
+    DiarizationModelOption,
+    DropFlaggedOption,
+    EndTimeOption,
+    FormatOption,
+    GlossaryOption,
+    LogLevel,
+    LogLevelOption,
+    MaxSpeakersOption,
+    MaybeTargetOption,
+    MediaArgument,
+    MediaArguments,
+    MinSpeakersOption,
+    ModelOption,
+    MuxOption,
+    NoVadOption,
+    OfflineOption,
+    OutputOption,
+    OverwriteOption,
+    PrefixOption,
+    QuietOption,
+    ResumeOption,
+    SourceOption,
+    SpeakersOption,
+    StartTimeOption,
+    StreamOption,
+    StrictOption,
+    TargetOption,
+    TranslateEndpointOption,
+    TranslateModelOption,
+    WordsOption,
+)
 from voxroute_orchestrator.commands import (
     FileJob,
     JobOptions,
@@ -82,149 +121,6 @@ cli_jobs.register(app)
 cli_models.register(app)
 
 
-class LogLevel(StrEnum):
-    """How much the command writes about its own working."""
-
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
-
-
-class Backend(StrEnum):
-    """The engine of a speech service."""
-
-    auto = "auto"
-    mlx = "mlx"
-    whisperx = "whisperx"
-
-
-class DeviceChoice(StrEnum):
-    """The hardware that a service runs on."""
-
-    auto = "auto"
-    mps = "mps"
-    cuda = "cuda"
-    cpu = "cpu"
-
-
-MediaArguments = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MEDIA...",
-        help="The recording: any file with audio. Several, folders, or quoted patterns are done"
-        " one after the other.",
-    ),
-]
-MediaArgument = Annotated[Path, typer.Argument(help="The recording: any file with audio.")]
-SourceOption = Annotated[
-    str | None,
-    typer.Option(
-        "-s",
-        "--source",
-        help="Language that is spoken (hi, en, ...); else detected. Several, hi,en, where it"
-        " changes from sentence to sentence.",
-    ),
-]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on where an interrupted run has stopped.")
-]
-NoVadOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-vad", help="Transcribe everything, also what does not sound like speech; slower."
-    ),
-]
-OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Speech model: a name, a hub id, or a local directory.")
-]
-TranslateModelOption = Annotated[
-    str, typer.Option("--translate-model", help="Translation model: a hub id or a directory.")
-]
-WordsOption = Annotated[bool, typer.Option("--words", help="Give each word its time.")]
-AlignOption = Annotated[
-    bool,
-    typer.Option(
-        "--align",
-        help="Have a service time the words of the finished transcript: WhisperX beside MLX.",
-    ),
-]
-SpeakersOption = Annotated[
-    bool, typer.Option("--speakers", help="Tell apart who speaks, where a service can.")
-]
-MinSpeakersOption = Annotated[
-    int, typer.Option("--min-speakers", min=0, help="Speakers there are at least; 0: not known.")
-]
-MaxSpeakersOption = Annotated[
-    int, typer.Option("--max-speakers", min=0, help="Speakers there are at most; 0: not known.")
-]
-DiarizationModelOption = Annotated[
-    str,
-    typer.Option(
-        "--diarization-model",
-        help="Model for --speakers of a service that is started here: a hub id or a directory.",
-    ),
-]
-DropFlaggedOption = Annotated[
-    bool,
-    typer.Option(
-        "--drop-flagged", help="Leave doubtful text out of the subtitles; the transcript keeps it."
-    ),
-]
-StreamOption = Annotated[
-    int | None,
-    typer.Option(
-        "--audio-stream", min=0, help="Audio stream, counted from 0; else by its language."
-    ),
-]
-StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Fail where an option cannot be honoured.")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files of others.")]
-GlossaryOption = Annotated[
-    Path | None,
-    typer.Option("--glossary", help="Terms with their translation: a CSV file, source,target."),
-]
-_DEFAULT_FORMATS = ",".join(subtitles.DEFAULT_FORMATS)
-FormatOption = Annotated[
-    str,
-    typer.Option("--format", help="Kinds of subtitles, with commas: srt,vtt,ass,ttml,json."),
-]
-PrefixOption = Annotated[
-    bool, typer.Option("--speaker-prefix", help="Name the speakers in SRT, as text.")
-]
-MuxOption = Annotated[
-    bool, typer.Option("--mux", help="Write a copy of the recording with the subtitles in it.")
-]
-OfflineOption = Annotated[
-    bool, typer.Option("--offline", help="No downloads; bundled models unless one is named.")
-]
-AsrEndpointOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--asr-endpoint", "--endpoint", help="A running speech service, HOST:PORT or unix:/PATH."
-    ),
-]
-TranslateEndpointOption = Annotated[
-    list[str] | None,
-    typer.Option("--translate-endpoint", help="A running translation service."),
-]
-BackendOption = Annotated[
-    Backend, typer.Option("--backend", help="Engine that recognises speech; else by the host.")
-]
-DeviceOption = Annotated[
-    DeviceChoice, typer.Option("--device", help="Hardware that recognises speech; else the best.")
-]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file; else voxroute.yaml.")
-]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")]
-LogLevelOption = Annotated[
-    LogLevel, typer.Option("--log-level", help="Log of the command itself, to standard error.")
-]
-
-
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
     if value:
         typer.echo(f"voxroute {__version__}")
@@ -272,10 +168,7 @@ def _options(
 def run(
     *,
     media: MediaArguments,
-    target: Annotated[
-        list[str],
-        typer.Option("-t", "--target", help="Languages wanted, with commas: en,ta."),
-    ],
+    target: TargetOption,
     source: SourceOption = None,
     output: OutputOption = Path(),
     model: ModelOption = "",
@@ -295,7 +188,7 @@ def run(
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Of several recordings, so many at once.")
     ] = 1,
-    formats: FormatOption = _DEFAULT_FORMATS,
+    formats: FormatOption = DEFAULT_FORMATS,
     speaker_prefix: PrefixOption = False,
     drop_flagged: DropFlaggedOption = False,
     mux: MuxOption = False,
@@ -309,6 +202,7 @@ def run(
     log_level: LogLevelOption = LogLevel.warning,
 ) -> None:
     """Turn recordings into transcripts and translated subtitles."""
+    _check_speakers(min_speakers, max_speakers)
     spoken = _languages([source]) if source else ()
     settings = _settings(offline, asr_endpoint, translate_endpoint, config, log_level)
     options = JobOptions(
@@ -323,7 +217,7 @@ def run(
         audio_stream=audio_stream,
         words=words,
         align=align,
-        speakers=_speakers(speakers, min_speakers, max_speakers),
+        speakers=speakers,
         min_speakers=min_speakers,
         max_speakers=max_speakers,
         diarization_model=diarization_model or settings.diarization_model,
@@ -362,7 +256,7 @@ def transcribe(
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
-    formats: FormatOption = _DEFAULT_FORMATS,
+    formats: FormatOption = DEFAULT_FORMATS,
     speaker_prefix: PrefixOption = False,
     drop_flagged: DropFlaggedOption = False,
     mux: MuxOption = False,
@@ -375,6 +269,7 @@ def transcribe(
     log_level: LogLevelOption = LogLevel.warning,
 ) -> None:
     """Turn a recording into a transcript and subtitles in its own language."""
+    _check_speakers(min_speakers, max_speakers)
     spoken = _languages([source]) if source else ()
     settings = _settings(offline, asr_endpoint, None, config, log_level)
     _run_job(
@@ -387,7 +282,7 @@ def transcribe(
             audio_stream=audio_stream,
             words=words,
             align=align,
-            speakers=_speakers(speakers, min_speakers, max_speakers),
+            speakers=speakers,
             min_speakers=min_speakers,
             max_speakers=max_speakers,
             diarization_model=diarization_model or settings.diarization_model,
@@ -411,9 +306,7 @@ def translate(
     *,
     subtitle_file: Annotated[Path, typer.Argument(help="Subtitles: SRT, WebVTT, ASS or SSA.")],
     source: Annotated[str, typer.Option("-s", "--source", help="Language of the file.")],
-    target: Annotated[
-        list[str], typer.Option("-t", "--target", help="Languages wanted, with commas: en,ta.")
-    ],
+    target: TargetOption,
     output: OutputOption = Path(),
     translate_model: TranslateModelOption = "",
     encoding: Annotated[
@@ -422,7 +315,7 @@ def translate(
     glossary: GlossaryOption = None,
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
-    formats: FormatOption = _DEFAULT_FORMATS,
+    formats: FormatOption = DEFAULT_FORMATS,
     speaker_prefix: PrefixOption = False,
     offline: OfflineOption = False,
     translate_endpoint: TranslateEndpointOption = None,
@@ -482,9 +375,7 @@ def services_command(
 def route(
     *,
     source: SourceOption = None,
-    target: Annotated[
-        list[str] | None, typer.Option("-t", "--target", help="Languages wanted, with commas.")
-    ] = None,
+    target: MaybeTargetOption = None,
     model: ModelOption = "",
     translate_model: TranslateModelOption = "",
     words: WordsOption = False,
@@ -581,10 +472,8 @@ def prepare(
         list[str] | None,
         typer.Option("-t", "--target-language", "--target", help="Languages wanted, with commas."),
     ] = None,
-    start_time: Annotated[
-        str, typer.Option("--start-time", help="Begin there: seconds, M:SS or H:MM:SS.")
-    ] = "",
-    end_time: Annotated[str, typer.Option("--end-time", help="End there.")] = "",
+    start_time: StartTimeOption = "",
+    end_time: EndTimeOption = "",
     words: WordsOption = False,
     align: AlignOption = False,
     speakers: SpeakersOption = False,
@@ -593,7 +482,7 @@ def prepare(
     glossary: GlossaryOption = None,
     no_vad: NoVadOption = False,
     audio_stream: StreamOption = None,
-    formats: FormatOption = _DEFAULT_FORMATS,
+    formats: FormatOption = DEFAULT_FORMATS,
     speaker_prefix: PrefixOption = False,
     drop_flagged: DropFlaggedOption = False,
     mux: MuxOption = False,
@@ -604,6 +493,7 @@ def prepare(
     """Make a job folder with settings that suit this host; `run-job` runs it."""
     if transcribe_only and (translate_too or target):
         raise UsageError("--transcribe makes no translation; leave it out, or --target-language")
+    _check_speakers(min_speakers, max_speakers)
     settings = _settings(offline, None, None, config, log_level)
     found = _bootstrap(settings)
     folder = prepare_job(
@@ -617,7 +507,7 @@ def prepare(
             audio_stream=audio_stream,
             words=words,
             align=align,
-            speakers=_speakers(speakers, min_speakers, max_speakers),
+            speakers=speakers,
             min_speakers=min_speakers,
             max_speakers=max_speakers,
             glossary=glossary,
@@ -641,9 +531,7 @@ def prepare(
 def run_job(
     *,
     job_id: Annotated[str, typer.Option("-j", "--job", "--job-id", help="Name of the job.")],
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run has stopped.")
-    ] = False,
+    resume: ResumeOption = False,
     offline: OfflineOption = False,
     asr_endpoint: AsrEndpointOption = None,
     translate_endpoint: TranslateEndpointOption = None,
@@ -747,11 +635,9 @@ def _form(
     )
 
 
-def _speakers(wanted: bool, least: int, most: int) -> bool:  # noqa: FBT001 - private
-    """Whether speakers are to be told apart; a number of them asks for it too."""
+def _check_speakers(least: int, most: int) -> None:
     if most and least > most:
         raise UsageError(f"--min-speakers {least} is more than --max-speakers {most}")
-    return wanted or least > 0 or most > 0
 
 
 def _run_job(options: JobOptions, settings: Settings, *, quiet: bool) -> None:

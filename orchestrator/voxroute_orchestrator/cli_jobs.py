@@ -12,6 +12,29 @@ from google.protobuf.message import Message
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import __version__, convert, credentials
+from voxroute_orchestrator.cli_options import (
+    DEFAULT_FORMATS,
+    AlignOption,
+    DropFlaggedOption,
+    EndTimeOption,
+    FormatOption,
+    GlossaryOption,
+    MaxSpeakersOption,
+    MaybeTargetOption,
+    MinSpeakersOption,
+    ModelOption,
+    MuxOption,
+    NoVadOption,
+    OutputOption,
+    PrefixOption,
+    QuietOption,
+    SourceOption,
+    SpeakersOption,
+    StartTimeOption,
+    StreamOption,
+    TranslateModelOption,
+    WordsOption,
+)
 from voxroute_orchestrator.connections import policy
 from voxroute_orchestrator.errors import EXIT_CODES, MediaNotFoundError, OutputError, UsageError
 from voxroute_orchestrator.glossary import read as read_glossary
@@ -49,10 +72,6 @@ ServerOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="As the contract's JSON.")]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")]
-LanguagesOption = Annotated[
-    list[str] | None, typer.Option("-t", "--target", help="Languages wanted, with commas: en,ta.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -98,53 +117,27 @@ def submit(
     media: Annotated[
         str, typer.Argument(help="The recording; with --on-server, its path below a media root.")
     ],
-    source: Annotated[
-        str, typer.Option("-s", "--source", help="Language that is spoken; else detected.")
-    ] = "",
-    target: LanguagesOption = None,
+    source: SourceOption = None,
+    target: MaybeTargetOption = None,
     on_server: Annotated[
         bool, typer.Option("--on-server", help="The file is on the host of the service already.")
     ] = False,
-    model: Annotated[str, typer.Option("--model", help="Speech model.")] = "",
-    translate_model: Annotated[
-        str, typer.Option("--translate-model", help="Translation model.")
-    ] = "",
-    words: Annotated[bool, typer.Option("--words", help="Give each word its time.")] = False,
-    align: Annotated[
-        bool, typer.Option("--align", help="Have a service time the words of the transcript.")
-    ] = False,
-    speakers: Annotated[
-        bool, typer.Option("--speakers", help="Tell apart who speaks, where a service can.")
-    ] = False,
-    min_speakers: Annotated[
-        int, typer.Option("--min-speakers", min=0, help="Speakers at least; 0: not known.")
-    ] = 0,
-    max_speakers: Annotated[
-        int, typer.Option("--max-speakers", min=0, help="Speakers at most; 0: not known.")
-    ] = 0,
-    no_vad: Annotated[bool, typer.Option("--no-vad", help="Transcribe everything.")] = False,
-    glossary: Annotated[
-        Path | None, typer.Option("--glossary", help="Terms: a CSV file, source,target.")
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="Kinds of subtitles, with commas; else srt,vtt.")
-    ] = "",
-    speaker_prefix: Annotated[
-        bool, typer.Option("--speaker-prefix", help="Name the speakers in SRT, as text.")
-    ] = False,
-    drop_flagged: Annotated[
-        bool, typer.Option("--drop-flagged", help="Leave doubtful text out of the subtitles.")
-    ] = False,
-    mux: Annotated[
-        bool, typer.Option("--mux", help="Make a copy of the recording with the subtitles in it.")
-    ] = False,
-    audio_stream: Annotated[
-        int | None, typer.Option("--audio-stream", min=0, help="Audio stream, counted from 0.")
-    ] = None,
-    start_time: Annotated[
-        str, typer.Option("--start-time", help="Begin there: seconds, M:SS or H:MM:SS.")
-    ] = "",
-    end_time: Annotated[str, typer.Option("--end-time", help="End there.")] = "",
+    model: ModelOption = "",
+    translate_model: TranslateModelOption = "",
+    words: WordsOption = False,
+    align: AlignOption = False,
+    speakers: SpeakersOption = False,
+    min_speakers: MinSpeakersOption = 0,
+    max_speakers: MaxSpeakersOption = 0,
+    no_vad: NoVadOption = False,
+    glossary: GlossaryOption = None,
+    formats: FormatOption = DEFAULT_FORMATS,
+    speaker_prefix: PrefixOption = False,
+    drop_flagged: DropFlaggedOption = False,
+    mux: MuxOption = False,
+    audio_stream: StreamOption = None,
+    start_time: StartTimeOption = "",
+    end_time: EndTimeOption = "",
     key: Annotated[
         str,
         typer.Option("--key", help="Your own name for this submission: the same makes no second."),
@@ -157,7 +150,7 @@ def submit(
 ) -> None:
     """Submit a recording; prints the job's id."""
     config = jobs_pb2.JobConfig(
-        source_languages=_parts([source]),
+        source_languages=_parts([source or ""]),
         target_languages=_parts(target or []),
         asr_model=model,
         translate_model=translate_model,
@@ -168,7 +161,7 @@ def submit(
         max_speakers=max_speakers,
         vad_disabled=no_vad,
         glossary=to_messages(read_glossary(glossary)) if glossary else (),
-        formats=formats_of(formats) if formats else (),
+        formats=formats_of(formats),
         speaker_prefix=speaker_prefix,
         drop_flagged=drop_flagged,
         mux=mux,
@@ -314,7 +307,7 @@ def fetch(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="Names; else all results.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for them.")] = Path(),
+    output: OutputOption = Path(),
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Download a job's results, verified; a broken download is gone on with."""

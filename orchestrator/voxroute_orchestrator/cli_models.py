@@ -24,6 +24,14 @@ from rich.progress import (
 
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute_orchestrator import conversion, credentials, hub_models, local_models
+from voxroute_orchestrator.cli_options import (
+    AsrEndpointOption,
+    Backend,
+    ConfigOption,
+    OfflineOption,
+    QuietOption,
+    TranslateEndpointOption,
+)
 from voxroute_orchestrator.clients import Endpoint, connect, unary
 from voxroute_orchestrator.connections import SPEECH, TRANSLATION, policy
 from voxroute_orchestrator.errors import EXIT_CODES, UsageError, VoxrouteError
@@ -40,14 +48,6 @@ models_app = typer.Typer(
 )
 
 
-class Service(StrEnum):
-    """The speech service that a well-known name is meant for."""
-
-    auto = "auto"
-    mlx = "mlx"
-    whisperx = "whisperx"
-
-
 class Target(StrEnum):
     """The format to convert to."""
 
@@ -61,18 +61,10 @@ NameArgument = Annotated[
 RevisionOption = Annotated[
     str, typer.Option("--revision", help="A branch, a tag or a commit; else the main branch.")
 ]
-ServiceOption = Annotated[
-    Service,
+PurposeOption = Annotated[
+    Backend,
     typer.Option("--backend", help="The service that a well-known name is for; else by the host."),
 ]
-OfflineOption = Annotated[
-    bool,
-    typer.Option("--offline", help="Fetch nothing; say what is missing. Also VOXROUTE_OFFLINE."),
-]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file; else voxroute.yaml.")
-]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings and errors.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -91,7 +83,7 @@ def pull(
         list[str], typer.Argument(metavar="NAME...", help="Well-known names or hub ids.")
     ],
     revision: RevisionOption = "",
-    backend: ServiceOption = Service.auto,
+    backend: PurposeOption = Backend.auto,
     offline: OfflineOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
@@ -111,14 +103,8 @@ def pull(
 def list_command(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
-    asr_endpoint: Annotated[
-        list[str] | None,
-        typer.Option("--asr-endpoint", "--endpoint", help="A running speech service."),
-    ] = None,
-    translate_endpoint: Annotated[
-        list[str] | None,
-        typer.Option("--translate-endpoint", help="A running translation service."),
-    ] = None,
+    asr_endpoint: AsrEndpointOption = None,
+    translate_endpoint: TranslateEndpointOption = None,
     config: ConfigOption = None,
 ) -> None:
     """List the models of this host, and those of the configured services."""
@@ -199,8 +185,8 @@ def convert(
     typer.echo(str(made))
 
 
-def _backend(chosen: Service) -> str:
-    if chosen is not Service.auto:
+def _backend(chosen: Backend) -> str:
+    if chosen is not Backend.auto:
         return chosen.value
     host = detect()
     return "mlx" if host.mps and host.mlx else "whisperx"

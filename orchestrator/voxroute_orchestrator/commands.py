@@ -113,6 +113,11 @@ class JobOptions:
     job_id: str = ""
     """Its name in logs and traces, those of the services too; "" for a new one."""
 
+    @property
+    def tells_speakers(self) -> bool:
+        """Whether to tell speakers apart; a number of them asks for it too."""
+        return self.speakers or self.min_speakers > 0 or self.max_speakers > 0
+
 
 async def transcribe_media(
     options: JobOptions,
@@ -209,7 +214,7 @@ async def _transcribe(
     needed = _to_translate(options)
     if source is not None and needed:
         await _check_pairs(connected, source, needed)
-    diarizer = await _diarizer(connected, options) if options.speakers else None
+    diarizer = await _diarizer(connected, options) if options.tells_speakers else None
     job = Job(
         media=media,
         source_language=source,
@@ -217,7 +222,7 @@ async def _transcribe(
         allowed_languages=options.allowed_languages,
         word_timestamps=_wants_words(options),
         align=options.align,
-        speakers=options.speakers,
+        speakers=options.tells_speakers,
         min_speakers=options.min_speakers,
         max_speakers=options.max_speakers,
         strict_options=options.strict,
@@ -240,7 +245,7 @@ async def _transcribe(
     for note in connected.notes:
         if note not in current.transcript.warnings:
             current.transcript.warnings.append(note)
-    if options.speakers and diarizer is None:
+    if options.tells_speakers and diarizer is None:
         await current.note(Note(source="orchestrator", code=NO_DIARIZER, message=_NO_DIARIZER))
     try:
         await current.execute()
@@ -280,7 +285,7 @@ def needs_of(options: JobOptions) -> Needs:
 
 def _wants_words(options: JobOptions) -> bool:
     """Whether recognition is to time the words: also for speakers, who change within a segment."""
-    return not options.align and (options.words or (options.speakers and not options.strict))
+    return not options.align and (options.words or (options.tells_speakers and not options.strict))
 
 
 async def _diarizer(connected: Connected, options: JobOptions) -> Service | None:

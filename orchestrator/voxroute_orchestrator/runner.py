@@ -291,7 +291,7 @@ def options_of(
         audio_stream=config.audio_stream if config.HasField("audio_stream") else None,
         words=config.word_timestamps,
         align=config.align,
-        speakers=config.speakers or config.min_speakers > 0 or config.max_speakers > 0,
+        speakers=config.speakers,
         min_speakers=config.min_speakers,
         max_speakers=config.max_speakers,
         diarization_model=defaults.diarization_model,
