@@ -225,7 +225,7 @@ def test_a_pipeline_that_lacks_something_is_not_claimed_and_says_what(
     make, words = DAMAGE[what]
     one = diarizer(make(pipeline, tmp_path / "broken"))
     assert one.available() is None
-    with pytest.raises(ModelUnavailableError, match="cannot be used") as caught:
+    with pytest.raises(ModelNotFoundError, match="cannot be used") as caught:
         load(one)
     assert words in str(caught.value)
 

@@ -28,7 +28,12 @@ from voxroute_serving.asr import asr_app
 from voxroute_serving.device import Admission, DeviceThread
 from voxroute_serving.diarization import Recording, Turn, in_order_of_speech
 from voxroute_serving.engine import Feature
-from voxroute_serving.errors import EngineError, ModelUnavailableError, OutOfMemoryError
+from voxroute_serving.errors import (
+    EngineError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    OutOfMemoryError,
+)
 from voxroute_serving.fake_diarizer import FakeDiarizer
 from voxroute_serving.fake_engine import FakeEngine
 from voxroute_serving.main import Runtime
@@ -227,6 +232,14 @@ async def test_a_model_that_can_be_had_is_fetched_at_the_start() -> None:
     """So that it is claimed before the first call asks for it."""
     async with serving(FakeDiarizer(here=False)) as service:
         assert asr_pb2.FEATURE_DIARIZATION in await service.features()
+
+
+async def test_a_model_that_does_not_exist_is_told_at_the_start() -> None:
+    """A slip in the settings is not found out after the first film."""
+    missing = ModelNotFoundError("there is no config.yaml in it")
+    with pytest.raises(ModelNotFoundError, match=r"no config\.yaml"):
+        async with serving(FakeDiarizer(here=False, fetch_failure=missing)):
+            pass
 
 
 async def test_a_model_that_cannot_be_had_costs_nothing_but_diarization() -> None:

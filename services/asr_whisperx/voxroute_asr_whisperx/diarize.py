@@ -192,8 +192,8 @@ class _Parts:
             model, offline=self._offline, token=self._token, allow_patterns=PIPELINE_FILES
         )
 
-    def _invalid(self, reason: str) -> ModelUnavailableError:
-        return ModelUnavailableError(
+    def _invalid(self, reason: str) -> ModelNotFoundError:
+        return ModelNotFoundError(
             f"the diarization model {self._model!r} cannot be used: {reason}; it must be a pyannote"
             " speaker diarization pipeline (config.yaml, and the models that it names)"
         )

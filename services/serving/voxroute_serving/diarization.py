@@ -21,7 +21,12 @@ from voxroute_serving import audio
 from voxroute_serving.calls import Context, Requests, Send, open_group, relayed
 from voxroute_serving.device import Admission, Batcher, BatchRecord, DeviceThread
 from voxroute_serving.engine import SAMPLE_RATE, Activity, DeviceInfo, ModelRef, Samples, Stop
-from voxroute_serving.errors import OutOfMemoryError, ServingError, UnsupportedError
+from voxroute_serving.errors import (
+    ModelNotFoundError,
+    OutOfMemoryError,
+    ServingError,
+    UnsupportedError,
+)
 from voxroute_serving.pool import ModelPool, PoolLimits, PoolObserver
 from voxroute_serving.request_ids import request_id
 from voxroute_serving.stream import Feed, Threaded
@@ -218,11 +223,16 @@ class Diarization:
         return {asr_pb2.FEATURE_DIARIZATION} if here else set()
 
     async def start(self) -> None:
-        """Gets the model onto this machine; where that fails, the log says why, and so do calls."""
+        """Gets the model onto this machine; where that fails, the log says why, and so do calls.
+
+        Raises ModelNotFoundError where there is no such model: waiting would not bring it.
+        """
         if self._diarizer is None or self._diarizer.available() is not None:
             return
         try:
             await self._thread.run(self._diarizer.fetch)
+        except ModelNotFoundError:
+            raise
         except ServingError as error:
             _log.warning("no diarization", reason=error.message)
 
