@@ -84,6 +84,7 @@ def test_segments_are_sentences_with_their_words(model: Any, windows: list[Sampl
             assert times[-1] <= segment.end_s
 
 
+@pytest.mark.slow  # as above; a window that falls back alone is in test_mlx_decoding.py
 def test_a_loop_falls_back_to_a_higher_temperature(model: Any, windows: list[Samples]) -> None:
     """Noise makes a real failing window: it is decoded again while its companion keeps its text."""
     noise = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.3

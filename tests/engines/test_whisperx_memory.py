@@ -106,7 +106,7 @@ class Memory:
 
 @pytest.mark.parametrize(
     ("method", "which"),
-    [("_encode", 0), ("_generate", 0), ("_generate", 3)],
+    [("_encode", 0), ("_generate", 0), pytest.param("_generate", 3, marks=pytest.mark.slow)],
     ids=["encoder", "decoder", "decoder-torch"],
 )
 def test_a_librarys_error_walks_down_the_ladder_to_the_same_text(
