@@ -208,10 +208,10 @@ class Banks:
         )
 
 
-def render(
-    plan: Plan, pool: Pool, banks: Banks, filters: torch.Tensor, clean: bool = False
-) -> torch.Tensor:
-    """The features [B, 80, frames] of a plan."""
+def mix(
+    plan: Plan, pool: Pool, banks: Banks, clean: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The waveforms [B, window] of a plan, and where they are not padding (1 or 0, [B, window])."""
     device, rows, window = pool.device, len(plan.content), plan.window
     wave = torch.zeros(rows * window, device=device)
     if len(plan.copies):
@@ -249,6 +249,15 @@ def render(
         wave = wave * (10 ** (-1.3 * torch.rand(rows, 1, device=device)))
         wave = wave + torch.randn_like(wave) * (3e-5 * (torch.rand(rows, 1, device=device) < 0.4))
         wave = wave * inside
+    return wave, inside
+
+
+def render(
+    plan: Plan, pool: Pool, banks: Banks, filters: torch.Tensor, clean: bool = False
+) -> torch.Tensor:
+    """The features [B, 80, frames] of a plan."""
+    device, rows = pool.device, len(plan.content)
+    wave, inside = mix(plan, pool, banks, clean)
     power = audio.power_spectrum(wave)
     headroom = None
     if not clean:

@@ -48,8 +48,24 @@ class Voice:
     pitch_range: int
 
 
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h; the union at its end is never read."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),  # in characters, from 1
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # ms
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    ]
+
+
+_END, _WORD = 0, 1  # espeak_EVENT_TYPE
 _INT16_P = ctypes.POINTER(ctypes.c_short)
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, _INT16_P, ctypes.c_int, ctypes.c_void_p)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, _INT16_P, ctypes.c_int, ctypes.POINTER(_Event))
 
 
 class Espeak:
@@ -74,6 +90,7 @@ class Espeak:
         if self.sample_rate <= 0:
             raise SynthesiserMissingError("espeak-ng found no voice data: install espeak-ng-data")
         self._chunks: list[np.ndarray] = []
+        self._words: dict[int, float] = {}
         self._callback = _CALLBACK(self._receive)  # kept: ctypes does not hold a reference
         self._library.espeak_SetSynthCallback(self._callback)
         path = ctypes.c_char_p()
@@ -82,8 +99,16 @@ class Espeak:
         self.variants_dir = Path((path.value or b"").decode()) / "voices" / "!v"
 
     def _receive(
-        self, samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None
+        self,
+        samples: ctypes._Pointer[ctypes.c_short],
+        count: int,
+        events: ctypes._Pointer[_Event],
     ) -> int:
+        number = 0
+        while events and events[number].type != _END:
+            if events[number].type == _WORD:
+                self._words[events[number].text_position - 1] = events[number].audio_position / 1000
+            number += 1
         if samples and count > 0:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         return 0
@@ -94,6 +119,20 @@ class Espeak:
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
         """`text` as int16 samples at `sample_rate`, without the silence around it."""
+        samples = self._spoken(text, voice)
+        return samples[audible(samples)]
+
+    def speak_timed(self, text: str, voice: Voice) -> tuple[np.ndarray, dict[int, float]]:
+        """As `speak`, and when words begin: seconds, by the place of their first character.
+
+        espeak-ng speaks some short words as a part of the next one; these are not there.
+        """
+        samples = self._spoken(text, voice)
+        kept = audible(samples)
+        words = {place: at_s - kept.start / self.sample_rate for place, at_s in self._words.items()}
+        return samples[kept], words
+
+    def _spoken(self, text: str, voice: Voice) -> np.ndarray:
         library = self._library
         name = f"{voice.language}+{voice.variant}" if voice.variant else voice.language
         if library.espeak_SetVoiceByName(name.encode()) != 0:
@@ -101,19 +140,19 @@ class Espeak:
         library.espeak_SetParameter(_RATE, voice.rate_wpm, 0)
         library.espeak_SetParameter(_PITCH, voice.pitch, 0)
         library.espeak_SetParameter(_RANGE, voice.pitch_range, 0)
-        self._chunks = []
+        self._chunks, self._words = [], {}
         raw = text.encode()
         library.espeak_Synth(raw, len(raw) + 1, 0, 1, 0, _UTF8, None, None)
         library.espeak_Synchronize()
-        return trim(np.concatenate(self._chunks)) if self._chunks else np.zeros(0, np.int16)
+        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
 
 
-def trim(samples: np.ndarray, floor: int = 200, margin: int = 400) -> np.ndarray:
-    """`samples` without leading and trailing parts below `floor`, but for `margin` samples."""
+def audible(samples: np.ndarray, floor: int = 200, margin: int = 400) -> slice:
+    """All of `samples` but leading and trailing parts below `floor`, with `margin` samples of these."""
     loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > floor)
     if not len(loud):
-        return samples[:0]
-    return samples[max(0, loud[0] - margin) : loud[-1] + margin]
+        return slice(0, 0)
+    return slice(max(0, int(loud[0]) - margin), int(loud[-1]) + margin)
 
 
 def is_held_out_variant(variant: str) -> bool:
@@ -149,4 +188,4 @@ def flite(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
     subprocess.run(command, check=True, capture_output=True)
     with wave.open(str(path)) as source:
         samples = np.frombuffer(source.readframes(source.getnframes()), np.int16)
-        return trim(samples), source.getframerate()
+        return samples[audible(samples)], source.getframerate()

@@ -39,6 +39,8 @@ from voxroute_orchestrator.recognition import NextService, Speech
 from voxroute_orchestrator.second_services import FindAligner, FindDiarizer
 from voxroute_orchestrator.services import LocalSpec, local_services
 from voxroute_orchestrator.settings import (
+    BUNDLED_ALIGN,
+    BUNDLED_ALIGN_LANGUAGES,
     BUNDLED_ASR,
     BUNDLED_TRANSLATE,
     Settings,
@@ -754,9 +756,23 @@ def _local_speech(
     if chosen.name == routing.ASR_WHISPERX:
         if needs.diarization_model:
             arguments += ["--diarization-model", _absolute(needs.diarization_model, settings)]
-        if (needs.words or needs.align) and not settings.offline:
-            arguments += ["--align-downloads", "true"]
+        if needs.words or needs.align:
+            arguments += _aligning(settings, needs)
     return LocalSpec(SPEECH, chosen.name, tuple(arguments))
+
+
+def _aligning(settings: Settings, needs: Needs) -> list[str]:
+    """The flags for word times: downloads, or beside the bundled speech model its aligner."""
+    if not settings.offline:
+        return ["--align-downloads", "true"]
+    folder = bundled_models(settings)
+    if needs.asr_model not in {"", BUNDLED_ASR} or folder is None:
+        return []
+    directory = folder / BUNDLED_ALIGN
+    if not directory.is_dir():
+        return []
+    pairs = [f"{language}={directory}" for language in BUNDLED_ALIGN_LANGUAGES]
+    return ["--align-models", ",".join(pairs)]
 
 
 def _local_translation(

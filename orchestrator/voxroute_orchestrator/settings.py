@@ -20,6 +20,8 @@ from voxroute_orchestrator.errors import UsageError
 CONFIG_NAME = "voxroute.yaml"
 BUNDLED_ASR = "asr-tiny-hi-en"
 BUNDLED_TRANSLATE = "translate-tiny-hi-en"
+BUNDLED_ALIGN = "align-tiny-hi-en"
+BUNDLED_ALIGN_LANGUAGES = ("en", "hi")
 
 
 class Settings(BaseSettings):

@@ -3,7 +3,6 @@
 """Engines and models for the tests: the bundled ones, and tiny random ones made on the spot."""
 
 import importlib.util
-import json
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from voxroute_asr_whisperx.settings import WhisperXSettings
 
 ROOT = Path(__file__).parents[2]
 BUNDLED_ASR = ROOT / "models" / "asr-tiny-hi-en"
+BUNDLED_ALIGNER = ROOT / "models" / "align-tiny-hi-en"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
@@ -83,41 +83,11 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def random_aligner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Wav2Vec2ForCTC model over Devanagari and Latin letters with random weights."""
-    import torch
-    from transformers import (
-        Wav2Vec2Config,
-        Wav2Vec2CTCTokenizer,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2ForCTC,
-        Wav2Vec2Processor,
-    )
-
-    directory = tmp_path_factory.mktemp("models") / "random-aligner"
-    directory.mkdir()
-    letters = [chr(code) for code in (*range(ord("a"), ord("z") + 1), *range(0x900, 0x980))]
-    vocabulary = {"<pad>": 0, "<unk>": 1, "|": 2}
-    vocabulary |= {letter: number for number, letter in enumerate(letters, start=3)}
-    (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tokenizer = Wav2Vec2CTCTokenizer(str(directory / "vocab.json"), pad_token="<pad>")  # noqa: S106 - no password
-        Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(directory)
-        Wav2Vec2ForCTC(
-            Wav2Vec2Config(
-                vocab_size=len(vocabulary),
-                hidden_size=32,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=64,
-                conv_dim=(32,) * 7,
-                num_conv_pos_embeddings=16,
-                num_conv_pos_embedding_groups=2,
-            )
-        ).save_pretrained(directory)
-    return directory
+def bundled_aligner() -> Path:
+    """The bundled Wav2Vec2ForCTC model, for Hindi and English."""
+    if not (BUNDLED_ALIGNER / "model.safetensors").is_file():
+        pytest.skip("models/align-tiny-hi-en/model.safetensors is missing")
+    return BUNDLED_ALIGNER
 
 
 @pytest.fixture(scope="session")

@@ -71,12 +71,9 @@ async def transcribed(channel: grpc.aio.Channel) -> list[Segment]:
 @pytest.mark.slow  # a minute where MLX has no fast matrix products
 @pytest.mark.skipif(not installed("mlx_whisper"), reason="mlx-whisper is not installed")
 async def test_an_mlx_transcript_gets_its_words_from_whisperx(
-    bundled_asr: Path, random_checkpoint: Path, random_aligner: Path, tmp_path: Path
+    bundled_asr: Path, random_checkpoint: Path, bundled_aligner: Path, tmp_path: Path
 ) -> None:
-    """Every word of every segment, in order and inside it; text, times and ids are MLX's own.
-
-    The aligner's weights are random, so where a word stands within its segment is not looked at.
-    """
+    """Every word of every segment, in order and inside it; text, times and ids are MLX's own."""
     from voxroute_asr_mlx.engine import MlxWhisperEngine  # noqa: PLC0415 - not on every machine
     from voxroute_asr_mlx.settings import MlxSettings  # noqa: PLC0415 - as above
 
@@ -88,7 +85,7 @@ async def test_an_mlx_transcript_gets_its_words_from_whisperx(
     assert "doctor" in " ".join(segment.text for segment in segments)
     assert not any(segment.words for segment in segments)
     whisperx = settings_of(
-        tmp_path, model=str(random_checkpoint), align_models=f"en={random_aligner}"
+        tmp_path, model=str(random_checkpoint), align_models=f"en={bundled_aligner}"
     )
     media, notes = probe(EVENING), list[Note]()
 

@@ -7,6 +7,7 @@ A further engine is one more entry of ENGINES.
 
 import functools
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from voxroute_serving.errors import UnsupportedError
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+ALIGNER = ROOT / "models" / "align-tiny-hi-en"
+DEVICE = os.environ.get("VOXROUTE_TEST_DEVICE", "cpu")  # cuda, on a host that has it
 MAX_WINDOW_S = 28.0
 MARGIN_S = 0.2  # s; what voice activity keeps around speech
 HINDI = DecodingOptions(language="hi")
@@ -40,14 +43,15 @@ def _whisperx(**fields: object) -> AsrEngine:
     from voxroute_asr_whisperx.engine import WhisperXEngine  # noqa: PLC0415 - one engine of several
     from voxroute_asr_whisperx.settings import WhisperXSettings  # noqa: PLC0415 - as above
 
-    return WhisperXEngine(WhisperXSettings.model_validate({"device": "cpu", **fields}))
+    align = [f"hi={ALIGNER}"]
+    settings = {"device": DEVICE, "align_models": align, **fields}
+    return WhisperXEngine(WhisperXSettings.model_validate(settings))
 
 
 def _mlx(**fields: object) -> AsrEngine:
     from voxroute_asr_mlx.engine import MlxWhisperEngine  # noqa: PLC0415 - one engine of several
     from voxroute_asr_mlx.settings import MlxSettings  # noqa: PLC0415 - as above
 
-    fields.pop("align_models", None)  # it aligns with the speech model's own attention
     return MlxWhisperEngine(MlxSettings.model_validate({"device": "auto", **fields}))
 
 

@@ -1,8 +1,4 @@
-"""Word times: whisperx.align on a real, small Wav2Vec2 model.
-
-Its weights are random, so the tests are about words and bounds; where words stand is tested with
-the bundled model.
-"""
+"""Word times: whisperx.align on the bundled Wav2Vec2 model."""
 
 # pyright: basic
 
@@ -13,7 +9,10 @@ import numpy as np
 import pytest
 
 from voxroute_asr_whisperx.align import MAX_ALIGNERS, Aligners
+from voxroute_serving.engine import SAMPLE_RATE
 from voxroute_serving.errors import ModelUnavailableError, UnsupportedError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def aligners_of(cache: Path, **configured: Path) -> Aligners:
@@ -29,9 +28,9 @@ def aligners_of(cache: Path, **configured: Path) -> Aligners:
 
 
 @pytest.fixture
-def aligners(random_aligner: Path, tmp_path: Path) -> Aligners:
-    """The random aligner for Hindi and English."""
-    return aligners_of(tmp_path, hi=random_aligner, en=random_aligner)
+def aligners(bundled_aligner: Path, tmp_path: Path) -> Aligners:
+    """The bundled aligner for Hindi and English."""
+    return aligners_of(tmp_path, hi=bundled_aligner, en=bundled_aligner)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +53,28 @@ def test_words_are_those_of_the_text_in_order_and_in_time(
         assert floor_s <= word.start_s <= word.end_s <= 2.5
         assert word.confidence is None or 0 <= word.confidence <= 1
         floor_s = word.start_s
+
+
+@pytest.mark.parametrize(
+    ("media", "language"), [("lost-key.mp4", "hi"), ("evening.wav", "en")], ids=["hi", "en"]
+)
+def test_words_stand_where_they_are_said(aligners: Aligners, media: str, language: str) -> None:
+    """The first word of a sentence begins with its cue, also where 0.3 s of pause come before."""
+    import pysubs2  # noqa: PLC0415 - as the other fixtures of the example
+    from faster_whisper import decode_audio  # noqa: PLC0415 - takes seconds
+
+    clip = EXAMPLES / media
+    samples = np.asarray(decode_audio(str(clip), sampling_rate=SAMPLE_RATE))
+    ends: list[float] = []
+    for cue in pysubs2.load(str(clip.with_suffix(f".{language}.srt"))):
+        start_s, end_s, text = cue.start / 1000, cue.end / 1000, cue.plaintext.replace("\n", " ")
+        words = aligners.words(
+            samples, text, language, start_s=max(0.0, start_s - 0.3), end_s=end_s + 0.3
+        )
+        assert [word.text for word in words] == text.split()
+        assert words[0].start_s == pytest.approx(start_s, abs=0.1)
+        ends.append(words[-1].end_s - end_s)
+    assert np.mean(np.abs(ends) < 0.25) >= 0.9
 
 
 def test_a_text_too_long_for_its_audio_has_no_words(

@@ -276,13 +276,13 @@ def test_language_probabilities_are_of_the_models_languages_and_sum_to_one(
 
 def test_words_come_with_the_segments_and_leave_the_text_alone(
     random_checkpoint: Path,
-    random_aligner: Path,
+    bundled_aligner: Path,
     model: AsrModel,
     load: Callable[..., Any],
     noise: list[np.ndarray],
 ) -> None:
     """With an aligner each segment that has words has exactly those of its text."""
-    aligned = load(random_checkpoint, compute_type="float32", align_models=f"hi={random_aligner}")
+    aligned = load(random_checkpoint, compute_type="float32", align_models=f"hi={bundled_aligner}")
     options = replace(HINDI, word_timestamps=True)
     assert aligned.effective_options(options)[1] == ()
     (result,) = aligned.transcribe([noise[1]], options, never)

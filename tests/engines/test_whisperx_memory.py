@@ -171,12 +171,12 @@ def test_the_aligner_beside_the_recogniser_steps_down(
     build: Callable[..., FallbackModel],
     windows: list[np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
-    random_aligner: Path,
+    bundled_aligner: Path,
 ) -> None:
     """Torch's error for the aligner makes the recogniser smaller, and the words come."""
     import whisperx.alignment  # noqa: PLC0415 - takes seconds
 
-    model = build(align_models=f"hi={random_aligner}")
+    model = build(align_models=f"hi={bundled_aligner}")
     align: Any = whisperx.alignment.align
 
     def limited(*args: Any, **kwargs: Any) -> Any:

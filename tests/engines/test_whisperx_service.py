@@ -59,10 +59,10 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def channel(
-    directory: Path, random_checkpoint: Path, random_aligner: Path
+    directory: Path, random_checkpoint: Path, bundled_aligner: Path
 ) -> Iterator[grpc.Channel]:
-    """A channel to the service with the random checkpoint and aligner; SIGTERM at the end."""
-    flags = ["--model", str(random_checkpoint), "--align-models", f"hi={random_aligner}"]
+    """A channel to the service with a random checkpoint and the aligner; SIGTERM at the end."""
+    flags = ["--model", str(random_checkpoint), "--align-models", f"hi={bundled_aligner}"]
     process = start(directory, *flags)
     try:
         with grpc.insecure_channel(f"unix:{directory}/s") as channel:

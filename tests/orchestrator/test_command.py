@@ -214,14 +214,15 @@ def test_errors_have_their_exit_codes(sandbox: Sandbox) -> None:
 def test_offline_takes_the_bundled_models_and_says_so(sandbox: Sandbox) -> None:
     """With --offline the services get the bundled directories; a person is told what they are."""
     models = sandbox.folder / "models"
-    for name in ("asr-tiny-hi-en", "translate-tiny-hi-en"):
+    for name in ("asr-tiny-hi-en", "translate-tiny-hi-en", "align-tiny-hi-en"):
         (models / name).mkdir(parents=True)
-    done = sandbox.run(*sandbox.job("--offline"), VOXROUTE_MODELS_DIR=str(models))
+    done = sandbox.run(*sandbox.job("--offline", "--words"), VOXROUTE_MODELS_DIR=str(models))
     assert done.returncode == 0, done.stderr
     assert "bundled speech model asr-tiny-hi-en" in done.stderr
     flags = " ".join(path.read_text() for path in sandbox.marks.iterdir())
     assert f"--model {models}/asr-tiny-hi-en" in flags
     assert f"--models {models}/translate-tiny-hi-en" in flags
+    assert f"--align-models en={models}/align-tiny-hi-en,hi={models}/align-tiny-hi-en" in flags
 
 
 def test_a_subtitle_file_is_translated_with_its_times(sandbox: Sandbox) -> None:
