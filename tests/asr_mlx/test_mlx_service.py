@@ -1,11 +1,5 @@
 """The MLX service as a process: `python -m voxroute_asr_mlx` on a unix socket."""
 
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,56 +7,24 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.e2e import processes
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
-from voxroute.common.v1 import common_pb2
 
-STARTUP_S = 180.0  # a busy machine; normally a few seconds
-
-
-def start(directory: Path, *flags: str) -> "subprocess.Popen[bytes]":
-    """The service on directory/s, its caches and its log beside it."""
-    command = [sys.executable, "-m", "voxroute_asr_mlx", "--device", "cpu", "--offline"]
-    command += ["--listen", f"unix:{directory}/s", "--metrics-listen", ""]
-    command += ["--model-cache-dir", str(directory / "cache"), *flags]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    with (directory / "log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-
-def wait_until_serving(
-    process: "subprocess.Popen[bytes]", channel: grpc.Channel, log: Path
-) -> None:
-    """Returns once health is SERVING."""
-    until = time.monotonic() + STARTUP_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            request = health_pb2.HealthCheckRequest()
-            reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
-        except grpc.RpcError:
-            pass
-        else:
-            if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"not SERVING (exit {process.poll()}):\n{log.read_text()}")
+MODULE = "voxroute_asr_mlx"
 
 
 @pytest.fixture(scope="module")
-def channel(random_checkpoint: Path) -> Iterator[grpc.Channel]:
+def channel(
+    random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[grpc.Channel]:
     """A channel to the service with the random checkpoint, converted by it; SIGTERM at the end."""
-    with tempfile.TemporaryDirectory(prefix="mx") as path:
-        directory = Path(path)
-        process = start(directory, "--model", str(random_checkpoint))
-        try:
-            with grpc.insecure_channel(f"unix:{directory}/s") as channel:
-                wait_until_serving(process, channel, directory / "log")
-                yield channel
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0, (directory / "log").read_text()
-        finally:
-            process.kill()
+    flags = ["--device", "cpu", "--offline", "--model", str(random_checkpoint)]
+    flags += ["--model-cache-dir", str(tmp_path_factory.mktemp("cache"))]
+    with processes.service(MODULE, *flags) as running:
+        with running.channel() as channel:
+            yield channel
+        assert running.stop() == 0, running.log.read_text()
 
 
 def requests(
@@ -70,9 +32,8 @@ def requests(
 ) -> Iterator[asr_pb2.TranscribeRequest]:
     """The messages of one transcription."""
     config.audio.pcm.sample_rate_hz = 16_000
-    yield asr_pb2.TranscribeRequest(config=config)
-    yield asr_pb2.TranscribeRequest(audio=(samples * 32767).astype("<i2").tobytes())
-    yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+    pcm = (samples * 32767).astype("<i2").tobytes()
+    return processes.requests(config, processes.chunks(pcm))
 
 
 def config_of(**decoding: object) -> asr_pb2.TranscribeConfig:
@@ -134,6 +95,7 @@ def test_a_strict_call_refuses_what_cannot_be_honoured(
 
 def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
     """An operator reads one sentence and the exit code is 1."""
-    process = start(tmp_path, "--model", str(tmp_path / "nothing"))
-    assert process.wait(60) == 1
-    assert "of --model does not exist" in (tmp_path / "log").read_text()
+    missing = str(tmp_path / "nothing")
+    with processes.service(MODULE, "--model", missing, wait=False) as running:
+        assert running.process.wait(60) == 1
+        assert "of --model does not exist" in running.log.read_text()

@@ -35,6 +35,9 @@ class Service:
     process: "subprocess.Popen[bytes]"
     target: str
     log: Path
+    """What it writes to stderr."""
+    output: Path
+    """What it writes to stdout."""
 
     @contextlib.contextmanager
     def channel(self) -> Generator[grpc.Channel]:
@@ -85,16 +88,18 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(module: str, *arguments: str, wait: bool = True) -> Generator[Service]:
+def service(
+    module: str, *arguments: str, wait: bool = True, **variables: str
+) -> Generator[Service]:
     """Starts `python -m module` on a unix socket of its own and stops it at the end."""
     # pytest's own temporary paths can be longer than the 107 bytes of a unix socket's address
     with tempfile.TemporaryDirectory(prefix="vx") as directory:
         socket = Path(directory) / "s.sock"
-        log = Path(directory) / "service.log"
+        log, output = Path(directory) / "service.log", Path(directory) / "service.out"
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("VOXROUTE_")
         }
-        with log.open("wb") as output:
+        with log.open("wb") as errors, output.open("wb") as lines:
             process = subprocess.Popen(
                 [
                     sys.executable,
@@ -106,11 +111,11 @@ def service(module: str, *arguments: str, wait: bool = True) -> Generator[Servic
                     "",
                     *arguments,
                 ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
+                stdout=lines,
+                stderr=errors,
+                env=environment | variables,
             )
-        running = Service(process, f"unix:{socket}", log)
+        running = Service(process, f"unix:{socket}", log, output)
         try:
             if wait:
                 running.wait_until_serving()

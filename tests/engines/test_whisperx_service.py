@@ -1,12 +1,6 @@
 """The WhisperX service as a process: `python -m voxroute_asr_whisperx` on a unix socket."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,64 +8,30 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.e2e import processes
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
-from voxroute.common.v1 import common_pb2
 
-STARTUP_S = 180.0  # a busy machine; normally a few seconds
-
-
-def start(directory: Path, *flags: str) -> "subprocess.Popen[bytes]":
-    """The service on directory/s, its caches and its log beside it."""
-    command = [sys.executable, "-m", "voxroute_asr_whisperx", "--device", "cpu", "--offline"]
-    command += ["--listen", f"unix:{directory}/s", "--metrics-listen", ""]
-    command += ["--model-cache-dir", str(directory / "cache"), *flags]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "default"}
-    with (directory / "log").open("wb") as log, (directory / "out").open("wb") as out:
-        return subprocess.Popen(command, stdout=out, stderr=log, env=environment)
-
-
-def wait_until_serving(
-    process: "subprocess.Popen[bytes]", channel: grpc.Channel, log: Path
-) -> None:
-    """Returns once health is SERVING."""
-    until = time.monotonic() + STARTUP_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            request = health_pb2.HealthCheckRequest()
-            reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
-        except grpc.RpcError:
-            pass
-        else:
-            if reply.status == health_pb2.HealthCheckResponse.SERVING:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"not SERVING (exit {process.poll()}):\n{log.read_text()}")
+MODULE = "voxroute_asr_whisperx"
 
 
 @pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    """A directory whose path is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="wx") as path:
-        yield Path(path)
+def service(
+    random_checkpoint: Path, bundled_aligner: Path, cache: Path
+) -> Iterator[processes.Service]:
+    """The service with a random checkpoint and the bundled aligner; SIGTERM at the end."""
+    flags = ["--device", "cpu", "--offline", "--model-cache-dir", str(cache)]
+    flags += ["--model", str(random_checkpoint), "--align-models", f"hi={bundled_aligner}"]
+    with processes.service(MODULE, *flags, PYTHONWARNINGS="default") as running:
+        yield running
+        assert running.stop() == 0, running.log.read_text()
 
 
 @pytest.fixture(scope="module")
-def channel(
-    directory: Path, random_checkpoint: Path, bundled_aligner: Path
-) -> Iterator[grpc.Channel]:
-    """A channel to the service with a random checkpoint and the aligner; SIGTERM at the end."""
-    flags = ["--model", str(random_checkpoint), "--align-models", f"hi={bundled_aligner}"]
-    process = start(directory, *flags)
-    try:
-        with grpc.insecure_channel(f"unix:{directory}/s") as channel:
-            wait_until_serving(process, channel, directory / "log")
-            yield channel
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, (directory / "log").read_text()
-    finally:
-        process.kill()
+def channel(service: processes.Service) -> Iterator[grpc.Channel]:
+    """A channel to the service."""
+    with service.channel() as channel:
+        yield channel
 
 
 def requests(
@@ -79,11 +39,8 @@ def requests(
 ) -> Iterator[asr_pb2.TranscribeRequest]:
     """The messages of one transcription."""
     config.audio.pcm.sample_rate_hz = 16_000
-    yield asr_pb2.TranscribeRequest(config=config)
     pcm = (samples * 32767).astype("<i2").tobytes()
-    for begin in range(0, len(pcm), 65536):
-        yield asr_pb2.TranscribeRequest(audio=pcm[begin : begin + 65536])
-    yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+    return processes.requests(config, processes.chunks(pcm))
 
 
 def test_capabilities_name_the_engine_the_model_and_its_languages(channel: grpc.Channel) -> None:
@@ -118,17 +75,15 @@ def test_a_recording_comes_back_as_segments_with_words(
         assert segment.HasField("avg_log_prob")
 
 
-def test_stdout_holds_the_one_line_that_programs_read(
-    channel: grpc.Channel, directory: Path
-) -> None:
+def test_stdout_holds_the_one_line_that_programs_read(service: processes.Service) -> None:
     """The libraries that print while they load do not get between a program and that line."""
-    assert channel is not None  # the service runs
-    (line,) = (directory / "out").read_text().splitlines()
+    (line,) = service.output.read_text().splitlines()
     assert json.loads(line)["event"] == "listening"
 
 
 def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
     """An operator reads one sentence and the exit code is 1."""
-    process = start(tmp_path, "--model", str(tmp_path / "nothing"))
-    assert process.wait(60) == 1
-    assert "of --model does not exist" in (tmp_path / "log").read_text()
+    missing = str(tmp_path / "nothing")
+    with processes.service(MODULE, "--model", missing, wait=False) as running:
+        assert running.process.wait(60) == 1
+        assert "of --model does not exist" in running.log.read_text()
