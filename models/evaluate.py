@@ -42,19 +42,19 @@ TARGETS = {
 }  # fmt: skip
 
 
-def held_out_speech(pairs: list[grammar.Pair], language: str, seed: int) -> list[np.ndarray]:
-    """Each sentence as float samples at 16 kHz, by a held-out voice each."""
+def held_out_speech(
+    pairs: list[grammar.Pair], language: str, seed: int
+) -> list[tuple[np.ndarray, dict[int, float]]]:
+    """Each sentence by a held-out voice: float samples at 16 kHz, and its words as `Espeak.speak_timed` tells them."""
     espeak = voices.Espeak()
     variants = [v for v in espeak.variants() if voices.is_held_out_variant(v)]
     rng = random.Random(seed)
-    return [
-        audio.resample(
-            espeak.speak(getattr(p, language), voices.random_voice(rng, language, variants)),
-            espeak.sample_rate,
-        )
-        / np.float32(32768)
-        for p in pairs
-    ]
+    spoken: list[tuple[np.ndarray, dict[int, float]]] = []
+    for pair in pairs:
+        voice = voices.random_voice(rng, language, variants)
+        samples, words = espeak.speak_timed(getattr(pair, language), voice)
+        spoken.append((audio.resample(samples, espeak.sample_rate) / np.float32(32768), words))
+    return spoken
 
 
 def with_noise(speech: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
@@ -133,7 +133,7 @@ def recognition(count: int) -> dict[str, float]:
     pairs = grammar.held_out_sample(count)
     figures: dict[str, float] = {}
     for language in ("hi", "en"):
-        speech = held_out_speech(pairs, language, seed=8)
+        speech = [samples for samples, _ in held_out_speech(pairs, language, seed=8)]
         texts = [getattr(p, language) for p in pairs]
         rng = np.random.default_rng(8)
         noisy = [with_noise(s, 15.0, rng) for s in speech]
@@ -183,24 +183,23 @@ def alignment(count: int) -> dict[str, float]:
         device="cpu", configured={"hi": directory, "en": directory}, downloads=False, offline=True, token=None,
         cache_dir=HERE / "train" / "work",
     )  # fmt: skip
-    espeak = voices.Espeak()
-    variants = [v for v in espeak.variants() if voices.is_held_out_variant(v)]
-    silence = np.zeros(3 * audio.SAMPLE_RATE // 10, np.float32)
+    pause_s = 0.3
+    silence = np.zeros(int(pause_s * audio.SAMPLE_RATE), np.float32)
+    pairs = grammar.held_out_sample(count, seed=8)
     figures: dict[str, float] = {}
     for language in ("hi", "en"):
-        rng, noise = random.Random(8), np.random.default_rng(8)
+        noise = np.random.default_rng(8)
         errors: list[float] = []
-        for pair in grammar.held_out_sample(count, seed=8):
+        spoken = held_out_speech(pairs, language, seed=8)
+        for pair, (speech, begun) in zip(pairs, spoken, strict=True):
             text = getattr(pair, language)
-            said, begun = espeak.speak_timed(text, voices.random_voice(rng, language, variants))
-            speech = audio.resample(said, espeak.sample_rate) / np.float32(32768)
             samples = with_noise(np.concatenate([silence, speech, silence]), 15.0, noise)
             length_s = len(samples) / audio.SAMPLE_RATE
             place = 0
             for word in aligners.words(samples, text, language, start_s=0.0, end_s=length_s):
                 place = text.index(word.text, place)
                 if place in begun:
-                    errors.append(abs(word.start_s - begun[place] - 0.3))
+                    errors.append(abs(word.start_s - begun[place] - pause_s))
                 place += len(word.text)
         figures[f"words_100ms_{language}"] = 100 * float(np.mean(np.array(errors) < 0.1))
         figures[f"words_ms_{language}"] = 1000 * float(np.median(errors))

@@ -32,7 +32,7 @@ from transformers import (
 
 from models.train import audio
 from models.train.speech_pool import Pool, start_workers
-from models.train.train_asr import Banks, Plan, mix
+from models.train.train_asr import Banks, Plan, ctc_loss, mix
 from models.train.vocabulary import Vocabulary
 
 MODEL_DIR = Path(__file__).parents[1] / "align-tiny-hi-en"
@@ -97,14 +97,7 @@ def loss_of(model: Wav2Vec2ForCTC, waves: torch.Tensor, letters: list[list[int]]
     """CTC, a mean over target letters."""
     with torch.autocast(waves.device.type, torch.bfloat16, enabled=waves.device.type == "cuda"):
         logits = model(waves).logits
-    scores = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
-    lengths = torch.tensor([len(said) for said in letters])
-    flat = torch.tensor([letter for said in letters for letter in said])
-    frames = torch.full((len(letters),), scores.shape[0], dtype=torch.long)
-    loss = F.ctc_loss(
-        scores, flat.to(waves.device), frames, lengths, blank=BLANK, reduction="sum", zero_infinity=True
-    )  # fmt: skip
-    return loss / lengths.sum()
+    return ctc_loss(logits, letters)
 
 
 def earlier_loss(

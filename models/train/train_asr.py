@@ -290,18 +290,15 @@ def render(
     return features
 
 
-def ctc_loss(
-    model: TinyWhisper, encoded: torch.Tensor, characters: list[list[int]]
-) -> torch.Tensor:
-    """CTC over characters, a mean over target characters."""
-    log_probs = F.log_softmax(model.ctc(encoded).float(), dim=-1).transpose(0, 1)
+def ctc_loss(logits: torch.Tensor, characters: list[list[int]]) -> torch.Tensor:
+    """CTC over characters, 0 the blank, of `logits` [B, frames, characters]; a mean over target characters."""
+    log_probs = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
     lengths = torch.tensor([len(c) for c in characters])
     flat = torch.tensor([i for c in characters for i in c] or [1], dtype=torch.long)
-    device = encoded.device
+    frames = torch.full((len(characters),), logits.shape[1], dtype=torch.long)
     loss = F.ctc_loss(
-        log_probs, flat.to(device), torch.full((len(characters),), encoded.shape[1], dtype=torch.long), lengths,
-        reduction="sum", zero_infinity=True,
-    )  # fmt: skip
+        log_probs, flat.to(logits.device), frames, lengths, reduction="sum", zero_infinity=True
+    )
     return loss / max(1, int(lengths.sum()))
 
 
@@ -596,7 +593,7 @@ def main() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = model.logits(hidden.flatten(0, 1)[keep])
         cross = F.cross_entropy(logits, targets.flatten()[keep])
-        ctc = ctc_loss(model, encoded, plan.characters)
+        ctc = ctc_loss(model.ctc(encoded), plan.characters)
         loss = cross + (1.0 if p < 0.3 or step < 200 else 0.3) * ctc
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -61,7 +61,7 @@ NameArgument = Annotated[
 RevisionOption = Annotated[
     str, typer.Option("--revision", help="A branch, a tag or a commit; else the main branch.")
 ]
-PurposeOption = Annotated[
+ForBackendOption = Annotated[
     Backend,
     typer.Option("--backend", help="The service that a well-known name is for; else by the host."),
 ]
@@ -83,7 +83,7 @@ def pull(
         list[str], typer.Argument(metavar="NAME...", help="Well-known names or hub ids.")
     ],
     revision: RevisionOption = "",
-    backend: PurposeOption = Backend.auto,
+    backend: ForBackendOption = Backend.auto,
     offline: OfflineOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,

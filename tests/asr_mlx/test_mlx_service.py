@@ -12,6 +12,7 @@ from tests.e2e import processes
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 
 MODULE = "voxroute_asr_mlx"
+ALONE = ("--device", "cpu", "--offline")  # no GPU, no hub
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,9 @@ def channel(
     random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[grpc.Channel]:
     """A channel to the service with the random checkpoint, converted by it; SIGTERM at the end."""
-    flags = ["--device", "cpu", "--offline", "--model", str(random_checkpoint)]
+    flags = [*ALONE, "--model", str(random_checkpoint)]
     flags += ["--model-cache-dir", str(tmp_path_factory.mktemp("cache"))]
-    with processes.service(MODULE, *flags) as running:
+    with processes.service(MODULE, *flags, HF_HUB_OFFLINE="1") as running:
         with running.channel() as channel:
             yield channel
         assert running.stop() == 0, running.log.read_text()
@@ -96,6 +97,6 @@ def test_a_strict_call_refuses_what_cannot_be_honoured(
 def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
     """An operator reads one sentence and the exit code is 1."""
     missing = str(tmp_path / "nothing")
-    with processes.service(MODULE, "--model", missing, wait=False) as running:
+    with processes.service(MODULE, *ALONE, "--model", missing, wait=False) as running:
         assert running.process.wait(60) == 1
         assert "of --model does not exist" in running.log.read_text()

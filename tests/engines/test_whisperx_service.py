@@ -13,6 +13,7 @@ from tests.e2e import processes
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 
 MODULE = "voxroute_asr_whisperx"
+ALONE = ("--device", "cpu", "--offline")  # no GPU, no hub
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def service(
     random_checkpoint: Path, bundled_aligner: Path, cache: Path
 ) -> Iterator[processes.Service]:
     """The service with a random checkpoint and the bundled aligner; SIGTERM at the end."""
-    flags = ["--device", "cpu", "--offline", "--model-cache-dir", str(cache)]
+    flags = [*ALONE, "--model-cache-dir", str(cache)]
     flags += ["--model", str(random_checkpoint), "--align-models", f"hi={bundled_aligner}"]
-    with processes.service(MODULE, *flags, PYTHONWARNINGS="default") as running:
+    with processes.service(MODULE, *flags, HF_HUB_OFFLINE="1", PYTHONWARNINGS="default") as running:
         yield running
         assert running.stop() == 0, running.log.read_text()
 
@@ -84,6 +85,6 @@ def test_stdout_holds_the_one_line_that_programs_read(service: processes.Service
 def test_a_service_that_cannot_start_says_why_and_ends(tmp_path: Path) -> None:
     """An operator reads one sentence and the exit code is 1."""
     missing = str(tmp_path / "nothing")
-    with processes.service(MODULE, "--model", missing, wait=False) as running:
+    with processes.service(MODULE, *ALONE, "--model", missing, wait=False) as running:
         assert running.process.wait(60) == 1
         assert "of --model does not exist" in running.log.read_text()

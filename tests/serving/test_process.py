@@ -143,7 +143,7 @@ async def test_threads_in_native_code_do_not_change_the_exit_code() -> None:
     async with started(start="listen") as running:
         running.process.send_signal(signal.SIGTERM)
         assert await running.exit_code() == 0
-        assert (await running.stderr()).splitlines()[-1].find('"stopped"') > 0
+        assert '"stopped"' in (await running.stderr()).splitlines()[-1]
 
 
 @pytest.mark.parametrize(("start", "words"), [("fail", "set HF_TOKEN"), ("crash", "boom")])
