@@ -94,6 +94,7 @@ class MlxWhisperModel:
         mx.set_default_device(mx.cpu if device == "cpu" else mx.gpu)
         self.ref = ref
         self.max_batch = max_batch
+        self.workers = 1  # arrays of MLX belong to the thread that made them
         model = convert.load(directory, FLOAT_TYPES.get(compute_type, activations(device)))
         if compute_type in QUANTIZED_BITS:
             convert.quantize(model, QUANTIZED_BITS[compute_type])

@@ -3,6 +3,7 @@
 
 import contextlib
 import gc
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,6 +109,7 @@ class Aligners:
         self._token = token
         self._torchaudio_dir = cache_dir / "alignment"
         self._loaded: OrderedDict[str, tuple[Any, dict[str, Any]]] = OrderedDict()
+        self._lock = threading.Lock()  # one at a time: the models of the device come and go
 
     def languages(self) -> tuple[str, ...]:
         """Languages with an aligner that is here, or that may be downloaded; BCP-47, sorted."""
@@ -142,6 +144,12 @@ class Aligners:
         end_s = min(end_s, len(samples) / SAMPLE_RATE)
         if not text or (end_s - start_s) * SAMPLE_RATE < MIN_SAMPLES:
             return ()
+        with self._lock:
+            return self._words(samples, text, language, start_s, end_s)
+
+    def _words(
+        self, samples: Samples, text: str, language: str, start_s: float, end_s: float
+    ) -> tuple[Word, ...]:
         model, metadata = self._aligner(language)
         import whisperx.alignment  # noqa: PLC0415 - takes seconds; only where words are wanted
 

@@ -1,5 +1,7 @@
 """Failures of the ML libraries as the service's errors; above all, running out of memory."""
 
+import sys
+
 from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError
 
 # What CTranslate2 4.8 and torch 2.8 write; neither has a class for it on every device.
@@ -34,7 +36,6 @@ def engine_error(error: Exception, what: str) -> ServingError:
 
 def free_memory(device: str) -> None:
     """Gives back what torch keeps on a GPU for later: CTranslate2 cannot use it."""
-    if device == "cuda":
-        import torch  # noqa: PLC0415 - imported by then
-
+    torch = sys.modules.get("torch")
+    if device == "cuda" and torch is not None:
         torch.cuda.empty_cache()

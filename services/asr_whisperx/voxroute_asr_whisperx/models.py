@@ -43,8 +43,6 @@ class ModelTraits:
     languages: tuple[str, ...]
     """BCP-47."""
     tasks: tuple[Task, ...]
-    timestamps: bool
-    """Whether it was trained to write timestamp tokens; many fine-tunes were not."""
 
 
 def format_of(directory: Path) -> Literal["ctranslate2", "hugging-face"]:
@@ -68,8 +66,8 @@ def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
     """What the files of a CTranslate2 model say about it.
 
     `source` is the directory that it was converted from, or the same one; its `voxroute.json`,
-    where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"],
-    "timestamps": true}, each key optional. `name` is what the model is called.
+    where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"]}, each key
+    optional. `name` is what the model is called.
 
     Raises ModelUnavailableError where the tokenizer is missing or a file cannot be read.
     """
@@ -84,7 +82,7 @@ def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
         tasks = tuple(t for t in ("transcribe", "translate") if t in _strings(own, "tasks"))
     elif multilingual and not any(part in name for part in TRANSCRIBE_ONLY):
         tasks = ("transcribe", "translate")
-    return ModelTraits(languages, tasks, timestamps=bool(own.get("timestamps", True)))
+    return ModelTraits(languages, tasks)
 
 
 def _languages_of_config(directory: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:

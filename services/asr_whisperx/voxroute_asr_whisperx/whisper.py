@@ -1,40 +1,47 @@
 # pyright: basic
-"""A Whisper model in WhisperX's pipeline, run on windows that voice activity has already cut.
+"""A Whisper model of WhisperX's engine, run on windows that voice activity has already cut.
 
-WhisperX's own loop decodes each window once, greedily trusting the result. This one drives the
-same parts (its log-mel features, encoder, prompt and CTranslate2 model), and adds what the
-pipeline leaves out: timestamps, the temperature fallback, and the figures behind it.
+It drives faster-whisper's model as WhisperX does, without timestamp tokens (on a GPU they take
+three times as long, and whole seconds is all that they tell), and takes the time of each word from
+the decoder's attention to the audio. WhisperX's own modules, which take seconds to import, are
+needed for `align` alone.
 """
 
 import contextlib
 import gc
-import io
-import logging
+import itertools
 import math
-import warnings
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ctranslate2
 import numpy as np
+import numpy.typing as npt
+from faster_whisper import WhisperModel
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import (
+    get_compression_ratio,
+    get_suppressed_tokens,
+    merge_punctuations,
+)
 
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.memory import engine_error, free_memory
 from voxroute_asr_whisperx.models import ModelTraits
-from voxroute_asr_whisperx.segments import (
-    MAX_SEGMENT_S,
+from voxroute_serving.segments import (
     Piece,
-    from_timestamps,
     from_words,
     next_sound_s,
     proportional,
-    refine,
     sounding,
     tidy,
-    within_sound,
+    whole_words,
 )
 from voxroute_serving.engine import (
+    N_WINDOW_SAMPLES,
     SAMPLE_RATE,
     AlignmentRequest,
     DecodingOptions,
@@ -49,41 +56,31 @@ from voxroute_serving.engine import (
 from voxroute_serving.errors import OutOfMemoryError
 from voxroute_serving.whisper_names import bcp47, whisper_code
 
-# pyannote.audio, which whisperx imports for a voice activity model that is not used here, warns
-# about codecs that are not used either.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import ctranslate2
-    import torch
-    import whisperx.asr
-    import whisperx.vads
-    from faster_whisper.tokenizer import Tokenizer
-    from faster_whisper.transcribe import TranscriptionOptions, get_compression_ratio
-
-# whisperx gives its logger a handler on stdout; its lines belong into the service's log.
-_whisperx_log = logging.getLogger("whisperx")
-_whisperx_log.handlers.clear()
-_whisperx_log.propagate = True
-_whisperx_log.setLevel(logging.WARNING)
-
-FRAMES_PER_S = 100  # mel frames; one for each hop of 160 samples
-MAX_PROMPT_TOKENS = 223  # half of Whisper's 448 positions, less the token that opens the prompt
+N_WINDOW_FRAMES = 3000  # mel frames of 10 ms in a window of 30 s
+FRAMES_PER_S = 100
+POSITIONS_PER_S = 50  # of the encoder's output
+MAX_LENGTH = 448  # positions of Whisper's decoder; CTranslate2 4.8 writes half as many tokens
+MAX_PROMPT_TOKENS = 223  # half of them, less the token that opens the prompt
 BEST_OF = 5  # samples drawn at a temperature above zero, as in whisperx and faster-whisper
-SEED = 0  # of the samples drawn for a window, whichever it is
-
-
-class _NoVad(whisperx.vads.Vad):
-    """Stands where load_model would load a model of its own: windows come here cut already."""
-
-    def __init__(self) -> None:
-        super().__init__(vad_onset=0.5)
+# Decoding again helps against loops, and mild temperatures do not end those; see docs/adr/0027.
+TEMPERATURES = (0.0, 0.6, 1.0)
+BEAM_SIZE = 5
+COMPRESSION_RATIO_THRESHOLD = 2.4
+LOG_PROB_THRESHOLD = -1.0
+NO_SPEECH_THRESHOLD = 0.6
+PREPENDED = "\"'“¿([{-"
+APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
+MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
+# CTranslate2 workers on one device, which share its weights: two overlap what one cannot, and one
+# thread more has a batch ready for the next that is free. On a CPU one uses all the processors.
+WORKERS = {"cpu": 1, "cuda": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
     """One decoding of one window."""
 
-    tokens: Sequence[int]
+    tokens: list[int]
     text: str
     temperature: float
     avg_log_prob: float
@@ -101,20 +98,12 @@ class _Decoded:
             and self.avg_log_prob < options.log_prob_threshold
         )
 
-    def is_repetitive(self, options: DecodingOptions) -> bool:
-        limit = options.compression_ratio_threshold
-        return limit is not None and self.compression_ratio > limit
-
-    def fails(self, options: DecodingOptions) -> bool:
-        """Whether the next temperature is to be tried: openai/whisper's decode_with_fallback."""
-        if self.is_silent(options):
-            return False
-        limit = options.log_prob_threshold
-        return self.is_repetitive(options) or (limit is not None and self.avg_log_prob < limit)
-
 
 class WhisperXModel:
-    """An AsrModel on WhisperX; see voxroute_serving.engine for what its methods promise."""
+    """An AsrModel; see voxroute_serving.engine for what its methods promise.
+
+    One CTranslate2 model on each of `device_indices`; batches go to the one with the fewest.
+    """
 
     def __init__(
         self,
@@ -123,6 +112,7 @@ class WhisperXModel:
         traits: ModelTraits,
         *,
         device: str,
+        device_indices: Sequence[int] = (0,),
         compute_type: str,
         cpu_threads: int,
         max_batch: int,
@@ -132,33 +122,34 @@ class WhisperXModel:
         self.languages = traits.languages
         self.max_batch = max_batch
         self.memory_bytes = 0  # whoever loads it knows
+        self.workers = (WORKERS[device] + 1) * len(device_indices)
         self._traits = traits
         self._aligners = aligners
         self._device = device
-        self._directory = directory
-        self._cpu_threads = cpu_threads
-        self._has_drawn = False  # random numbers, since the model's thread began
-        with contextlib.redirect_stdout(io.StringIO()):  # load_model prints about its VAD
-            self._pipeline: Any = whisperx.asr.load_model(
+        self._models = [
+            WhisperModel(
                 str(directory),
-                device,
+                device=device,
+                device_index=index,
                 compute_type=compute_type,
-                vad_model=_NoVad(),
+                cpu_threads=cpu_threads,
+                num_workers=WORKERS[device],
                 local_files_only=True,
-                threads=cpu_threads,
             )
-        self._whisper: Any = self._pipeline.model  # whisperx.asr.WhisperModel
-        self._defaults: TranscriptionOptions = self._pipeline.options
+            for index in device_indices
+        ]
+        self._busy = [0] * len(self._models)  # batches on each
+        self._lock = threading.Lock()
 
     @property
     def compute_type(self) -> str:
         """The numeric type that CTranslate2 chose."""
-        return str(self._whisper.model.compute_type)
+        return str(self._any.model.compute_type)
 
     def effective_options(
         self, options: DecodingOptions
     ) -> tuple[DecodingOptions, tuple[IgnoredOption, ...]]:
-        """The options with whisperx's defaults filled in, and those that cannot be honoured."""
+        """The options with the defaults filled in, and those that cannot be honoured."""
         ignored: list[IgnoredOption] = []
         task, word_timestamps = options.task, options.word_timestamps
         if task not in self._traits.tasks:
@@ -173,18 +164,17 @@ class WhisperXModel:
             reason = f"there is no alignment model for language {options.language!r}"
             ignored.append(IgnoredOption("word_timestamps", reason))
             word_timestamps = False
-        defaults = self._defaults
         effective = replace(
             options,
             task=task,
             word_timestamps=word_timestamps,
-            beam_size=_given(options.beam_size, defaults.beam_size),
-            temperatures=options.temperatures or tuple(defaults.temperatures),
+            beam_size=_given(options.beam_size, BEAM_SIZE),
+            temperatures=options.temperatures or TEMPERATURES,
             compression_ratio_threshold=_given(
-                options.compression_ratio_threshold, defaults.compression_ratio_threshold
+                options.compression_ratio_threshold, COMPRESSION_RATIO_THRESHOLD
             ),
-            log_prob_threshold=_given(options.log_prob_threshold, defaults.log_prob_threshold),
-            no_speech_threshold=_given(options.no_speech_threshold, defaults.no_speech_threshold),
+            log_prob_threshold=_given(options.log_prob_threshold, LOG_PROB_THRESHOLD),
+            no_speech_threshold=_given(options.no_speech_threshold, NO_SPEECH_THRESHOLD),
         )
         return effective, tuple(ignored)
 
@@ -204,10 +194,12 @@ class WhisperXModel:
 
     def detect_language(self, windows: Sequence[Samples]) -> Sequence[Mapping[str, float]]:
         """For each window the probability of each language of the model."""
-        if not self._whisper.model.is_multilingual or len(self.languages) == 1:
+        if not self._any.model.is_multilingual or len(self.languages) == 1:
             return [{self.languages[0]: 1.0} for _ in windows]
         with self._errors_of("the recogniser"):
-            found = self._whisper.model.detect_language(self._encode(self._features(windows)))
+            features = self._features(windows)
+            with self._one() as model:
+                found = model.model.detect_language(model.encode(features))
             return [self._of_model(dict(probabilities)) for probabilities in found]
 
     def align(self, requests: Sequence[AlignmentRequest]) -> Sequence[tuple[Word, ...]]:
@@ -226,11 +218,27 @@ class WhisperXModel:
 
     def close(self) -> None:
         """Frees the memory of the device, the aligners' too: no call is open."""
-        if self._whisper is not None:
-            self._whisper.model.unload_model()
-        self._pipeline = self._whisper = None
+        for model in self._models:
+            model.model.unload_model()
+        self._models = []
         self._aligners.close()
         gc.collect()
+
+    @property
+    def _any(self) -> WhisperModel:
+        return self._models[0]
+
+    @contextlib.contextmanager
+    def _one(self) -> Iterator[WhisperModel]:
+        """The model of the device that has the least to do."""
+        with self._lock:
+            index = self._busy.index(min(self._busy))
+            self._busy[index] += 1
+        try:
+            yield self._models[index]
+        finally:
+            with self._lock:
+                self._busy[index] -= 1
 
     @contextlib.contextmanager
     def _errors_of(self, what: str) -> Iterator[None]:
@@ -250,157 +258,43 @@ class WhisperXModel:
     def _transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> list[WindowResult]:
-        """1. features  2. decode with fallback  3. text to segments  4. words  5. the rest.
-
-        Half of Whisper's context holds 224 tokens, which half a minute of fast Hindi exceeds. What
-        comes after the last finished segment is then decoded again as a window of its own, as
-        openai/whisper does; WhisperX drops it.
-        """
+        """1. features  2. text  3. times of its words  4. segments."""
         features = self._features(windows)
         tokenizer = Tokenizer(
-            self._whisper.hf_tokenizer,
-            self._whisper.model.is_multilingual,
+            self._any.hf_tokenizer,
+            self._any.model.is_multilingual,
             task=options.task,
             language=whisper_code(options.language),
         )
-        decoded = self._decode(features, tokenizer, options, stop, self._traits.timestamps)
         if stop():
             return [WindowResult(()) for _ in windows]
-        pieces: dict[int, list[Piece]] = {}
-        for index, window in enumerate(windows):
-            found = self._marked(decoded[index], tokenizer, len(window) / SAMPLE_RATE, options)
-            if found is not None:
-                pieces[index] = found
-        unmarked = [index for index in range(len(windows)) if index not in pieces]
-        if unmarked and self._traits.timestamps:
-            # a model that writes no timestamps was trained without them, as whisperx decodes
-            again = self._decode(features[unmarked], tokenizer, options, stop, timestamps=False)
-            decoded = {**decoded, **dict(zip(unmarked, again.values(), strict=True))}
-        rests = {
-            index: rest_s
-            for index, window in enumerate(windows)
-            if decoded[index].is_cut_off
-            and pieces.get(index)
-            # a pause in front would hide the start: the first timestamp is at most 1.00
-            and (rest_s := next_sound_s(window, pieces[index][-1].end_s)) is not None
-        }
-        self._time_words(pieces, windows, features, decoded, tokenizer)
-        results = [
-            self._result(window, decoded[index], pieces[index], options, stop)
-            for index, window in enumerate(windows)
+        with self._one() as model:
+            encoded = model.encode(features)
+            decoded = self._decode(model, encoded, tokenizer, options)
+            times = self._attended(model, encoded, decoded, windows, tokenizer)
+        return [
+            self._result(window, one, found, options, stop)
+            for window, one, found in zip(windows, decoded, times, strict=True)
         ]
-        if rests and not stop():
-            again = self._transcribe(
-                [windows[index][round(rest_s * SAMPLE_RATE) :] for index, rest_s in rests.items()],
-                options,
-                stop,
-            )
-            for (index, rest_s), rest in zip(rests.items(), again, strict=True):
-                results[index] = results[index].followed_by(rest, rest_s)
-        return results
 
-    def _features(self, windows: Sequence[Samples]) -> "torch.Tensor":
-        """Log-mel features by whisperx, shape (windows, mels, 3000)."""
-        return torch.stack(
+    def _features(self, windows: Sequence[Samples]) -> npt.NDArray[np.float32]:
+        """Log-mel features, shape (windows, mels, 3000), of windows filled up with silence."""
+        extract = self._any.feature_extractor
+        return np.stack(
             [
-                self._pipeline.preprocess({"inputs": np.ascontiguousarray(window)})["inputs"]
+                extract(np.pad(window, (0, N_WINDOW_SAMPLES - len(window))), padding=0)
                 for window in windows
             ]
-        )
-
-    def _encode(self, features: "torch.Tensor") -> Any:
-        return self._whisper.encode(features)
+        )[:, :, :N_WINDOW_FRAMES].astype(np.float32)
 
     def _decode(
-        self,
-        features: "torch.Tensor",
-        tokenizer: Tokenizer,
-        options: DecodingOptions,
-        stop: Stop,
-        timestamps: bool,  # noqa: FBT001 - the last of a private method's
-    ) -> dict[int, _Decoded]:
-        """Each window's decoding by its index; what fails is decoded at the next temperature.
-
-        1. all windows at the temperatures of zero with which the list begins;
-        2. each window that fails at the others, alone: it is encoded again (CTranslate2 has no way
-           to take rows out of a batch on every device), and its samples are drawn from random
-           numbers that begin anew, so that they depend on nothing but the window.
-        """
-        prompt = self._prompt(tokenizer, options, timestamps=timestamps)
-
-        def attempt(encoded: Any, n_windows: int, temperature: float) -> list[_Decoded]:
-            results = self._generate(encoded, [prompt] * n_windows, options, temperature)
-            return [
-                self._measured(result, tokenizer, temperature, len(prompt)) for result in results
-            ]
-
-        tried: list[list[_Decoded]] = [[] for _ in features]
-        cold = options.temperatures[:1] if options.temperatures[0] == 0 else ()
-        for temperature in cold:
-            tried = [[one] for one in attempt(self._encode(features), len(features), temperature)]
-        for index, attempts in enumerate(tried):
-            if attempts and (stop() or not attempts[-1].fails(options)):
-                continue
-            warm = options.temperatures[len(cold) :]
-            if warm:
-                self._draw_anew()
-                encoded = self._encode(features[[index]])
-            for temperature in warm:
-                attempts.extend(attempt(encoded, 1, temperature))
-                if stop() or not attempts[-1].fails(options):
-                    break
-        return {index: _best(attempts, options) for index, attempts in enumerate(tried)}
-
-    def _draw_anew(self) -> None:
-        """Lets the random numbers of the next samples begin anew.
-
-        CTranslate2 4.8 seeds them once for each of a model's worker threads, which end with the
-        model (src/random.cc); set_random_seed does not reach a thread that has drawn. So the model
-        is read again; the files are in the system's cache.
-        """
-        if self._has_drawn:
-            before, compute_type = self._whisper.model, self.compute_type
-            before.unload_model()
-            try:
-                self._whisper.model = ctranslate2.models.Whisper(
-                    str(self._directory),
-                    device=self._device,
-                    compute_type=compute_type,
-                    intra_threads=self._cpu_threads,
-                )
-            except BaseException:
-                before.load_model()
-                raise
-        ctranslate2.set_random_seed(SEED)
-        self._has_drawn = True
-
-    def _prompt(
-        self, tokenizer: Tokenizer, options: DecodingOptions, *, timestamps: bool
-    ) -> list[int]:
-        """Start tokens after the initial prompt and hotwords, whose tokens share half the context.
-
-        faster-whisper gives each of them that half, which leaves no place for the answer.
-        """
-        text = options.initial_prompt.strip()
-        previous = tokenizer.encode(" " + text)[-MAX_PROMPT_TOKENS:] if text else []
-        room = MAX_PROMPT_TOKENS - len(previous)
-        words = [word.strip() for word in options.hotwords if word.strip()]
-        while words and len(tokenizer.encode(" " + " ".join(words))) > room:
-            words.pop()
-        return self._whisper.get_prompt(
-            tokenizer, previous, without_timestamps=not timestamps, hotwords=" ".join(words) or None
-        )
-
-    def _generate(
-        self,
-        encoded: Any,
-        prompts: list[list[int]],
-        options: DecodingOptions,
-        temperature: float,
-    ) -> Any:
-        """CTranslate2's results, decoded with whisperx's settings."""
+        self, model: WhisperModel, encoded: Any, tokenizer: Tokenizer, options: DecodingOptions
+    ) -> list[_Decoded]:
+        """Each window's text at the first temperature."""
+        prompt = self._prompt(tokenizer, options)
+        temperature = options.temperatures[0]
         search: dict[str, Any] = (
-            {"beam_size": options.beam_size, "patience": self._defaults.patience}
+            {"beam_size": options.beam_size}
             if temperature == 0
             else {
                 "beam_size": 1,
@@ -409,147 +303,99 @@ class WhisperXModel:
                 "sampling_temperature": temperature,
             }
         )
-        return self._whisper.model.generate(
+        results = model.model.generate(
             encoded,
-            prompts,
-            length_penalty=self._defaults.length_penalty,
-            repetition_penalty=self._defaults.repetition_penalty,
-            no_repeat_ngram_size=self._defaults.no_repeat_ngram_size,
-            max_length=self._whisper.max_length,
-            suppress_blank=self._defaults.suppress_blank,
-            suppress_tokens=self._defaults.suppress_tokens,
+            [prompt] * encoded.shape[0],
+            max_length=MAX_LENGTH,
+            suppress_blank=True,
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
             return_scores=True,
             return_no_speech_prob=True,
             **search,
         )
+        return [_measured(result, tokenizer, temperature, len(prompt)) for result in results]
 
-    def _measured(
-        self, result: Any, tokenizer: Tokenizer, temperature: float, n_prompt: int
-    ) -> _Decoded:
-        """A result of CTranslate2 with the figures that decide about a fallback."""
-        tokens = result.sequences_ids[0]
-        text = tokenizer.decode(tokens).strip()
-        total = result.scores[0] * len(tokens) ** self._defaults.length_penalty
-        return _Decoded(
-            tokens=tokens,
-            text=text,
-            temperature=temperature,
-            # the end token counts, as in openai/whisper
-            avg_log_prob=min(0.0, total / (len(tokens) + 1)),
-            no_speech_prob=result.no_speech_prob,
-            compression_ratio=get_compression_ratio(text),
-            # CTranslate2 4.8 stops at half of max_length, or where the prompt leaves less
-            is_cut_off=len(tokens)
-            >= min(self._whisper.max_length // 2, self._whisper.max_length - n_prompt),
-        )
+    def _prompt(self, tokenizer: Tokenizer, options: DecodingOptions) -> list[int]:
+        """Start tokens after the initial prompt and hotwords, whose tokens share half the context.
 
-    # --- text to segments --------------------------------------------------------------------
-
-    def _marked(
-        self, decoded: _Decoded, tokenizer: Tokenizer, duration_s: float, options: DecodingOptions
-    ) -> list[Piece] | None:
-        """The segments that the window's own tokens mark; None where they mark none."""
-        if decoded.is_silent(options) or not decoded.text:
-            return []
-        if not self._traits.timestamps:
-            return None
-        return from_timestamps(
-            decoded.tokens,
-            timestamp_begin=tokenizer.timestamp_begin,
-            decode=tokenizer.decode,
-            duration_s=duration_s,
-            is_cut_off=decoded.is_cut_off,
-        )
-
-    def _time_words(
-        self,
-        pieces: dict[int, list[Piece]],
-        windows: Sequence[Samples],
-        features: "torch.Tensor",
-        decoded: Mapping[int, _Decoded],
-        tokenizer: Tokenizer,
-    ) -> None:
-        """Gives segments to windows without marks, and cuts those that are too long.
-
-        By the times of the words in the model's cross-attention, and where that fails by the
-        share of the text in the sound. Changes `pieces`.
+        faster-whisper gives each of them that half, which leaves no place for the answer.
         """
-        needy = [
-            index
-            for index in range(len(windows))
-            if index not in pieces
-            or any(piece.end_s - piece.start_s > MAX_SEGMENT_S for piece in pieces[index])
-        ]
-        if not needy:
-            return
-        words_of = self._attended(
-            features[needy],
-            [[t for t in decoded[index].tokens if t < tokenizer.eot] for index in needy],
-            [len(windows[index]) / SAMPLE_RATE for index in needy],
-            tokenizer,
-        )
-        for index, attended in zip(needy, words_of, strict=True):
-            sound = sounding(windows[index])
-            duration_s = len(windows[index]) / SAMPLE_RATE
-            words = [within_sound(word, sound) for word in attended]
-            if index in pieces:
-                pieces[index] = refine(pieces[index], words, sound)
-            elif words:
-                pieces[index] = from_words(words)
-            else:
-                pieces[index] = proportional(decoded[index].text, sound, duration_s)
+        text = options.initial_prompt.strip()
+        previous = tokenizer.encode(" " + text)[-MAX_PROMPT_TOKENS:] if text else []
+        room = MAX_PROMPT_TOKENS - len(previous)
+        # whole words, as many as there is room for; each is encoded once, and a word takes as many
+        # tokens beside others as alone
+        tokens: list[int] = []
+        for word in options.hotwords:
+            more = tokenizer.encode(" " + word.strip()) if word.strip() else []
+            if len(tokens) + len(more) > room:
+                break
+            tokens += more
+        before = [tokenizer.sot_prev, *tokens, *previous] if tokens or previous else []
+        return [*before, *tokenizer.sot_sequence, tokenizer.no_timestamps]
 
     def _attended(
         self,
-        features: "torch.Tensor",
-        tokens: list[list[int]],
-        durations_s: Sequence[float],
+        model: WhisperModel,
+        encoded: Any,
+        decoded: Sequence[_Decoded],
+        windows: Sequence[Samples],
         tokenizer: Tokenizer,
     ) -> list[list[Piece]]:
         """For each window its words with the times at which the decoder attends to them."""
-        frames = [max(2, math.ceil(duration_s * FRAMES_PER_S)) for duration_s in durations_s]
-        try:
-            found = self._whisper.find_alignment(tokenizer, tokens, self._encode(features), frames)
-        except (IndexError, ValueError) as error:
-            # without its message, which may quote the text
-            _whisperx_log.warning(
-                "no word times from the cross-attention: %s", type(error).__name__
-            )
-            return [[] for _ in tokens]
+        texts = [[token for token in one.tokens if token < tokenizer.eot] for one in decoded]
+        frames = [max(2, math.ceil(len(w) / SAMPLE_RATE * FRAMES_PER_S)) for w in windows]
+        found = model.model.align(
+            encoded,
+            tokenizer.sot_sequence,
+            texts,
+            frames,
+            median_filter_width=MEDIAN_FILTER_WIDTH,
+        )
         return [
-            [Piece(float(word["start"]), float(word["end"]), word["word"]) for word in words]
-            for words in found
+            _timed_words(text, one.alignments, tokenizer)
+            for text, one in zip(texts, found, strict=True)
         ]
+
+    # --- text to segments --------------------------------------------------------------------
 
     def _result(
         self,
         window: Samples,
         decoded: _Decoded,
-        pieces: Sequence[Piece],
+        words: Sequence[Piece],
         options: DecodingOptions,
         stop: Stop,
     ) -> WindowResult:
         """The window's segments, with their words where they are wanted."""
+        if decoded.is_silent(options) or not decoded.text:
+            return WindowResult(())
         duration_s = len(window) / SAMPLE_RATE
+        sound = sounding(window)
+        rest_from_s = None
+        if decoded.is_cut_off and len(words) > 1:
+            words = whole_words(words)
+            rest_from_s = next_sound_s(window, words[-1].end_s)
+        pieces = from_words(words, sound) or proportional(decoded.text, sound, duration_s)
         segments: list[WindowSegment] = []
         unaligned = 0
         for piece in tidy(pieces, duration_s):
-            words: tuple[Word, ...] = ()
+            aligned: tuple[Word, ...] = ()
             start_s, end_s = piece.start_s, piece.end_s
             if options.word_timestamps and not stop():
-                words = self._aligners.words(
+                aligned = self._aligners.words(
                     window, piece.text, options.language, start_s=start_s, end_s=end_s
                 )
-                unaligned += not words
-            if words and words[-1].end_s > words[0].start_s:
+                unaligned += not aligned
+            if aligned and aligned[-1].end_s > aligned[0].start_s:
                 # the aligner hears where the words begin and end to 20 ms, as whisperx takes it
-                start_s, end_s = words[0].start_s, words[-1].end_s
+                start_s, end_s = aligned[0].start_s, aligned[-1].end_s
             segments.append(
                 WindowSegment(
                     start_s,
                     end_s,
                     piece.text,
-                    words,
+                    aligned,
                     avg_log_prob=decoded.avg_log_prob,
                     no_speech_prob=decoded.no_speech_prob,
                     compression_ratio=decoded.compression_ratio,
@@ -560,7 +406,7 @@ class WhisperXModel:
             "ALIGNMENT_FAILED",
             f"{unaligned} of {len(segments)} segments could not be aligned; they have no words",
         )
-        return WindowResult(tuple(segments), (warning,) if unaligned else ())
+        return WindowResult(tuple(segments), (warning,) if unaligned else (), rest_from_s)
 
     def _of_model(self, probabilities: Mapping[str, float]) -> dict[str, float]:
         """Probabilities of the model's own languages, which share what others got."""
@@ -575,12 +421,52 @@ class WhisperXModel:
         return {language: probability / total for language, probability in own.items()}
 
 
-def _best(attempts: Sequence[_Decoded], options: DecodingOptions) -> _Decoded:
-    """The last attempt where it passes, else the likeliest of those that do not repeat."""
-    if not attempts[-1].fails(options):
-        return attempts[-1]
-    sound = [one for one in attempts if not one.is_repetitive(options)]
-    return max(sound or attempts, key=lambda one: one.avg_log_prob)
+def _measured(result: Any, tokenizer: Tokenizer, temperature: float, n_prompt: int) -> _Decoded:
+    """A result of CTranslate2 with the figures that decide about a fallback."""
+    tokens = list(result.sequences_ids[0])
+    text = tokenizer.decode([token for token in tokens if token < tokenizer.eot]).strip()
+    return _Decoded(
+        tokens=tokens,
+        text=text,
+        temperature=temperature,
+        # scores are means; the end token counts, as in openai/whisper
+        avg_log_prob=min(0.0, result.scores[0] * len(tokens) / (len(tokens) + 1)),
+        no_speech_prob=result.no_speech_prob,
+        compression_ratio=get_compression_ratio(text) if text else 0.0,
+        # CTranslate2 4.8 stops at half of max_length, or where the prompt leaves less
+        is_cut_off=len(tokens) >= min(MAX_LENGTH // 2, MAX_LENGTH - n_prompt),
+    )
+
+
+def _timed_words(
+    tokens: list[int], path: Sequence[tuple[int, int]], tokenizer: Tokenizer
+) -> list[Piece]:
+    """The words of a text by the path of its tokens through the audio, in positions of 20 ms.
+
+    The text of a word carries its blank, and the marks around it, whose time is none of the
+    word's: the decoder attends to a full stop all through the pause after it.
+    """
+    words, word_tokens = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
+    if len(word_tokens) <= 1 or not path:
+        return []
+    text_indices, time_indices = np.array(path).T
+    jumps = np.diff(text_indices, prepend=-1).astype(bool)
+    # where each token begins; a path may end before the last ones
+    begin_s = time_indices[jumps] / POSITIONS_PER_S
+    bounds = np.minimum(np.cumsum([0, *map(len, word_tokens[:-1])]), len(begin_s) - 1)
+    timed = [
+        {
+            "word": word,
+            "tokens": part,
+            "start": float(begin_s[first]),
+            "end": float(begin_s[last]),
+        }
+        for word, part, (first, last) in zip(
+            words, word_tokens, itertools.pairwise(bounds), strict=False
+        )
+    ]
+    merge_punctuations(timed, PREPENDED, APPENDED)
+    return [Piece(one["start"], one["end"], one["word"]) for one in timed if one["word"]]
 
 
 def _given(value: Any, default: Any) -> Any:

@@ -72,6 +72,10 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
+# A GPU that runs several batches at once wastes a turn on a small one: so long it fills, seconds.
+_LINGER_S = 0.1
+_FEW_WORKERS = 2  # of a processor; there a small batch costs no more for each window
+
 _WINDOWS_WAITING = 2  # complete windows that may wait for a place in the queue
 _PIECES_WAITING = 8  # the same for the audio of segments to be aligned
 _PROGRESS_S = 1.0  # s between two `progress` messages
@@ -155,6 +159,9 @@ class _Device:
         def model_of(key: Any) -> str:
             return key.model_id
 
+        def linger_s(key: Any) -> float:
+            return _LINGER_S if key.model.workers > _FEW_WORKERS else 0.0
+
         self._limit = limit
         self._transcribing: Batcher[Samples, WindowResult] = Batcher(
             thread,
@@ -165,6 +172,7 @@ class _Device:
             on_batch,
             "transcribe",
             model_of,
+            linger_s,
         )
         self._detecting: Batcher[Samples, Any] = Batcher(
             thread,
@@ -189,8 +197,8 @@ class _Device:
         return self._transcribing.queued + self._detecting.queued + self._aligning.queued
 
     def in_flight(self, model: AsrModel) -> int:
-        """Pieces of one call at once: a batch that runs, and the next one."""
-        return 2 * self._limit(_Listening("", model))
+        """Pieces of one call at once: the batches that run, and one more for each."""
+        return 2 * model.workers * self._limit(_Listening("", model))
 
     async def transcribe(
         self, model: AsrModel, options: DecodingOptions, samples: Samples
@@ -638,6 +646,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
             vad=options.vad,
             allowed=languages,
             retries=Feature.TEMPERATURE_FALLBACK in features,
+            unsure_again=options.decoding.log_prob_threshold is not None,
             on_redecode=self._metrics.observe_redecode,
         )
 
@@ -1016,7 +1025,9 @@ class AsrApp:
         diarizer: Diarizer | None = None,
     ) -> None:
         def load(model: str, activity: Activity) -> FallbackModel:
-            return FallbackModel(engine, model, activity, runtime.metrics.observe_fallback)
+            loaded = FallbackModel(engine, model, activity, runtime.metrics.observe_fallback)
+            runtime.device.grow(loaded.workers)
+            return loaded
 
         self._preload_models = settings.preload_models
         self._pool: ModelPool[FallbackModel] = ModelPool(

@@ -57,9 +57,15 @@ class AsrMetrics:
         )
         self.redecodes = Counter(
             "voxroute_redecodes",
-            "Windows decoded once more because their text was in doubt, by the decoding that was"
-            " kept: first, second.",
+            "Windows decoded again because their text was in doubt, by the decoding that was kept:"
+            " first, later.",
             ("kept",),
+            registry=registry,
+        )
+        self.redecode_seconds = Counter(
+            "voxroute_asr_redecode_seconds",
+            "Time of the device that went into decoding windows again; a part of the inference"
+            " seconds.",
             registry=registry,
         )
         self.real_time_factor = Histogram(
@@ -71,7 +77,7 @@ class AsrMetrics:
         # zero is a value that a rate can begin from
         for method in METHODS:
             self.audio_seconds.labels(method)
-        for kept in ("first", "second"):
+        for kept in ("first", "later"):
             self.redecodes.labels(kept)
         for number in asr_pb2.SegmentFlag.values():
             if number:
@@ -91,9 +97,10 @@ class AsrMetrics:
         self.queue_seconds.inc(timed.queue_s)
         self.inference_seconds.inc(timed.inference_s)
 
-    def observe_redecode(self, kept: Literal["first", "second"]) -> None:
-        """Counts a window that was decoded once more."""
+    def observe_redecode(self, kept: Literal["first", "later"], spent_s: float) -> None:
+        """Counts a window that was decoded again, and the seconds of the device for it."""
         self.redecodes.labels(kept).inc()
+        self.redecode_seconds.inc(spent_s)
 
     def observe_segment(self, segment: asr_pb2.Segment) -> None:
         """Counts a segment that is sent, and its flags."""

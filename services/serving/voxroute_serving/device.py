@@ -1,7 +1,7 @@
-"""One thread that touches the device, the queue before it, and the admission of calls.
+"""The threads that touch the device, the queue before them, and the admission of calls.
 
-MLX arrays belong to the thread that made them, and a WhisperX pipeline changes its own tokenizer
-during a call: models are therefore built, run and freed on one thread. Calls are admitted or
+MLX arrays belong to the thread that made them: its models are built, run and freed on one thread.
+CTranslate2 is free of that, and needs several threads to keep a GPU busy. Calls are admitted or
 refused at the door (`Admission`); the work of admitted calls is batched across calls (`Batcher`).
 """
 
@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -24,6 +24,10 @@ from voxroute_serving.request_ids import request_id
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 T = TypeVar("T")
+
+# How long work is held back so that batches are full, in times of the last batch.
+_MAX_WAIT_BATCHES = 2.0  # before full batches of others
+_FILLING_BATCHES = 0.5  # while others run
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -128,10 +132,13 @@ async def run_apart(function: Callable[[], T]) -> T:
 
 
 class BatchSource(Protocol):
-    """A queue before the device. Both methods are called with the device's lock held."""
+    """A queue before the device. Its methods are called with the device's lock held."""
 
-    def take(self) -> Callable[[], None] | None:
-        """The next batch as a function that does not raise, or None."""
+    def take(self) -> Callable[[], None] | float | None:
+        """The next batch as a function that does not raise.
+
+        Or the seconds after which to ask again, where a batch still fills; None where nothing is.
+        """
         ...
 
     def drop(self) -> None:
@@ -140,10 +147,10 @@ class BatchSource(Protocol):
 
 
 class DeviceThread:
-    """The one thread that touches the device.
+    """The threads that touch the device: one, or as many as its models work on at once.
 
     Control work (`run`: loading, warming up, freeing) goes ahead of batches. An exception ends the
-    piece of work that raised it, never the thread. Whoever awaits work gets an outcome: the
+    piece of work that raised it, never a thread. Whoever awaits work gets an outcome: the
     work's own, or NotReadyError from `close` on.
     """
 
@@ -152,15 +159,24 @@ class DeviceThread:
         self._control: deque[_Work] = deque()
         self._sources: list[BatchSource] = []
         self._closed = False
-        # A daemon: a device call that never returns must not keep the process from exiting.
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        self.grow(1)
+
+    def grow(self, n_threads: int) -> None:
+        """Sees that there are so many threads at least."""
+        with self._condition:
+            while len(self._threads) < n_threads and not self._closed:
+                # daemons: a device call that never returns must not keep the process from exiting
+                thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What `function` returns or raises, run on the thread ahead of waiting batches.
+        """What `function` returns or raises, run on a thread of the device ahead of waiting batches.
 
         It runs in the caller's context, so that its log lines are of the caller's call. Raises
-        NotReadyError once the thread is closed. A caller that is cancelled leaves work
+        NotReadyError once the device is closed. A caller that is cancelled leaves work
         that has begun running to its end; work that has not begun is then skipped.
         """
         loop = asyncio.get_running_loop()
@@ -171,7 +187,7 @@ class DeviceThread:
         return await work.future
 
     async def close(self, timeout_s: float = 30.0) -> bool:
-        """Ends the thread after the work that has begun; whether it ended in time.
+        """Ends the threads after the work that has begun; whether they ended in time.
 
         Whatever has not begun, batches included, is dropped with NotReadyError.
         """
@@ -181,11 +197,17 @@ class DeviceThread:
             self._control.clear()
             for source in self._sources:
                 source.drop()
-            self._condition.notify()
+            self._condition.notify_all()
         for work in dropped:
             work.settle(None, _closed_error())
-        await asyncio.to_thread(self._thread.join, timeout_s)
-        return not self._thread.is_alive()
+        until = time.monotonic() + timeout_s
+
+        def join() -> bool:
+            for thread in self._threads:
+                thread.join(max(0.0, until - time.monotonic()))
+            return not any(thread.is_alive() for thread in self._threads)
+
+        return await asyncio.to_thread(join)
 
     @property
     def closed(self) -> bool:
@@ -193,14 +215,14 @@ class DeviceThread:
         return self._closed
 
     def attach(self, source: BatchSource) -> None:
-        """Adds a source of batches, which the thread asks in turn with the others."""
+        """Adds a source of batches, which is asked in turn with the others."""
         with self._condition:
             self._sources.append(source)
 
     def offer(self, change: Callable[[], None]) -> None:
-        """Changes a source's queue with the device's lock held, and lets the thread look at it.
+        """Changes a source's queue with the device's lock held, and lets a thread look at it.
 
-        Raises NotReadyError once the thread is closed: nothing is queued after `drop`.
+        Raises NotReadyError once the device is closed: nothing is queued after `drop`.
         """
         with self._open():
             change()
@@ -228,23 +250,33 @@ class DeviceThread:
                     if self._closed:
                         return
                     control, batch = None, self._next_batch()
-                    if batch is not None:
+                    if callable(batch):
                         break
-                    self._condition.wait()
-            if batch is not None:
+                    self._condition.wait(batch)
+            if control is None:
                 batch()
-            elif control is not None and not control.future.cancelled():
+                self._look_again()
+            elif not control.future.cancelled():
                 control.do()
             del control, batch  # an idle thread must not keep a model or an exception alive
 
-    def _next_batch(self) -> Callable[[], None] | None:
+    def _look_again(self) -> None:
+        """Lets a thread that waits for a batch to fill look whether the device is idle now."""
+        with self._condition:
+            self._condition.notify()
+
+    def _next_batch(self) -> Callable[[], None] | float | None:
+        """As BatchSource.take, over all sources."""
+        soonest: float | None = None
         for index, source in enumerate(self._sources):
             batch = source.take()
-            if batch is not None:
+            if callable(batch):
                 # the next look begins with the others, so that no source starves another
                 self._sources.append(self._sources.pop(index))
                 return batch
-        return None
+            if batch is not None:
+                soonest = batch if soonest is None else min(soonest, batch)
+        return soonest
 
 
 # eq=False: comparing two of them would compare their items, and arrays have no single truth
@@ -286,11 +318,13 @@ RunBatch = Callable[[Hashable, Sequence[Item], Callable[[], bool]], Sequence[Res
 class Batcher(Generic[Item, Result]):
     """A queue of items before the device thread; items with equal keys share a batch.
 
-    Callers take turns. The oldest item of the caller that was served longest ago decides the key
-    of the next batch; the items of that key that wait, one of each caller in turn, fill it up to
-    `max_batch(key)`. A film that queues all its windows thus delays a short call by a batch or two.
+    Full batches go first. Where there is none, or an item has waited for two batches, callers take
+    turns: the oldest item of the caller that was served longest ago decides the key. The items of
+    the key, one of each caller in turn, fill the batch up to `max_batch(key)`. A film that queues
+    all its windows thus delays a short call by a batch or two.
 
-    Nothing waits for a batch to fill: while the device is busy, the queue fills it. Items whose
+    While the device is busy, the queue fills a batch: one that is not full waits for the running
+    ones to end, half the time of one at most, and `linger_s` before an idle device. Items whose
     caller is gone are dropped before they run, and `stop` turns true when all callers of a running
     batch are gone. The queue holds what admitted calls wait for, so it is bounded by how many
     calls are admitted and by how much each submits at once.
@@ -304,6 +338,10 @@ class Batcher(Generic[Item, Result]):
     """What the batches do, for traces: "transcribe"."""
     model_of: Callable[[Hashable], str] = lambda _: ""
     """The id of a key's model, for traces."""
+    linger_s: Callable[[Hashable], float] = lambda _: 0.0
+    """How long a batch of a key that is not full waits before an idle device, seconds."""
+    _running: int = field(default=0, init=False)
+    _batch_s: float = field(default=0.0, init=False)  # what the last batch took
     _queues: dict[Hashable, deque[_Pending[Item]]] = field(
         default_factory=dict[Hashable, "deque[_Pending[Item]]"], init=False
     )  # by caller, the one served longest ago first; no queue is empty
@@ -338,19 +376,36 @@ class Batcher(Generic[Item, Result]):
             if work.future.cancelled():
                 self.device.withdraw(lambda: self._remove(turn, pending))
 
-    def take(self) -> Callable[[], None] | None:
-        """The next batch as a function for the device thread, or None."""
-        if not self._queues:
-            return None
-        key = next(iter(self._queues.values()))[0].key
-        try:
-            limit = max(1, self.max_batch(key))
-        except Exception as error:  # noqa: BLE001 - goes to whoever awaits an item of this key
-            for pending in self._next_of(key, self.queued):
-                pending.work.settle(None, error)
-            return self.take()
-        batch = self._next_of(key, limit)
-        return lambda: self._run(key, batch)
+    def take(self) -> Callable[[], None] | float | None:
+        """The next batch as a function for a thread of the device, or how long to let it fill."""
+        while self._queues:
+            oldest = next(iter(self._queues.values()))[0]
+            waited_s = time.monotonic() - oldest.queued_at
+            counts = Counter(p.key for queue in self._queues.values() for p in queue)
+            key = oldest.key
+            try:
+                if counts[key] < self._limit(key) and waited_s < _MAX_WAIT_BATCHES * self._batch_s:
+                    full = (one for one, n in counts.items() if n >= self._limit(one))
+                    key = next(full, key)
+                limit = self._limit(key)
+                fills_s = self._fills_s(key) - waited_s if counts[key] < limit else 0.0
+            except Exception as error:  # noqa: BLE001 - goes to whoever awaits an item of this key
+                for pending in self._next_of(key, self.queued):
+                    pending.work.settle(None, error)
+                continue
+            if fills_s > 0:
+                return fills_s
+            batch = self._next_of(key, limit)
+            self._running += 1
+            return lambda: self._run(key, batch)
+        return None
+
+    def _limit(self, key: Hashable) -> int:
+        return max(1, self.max_batch(key))
+
+    def _fills_s(self, key: Hashable) -> float:
+        """How long a batch of a key may wait to be full, seconds."""
+        return _FILLING_BATCHES * self._batch_s if self._running else self.linger_s(key)
 
     def drop(self) -> None:
         """Refuses everything that waits."""
@@ -410,7 +465,15 @@ class Batcher(Generic[Item, Result]):
 
     def _run(self, key: Hashable, taken: list[_Pending[Item]]) -> None:
         """Runs a batch and settles its items; raises nothing."""
-        batch = [pending for pending in taken if not pending.abandoned]
+        try:
+            self._settle(key, [pending for pending in taken if not pending.abandoned])
+        finally:
+            self.device.withdraw(self._ended)
+
+    def _ended(self) -> None:
+        self._running -= 1
+
+    def _settle(self, key: Hashable, batch: list[_Pending[Item]]) -> None:
         if not batch:
             return
         started = time.monotonic()
@@ -424,7 +487,7 @@ class Batcher(Generic[Item, Result]):
             for pending in batch:
                 pending.work.settle(None, error)
             return
-        took = time.monotonic() - started
+        took = self._batch_s = time.monotonic() - started
         if self.on_batch is not None:
             longest = max(started - pending.queued_at for pending in batch)
             try:

@@ -48,7 +48,8 @@ Doubts = frozenset[Doubt]
 Stretches = Sequence[tuple[float, float]]
 """Stretches of voice, seconds from the start of the window, in order, not overlapping."""
 
-_RETRIED = frozenset({Doubt.REPETITION, Doubt.HALLUCINATION, Doubt.LOW_CONFIDENCE})
+_MENDED = frozenset({Doubt.REPETITION, Doubt.HALLUCINATION})
+_RETRIED = _MENDED | {Doubt.LOW_CONFIDENCE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,11 @@ class Judged:
         return frozenset[Doubt]().union(*self.doubts)
 
     @property
+    def repeats(self) -> bool:
+        """Whether any of its segments takes part in a loop."""
+        return Doubt.REPETITION in self.all
+
+    @property
     def has_text(self) -> bool:
         """Whether anything was written down."""
         return any(segment.text.strip() for segment in self.result.segments)
@@ -224,31 +230,13 @@ class Judged:
         return sum(known) / len(known) if known else 0.0
 
 
-def retry_temperature(
-    judged: Judged, temperatures: Sequence[float], thresholds: Thresholds
-) -> float | None:
-    """The temperature at which the window is to be decoded once more; None where it is not.
+def warrants_another(judged: Judged, *, unsure: bool) -> bool:
+    """Whether the window is worth being decoded at another temperature.
 
-    An engine with a fallback has itself tried every temperature on what fails its own checks (a
-    compression ratio or a log probability beyond its threshold). What it took for good at some
-    temperature, and is in doubt here (a loop that does not compress, an invented text), is tried
-    at the next one.
+    That ends loops and takes back inventions. Text that is merely unlikely is not made likelier by
+    drawing at random, so it is decoded again only with `unsure`.
     """
-    doubtful = [
-        segment
-        for segment, doubts_of in zip(judged.result.segments, judged.doubts, strict=True)
-        if doubts_of & _RETRIED and not _has_failed(segment, thresholds)
-    ]
-    reached = [s.temperature for s in doubtful if s.temperature is not None]
-    if not doubtful or len(reached) < len(doubtful):
-        return None
-    # temperatures have gone through 32 bits: 0.2 may come back as 0.20000000298
-    return next((t for t in sorted(temperatures) if t > max(reached) + 1e-3), None)
-
-
-def _has_failed(segment: WindowSegment, thresholds: Thresholds) -> bool:
-    """Whether the engine's own fallback has found the segment wanting."""
-    return bool(_of_figures(segment, thresholds) & {Doubt.REPETITION, Doubt.LOW_CONFIDENCE})
+    return bool(judged.all & (_RETRIED if unsure else _MENDED))
 
 
 def better(first: Judged, second: Judged) -> Judged:

@@ -126,13 +126,17 @@ class WindowResult:
     segments: tuple[WindowSegment, ...]
     warnings: tuple[tuple[str, str], ...] = ()
     """(code, message) pairs for voxroute.common.v1.Warning."""
+    rest_from_s: float | None = None
+    """Where the text stops for want of room, seconds from the start of the window; what follows is
+    to be transcribed as a window of its own. None where the text is whole."""
     redecodes: int = 0
     """Times the service had the window decoded again; engines leave it at 0."""
 
     def followed_by(self, rest: "WindowResult", rest_from_s: float) -> "WindowResult":
         """The result with that of the rest of its window, whose times count from `rest_from_s`."""
         moved = tuple(segment.moved(rest_from_s) for segment in rest.segments)
-        return WindowResult((*self.segments, *moved), (*self.warnings, *rest.warnings))
+        warnings = (*self.warnings, *rest.warnings)
+        return WindowResult((*self.segments, *moved), warnings, redecodes=self.redecodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +162,18 @@ class EngineDescription:
 
 
 class AsrModel(Protocol):
-    """A model in the device's memory. Every method runs on the thread that loaded it."""
+    """A model in the device's memory. Every method runs on one of the device's threads.
+
+    That is the one that loaded it, where it has one worker.
+    """
 
     ref: ModelRef
     languages: tuple[str, ...]
     """Languages that it transcribes, BCP-47."""
     max_batch: int
     """Most windows in one call of `transcribe`, of `detect_language` and of `align`."""
+    workers: int
+    """Threads that may be in its methods at once, each with a batch."""
 
     @property
     def memory_bytes(self) -> int:
@@ -186,9 +195,10 @@ class AsrModel(Protocol):
     def transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> Sequence[WindowResult]:
-        """One result for each window, in order.
+        """One result for each window, in order, decoded at the first of the temperatures.
 
-        Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns true the results may be
+        What fails is decoded at the next ones by `voxroute_serving.recognition`, which gathers such
+        windows of all calls. Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns true the results may be
         anything. Raises OutOfMemoryError where the windows do not fit into the device's memory:
         `voxroute_serving.fallbacks` then calls again with fewer of them. Raises EngineError.
         """

@@ -61,6 +61,7 @@ class FakeEngine:
     delay_s: float = 0.0
     load_delay_s: float = 0.0
     max_batch: int = 4
+    workers: int = 1
     languages: tuple[str, ...] = LANGUAGES
     features: frozenset[Feature] = frozenset(Feature)
     alignable_languages: tuple[str, ...] = ("hi", "en")
@@ -133,6 +134,7 @@ class FakeModel:
         self.compute_type = compute_type
         self.languages = engine.languages
         self.max_batch = engine.max_batch
+        self.workers = engine.workers
         self.memory_bytes = engine.sizes.get(ref.id, 0)
         self.closed = False
         self._engine = engine

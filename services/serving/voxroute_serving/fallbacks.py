@@ -7,11 +7,15 @@
 The windows that did not fit are run again, so that no text is lost and none comes twice. A smaller
 batch stays for the batches that follow; after a while without failure, longer after each failure,
 twice as many windows are tried. The compute type stays until the model is loaded anew.
+
+Several threads may run batches; one that changes the model waits until the others are out of it.
 """
 
+import contextlib
 import gc
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -84,6 +88,10 @@ class FallbackModel:
         self._fitted = 0  # full batches since the last change of the limit
         self.ref = self._model.ref
         self.languages = self._model.languages
+        self.workers = self._model.workers
+        self._condition = threading.Condition()
+        self._n_inside = 0  # batches that run
+        self._changing = False  # the model is being replaced
 
     @property
     def compute_type(self) -> str:
@@ -135,44 +143,85 @@ class FallbackModel:
         done: list[Result] = []
         while len(done) < len(items):
             batch = items[len(done) : len(done) + self.max_batch]
-            try:
-                results = run(self._ready(), batch)
-            except OutOfMemoryError as error:
-                failure = error
-            else:
-                if len(results) != len(batch):
-                    raise EngineError(
-                        f"the engine gave {len(results)} results for {len(batch)} pieces of work"
-                    )
-                done += results
-                self._fits(len(batch))
-                continue
+            self._ready()
+            with self._inside():
+                if not self._in_memory:  # another thread has failed to replace it
+                    continue
+                rung = self._rung
+                try:
+                    results = run(self._model, batch)
+                except OutOfMemoryError as error:
+                    failure = error
+                else:
+                    if len(results) != len(batch):
+                        raise EngineError(
+                            f"the engine gave {len(results)} results for {len(batch)} pieces of"
+                            " work"
+                        )
+                    done += results
+                    self._fits(len(batch))
+                    continue
             # outside the handler, which keeps the failed batch's arrays alive
             _forget_locals(failure)
             if stop():
                 raise failure
-            if len(batch) > 1:
-                self._halve(len(batch), failure)
-            else:
-                self._shrink(failure)
+            with self._alone():
+                if rung != self._rung:
+                    continue  # another thread has made room meanwhile
+                if len(batch) > 1:
+                    self._halve(len(batch), failure)
+                else:
+                    self._shrink(failure)
         return done
 
-    def _ready(self) -> AsrModel:
-        """The model, in memory: a smaller one may have failed to load."""
+    @contextlib.contextmanager
+    def _inside(self) -> Generator[None]:
+        """The model stays what it is for the length of the block."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._changing)
+            self._n_inside += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._n_inside -= 1
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None]:
+        """No other thread is in the model for the length of the block."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._changing)
+            self._changing = True
+            self._condition.wait_for(lambda: not self._n_inside)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._changing = False
+                self._condition.notify_all()
+
+    def _ready(self) -> None:
+        """Sees that the model is in memory: a smaller one may have failed to load."""
+        if not self._in_memory:
+            with self._alone():
+                self._reload()
+
+    def _reload(self) -> None:
         if not self._in_memory:
             self._model = self._load(lambda _: None)
             self._in_memory = True
-        return self._model
 
     # --- batches
 
     def _fits(self, n_items: int) -> None:
-        if n_items < self.max_batch or self.max_batch >= self._model.max_batch:
-            return
-        self._fitted += 1
-        if self._fitted >= self._patience:
-            self.max_batch = min(self._model.max_batch, 2 * self.max_batch)
-            self._fitted = 0
+        with self._condition:
+            if n_items < self.max_batch or self.max_batch >= self._model.max_batch:
+                return
+            self._fitted += 1
+            if self._fitted >= self._patience:
+                self.max_batch = min(self._model.max_batch, 2 * self.max_batch)
+                self._fitted = 0
 
     def _halve(self, n_items: int, failure: OutOfMemoryError) -> None:
         self.max_batch = n_items // 2
@@ -198,7 +247,7 @@ class FallbackModel:
         self.close()
         gc.collect()
         self._step("one window beside the model", failure)
-        self._ready()
+        self._reload()
         self._patience, self._fitted = PATIENCE, 0  # there is more room now
 
     def _load(self, activity: Activity) -> AsrModel:

@@ -1,16 +1,18 @@
-"""From one window to its text: the language, the decoding, the doubts, and one more decoding.
+"""From one window to its text: the language, the decoding, the doubts, and further decodings.
 
 1. tell the window's language, where several are allowed;
-2. decode it, with the engine's own fallback over the temperatures;
-3. judge the text; what the fallback has let through and is in doubt is decoded once more, at the
-   next temperature, and the better of the two is kept;
-4. where the kept text is in doubt, listen whether the window sounds like another language.
+2. decode it at the first temperature, hold its times against the voice, and judge the text;
+3. what repeats itself or seems invented is decoded again, temperature by temperature, until it
+   passes, and the best is kept; no other doubt is lessened by decoding again (docs/adr/0027);
+4. where the text stops for want of room, the rest of the window is a window of its own;
+5. where the kept text is in doubt, listen whether the window sounds like another language.
 
-A window's outcome depends on the window alone. Extra passes go through the same queues as all other
-work, so that they share batches with it.
+A window's outcome depends on the window alone. Each decoding goes through the same queue as all
+other work: what fails in several windows, of any call, shares the batches of its temperature.
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,12 +26,16 @@ from voxroute_serving.doubt import (
     better,
     doubts,
     is_often_invented,
-    retry_temperature,
     sounds_like_another,
+    warrants_another,
     warrants_listening,
 )
 from voxroute_serving.engine import DecodingOptions, Samples, WindowResult
+from voxroute_serving.segment_times import held_against_voice
 from voxroute_serving.windows import VadOptions, Window, stretches
+
+
+_MIN_ADVANCE_S = 1.0  # s of a window that its text must cover before the rest is looked at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +53,7 @@ class Recognised:
     judged: Judged
     language: str
     timed: Timed[WindowResult]
-    """The result that was kept; times summed over both decodings."""
+    """The result that was kept; times summed over all decodings."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +61,9 @@ class Recogniser:
     """The way of the windows of one call.
 
     `transcribe` and `detect` run on the device; `detect` is None where the engine cannot, and
-    `retries` false where it ignores temperatures. `allowed` are the languages of which each window
-    has one; fewer than two where the call has one language.
+    `retries` false where it ignores temperatures. `unsure_again` says whether text of a low
+    probability is decoded again too. `allowed` are the languages of which each window has one;
+    fewer than two where the call has one language.
     """
 
     transcribe: Callable[[DecodingOptions, Samples], Awaitable[Timed[WindowResult]]]
@@ -65,7 +72,8 @@ class Recogniser:
     vad: VadOptions
     allowed: tuple[str, ...] = ()
     retries: bool = True
-    on_redecode: Callable[[Literal["first", "second"]], None] = lambda _: None
+    unsure_again: bool = False
+    on_redecode: Callable[[Literal["first", "later"], float], None] = lambda _kept, _seconds: None
 
     async def __call__(self, placed: Placed) -> Recognised:
         """The text of a window. Raises what the device raises."""
@@ -73,27 +81,41 @@ class Recogniser:
         language = placed.language or await self._language(window)
         options = self.options_of(language)
         thresholds = Thresholds.of(options)
-        timed = await self.transcribe(options, window.samples)
-        judged = await self._judge(timed.result, window, thresholds)
-        temperature = (
-            retry_temperature(judged, options.temperatures, thresholds) if self.retries else None
-        )
-        if temperature is not None:
-            warmer = replace(options, temperatures=(temperature,))
-            again = await self.transcribe(warmer, window.samples)
-            second = await self._judge(again.result, window, thresholds)
-            kept = better(judged, second)
-            self.on_redecode("second" if kept is second else "first")
-            judged = replace(kept, result=replace(kept.result, redecodes=1))
-            timed = Timed(
-                judged.result,
-                timed.queue_s + again.queue_s,
-                timed.inference_s + again.inference_s,
-            )
+        judged, timed = await self._decoded(window, options, thresholds)
         if await self._switches(judged, window, language, thresholds):
             switched = tuple(one | {Doubt.LANGUAGE_SWITCH} for one in judged.doubts)
             judged = replace(judged, doubts=switched)
         return Recognised(judged, language, timed)
+
+    async def _decoded(
+        self, window: Window, options: DecodingOptions, thresholds: Thresholds
+    ) -> tuple[Judged, Timed[WindowResult]]:
+        """The best text of a window and of its rest, and the times of all decodings."""
+        attempts: list[Judged] = []
+        queue_s, spent_s = 0.0, list[float]()
+        for temperature in options.temperatures if self.retries else options.temperatures[:1]:
+            one = replace(options, temperatures=(temperature,))
+            timed = await self.transcribe(one, window.samples)
+            queue_s += timed.queue_s
+            spent_s.append(timed.inference_s)
+            result = held_against_voice(timed.result, window.voice)
+            attempts.append(await self._judge(result, window, thresholds))
+            if not warrants_another(attempts[-1], unsure=self.unsure_again):
+                break
+        judged = functools.reduce(better, attempts)
+        if len(attempts) > 1:
+            self.on_redecode("first" if judged is attempts[0] else "later", sum(spent_s[1:]))
+        redecodes = len(attempts) - 1
+        judged = replace(judged, result=replace(judged.result, redecodes=redecodes))
+        rest_s = judged.result.rest_from_s
+        if rest_s is not None and rest_s >= _MIN_ADVANCE_S and not judged.repeats:
+            rest, rest_timed = await self._decoded(window.rest(rest_s), options, thresholds)
+            judged = Judged(
+                judged.result.followed_by(rest.result, rest_s), (*judged.doubts, *rest.doubts)
+            )
+            queue_s += rest_timed.queue_s
+            spent_s.append(rest_timed.inference_s)
+        return judged, Timed(judged.result, queue_s, sum(spent_s))
 
     async def _language(self, window: Window) -> str:
         """The likeliest of the allowed languages, the first of equals."""

@@ -25,6 +25,7 @@ _MIN_NEGATIVE_THRESHOLD = 0.01
 # Where uninterrupted speech is cut: at the least likely frame of a window's second half, so that
 # windows stay long and the cut has 15 s to find a breath.
 _N_CUT_SEARCH_SAMPLES = N_WINDOW_SAMPLES // 2
+_N_VOICE_PAUSE_FRAMES = 6  # 0.2 s; a shorter pause is within a word
 _N_CUT_SMOOTHING_FRAMES = 3  # about a tenth of a second: a breath, not the closure of a plosive
 # Without voice activity: at the quietest point of the last 5 s.
 _N_QUIET_SEARCH_SAMPLES = 5 * SAMPLE_RATE
@@ -54,12 +55,26 @@ class Window:
     """Audio for the recogniser, as it was recorded: pauses inside are kept.
 
     A time in the window plus `start_s` (media time, seconds) is media time. `speech` holds the
-    stretches of speech, seconds from the start of the window.
+    stretches of speech as they were packed, with their padding, and `voice` those in which a voice
+    sounds, down to short pauses; seconds from the start of the window. Without voice activity
+    there is no `voice`.
     """
 
     samples: Samples
     start_s: float
     speech: tuple[tuple[float, float], ...]
+    voice: tuple[tuple[float, float], ...] = ()
+
+    def rest(self, from_s: float) -> "Window":
+        """The window from a time of its own on."""
+
+        def left(stretches: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+            return tuple(
+                (max(0.0, start - from_s), end - from_s) for start, end in stretches if end > from_s
+            )
+
+        samples = self.samples[round(from_s * SAMPLE_RATE) :]
+        return Window(samples, self.start_s + from_s, left(self.speech), left(self.voice))
 
     @property
     def duration_s(self) -> float:
@@ -242,6 +257,28 @@ def stretches(samples: Samples, options: VadOptions) -> tuple[tuple[float, float
     )
 
 
+def voiced_stretches(
+    probabilities: npt.NDArray[np.floating], threshold: float
+) -> tuple[tuple[float, float], ...]:
+    """Where a voice sounds, seconds from the first frame, to the frame of 32 ms.
+
+    Silero's rule again, without padding, and with pauses from _N_VOICE_PAUSE_FRAMES on left out.
+    """
+    negative = max(threshold - _HYSTERESIS, _MIN_NEGATIVE_THRESHOLD)
+    loud = np.flatnonzero(probabilities >= negative)
+    if not len(loud):
+        return ()
+    breaks = np.flatnonzero(np.diff(loud) > _N_VOICE_PAUSE_FRAMES)
+    found = zip(loud[[0, *(breaks + 1)]].tolist(), loud[[*breaks, -1]].tolist(), strict=True)
+    frame_s = N_FRAME_SAMPLES / SAMPLE_RATE
+    stretches_s: list[tuple[float, float]] = []
+    for first, last in found:
+        sure = np.flatnonzero(probabilities[first : last + 1] >= threshold)
+        if len(sure):  # it begins where it is sure, and fades out
+            stretches_s.append(((first + int(sure[0])) * frame_s, (last + 1) * frame_s))
+    return tuple(stretches_s)
+
+
 class SampleBuffer:
     """Samples that a window may still need, addressed from the start of the audio."""
 
@@ -279,6 +316,7 @@ class _Cut:
     start: int
     samples: Samples
     speech: tuple[Span, ...]
+    voice: tuple[tuple[float, float], ...] = ()
 
 
 class _SpeechWindows:
@@ -299,8 +337,10 @@ class _SpeechWindows:
         self._n_padding = int(options.padding_s * SAMPLE_RATE)
         self._buffer = SampleBuffer()
         self._position = 0  # end of the last frame
-        self._recent: deque[float] = deque(maxlen=N_WINDOW_SAMPLES // N_FRAME_SAMPLES + 2)
+        # of a window, and of the pause after it or the speech that did not fit
+        self._recent: deque[float] = deque(maxlen=2 * (N_WINDOW_SAMPLES // N_FRAME_SAMPLES + 2))
         self._window: list[Span] = []
+        self._threshold = options.threshold
 
     def push(self, samples: Samples) -> Iterator[_Cut]:
         self._buffer.append(samples)
@@ -362,9 +402,23 @@ class _SpeechWindows:
 
     def _close(self) -> _Cut:
         whole = Span(self._window[0].start, min(self._window[-1].end, self._buffer.end))
-        cut = _Cut(whole.start, self._buffer.take(whole), tuple(self._window))
+        voice = self._voice(whole)
+        cut = _Cut(whole.start, self._buffer.take(whole), tuple(self._window), voice)
         self._window = []
         return cut
+
+    def _voice(self, whole: Span) -> tuple[tuple[float, float], ...]:
+        """Where a voice sounds in a span, seconds from its start."""
+        oldest = self._position // N_FRAME_SAMPLES - len(self._recent)  # index of _recent[0]
+        first = max(0, whole.start // N_FRAME_SAMPLES - oldest)
+        last = max(0, -(-whole.end // N_FRAME_SAMPLES) - oldest)
+        frames = np.array(self._recent, np.float32)[first:last]
+        offset_s = ((oldest + first) * N_FRAME_SAMPLES - whole.start) / SAMPLE_RATE
+        length_s = (whole.end - whole.start) / SAMPLE_RATE
+        return tuple(
+            (max(0.0, start + offset_s), min(end + offset_s, length_s))
+            for start, end in voiced_stretches(frames, self._threshold)
+        )
 
 
 class _FixedWindows:
@@ -438,4 +492,4 @@ class WindowStream:
             ((span.start - cut.start) / SAMPLE_RATE, (span.end - cut.start) / SAMPLE_RATE)
             for span in cut.speech
         )
-        return Window(cut.samples, self._start_s() + cut.start / SAMPLE_RATE, speech)
+        return Window(cut.samples, self._start_s() + cut.start / SAMPLE_RATE, speech, cut.voice)

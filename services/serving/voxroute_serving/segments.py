@@ -1,14 +1,14 @@
-"""From the tokens or words of one window to segments with times. Pure; no ML library.
+"""From the words of one window to segments with times. Pure; no ML library.
 
-A segment is what a person reads as one subtitle or sentence. Its times come from the best source
-that the window has: the model's timestamp tokens, else its cross-attention (a time for each
-word), else the distribution of the text over the stretches with sound.
+A segment is what a person reads as one subtitle or sentence. Its times are those of its words in
+the model's cross-attention; where that gives none, its share of the stretches with sound.
 """
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from voxroute_serving.engine import SAMPLE_RATE, Samples
 TIME_PRECISION_S = 0.02  # s; one timestamp token, one position of Whisper's encoder
 MAX_SEGMENT_S = 12.0  # s; longer ones are split: readers lose a cue that stays longer
 PAUSE_S = 0.7  # s; a silence between words that separates two segments
+MIN_SILENCE_S = 0.3  # s; a shorter one is part of a word: the closure of a plosive, a dragged vowel
+MAX_MEDIAN_WORD_S = 0.7  # s; a longer median comes from pauses, not from slow speech
 MIN_REST_S = 0.2  # s; less sound holds no word and only invites invented text
 ONSET_S = 0.2  # s; kept in front of a sound: consonants begin softly
 N_FRAME_SAMPLES = int(TIME_PRECISION_S * SAMPLE_RATE)  # 320 samples in a frame
@@ -29,6 +31,8 @@ _SENTENCE_END = re.compile(
     r"(?:[?!…।॥۔؟]+|(?<![\s.][^\W\d_])\.+)[\"'”’)\]]*(?=\s|$)"  # noqa: RUF001 - quotes as printed
     r"|[。？！]+[」』”]*"  # noqa: RUF001 - full-width marks
 )
+# "Mr.", "Dr.", "Sra.": before a pause it is a short sentence all the same
+_MAY_BE_TITLE = re.compile(r"[^\W\d_]{1,4}\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,98 +61,80 @@ def ends_sentence(text: str) -> bool:
     return any(match.end() == len(stripped) for match in _SENTENCE_END.finditer(stripped))
 
 
-def from_timestamps(
-    tokens: Sequence[int],
-    *,
-    timestamp_begin: int,
-    decode: Callable[[list[int]], str],
-    duration_s: float,
-    is_cut_off: bool = False,
-) -> list[Piece] | None:
-    """The segments that a window's timestamp tokens mark; None where they mark none.
-
-    `timestamp_begin` is the id of <|0.00|>; `decode` turns text tokens into text. Text after the
-    last timestamp is kept, up to the end of the window, unless the tokens are cut off at the
-    limit: then it is left to whoever decodes the rest. None also where text carries no closing
-    timestamp at all, as from a model that was not trained to write them.
-    """
-    pieces: list[Piece] = []
-    start_s, text_tokens, closed = 0.0, list[int](), False
-    for token in tokens:
-        if token < timestamp_begin:
-            text_tokens.append(token)
-            continue
-        time_s = (token - timestamp_begin) * TIME_PRECISION_S
-        if text_tokens:
-            pieces.append(Piece(start_s, time_s, decode(text_tokens)))
-            closed, text_tokens = True, []
-        start_s = time_s
-    if text_tokens and decode(text_tokens).strip():
-        if not closed:
-            return None
-        if not is_cut_off:
-            pieces.append(Piece(start_s, duration_s, decode(text_tokens)))
-    return [piece for piece in pieces if piece.text.strip()]
-
-
-def from_words(words: Sequence[Piece]) -> list[Piece]:
+def from_words(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]:
     """Segments of words: cut where a sentence ends or a pause separates two words.
 
     A stretch that is longer than MAX_SEGMENT_S without either is cut at its longest pause, again
-    until none is longer. The texts of the words carry their own blanks.
+    until none is longer. The texts of the words carry their own blanks; `sound` is of the window.
     """
+    words = _spoken(words, sound)
     segments: list[Piece] = []
     begin = 0
     for index, word in enumerate(words):
-        last = index == len(words) - 1
-        if last or ends_sentence(word.text) or words[index + 1].start_s - word.end_s >= PAUSE_S:
+        pause_s = words[index + 1].start_s - word.end_s if index + 1 < len(words) else math.inf
+        if pause_s >= PAUSE_S or (
+            ends_sentence(word.text)
+            and not (pause_s < MIN_SILENCE_S and _MAY_BE_TITLE.fullmatch(word.text.strip()))
+        ):
             segments.extend(_cut_at_pauses(words[begin : index + 1]))
             begin = index + 1
     return segments
 
 
-def refine(
-    pieces: Sequence[Piece], words: Sequence[Piece], sound: npt.NDArray[np.bool_]
-) -> list[Piece]:
-    """The pieces, those longer than MAX_SEGMENT_S replaced by shorter ones of the same text.
+def whole_words(words: Sequence[Piece]) -> Sequence[Piece]:
+    """The words of a text that was cut off, up to its last sentence or without its last word.
 
-    `words` are the words of all pieces in the order of the text. A piece whose text is not that
-    of whole words, or that has none, is divided in proportion to its sound instead.
+    The last word may be half of one, and what time the attention gives it reaches to the end.
     """
-    refined: list[Piece] = []
-    starts = [0, *accumulate(len(word.text) for word in words)]
-    begin = 0
-    for piece in pieces:
-        end = begin + len(piece.text)
-        inside = [
-            Piece(
-                min(max(word.start_s, piece.start_s), piece.end_s),
-                min(max(word.end_s, piece.start_s), piece.end_s),
-                word.text,
-            )
-            for start, word in zip(starts, words, strict=False)
-            if begin <= start < end
-        ]
-        begin = end
-        if piece.end_s - piece.start_s <= MAX_SEGMENT_S:
-            refined.append(piece)
-        elif "".join(word.text for word in inside) == piece.text:
-            refined.extend(from_words(inside))
-        else:
-            refined.extend(_divided(piece, sound))
-    return refined
+    for index in range(len(words) - 2, len(words) // 2, -1):
+        if ends_sentence(words[index].text):
+            return words[: index + 1]
+    return words[:-1]
 
 
-def _divided(piece: Piece, sound: npt.NDArray[np.bool_]) -> list[Piece]:
-    """The piece cut into its sentences, each with its share of the sound in it."""
-    first, last = int(piece.start_s / TIME_PRECISION_S), int(piece.end_s / TIME_PRECISION_S)
-    heard = sound[first:last]
-    if not heard.any():
-        return [piece]
+def _spoken(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]:
+    """The words without the silence that the attention gives them.
+
+    It goes from one word to the next somewhere in the pause between them, or dwells on a word
+    through what the model has left out. A word that opens a sentence is thus trusted for its end,
+    any other for its start, as in openai/whisper's add_word_timestamps.
+    """
+    lengths = [word.end_s - word.start_s for word in words if word.end_s > word.start_s]
+    longest_s = 2 * min(MAX_MEDIAN_WORD_S, float(np.median(lengths))) if lengths else 0.0
+    spoken: list[Piece] = []
+    opens = True
+    for word in words:
+        parts = _sounding_parts(word, sound)
+        start_s, end_s = parts[-1 if opens else 0]
+        if end_s - start_s > longest_s:
+            if opens:
+                start_s = end_s - longest_s
+            elif ends_sentence(word.text):
+                end_s = start_s + longest_s
+        spoken.append(Piece(start_s, end_s, word.text))
+        opens = ends_sentence(word.text)
+    return spoken
+
+
+def _sounding_parts(word: Piece, sound: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """The stretches of a word with sound, those together that MIN_SILENCE_S does not part."""
+    first = int(word.start_s / TIME_PRECISION_S)
+    frames = first + np.flatnonzero(sound[first : max(first + 1, _frame(word.end_s))])
+    if len(frames) == 0:
+        return [(word.start_s, word.end_s)]
+    breaks = np.flatnonzero(np.diff(frames) > MIN_SILENCE_S / TIME_PRECISION_S)
+    starts, ends = frames[[0, *(breaks + 1)]], frames[[*breaks, -1]]
     return [
-        Piece(piece.start_s + part.start_s, piece.start_s + part.end_s, part.text)
-        for part in proportional(piece.text, heard, piece.end_s - piece.start_s)
+        (
+            max(word.start_s, int(start) * TIME_PRECISION_S),
+            min(max(word.end_s, word.start_s), (int(end) + 1) * TIME_PRECISION_S),
+        )
+        for start, end in zip(starts, ends, strict=True)
     ]
+
+
+def _frame(time_s: float) -> int:
+    return round(time_s / TIME_PRECISION_S)
 
 
 def _cut_at_pauses(words: Sequence[Piece]) -> list[Piece]:
@@ -182,17 +168,6 @@ def sounding(samples: Samples) -> npt.NDArray[np.bool_]:
     if loudest == 0.0:
         return np.ones(n_frames, dtype=np.bool_)
     return power >= loudest * 10 ** (-SILENCE_BELOW_PEAK_DB / 10)
-
-
-def within_sound(piece: Piece, sound: npt.NDArray[np.bool_]) -> Piece:
-    """The piece without the silence at its ends, where there is sound in it."""
-    first = int(piece.start_s / TIME_PRECISION_S)
-    frames = np.flatnonzero(sound[first : max(first + 1, round(piece.end_s / TIME_PRECISION_S))])
-    if len(frames) == 0:
-        return piece
-    start_s = max(piece.start_s, (first + int(frames[0])) * TIME_PRECISION_S)
-    end_s = min(piece.end_s, (first + int(frames[-1]) + 1) * TIME_PRECISION_S)
-    return Piece(start_s, end_s, piece.text)
 
 
 def proportional(text: str, sound: npt.NDArray[np.bool_], duration_s: float) -> list[Piece]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxroute_asr_whisperx.segments import (
+from voxroute_serving.segments import (
     MAX_SEGMENT_S,
     Piece,
     ends_sentence,

@@ -1,0 +1,66 @@
+"""The times of a window's segments, held against the voice. Pure.
+
+An engine tells to a tenth of a second or two where words are; voice activity, which does not know
+words, tells to a frame where a voice begins and ends. A segment that begins near the onset of a
+voice begins there, and none begins or ends in a silence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from voxroute_serving.engine import WindowResult, WindowSegment
+
+REACH_S = 0.5  # s; an onset or an end that is nearer is that of the segment
+TAIL_S = 0.15  # s; what is left of a voice that short belongs to the word before
+Stretch = tuple[float, float]
+
+
+def held_against_voice(result: WindowResult, voice: Sequence[Stretch]) -> WindowResult:
+    """The result with its segments begun and ended where a voice does.
+
+    `voice` are stretches in seconds from the start of the window, in order. Without any, and for
+    segments with words, whose times an aligner has heard, all stays as it is.
+    """
+    if not voice or not result.segments:
+        return result
+    segments: list[WindowSegment] = []
+    floor_s = 0.0
+    ceilings = [later.start_s for _, later in pairwise(result.segments)] + [float("inf")]
+    for segment, ceiling_s in zip(result.segments, ceilings, strict=True):
+        held = segment if segment.words else _held(segment, voice, floor_s, ceiling_s)
+        segments.append(held)
+        floor_s = held.end_s
+    return replace(result, segments=tuple(segments))
+
+
+def _held(
+    segment: WindowSegment, voice: Sequence[Stretch], floor_s: float, ceiling_s: float
+) -> WindowSegment:
+    start_s = _start(segment.start_s, voice, floor_s)
+    end_s = _end(segment.end_s, voice, ceiling_s)
+    if end_s <= start_s:  # all of it in one silence: nothing speaks for either side
+        return segment
+    return replace(segment, start_s=start_s, end_s=end_s)
+
+
+def _start(time_s: float, voice: Sequence[Stretch], floor_s: float) -> float:
+    """The onset that a start belongs to; the start itself amid a voice that goes on."""
+    following = next(((start, end) for start, end in voice if end - TAIL_S > time_s), None)
+    if following is None:
+        return time_s
+    onset_s = following[0]
+    if onset_s >= time_s or (onset_s >= floor_s and time_s - onset_s <= REACH_S):
+        return onset_s
+    return time_s
+
+
+def _end(time_s: float, voice: Sequence[Stretch], ceiling_s: float) -> float:
+    """The end of the voice that an end belongs to; the end itself amid a voice that goes on."""
+    before = [(start, end) for start, end in voice if start < time_s]
+    if not before:
+        return time_s
+    fades_s = before[-1][1]
+    if fades_s <= time_s or (fades_s <= ceiling_s and fades_s - time_s <= REACH_S):
+        return fades_s
+    return time_s
