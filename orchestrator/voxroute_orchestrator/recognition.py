@@ -9,6 +9,7 @@ helped by an idle one. Every finished window is in the journal before anybody he
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from voxroute_orchestrator.errors import (
 from voxroute_orchestrator.failures import CallFailedError
 from voxroute_orchestrator.journal import Journal, KeptSpan
 from voxroute_orchestrator.media import PcmReader
-from voxroute_orchestrator.spans import Span, spans
+from voxroute_orchestrator.spans import N_SPANS, Span, spans, target_s
 from voxroute_orchestrator.transcript import (
     AsrStats,
     Device,
@@ -41,7 +42,7 @@ from voxroute_orchestrator.transcript import (
     Segment,
 )
 
-_LANES = 2  # calls at once to a service: one span's windows fill the batches of the other
+_MIN_LANES = 2  # calls at once to a service: one span's windows fill the batches of the other
 _SPANS_AHEAD = 2  # spans in memory that nobody has taken yet
 _SLOW = 2.0  # times the usual time for a span, after which an idle service takes it too
 _SLOW_S = 5.0  # and this long at least
@@ -161,6 +162,11 @@ class _Board:
         while sum(bool(part.pcm) for part in self.parts.values()) >= self.capacity:
             await self._changed.wait()
 
+    def add_room(self, n_spans: int) -> None:
+        """Lets so many more spans be in memory at once, or fewer."""
+        self.capacity += n_spans
+        self.tell()
+
     def add(self, part: _Part) -> None:
         """Adds the next span."""
         self.parts[part.index] = part
@@ -261,7 +267,6 @@ class Recognition:
             await self._events.progress(self._length_s)
 
     def _hire(self, speech: Speech) -> None:
-        self._board.capacity += _LANES
         self._workers[asyncio.create_task(self._serve(speech))] = speech
 
     async def _work(self, feeding: "asyncio.Task[None]", next_service: NextService) -> None:
@@ -273,7 +278,6 @@ class Recognition:
                 feeding.result()
             for task in done - {feeding}:
                 speech = self._workers.pop(task)
-                self._board.capacity -= _LANES
                 error = task.exception()
                 if isinstance(error, VoxrouteError):
                     await self._gave_up(speech, error, next_service)
@@ -336,13 +340,27 @@ class Recognition:
 
     async def _serve(self, speech: Speech) -> None:
         """Lets a service work until nothing is left. Raises VoxrouteError where it gives up."""
-        lanes = [asyncio.create_task(_Lane(self, speech).work()) for _ in range(_LANES)]
+        n_lanes = await self._n_lanes(speech)
+        self._board.add_room(n_lanes)
+        lanes = [asyncio.create_task(_Lane(self, speech).work()) for _ in range(n_lanes)]
         try:
             await asyncio.gather(*lanes)
         finally:
+            self._board.add_room(-n_lanes)
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
+
+    async def _n_lanes(self, speech: Speech) -> int:
+        """Calls at once to a service: enough spans for its device, and some left for the others."""
+        try:
+            limits = (await speech.client.capabilities()).limits
+        except VoxrouteError:
+            return _MIN_LANES  # the first call will tell what is wrong
+        in_flight_s = limits.audio_in_flight.ToTimedelta().total_seconds()
+        wanted = math.ceil(in_flight_s / target_s(self._length_s))
+        share = N_SPANS // max(1, len(self._workers))
+        return max(_MIN_LANES, min(wanted, share, limits.max_concurrent_calls // 2))
 
     async def take(self, speech: Speech, usual_s: float | None) -> _Part | None:
         """As _Board.take."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from voxroute_orchestrator.media import SAMPLE_BYTES, SAMPLE_RATE, PcmReader
 
-_SPANS = 16  # wanted for a recording: enough to share, few enough to fill windows of 30 s
+N_SPANS = 16  # wanted for a recording: enough to share, few enough to fill windows of 30 s
 _MIN_TARGET_S = 60.0
 _MAX_TARGET_S = 240.0  # 8 MB of samples; several of them are in memory at once
 _UNKNOWN_TARGET_S = 120.0
@@ -42,7 +42,7 @@ def target_s(duration_s: float | None) -> float:
     """The length of a span, seconds, for a recording of that length; None where it is not known."""
     if duration_s is None:
         return _UNKNOWN_TARGET_S
-    return min(max(duration_s / _SPANS, _MIN_TARGET_S), _MAX_TARGET_S)
+    return min(max(duration_s / N_SPANS, _MIN_TARGET_S), _MAX_TARGET_S)
 
 
 def spans(reader: PcmReader, duration_s: float | None) -> Iterator[Span]:

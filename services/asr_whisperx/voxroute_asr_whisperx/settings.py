@@ -1,9 +1,12 @@
 """What this service takes on top of every speech service's settings."""
 
-from pydantic import Field, TypeAdapter, field_validator
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, TypeAdapter, field_validator
 
 from voxroute_serving.settings import AsrSettings, ListenAddress, MetricsAddress, StringList
 
+DEVICES = r"^(auto|cpu|mps|cuda(:(all|\d+(,\d+)*))?)$"
 _ADDRESSES = TypeAdapter(list[ListenAddress])
 
 
@@ -18,6 +21,11 @@ class WhisperXSettings(AsrSettings):
     metrics_listen: MetricsAddress = Field(
         default="127.0.0.1:9151",
         description=AsrSettings.model_fields["metrics_listen"].description,
+    )
+    device: Annotated[str, StringConstraints(pattern=DEVICES)] = Field(
+        default="auto",
+        description="the hardware that runs the models: auto, cpu, cuda (the first GPU), cuda:1,"
+        " cuda:0,2 or cuda:all: several GPUs work on one queue",
     )
     model_dirs: StringList = Field(
         default=[],

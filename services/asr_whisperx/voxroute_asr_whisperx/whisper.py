@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ctranslate2
 import numpy as np
 import numpy.typing as npt
 from faster_whisper import WhisperModel
@@ -31,15 +30,6 @@ from faster_whisper.transcribe import (
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.memory import engine_error, free_memory
 from voxroute_asr_whisperx.models import ModelTraits
-from voxroute_serving.segments import (
-    Piece,
-    from_words,
-    next_sound_s,
-    proportional,
-    sounding,
-    tidy,
-    whole_words,
-)
 from voxroute_serving.engine import (
     N_WINDOW_SAMPLES,
     SAMPLE_RATE,
@@ -54,6 +44,15 @@ from voxroute_serving.engine import (
     Word,
 )
 from voxroute_serving.errors import OutOfMemoryError
+from voxroute_serving.segments import (
+    Piece,
+    from_words,
+    next_sound_s,
+    proportional,
+    sounding,
+    tidy,
+    whole_words,
+)
 from voxroute_serving.whisper_names import bcp47, whisper_code
 
 N_WINDOW_FRAMES = 3000  # mel frames of 10 ms in a window of 30 s
@@ -61,9 +60,10 @@ FRAMES_PER_S = 100
 POSITIONS_PER_S = 50  # of the encoder's output
 MAX_LENGTH = 448  # positions of Whisper's decoder; CTranslate2 4.8 writes half as many tokens
 MAX_PROMPT_TOKENS = 223  # half of them, less the token that opens the prompt
-BEST_OF = 5  # samples drawn at a temperature above zero, as in whisperx and faster-whisper
-# Decoding again helps against loops, and mild temperatures do not end those; see docs/adr/0027.
-TEMPERATURES = (0.0, 0.6, 1.0)
+# Decoding again is for loops, and what ends them is that no five tokens come twice. The likeliest
+# of several samples, which openai/whisper takes, is a loop again; see docs/adr/0027.
+TEMPERATURES = (0.0, 0.2, 0.6)
+NO_REPEAT_NGRAM = 5
 BEAM_SIZE = 5
 COMPRESSION_RATIO_THRESHOLD = 2.4
 LOG_PROB_THRESHOLD = -1.0
@@ -298,9 +298,9 @@ class WhisperXModel:
             if temperature == 0
             else {
                 "beam_size": 1,
-                "num_hypotheses": BEST_OF,
                 "sampling_topk": 0,
                 "sampling_temperature": temperature,
+                "no_repeat_ngram_size": NO_REPEAT_NGRAM,
             }
         )
         results = model.model.generate(

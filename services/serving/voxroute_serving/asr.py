@@ -37,6 +37,7 @@ from voxroute_serving.diarization import Diarization, Diarizer
 from voxroute_serving.doubt import among
 from voxroute_serving.engine import (
     SAMPLE_RATE,
+    WINDOW_S,
     Activity,
     AlignmentRequest,
     AsrEngine,
@@ -72,6 +73,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
+_BATCHES_WAITING = 2  # full ones, so that the device never waits for the next
 # A GPU that runs several batches at once wastes a turn on a small one: so long it fills, seconds.
 _LINGER_S = 0.1
 _FEW_WORKERS = 2  # of a processor; there a small batch costs no more for each window
@@ -197,8 +199,8 @@ class _Device:
         return self._transcribing.queued + self._detecting.queued + self._aligning.queued
 
     def in_flight(self, model: AsrModel) -> int:
-        """Pieces of one call at once: the batches that run, and one more for each."""
-        return 2 * model.workers * self._limit(_Listening("", model))
+        """Pieces of work that keep the device busy: the batches that run, and two that wait."""
+        return (model.workers + _BATCHES_WAITING) * self._limit(_Listening("", model))
 
     async def transcribe(
         self, model: AsrModel, options: DecodingOptions, samples: Samples
@@ -441,11 +443,12 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         loaded = {state.ref for state in states if state.state is ModelState.LOADED and state.ref}
         listed = dict.fromkeys([*about.available_models, *sorted(loaded, key=lambda ref: ref.id)])
         loaded_ids = {ref.id for ref in loaded}
+        model = self._pool.loaded(self._default_id)
         return asr_pb2.GetCapabilitiesResponse(
             engine=about.name,
             engine_version=about.version,
             service_version=self._service_version,
-            device=messages.device(self._device_info(self._pool.loaded(self._default_id))),
+            device=messages.device(self._device_info(model)),
             models=[
                 asr_pb2.AvailableModel(model=messages.model_ref(ref), loaded=ref.id in loaded_ids)
                 for ref in {ref.id: ref for ref in listed}.values()
@@ -460,6 +463,9 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 max_audio_duration=messages.duration(self._max_audio_s),
                 max_message_bytes=self._max_message_bytes,
                 max_concurrent_calls=self._admission.capacity,
+                audio_in_flight=(
+                    messages.duration(self._device.in_flight(model) * WINDOW_S) if model else None
+                ),
             ),
             queue=common_pb2.QueueStatus(
                 calls_in_flight=self._admission.in_flight,

@@ -34,7 +34,6 @@ from voxroute_serving.engine import DecodingOptions, Samples, WindowResult
 from voxroute_serving.segment_times import held_against_voice
 from voxroute_serving.windows import VadOptions, Window, stretches
 
-
 _MIN_ADVANCE_S = 1.0  # s of a window that its text must cover before the rest is looked at
 
 

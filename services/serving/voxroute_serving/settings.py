@@ -287,6 +287,13 @@ class AsrSettings(ServerSettings):
         gt=0,
         description="longest recording, seconds; a longer one is refused",
     )
+    max_concurrent_calls: int = Field(
+        default=64,
+        ge=1,
+        description="calls at once, running and waiting; one more is refused. Clients send a film"
+        " in parts, several calls at once. Too low leaves the device idle, too high lets the calls"
+        " fill the memory",
+    )
     max_batch: int = Field(
         default=0,
         ge=0,

@@ -108,14 +108,16 @@ class AvailableModel(_message.Message):
     def __init__(self, model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., loaded: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_audio_duration", "max_message_bytes", "max_concurrent_calls")
+    __slots__ = ("max_audio_duration", "max_message_bytes", "max_concurrent_calls", "audio_in_flight")
     MAX_AUDIO_DURATION_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     max_audio_duration: _duration_pb2.Duration
     max_message_bytes: int
     max_concurrent_calls: int
-    def __init__(self, max_audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., max_concurrent_calls: _Optional[int] = ...) -> None: ...
+    audio_in_flight: _duration_pb2.Duration
+    def __init__(self, max_audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., max_concurrent_calls: _Optional[int] = ..., audio_in_flight: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class PcmFormat(_message.Message):
     __slots__ = ("sample_rate_hz", "channels")
