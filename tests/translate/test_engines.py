@@ -225,6 +225,7 @@ class Exhausted:
     """A runtime whose memory holds `capacity` sentences."""
 
     engine = "test"
+    workers = 1
     memory_bytes = 0
 
     def __init__(self, runtime: Runtime, capacity: int) -> None:

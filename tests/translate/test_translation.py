@@ -59,6 +59,7 @@ class KnownAnswers:
     """A runtime with two answers for each text: of the first try and of the second."""
 
     engine = "known"
+    workers = 1
     memory_bytes = 0
     device = DeviceInfo(kind="cpu", name="cpu", compute_type="float32")
 

@@ -27,7 +27,7 @@ MAX_SAMPLE_RATE = 192_000  # Hz; the highest in use for recordings
 MAX_CHANNELS = 8  # 7.1
 
 _BLOCK_SAMPLES = SAMPLE_RATE // 2  # half a second at a time: little latency, little overhead
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 17
 _BYTES_PER_SAMPLE = 2  # s16le
 _INT16_SCALE = 32768.0
 
@@ -70,7 +70,7 @@ class Decoder(Protocol):
     beyond the end, seconds."""
 
     def __iter__(self) -> Iterator[Samples]:
-        """Blocks of about half a second, contiguous in media time.
+        """Blocks of half a second or more, as they come, contiguous in media time.
 
         Raises InvalidAudioError, LimitExceededError, and whatever the source raises.
         """
@@ -126,7 +126,7 @@ class _Limit:
 
 
 def _in_blocks(pieces: Iterator[Samples]) -> Iterator[Samples]:
-    """The same samples in blocks of _BLOCK_SAMPLES, the last one shorter."""
+    """The same samples in blocks of whole _BLOCK_SAMPLES, as they come; the last one shorter."""
     waiting: list[Samples] = []
     n_waiting = 0
     for piece in pieces:
@@ -136,8 +136,7 @@ def _in_blocks(pieces: Iterator[Samples]) -> Iterator[Samples]:
             continue
         joined = np.concatenate(waiting)
         end = n_waiting - n_waiting % _BLOCK_SAMPLES
-        for start in range(0, end, _BLOCK_SAMPLES):
-            yield joined[start : start + _BLOCK_SAMPLES]
+        yield joined[:end]
         waiting, n_waiting = [joined[end:].copy()], n_waiting - end
     if n_waiting:
         yield np.concatenate(waiting)
@@ -192,16 +191,17 @@ class PcmDecoder:
     def _pieces(self) -> Iterator[Samples]:
         resampler = _Resampler(self._pcm.sample_rate_hz)
         frame_bytes = self._pcm.channels * _BYTES_PER_SAMPLE
-        # Pieces of a fixed length, whatever the chunks: the same bytes give the same samples.
+        # Whole tenths of a second, whatever the chunks: the same bytes are resampled alike.
         piece_bytes = self._pcm.sample_rate_hz // 10 * frame_bytes
         waiting = bytearray()
         n_bytes = 0
         while chunk := self._source.read(_READ_BYTES):
             n_bytes += len(chunk)
             waiting += chunk
-            while len(waiting) >= piece_bytes:
-                piece = bytes(waiting[:piece_bytes])
-                del waiting[:piece_bytes]
+            end = len(waiting) - len(waiting) % piece_bytes
+            if end:
+                piece = bytes(waiting[:end])
+                del waiting[:end]
                 yield from self._counted(resampler.push(self._mono(piece)))
         if not n_bytes:
             raise _no_audio()
@@ -223,8 +223,10 @@ class PcmDecoder:
             )
 
     def _mono(self, piece: bytes) -> Samples:
-        interleaved = np.frombuffer(piece, "<i2").reshape(-1, self._pcm.channels)
-        return interleaved.mean(axis=1, dtype=np.float32) / np.float32(_INT16_SCALE)
+        samples = np.frombuffer(piece, "<i2").astype(np.float32)
+        if self._pcm.channels > 1:
+            samples = samples.reshape(-1, self._pcm.channels).mean(axis=1)
+        return samples / np.float32(_INT16_SCALE)
 
     def _counted(self, pieces: Iterator[Samples]) -> Iterator[Samples]:
         for piece in pieces:

@@ -26,8 +26,9 @@ Result = TypeVar("Result")
 T = TypeVar("T")
 
 # How long work is held back so that batches are full, in times of the last batch.
-_MAX_WAIT_BATCHES = 2.0  # before full batches of others
-_FILLING_BATCHES = 0.5  # while others run
+_MAX_WAIT_BATCHES = 2.0  # behind full batches of others, or while others run
+_HALF_FULL_WAITS = 0.25  # while others run, of a batch that is half full
+_HALF = 0.5
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -323,8 +324,9 @@ class Batcher(Generic[Item, Result]):
     the key, one of each caller in turn, fill the batch up to `max_batch(key)`. A film that queues
     all its windows thus delays a short call by a batch or two.
 
-    While the device is busy, the queue fills a batch: one that is not full waits for the running
-    ones to end, half the time of one at most, and `linger_s` before an idle device. Items whose
+    While the device is busy, the queue fills a batch: one that is not half full waits for the
+    running ones to end, a fuller one a quarter of that, and any `linger_s` before an idle device.
+    Items whose
     caller is gone are dropped before they run, and `stop` turns true when all callers of a running
     batch are gone. The queue holds what admitted calls wait for, so it is bounded by how many
     calls are admitted and by how much each submits at once.
@@ -388,7 +390,7 @@ class Batcher(Generic[Item, Result]):
                     full = (one for one, n in counts.items() if n >= self._limit(one))
                     key = next(full, key)
                 limit = self._limit(key)
-                fills_s = self._fills_s(key) - waited_s if counts[key] < limit else 0.0
+                fills_s = self._fills_s(key, counts[key] / limit) - waited_s
             except Exception as error:  # noqa: BLE001 - goes to whoever awaits an item of this key
                 for pending in self._next_of(key, self.queued):
                     pending.work.settle(None, error)
@@ -403,9 +405,13 @@ class Batcher(Generic[Item, Result]):
     def _limit(self, key: Hashable) -> int:
         return max(1, self.max_batch(key))
 
-    def _fills_s(self, key: Hashable) -> float:
-        """How long a batch of a key may wait to be full, seconds."""
-        return _FILLING_BATCHES * self._batch_s if self._running else self.linger_s(key)
+    def _fills_s(self, key: Hashable, share: float) -> float:
+        """How long a batch of a key that is full to a share may wait to be full, seconds."""
+        if share >= 1:
+            return 0.0
+        if not self._running:
+            return self.linger_s(key)
+        return (_HALF_FULL_WAITS if share >= _HALF else _MAX_WAIT_BATCHES) * self._batch_s
 
     def drop(self) -> None:
         """Refuses everything that waits."""

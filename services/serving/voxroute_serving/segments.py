@@ -58,6 +58,8 @@ def sentences(text: str) -> list[str]:
 def ends_sentence(text: str) -> bool:
     """Whether a text ends with the end of a sentence."""
     stripped = text.rstrip()
+    if not stripped or stripped[-1].isalnum():  # most words, and quicker
+        return False
     return any(match.end() == len(stripped) for match in _SENTENCE_END.finditer(stripped))
 
 

@@ -105,6 +105,8 @@ class Runtime(Protocol):
     engine: str
     """The name for ModelRef."""
     device: DeviceInfo
+    workers: int
+    """Threads that may be in `generate` at once."""
 
     def generate(
         self, sources: Sequence[Sequence[str]], prefix: Sequence[str], decoding: Decoding
@@ -123,7 +125,10 @@ class Runtime(Protocol):
 
 
 class TranslationModel:
-    """A model that is ready. `translate` and `close` run on the thread that loaded it."""
+    """A model that is ready. `translate` and `close` run on threads of the device.
+
+    That is the one that loaded it, where it has one worker.
+    """
 
     def __init__(self, card: ModelCard, codec: Codec, runtime: Runtime, max_batch: int) -> None:
         self.card = card
@@ -131,6 +136,7 @@ class TranslationModel:
         self.device = runtime.device
         self.memory_bytes = runtime.memory_bytes
         self.max_batch = max_batch or _MAX_BATCH[runtime.device.kind]
+        self.workers = runtime.workers
         self._codec = codec
         self._runtime: Runtime | None = runtime
 

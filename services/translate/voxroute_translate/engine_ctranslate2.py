@@ -24,6 +24,8 @@ from voxroute_translate.registry import ModelCard
 KIND = f"ctranslate2-{ctranslate2.__version__}-translate-1"
 """Names the conversion in the cache; the number changes when `convert` does."""
 
+_WORKERS = {"cuda": 2}  # batches at once, which share the weights: two overlap what one cannot
+
 
 def convert(card: ModelCard, directory: Path) -> None:
     """Writes the model in CTranslate2's format, weights as they are, into an empty directory."""
@@ -120,7 +122,11 @@ class Ct2Runtime:
                 f" {', '.join(sorted(supported))}"
             )
         free_before = cuda_memory()[1] if kind == "cuda" else None
-        self._translator = ctranslate2.Translator(str(converted), device=kind, compute_type=wanted)
+        self._translator = ctranslate2.Translator(
+            str(converted), device=kind, compute_type=wanted, inter_threads=_WORKERS.get(kind, 1)
+        )
+        # one thread more: it turns text into tokens, and tokens into text, beside the device
+        self.workers = _WORKERS.get(kind, 1) + 1
         self._codec = codec
         self._max_output_tokens = output_limit(card.directory)
         self.device = DeviceInfo(

@@ -24,6 +24,7 @@ class TorchRuntime:
     """A model in transformers."""
 
     engine = "torch"
+    workers = 1
 
     def __init__(self, card: ModelCard, codec: Codec, kind: DeviceKind, compute_type: str) -> None:
         wanted = FASTEST["torch"][kind] if compute_type == "auto" else compute_type

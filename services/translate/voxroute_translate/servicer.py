@@ -226,6 +226,7 @@ class TranslateApp:
                 instead=f"{registry.PERMISSIVE_MODEL} (MIT) may be used commercially",
             )
         model = engine.load(card, self._options, activity)
+        self._runtime.device.grow(model.workers)
         self._device = model.device
         return model
 
