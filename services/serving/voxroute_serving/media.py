@@ -95,12 +95,12 @@ class MediaFile:
         self._watch = watch or Watch(self.name)
         # without O_NONBLOCK a pipe that has taken the file's place would hold up the opening
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._file = os.fdopen(descriptor, "rb", buffering=0)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            self._file.close()
+            os.close(descriptor)
             raise MediaRefusedError(f"{path.name} is no regular file; name a media file")
         self.size = status.st_size
+        self._file = os.fdopen(descriptor, "rb", buffering=0)
 
     def read(self, n: int = -1) -> bytes:
         """At most `n` bytes, of those that were there at the opening."""
