@@ -6,6 +6,7 @@ STALL_S without progress, and leaves the thread behind.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import sys
@@ -91,6 +92,7 @@ def leave_stuck_threads(code: int) -> None:
     A thread that comes back from FFmpeg to an interpreter on its way down may crash it.
     """
     if any(thread.name == _NAME for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full, or closed
+                stream.flush()
         os._exit(code)

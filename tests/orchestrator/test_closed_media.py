@@ -26,7 +26,10 @@ from tests.orchestrator.daemon import (
     stand_in_services,
     wait,
 )
-from tests.orchestrator.test_command import Sandbox, sandbox  # noqa: F401 - a fixture
+from tests.orchestrator.test_command import (
+    Sandbox,
+    sandbox,  # noqa: F401  # pyright: ignore[reportUnusedImport] - a fixture
+)
 from tests.serving import traps
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import reading
@@ -101,7 +104,8 @@ def test_no_recording_opens_another_file(laid: traps.Traps, tmp_path: Path, use:
                 accepted = False
             else:
                 accepted = not name.startswith("dref-")
-            if accepted or (opened := witness.opened()):
+            opened = witness.opened()
+            if accepted or opened:
                 wrong[name] = "accepted" if accepted else str(opened)
     assert not wrong
     assert not laid.connected()
@@ -183,8 +187,12 @@ def test_the_command_makes_no_system_call_for_what_a_recording_refers_to(
     with traps.Witness(laid.secrets) as witness:
         done = subprocess.run(
             ["strace", "-f", "-o", log, "-e", "trace=open,openat,connect", *command],
-            env=sandbox.environment, cwd=sandbox.folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            env=sandbox.environment,
+            cwd=sandbox.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 3, done.stderr
         assert witness.opened() == []
     calls = log.read_text()

@@ -65,7 +65,8 @@ def test_no_bytes_of_a_client_open_a_file_or_a_connection(laid: traps.Traps) -> 
                 accepted = False
             else:
                 accepted = not name.startswith("dref-")
-            if accepted or (opened := witness.opened()):
+            opened = witness.opened()
+            if accepted or opened:
                 wrong[name] = "accepted" if accepted else str(opened)
     listening = False
     assert not wrong
