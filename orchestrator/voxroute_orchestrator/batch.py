@@ -20,9 +20,9 @@ import structlog
 
 from voxroute_orchestrator.commands import (
     JobOptions,
-    done_before,
     environment,
     needs_of,
+    probed,
     transcribe_media,
 )
 from voxroute_orchestrator.connections import Connected, services
@@ -33,10 +33,12 @@ from voxroute_orchestrator.errors import (
 )
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.progress import Reporter
+from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.recognition import Speech
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.translations import Translator
 from voxroute_serving import tracing
+from voxroute_serving.media import Watch
 
 _MAGIC = "*?["
 # From the mildest to the worst; a defect may have spoilt what looks well.
@@ -179,7 +181,7 @@ async def run_batch(
     ]
     batch = _Batch(options, settings, told)
     for outcome in outcomes:
-        await asyncio.to_thread(batch.check, outcome)
+        await batch.check(outcome)
     waiting = iter([outcome for outcome in outcomes if outcome.state == "not begun"])
 
     async def work() -> None:
@@ -223,15 +225,14 @@ class _Batch:
         self._shared: _Shared | None = None
         self._failed: VoxrouteError | None = None
 
-    def check(self, outcome: Outcome) -> None:
-        """Finds what cannot be used, or is done, before any service is started. Blocking."""
+    async def check(self, outcome: Outcome) -> None:
+        """Finds what cannot be used, or is done, before any service is started."""
         options = self._options_of(outcome)
         try:
-            media = probe(options.media, stream=options.audio_stream, language=options.source)
+            lines = await reading(Watch(str(outcome.media)), lambda: probed(options)[1])
         except VoxrouteError as error:
             self._fail(outcome, error)
             return
-        lines = done_before(options, media)
         if lines is not None:
             outcome.state, outcome.lines = "done", lines
 

@@ -38,6 +38,7 @@ from voxroute_orchestrator.cli_options import (
     EndTimeOption,
     FormatOption,
     GlossaryOption,
+    HlsFolderOption,
     LogLevel,
     LogLevelOption,
     MaxSpeakersOption,
@@ -100,6 +101,7 @@ from voxroute_orchestrator.jobs import (
     read_job,
 )
 from voxroute_orchestrator.progress import reporter
+from voxroute_orchestrator.reading import leave_stuck_threads
 from voxroute_orchestrator.results import ResultForm, prepare_results, subtitle_names
 from voxroute_orchestrator.settings import Settings, has_bundled_models, load
 from voxroute_orchestrator.tables import print_table
@@ -182,6 +184,7 @@ def run(
     diarization_model: DiarizationModelOption = "",
     no_vad: NoVadOption = False,
     audio_stream: StreamOption = None,
+    hls_folder: HlsFolderOption = False,
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
@@ -207,6 +210,7 @@ def run(
     settings = _settings(offline, asr_endpoint, translate_endpoint, config, log_level)
     options = JobOptions(
         media=Path(media[0]),
+        hls_folder=hls_folder,
         source=spoken[0] if len(spoken) == 1 else None,
         allowed_languages=spoken if len(spoken) > 1 else (),
         targets=_languages(target),
@@ -253,6 +257,7 @@ def transcribe(
     diarization_model: DiarizationModelOption = "",
     no_vad: NoVadOption = False,
     audio_stream: StreamOption = None,
+    hls_folder: HlsFolderOption = False,
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
@@ -275,6 +280,7 @@ def transcribe(
     _run_job(
         JobOptions(
             media=media,
+            hls_folder=hls_folder,
             source=spoken[0] if len(spoken) == 1 else None,
             allowed_languages=spoken if len(spoken) > 1 else (),
             folder=output,
@@ -726,7 +732,17 @@ def main() -> NoReturn:
         sys.exit(EXIT_OK)
     finally:
         tracing.stop()
+        _leave_stuck_threads()
     sys.exit(EXIT_OK)
+
+
+def _leave_stuck_threads() -> None:
+    """Ends the process now where a thread that reads media does not come back."""
+    ending = sys.exc_info()[1]
+    if ending is None:
+        leave_stuck_threads(EXIT_OK)
+    elif isinstance(ending, SystemExit) and isinstance(ending.code, int):
+        leave_stuck_threads(ending.code)
 
 
 def _fail(message: str, code: int) -> NoReturn:

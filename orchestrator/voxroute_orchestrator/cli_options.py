@@ -45,6 +45,12 @@ MediaArguments = Annotated[
         " one after the other.",
     ),
 ]
+HlsFolderOption = Annotated[
+    bool,
+    typer.Option(
+        "--hls-folder", help="Let playlists (m3u8) open the files in their folder and below."
+    ),
+]
 MediaArgument = Annotated[Path, typer.Argument(help="The recording: any file with audio.")]
 SourceOption = Annotated[
     str | None,

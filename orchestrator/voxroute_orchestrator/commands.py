@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import os
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -28,11 +27,12 @@ from voxroute_orchestrator.glossary import GlossaryTerm, tally
 from voxroute_orchestrator.items import ItemPool, TranslateItem
 from voxroute_orchestrator.journal import Journal, discard
 from voxroute_orchestrator.linebreaks import flat
-from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.media import Source, check_length, probe
 from voxroute_orchestrator.mux import mux, muxed_name
 from voxroute_orchestrator.output import write_atomic
 from voxroute_orchestrator.pipeline import Job, Run
 from voxroute_orchestrator.progress import Reporter
+from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.results import (
     DEFAULT_FORM,
     ResultForm,
@@ -56,12 +56,17 @@ from voxroute_orchestrator.transcript import (
     TranslationStats,
     same_language,
 )
+from voxroute_serving.media import Watch
 
 NO_DIARIZER = "NO_DIARIZER"
 _NO_DIARIZER = (
     "no speech service that answers tells speakers apart; start a WhisperX service with"
     " --diarization-model, or name one that runs with --asr-endpoint HOST:PORT"
 )
+
+_STOP_S = 2.0  # for a copy to take away what it has written
+
+T = TypeVar("T")
 
 log = structlog.stdlib.get_logger()
 
@@ -71,6 +76,12 @@ class JobOptions:
     """The options of run and transcribe."""
 
     media: Path
+    media_name: str = ""
+    """What people know it by, if not by its path."""
+    hls_folder: bool = False
+    """Whether a playlist may open what is in its folder."""
+    max_audio_s: float | None = None
+    """The longest recording that is taken, seconds of what is wanted of it; None for any."""
     source: str | None
     targets: tuple[str, ...] = ()
     folder: Path
@@ -114,6 +125,11 @@ class JobOptions:
     """Its name in logs and traces, those of the services too; "" for a new one."""
 
     @property
+    def recording(self) -> Source:
+        """The media, as it is opened."""
+        return Source(self.media, self.media_name, self.hls_folder)
+
+    @property
     def tells_speakers(self) -> bool:
         """Whether to tell speakers apart; a number of them asks for it too."""
         return self.speakers or self.min_speakers > 0 or self.max_speakers > 0
@@ -132,15 +148,28 @@ async def transcribe_media(
     the options.
     """
     options = replace(options, form=replace(options.form, rules=settings.subtitles))
-    media = probe(options.media, stream=options.audio_stream, language=options.source)
-    before = done_before(options, media)
+    media, before = await _reading(options, lambda: probed(options))
     if before is not None:
         return before
+    if media.duration_s is not None:
+        end_s = min(media.duration_s, options.end_s or media.duration_s)
+        check_length(end_s - options.start_s, options.max_audio_s, media.path)
     about = _languages_of(options.source, options.targets)
     if media.duration_s is not None:
         about["voxroute.media_s"] = media.duration_s
     with in_job(options.job_id, about):
         return await _results(options, media, settings, told, observe_route)
+
+
+async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
+    """What `call` returns, which reads the media. Raises MediaStalledError."""
+    return await reading(Watch(options.recording.label), call)
+
+
+def probed(options: JobOptions) -> tuple[Media, list[str] | None]:
+    """The media, and what to say where all is done already. Blocking. Raises MediaError."""
+    media = probe(options.recording, stream=options.audio_stream, language=options.source)
+    return media, _done_before(options, media)
 
 
 async def _results(
@@ -152,7 +181,7 @@ async def _results(
 ) -> list[str]:
     prepare_results(
         options.folder,
-        _names(options, media),
+        await _reading(options, lambda: _names(options, media)),
         overwrite=options.overwrite,
         mark=transcript_name(media.title),
     )
@@ -170,11 +199,11 @@ def _names(options: JobOptions, media: Media) -> list[str]:
     languages = ([options.source] if options.source else []) + list(options.targets)
     names = result_names(media.title, list(dict.fromkeys(languages)), options.form.formats)
     if options.mux:
-        names.append(muxed_name(media.title, options.media))
+        names.append(muxed_name(media.title, options.recording))
     return names
 
 
-def done_before(options: JobOptions, media: Media) -> list[str] | None:
+def _done_before(options: JobOptions, media: Media) -> list[str] | None:
     """What to say of a job that is to be resumed and is complete; None for all others."""
     if not options.resume or _journal_path(options, media.title).exists():
         return None
@@ -230,6 +259,7 @@ async def _transcribe(
         glossary=options.glossary,
         start_s=options.start_s,
         end_s=options.end_s,
+        max_audio_s=options.max_audio_s,
     )
     current = Run(
         job,
@@ -345,20 +375,25 @@ def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[
 
 async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> Path:
     """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
-    target = options.folder / muxed_name(transcript.media.title, options.media)
-    stop = threading.Event()
-    told.say(f"copying {options.media} with its subtitles")
-    copying = asyncio.create_task(
-        asyncio.to_thread(
-            mux, options.media, target, tracks_of(transcript, options.form), stop=stop
-        )
-    )
+    source, title = options.recording, transcript.media.title
+    target = options.folder / await _reading(options, lambda: muxed_name(title, source))
+    told.say(f"copying {source.label} with its subtitles")
+    watch, tracks = Watch(source.label), tracks_of(transcript, options.form)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def copy() -> list[str]:
+        try:
+            return mux(source, target, tracks, watch)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
+
     try:
-        left_out = await asyncio.shield(copying)
+        left_out = await reading(watch, copy)
     except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([copying])
-        copying.exception()  # that it was stopped is no news
+        with contextlib.suppress(TimeoutError):  # a copy that stands still is left behind
+            await asyncio.wait_for(ended.wait(), _STOP_S)
         raise
     for sentence in left_out:
         told.warn(sentence)

@@ -6,6 +6,7 @@
     |   +-- MediaNotFoundError                no such file, or no permission
     |   +-- NoAudioError                      it has no audio
     |   +-- CorruptMediaError                 it cannot be decoded
+|   +-- MediaStalledError                 nothing more of it could be read, for a long time
     +-- ServiceUnavailableError          4    a service is down, busy or unreachable
     |   +-- LocalServiceError                 one that was started here does not run
     +-- RefusedError                     5    a service refused the request
@@ -61,6 +62,10 @@ class NoAudioError(MediaError):
 
 class CorruptMediaError(MediaError):
     """The file cannot be decoded."""
+
+
+class MediaStalledError(MediaError):
+    """Nothing more of the file could be read, for a long time."""
 
 
 class ServiceUnavailableError(VoxrouteError):

@@ -49,9 +49,15 @@ class EventLog:
     again; `close` gives up on what cannot be written then.
     """
 
-    def __init__(self, append: Append, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        append: Append,
+        now: Callable[[], float] = time.monotonic,
+        without_paths: Callable[[str], str] = str,
+    ) -> None:
         self._append = append
         self._now = now
+        self._without_paths = without_paths
         self._stages: dict[str, _Stage] = {}
         self._waiting: list[Event] = []
         self._more = asyncio.Event()
@@ -84,11 +90,11 @@ class EventLog:
 
     def say(self, text: str) -> None:
         """Tells something."""
-        self._put(message_event(text))
+        self._put(message_event(self._without_paths(text)))
 
     def warn(self, text: str) -> None:
         """Tells something that a person should look at."""
-        warning = common_pb2.Warning(code=WARNING_CODE, message=text)
+        warning = common_pb2.Warning(code=WARNING_CODE, message=self._without_paths(text))
         self._put(_event("warning", jobs_pb2.WatchJobResponse(warning=warning)))
 
     def _put_stage(self, name: str, stage: _Stage) -> None:

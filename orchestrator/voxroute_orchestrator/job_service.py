@@ -19,15 +19,17 @@ from pydantic_settings import NoDecode
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
 from voxroute_orchestrator import convert, credentials, glossary
 from voxroute_orchestrator.commands import JobOptions, transcribe_media
-from voxroute_orchestrator.errors import UsageError
+from voxroute_orchestrator.errors import MediaStalledError, UsageError
 from voxroute_orchestrator.job_errors import (
     ArtifactNotFoundError,
     InvalidJobError,
+    MediaNotFoundError,
     StoreError,
 )
 from voxroute_orchestrator.job_files import DataFolder, Upload, check_upload_name, media_below
 from voxroute_orchestrator.job_metrics import JobMetrics, JobState
 from voxroute_orchestrator.progress import Reporter
+from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.results import ResultForm
 from voxroute_orchestrator.runner import Defaults, Runner
 from voxroute_orchestrator.settings import Settings, load
@@ -44,6 +46,7 @@ from voxroute_orchestrator.subtitles import FORMATS
 from voxroute_orchestrator.transcript import standard_tag
 from voxroute_serving.errors import AbandonedStreamError, InvalidInputError, NotReadyError
 from voxroute_serving.main import Runtime, run_service
+from voxroute_serving.media import Watch
 from voxroute_serving.settings import ServerSettings, StringList
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
@@ -92,6 +95,12 @@ class JobServerSettings(ServerSettings):
         ge=1,
         description="largest upload, bytes. Too low refuses films, too high lets one client fill"
         " the disk",
+    )
+    max_audio_s: float = Field(
+        default=4 * 3600.0,
+        gt=0,
+        description="longest recording, seconds of the part that is wanted of it; a longer one"
+        " fails. Too low refuses films, too high lets one job keep the others waiting for days",
     )
     drain_s: float = Field(
         default=10.0,
@@ -148,7 +157,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         if there is not None:
             return jobs_pb2.SubmitJobResponse(job=there, created=False)
         if config.WhichOneof("media") == "media_path":
-            await asyncio.to_thread(media_below, self._media_roots, config.media_path)
+            await self._check_media(config.media_path)
         upload = Upload(self._folder.uploads, self._max_upload_bytes)
         async with _blocking(upload):
             await self._receive(requests, upload, uploads=bool(config.upload_name))
@@ -157,6 +166,13 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             # a client that leaves now may leave a job behind, which is then to run
             job, created = await asyncio.shield(keeping)
         return jobs_pb2.SubmitJobResponse(job=job, created=created)
+
+    async def _check_media(self, name: str) -> None:
+        """Raises job_errors.MediaNotFoundError, also where the media root does not answer."""
+        try:
+            await reading(Watch(name), lambda: media_below(self._media_roots, name))
+        except MediaStalledError as error:
+            raise MediaNotFoundError(str(error)) from error
 
     async def _receive(
         self, requests: AsyncIterator[jobs_pb2.SubmitJobRequest], upload: Upload, *, uploads: bool
@@ -422,6 +438,7 @@ class JobApp:
                 diarization_model=options.diarization_model,
                 patience_s=options.retry_s,
                 form=ResultForm(rules=options.subtitles),
+                max_audio_s=settings.max_audio_s,
             ),
         )
         self._servicer = JobServicer(

@@ -79,7 +79,7 @@ class Journal:
             )
         elif version != _VERSION:
             raise UsageError(
-                f"{self.path} was written by another version of voxroute; run the job anew,"
+                f"{self.path.name} was written by another version of voxroute; run the job anew,"
                 " without --resume"
             )
 
@@ -105,8 +105,8 @@ class Journal:
             yield
         except sqlite3.DatabaseError as error:
             raise OutputError(
-                f"the journal {self.path} cannot be written or read ({error}); free some space or"
-                " name another folder with -o. What it holds already is kept"
+                f"the journal {self.path.name} cannot be written or read ({error}); free some space"
+                " or name another folder with -o. What it holds already is kept"
             ) from error
 
     def _execute(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:

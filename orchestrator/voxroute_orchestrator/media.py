@@ -5,9 +5,11 @@ starts anywhere (a recorded broadcast's at several hours), and players show subt
 the first picture, so the start of the container is subtracted.
 """
 
+import contextlib
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -19,14 +21,29 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from voxroute_orchestrator.errors import CorruptMediaError, MediaNotFoundError, NoAudioError
+from voxroute_orchestrator import reading
+from voxroute_orchestrator.errors import (
+    CorruptMediaError,
+    MediaError,
+    MediaNotFoundError,
+    NoAudioError,
+)
 from voxroute_orchestrator.transcript import Media, Note, same_language
+from voxroute_serving.media import (
+    HlsFolder,
+    MediaFile,
+    MediaRefusedError,
+    MediaStoppedError,
+    Watch,
+    bad_sample_rate,
+    open_container,
+)
 
 SAMPLE_RATE = 16_000  # Hz; what Whisper takes
 SAMPLE_BYTES = 2  # signed 16-bit little-endian
 CHUNK_BYTES = 128 * 1024  # 4.1 s; a message that is neither tiny nor near any size limit
 
-_FREE_RUNNING_CLOCKS = {"mpegts", "mpeg", "mpegtsraw"}
+_FREE_RUNNING_CLOCKS = {"mpegts", "mpeg", "hls"}
 _INDEXED = {"mov", "mp4", "matroska", "webm"}  # seeking lands on the right timestamp
 _PREROLL_S = 2.0  # decoded before the wanted start, so that the decoder is in its stride
 _JITTER_S = 0.1  # timestamps that are off by less are rounding, not gaps
@@ -35,17 +52,44 @@ _SHORTFALL_S = 2.0  # how much less audio than promised makes a file look cut of
 _TOLD_GAP_S = 0.5
 _NAMED_ERRORS = 3
 
-_OPTIONS = {"protocol_whitelist": "file"}  # a playlist must not make us fetch from the network
+_PLAYLISTS = {".m3u8", ".m3u"}
 
 
-def probe(path: Path, *, stream: int | None = None, language: str | None = None) -> Media:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A recording, and how it is opened."""
+
+    path: Path
+    name: str = ""
+    """What people know it by; else its path."""
+    hls_folder: bool = False
+    """Whether a playlist may open what is in its folder."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.name or str(self.path)
+
+
+def source_of(media: Path | Source) -> Source:
+    """The recording of a path, known by it."""
+    return media if isinstance(media, Source) else Source(media)
+
+
+def probe(media: Path | Source, *, stream: int | None = None, language: str | None = None) -> Media:
     """What the file is, with the audio stream that `PcmReader` will read.
 
     The stream is the one that is asked for, else the first that the container labels with the
-    spoken language, else the default one, else the first. Raises MediaError.
+    spoken language, else the default one, else the first. Blocking. Raises MediaError.
     """
-    with open_media(path) as container:
-        audio = _choose(container, path, stream, language)
+    source = source_of(media)
+    watch = Watch(source.label)
+    return reading.read(watch, partial(_probe, source, stream, language, watch))
+
+
+def _probe(source: Source, stream: int | None, language: str | None, watch: Watch) -> Media:
+    with open_media(source, watch) as container:
+        audio = _choose(container, source.label, stream, language)
         began_s = origin_s(container)
         start_s = _start_s(audio) - began_s
         duration_s = None
@@ -54,8 +98,9 @@ def probe(path: Path, *, stream: int | None = None, language: str | None = None)
         elif container.duration is not None:
             duration_s = container.duration / av.time_base
         return Media(
-            path=str(path),
-            title=path.stem,
+            path=source.label,
+            file=source.path,
+            title=source.path.stem,
             duration_s=round(duration_s, 3) if duration_s is not None else None,
             audio_start_s=round(start_s, 3),
             format=container.format.name,
@@ -65,49 +110,82 @@ def probe(path: Path, *, stream: int | None = None, language: str | None = None)
         )
 
 
-def open_media(path: Path) -> InputContainer:
-    """The opened container. Raises MediaError."""
+@contextlib.contextmanager
+def open_media(source: Source, watch: Watch) -> Generator[InputContainer]:
+    """The opened container; what is read of it shows in `watch`. Blocking. Raises MediaError."""
+    with contextlib.ExitStack() as stack:
+        container = _opened(source, watch, stack)
+        try:
+            yield container
+        except MediaRefusedError as error:
+            raise MediaError(f"{source.label} cannot be used: {error}") from error
+
+
+def _opened(source: Source, watch: Watch, stack: contextlib.ExitStack) -> InputContainer:
+    path, label = source.path, source.label
     try:
         if not path.exists():
-            raise MediaNotFoundError(f"there is no file {path}; check the path")
+            raise MediaNotFoundError(f"there is no file {label}; check the path")
         if not path.is_file():
-            raise MediaNotFoundError(f"{path} is no regular file; name a media file")
-        if path.stat().st_size == 0:
-            raise CorruptMediaError(f"{path} is empty; copy or download it again")
-        # an absolute path cannot be mistaken for a protocol, as "film: 2.mp4" would be
-        return av.open(str(path.resolve()), mode="r", options=_OPTIONS, metadata_errors="replace")
+            raise MediaNotFoundError(f"{label} is no regular file; name a media file")
+        hls = HlsFolder(path, watch) if source.hls_folder and _is_playlist(path) else None
+        file = stack.enter_context(
+            contextlib.closing(hls.open(hls.name) if hls else MediaFile(path, watch))
+        )
+        if file.size == 0:
+            raise CorruptMediaError(f"{label} is empty; copy or download it again")
+        timeout_s = reading.STALL_S if hls else None
+        return stack.enter_context(open_container(file, hls, timeout_s))
+    except MediaRefusedError as error:
+        raise MediaError(f"{label} cannot be used: {error}") from error
     except PermissionError as error:
-        raise MediaNotFoundError(f"{path} may not be read; check its permissions") from error
+        raise MediaNotFoundError(f"{label} may not be read; check its permissions") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        advice = (
+            "a playlist is read where --hls-folder says that its folder may be"
+            if _is_playlist(path)
+            else "it is another kind of file, or damaged, or its download was cut off"
+        )
         raise CorruptMediaError(
-            f"{path} cannot be opened as media ({_reason(error)}): it is another kind of file, or"
-            " damaged, or its download was cut off"
+            f"{label} cannot be opened as media ({_reason(error)}): {advice}"
         ) from error
 
 
+def _is_playlist(path: Path) -> bool:
+    return path.suffix.lower() in _PLAYLISTS
+
+
 def _choose(
-    container: InputContainer, path: Path, wanted: int | None, language: str | None
+    container: InputContainer, label: str, wanted: int | None, language: str | None
 ) -> AudioStream:
     streams = container.streams.audio
     if not streams:
-        raise NoAudioError(f"{path} has no audio, so there is nothing to transcribe")
+        raise NoAudioError(f"{label} has no audio, so there is nothing to transcribe")
     if wanted is not None:
         if wanted >= len(streams):
             raise NoAudioError(
-                f"{path} has {len(streams)} audio stream(s), counted from 0; there is no {wanted}"
+                f"{label} has {len(streams)} audio stream(s), counted from 0; there is no {wanted}"
             )
-        return _decodable(streams[wanted], path)
+        return _usable(streams[wanted], label)
     labelled = [
         s for s in streams if language and (tag := _language(s)) and same_language(tag, language)
     ]
     default = [s for s in streams if "default" in str(s.disposition).lower()]
-    return _decodable((labelled or default or list(streams))[0], path)
+    return _usable((labelled or default or list(streams))[0], label)
 
 
-def _decodable(stream: AudioStream, path: Path) -> AudioStream:
+def _usable(stream: AudioStream, label: str) -> AudioStream:
     if getattr(stream, "codec_context", None) is None:
-        raise CorruptMediaError(f"{path}: the codec of its audio is not known to this FFmpeg")
+        raise CorruptMediaError(f"{label}: the codec of its audio is not known to this FFmpeg")
+    if stream.rate:  # else it is known with the first frame
+        _check_rate(stream.rate, label)
     return stream
+
+
+def _check_rate(rate_hz: int, label: str) -> None:
+    problem = bad_sample_rate(rate_hz)
+    if problem is not None:
+        raise MediaError(f"{label} {problem}")
 
 
 def _language(stream: AudioStream) -> str | None:
@@ -118,12 +196,6 @@ def _language(stream: AudioStream) -> str | None:
     except ValueError:
         return None
     return None if tag in {"", "und"} else tag
-
-
-def audio_streams(path: Path) -> list[str | None]:
-    """The language label of each audio stream. Raises MediaError."""
-    with open_media(path) as container:
-        return [_language(stream) for stream in container.streams.audio]
 
 
 def origin_s(container: InputContainer) -> float:
@@ -165,13 +237,23 @@ class PcmReader:
     """The audio of a file from `start_s` to `end_s`, as 16 kHz mono s16le, a chunk at a time.
 
     Sample times are kept true: gaps in the timestamps are filled with silence, overlaps are cut.
-    Damage that does not stop the decoder is skipped and told in `notes`. Blocking; may be read in
-    one thread and closed from another. Raises MediaError.
+    Damage that does not stop the decoder is skipped and told in `notes`. More than `max_s` of audio
+    is refused. Blocking; may be read in one thread and closed from another. `watch` shows how the
+    read goes. Raises MediaError.
     """
 
-    def __init__(self, media: Media, *, start_s: float = 0.0, end_s: float | None = None) -> None:
+    def __init__(
+        self,
+        media: Media,
+        *,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        max_s: float | None = None,
+    ) -> None:
         self.media = media
         self._end_s = end_s
+        self._max_s = max_s
+        self.watch = Watch(media.path)
         self.notes: list[Note] = []
         self._lock = threading.Lock()
         self._clock = _Clock(start_s=max(0.0, start_s), origin_s=0.0)
@@ -187,14 +269,24 @@ class PcmReader:
         return clock.first_s if clock.first_s is not None else clock.start_s
 
     def read(self) -> bytes:
-        """The next chunk; b"" at the end."""
-        with self._lock:
-            return next(self._chunks, b"")
+        """The next chunk; b"" at the end, and once the reader was closed."""
+        with self._lock, contextlib.suppress(MediaStoppedError):
+            try:
+                return next(self._chunks, b"")
+            finally:
+                if self.watch.stopped:
+                    self._chunks.close()
+        return b""
 
     def close(self) -> None:
-        """Closes the file; `read` then returns b""."""
-        with self._lock:
-            self._chunks.close()
+        """Ends reading, at once: a read that stands still closes the file when it comes back."""
+        self.watch.stop()
+        if self._lock.acquire(blocking=False):
+            threading.Thread(target=self._close, name="media closing", daemon=True).start()
+
+    def _close(self) -> None:
+        self._chunks.close()
+        self._lock.release()
 
     def _read_chunks(self) -> Generator[bytes]:
         """Whole chunks out of pieces of any size."""
@@ -209,29 +301,31 @@ class PcmReader:
 
     def _wanted_pieces(self) -> Iterator[bytes]:
         """The pieces up to the wanted end; what follows is not decoded."""
-        if self._end_s is None:
-            yield from self._pieces()
-            return
         put_out = 0
         for piece in self._pieces():
-            left = round((self._end_s - self.first_s) * SAMPLE_RATE) * SAMPLE_BYTES - put_out
+            if self._end_s is not None:
+                left = round((self._end_s - self.first_s) * SAMPLE_RATE) * SAMPLE_BYTES - put_out
+                if left <= len(piece):
+                    yield piece[: max(0, left)]
+                    return
             put_out += len(piece)
-            if left <= len(piece):
-                yield piece[: max(0, left)]
-                return
+            check_length(put_out / SAMPLE_BYTES / SAMPLE_RATE, self._max_s, self.media.path)
             yield piece
 
     def _pieces(self) -> Iterator[bytes]:
-        path = Path(self.media.path)
-        with open_media(path) as container:
-            stream = container.streams.audio[self.media.audio_stream]
+        media = self.media
+        # a playlist was opened once only where its folder may be
+        source = Source(media.file or Path(media.path), media.path, media.format == "hls")
+        with open_media(source, self.watch) as container:
+            stream = container.streams.audio[media.audio_stream]
             self._clock.origin_s = origin_s(container)
             self._seek(container, stream)
             resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
             for frame in self._frames(container, stream):
+                _check_rate(frame.sample_rate, media.path)
                 yield from self._place(frame, resampler)
             yield from self._flush(resampler)
-        self._judge(path)
+        self._judge(media.path)
 
     def _seek(self, container: InputContainer, stream: AudioStream) -> None:
         """Goes near the start where the container's index can be trusted; else all is decoded."""
@@ -247,7 +341,7 @@ class PcmReader:
         while True:
             try:
                 packet = next(packets, None)
-            except (av.error.FFmpegError, IndexError) as error:
+            except (av.error.FFmpegError, OSError, IndexError) as error:
                 # PyAV 18 raises IndexError where a damaged MPEG stream seems to gain a stream
                 self._damage("the container is damaged", error)
                 return
@@ -340,13 +434,13 @@ class PcmReader:
         self._clock.samples += len(samples) // SAMPLE_BYTES
         return samples
 
-    def _judge(self, path: Path) -> None:
+    def _judge(self, label: str) -> None:
         """Tells of damage as a whole. Raises CorruptMediaError where nothing was decoded."""
         clock = self._clock
         whole = clock.start_s <= max(0.0, self.media.audio_start_s)
         if clock.first_s is None and whole:
             raise CorruptMediaError(
-                f"none of the audio of {path} can be decoded ({self._errors} errors in"
+                f"none of the audio of {label} can be decoded ({self._errors} errors in"
                 f" {self._packets} packets); the file is damaged or cut off"
             )
         if self._errors > _NAMED_ERRORS:
@@ -371,6 +465,15 @@ class PcmReader:
                     f" {duration_s:.1f} s; it is probably cut off",
                 )
             )
+
+
+def check_length(length_s: float | None, max_s: float | None, label: str) -> None:
+    """Raises MediaError where a recording, or what is wanted of it, is too long."""
+    if length_s is not None and max_s is not None and length_s > max_s:
+        raise MediaError(
+            f"{label} has more than the {max_s:g} s of audio that are taken here; name a part of"
+            " it by its start and end, or have --max-audio-s raised"
+        )
 
 
 def _bytes(frame: AudioFrame) -> bytes:

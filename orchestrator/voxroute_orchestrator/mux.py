@@ -7,7 +7,6 @@ what only looks like its markup.
 
 import errno
 import struct
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,8 +24,9 @@ from av.subtitles.stream import SubtitleStream
 
 from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import CorruptMediaError, UsageError
-from voxroute_orchestrator.media import open_media, origin_s
+from voxroute_orchestrator.media import Source, open_media, origin_s, source_of
 from voxroute_orchestrator.output import atomic
+from voxroute_serving.media import Watch
 
 # FFmpeg's mov_text takes its styles from an ASS header, and does not open without one
 _ASS_HEADER = b"""[Script Info]
@@ -77,46 +77,46 @@ _MP4_KINDS: Mapping[str, Wrapper] = {
 }
 
 
-def wrapper_of(path: Path) -> Wrapper:
+def wrapper_of(source: Source) -> Wrapper:
     """What the copy of the recording will be. Raises MediaError where it cannot be opened."""
-    with open_media(path) as source:
-        if "mp4" in source.format.name.split(",") and path.suffix.lower() in _MP4_KINDS:
-            return _MP4_KINDS[path.suffix.lower()]
-        pictures = any(not _is_cover(stream) for stream in source.streams.video)
+    suffix = source.path.suffix.lower()
+    with open_media(source, Watch(source.label)) as container:
+        if "mp4" in container.format.name.split(",") and suffix in _MP4_KINDS:
+            return _MP4_KINDS[suffix]
+        pictures = any(not _is_cover(stream) for stream in container.streams.video)
         return Wrapper(".mkv" if pictures else ".mka", "matroska", "subrip")
 
 
-def muxed_name(title: str, path: Path) -> str:
-    """The name of the copy with subtitles. Raises MediaError."""
-    return f"{title}.subtitled{wrapper_of(path).suffix}"
-
-
-class MuxStoppedError(Exception):
-    """The copy was stopped before its end; nothing of it is left."""
+def muxed_name(title: str, media: Path | Source) -> str:
+    """The name of the copy with subtitles. Blocking. Raises MediaError."""
+    return f"{title}.subtitled{wrapper_of(source_of(media)).suffix}"
 
 
 def mux(
-    source: Path, target: Path, tracks: Sequence[Track], *, stop: threading.Event | None = None
+    media: Path | Source, target: Path, tracks: Sequence[Track], watch: Watch | None = None
 ) -> list[str]:
     """Writes a copy of the source with the tracks; returns what was left out, in sentences.
 
     The first track is shown by default where it is the only one, else the second: the first is
     in the language that is spoken. Other subtitles of the source stay, none of them by default.
-    The target is there as a whole or not at all. Blocking. Raises MediaError, OutputError;
-    UsageError where the streams cannot be put into this kind of file; MuxStoppedError.
+    The target is there as a whole or not at all. Blocking; `watch` shows how the copy goes. Raises
+    MediaError, OutputError; UsageError where the streams cannot be put into this kind of file;
+    MediaStoppedError where the watch stops it, and nothing of it is left.
     """
+    source = source_of(media)
     wrapper = wrapper_of(source)
+    watch = watch or Watch(source.label)
     with atomic(target) as temporary:
         try:
-            return _Copy(source, temporary, wrapper, tracks, stop, everything=True).write()
+            return _Copy(source, temporary, wrapper, tracks, watch, everything=True).write()
         except _StreamsError:
             # an old codec of subtitles, say; pictures and sound are what cannot be done without
             pass
         try:
-            return _Copy(source, temporary, wrapper, tracks, stop, everything=False).write()
+            return _Copy(source, temporary, wrapper, tracks, watch, everything=False).write()
         except _StreamsError as error:
             raise UsageError(
-                f"the streams of {source} cannot be copied into a {wrapper.suffix} file"
+                f"the streams of {source.label} cannot be copied into a {wrapper.suffix} file"
                 f" ({error}); leave out --mux, and add the subtitles with another program"
             ) from error
 
@@ -130,26 +130,26 @@ class _Copy:
 
     def __init__(
         self,
-        source: Path,
+        source: Source,
         target: Path,
         wrapper: Wrapper,
         tracks: Sequence[Track],
-        stop: threading.Event | None,
+        watch: Watch,
         *,
         everything: bool,
     ) -> None:
-        self._source_path = source
+        self._source = source
         self._target_path = target
         self._wrapper = wrapper
         self._tracks = tracks
-        self._stop = stop
+        self._watch = watch
         self._everything = everything
         self._streams: dict[int, Stream] = {}
         self._left_out: list[str] = []
 
     def write(self) -> list[str]:
         """Copies everything; returns what was left out."""
-        with open_media(self._source_path) as source:
+        with open_media(self._source, self._watch) as source:
             # AVI has no presentation times, and Matroska needs them
             source.flags |= Flags.gen_pts.value
             try:
@@ -227,8 +227,7 @@ class _Copy:
 
         put(until_s=_AHEAD_S)
         for packet in self._packets(source):
-            if self._stop is not None and self._stop.is_set():
-                raise MuxStoppedError
+            self._watch.check()
             copy = self._streams.get(packet.stream.index)
             if copy is None or packet.size == 0:  # the last of each stream is empty
                 continue
@@ -242,9 +241,9 @@ class _Copy:
     def _packets(self, source: InputContainer) -> "Iterator[Packet[Stream]]":
         try:
             yield from source.demux()
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise CorruptMediaError(
-                f"{self._source_path} is damaged ({error.strerror}), so it cannot be copied; leave"
+                f"{self._source.label} is damaged ({error.strerror}), so it cannot be copied; leave"
                 " out --mux"
             ) from error
 

@@ -74,6 +74,8 @@ class Job:
     """Where to begin on the media's timeline."""
     end_s: float | None = None
     """Where to end on it; None for the end of the media."""
+    max_audio_s: float | None = None
+    """The most audio that is taken, seconds; None for any."""
 
     @property
     def until_s(self) -> float | None:
@@ -196,7 +198,7 @@ class Run:
         job = self.job
         self.reporter.stage(_RECOGNITION, job.until_s)
         recognition = Recognition(
-            PcmReader(job.media, start_s=job.start_s, end_s=job.end_s),
+            self._reader(),
             AsrOptions(
                 language="" if job.allowed_languages else self.transcript.language or "",
                 allowed_languages=job.allowed_languages,
@@ -251,10 +253,11 @@ class Run:
     # --- words and speakers
 
     def _recording(self) -> Recording:
+        return Recording(self.job.until_s, self._reader)
+
+    def _reader(self) -> PcmReader:
         job = self.job
-        return Recording(
-            job.until_s, lambda: PcmReader(job.media, start_s=job.start_s, end_s=job.end_s)
-        )
+        return PcmReader(job.media, start_s=job.start_s, end_s=job.end_s, max_s=job.max_audio_s)
 
     def _lack_words(self) -> bool:
         return any(

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from voxroute_orchestrator.errors import (
 from voxroute_orchestrator.failures import CallFailedError
 from voxroute_orchestrator.journal import Journal, KeptSpan
 from voxroute_orchestrator.media import PcmReader
+from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.spans import N_SPANS, Span, spans, target_s
 from voxroute_orchestrator.transcript import (
     AsrStats,
@@ -260,7 +261,7 @@ class Recognition:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.shield(asyncio.to_thread(self._reader.close))
+            self._reader.close()
         for note in self._reader.notes:
             await self._events.note(note)
         if self._length_s is not None:
@@ -310,7 +311,7 @@ class Recognition:
         source = spans(self._reader, self._length_s)
         while True:
             await self._board.room()
-            span = await asyncio.to_thread(_next, source)
+            span = await reading(self._reader.watch, lambda: next(source, None))
             if span is None:
                 break
             if not span.pcm:
@@ -471,10 +472,6 @@ class Recognition:
             )
             begin_s = min((one.start_s for one in parts), default=self._finished_s)
             await self._events.progress(begin_s + done_s)
-
-
-def _next(source: Iterator[Span]) -> Span | None:
-    return next(source, None)
 
 
 class _Lane:

@@ -6,6 +6,8 @@ none: its running jobs are queued again at the place they had, and go on from th
 
 import asyncio
 import dataclasses
+import os
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from voxroute_orchestrator.event_log import EventLog
 from voxroute_orchestrator.glossary import of_messages
 from voxroute_orchestrator.job_files import DataFolder, JobFiles, media_below
 from voxroute_orchestrator.progress import Reporter
+from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.results import DEFAULT_FORM, ResultForm
 from voxroute_orchestrator.store import (
     CANCELLED,
@@ -33,6 +36,7 @@ from voxroute_orchestrator.store import (
     Store,
 )
 from voxroute_serving.errors import ServingError
+from voxroute_serving.media import Watch
 
 T = TypeVar("T")
 
@@ -61,6 +65,7 @@ class Defaults:
     patience_s: float = 0.0
     """How long those may be away when a job begins."""
     form: ResultForm = DEFAULT_FORM
+    max_audio_s: float | None = None
 
 
 class Bells:
@@ -207,7 +212,7 @@ class Runner:
             await asyncio.to_thread(self._store.append, job_id, events)
             self.bells.ring(job_id)
 
-        log = EventLog(append)
+        log = EventLog(append, without_paths=lambda text: without_paths(text, files))
         work = asyncio.ensure_future(self._do(claimed, files, log))
         self._works[job_id] = work
         if self.stopping or job_id in self._cancelled:
@@ -216,6 +221,7 @@ class Runner:
         del self._works[job_id]
         await log.close()
         state, error = self._outcome(job_id, work)
+        error = without_paths(error, files)
         if state == RUNNING:
             await self._insist(lambda: self._store.requeue(job_id, _STOPPED))
         else:
@@ -230,7 +236,8 @@ class Runner:
         if claimed.fresh:
             await asyncio.to_thread(files.forget)
             await asyncio.to_thread(self._store.began_afresh, claimed.job_id)
-        media = await asyncio.to_thread(self._media, claimed.config, files)
+        watch = Watch(_name_of(claimed.config))
+        media = await reading(watch, lambda: self._media(claimed.config, files))
         options = options_of(claimed.config, media, files, self._defaults)
         options = replace(options, job_id=claimed.job_id)
         lines = await self._work(options, log)
@@ -275,6 +282,17 @@ class Runner:
             await asyncio.sleep(_AGAIN_S)
 
 
+def without_paths(text: str, files: JobFiles) -> str:
+    """A text for clients: where things are on this host is not their business, their names are."""
+    text = text.replace(f"{files.path}{os.sep}", "")
+    return re.sub(r"(?<![\w./:])/(?:[^\s/'\",;:()]+/)+", "", text)
+
+
+def _name_of(config: jobs_pb2.JobConfig) -> str:
+    """The recording's name, as its client has given it."""
+    return config.upload_name or config.media_path
+
+
 def options_of(
     config: jobs_pb2.JobConfig, media: Path, files: JobFiles, defaults: Defaults
 ) -> JobOptions:
@@ -282,6 +300,8 @@ def options_of(
     spoken = tuple(config.source_languages)
     return JobOptions(
         media=media,
+        media_name=_name_of(config),
+        max_audio_s=defaults.max_audio_s,
         source=spoken[0] if len(spoken) == 1 else None,
         allowed_languages=spoken if len(spoken) > 1 else (),
         targets=tuple(config.target_languages),

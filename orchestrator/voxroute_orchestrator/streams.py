@@ -4,7 +4,6 @@ Unlike a transcription such a call is not resumed. One that breaks is made again
 with its audio read again, and what the broken one answered is forgotten.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from voxroute_orchestrator.clients import (
 from voxroute_orchestrator.errors import NoAudioError
 from voxroute_orchestrator.failures import broken_stream, of_rpc_error
 from voxroute_orchestrator.media import SAMPLE_RATE, PcmReader
+from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.transcript import Note
 
 Tell = Callable[[Note], Awaitable[None]]
@@ -82,13 +82,13 @@ async def exchange(
     async def attempt() -> None:
         reader = recording.open_audio()
         try:
-            first = await asyncio.to_thread(reader.read)
+            first = await reading(reader.watch, reader.read)
             if not first:
                 raise NoAudioError("the file holds no audio that can be decoded")
             deadline_s = service.policy.deadline_s(recording.duration_s)
             await _call(service, upload, begin(), _Audio(reader, first), deadline_s)
         finally:
-            await asyncio.shield(asyncio.to_thread(reader.close))
+            reader.close()
         notes[:] = reader.notes
 
     await Retry(service.endpoint, service.policy).run(attempt)
@@ -111,7 +111,7 @@ class _Audio:
         chunk = self.first
         while chunk:
             yield upload.audio(chunk)
-            chunk = await asyncio.to_thread(self.reader.read)
+            chunk = await reading(self.reader.watch, self.reader.read)
         yield upload.finish
 
 

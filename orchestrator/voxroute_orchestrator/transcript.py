@@ -5,6 +5,7 @@ its version, and a change that breaks a reader gets a new one.
 """
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
 import langcodes
@@ -23,6 +24,9 @@ class Media(_Value):
     """The recording."""
 
     path: str
+    """What people know it by."""
+    file: Path | None = Field(default=None, exclude=True)
+    """Where it is, if not there."""
     title: str
     duration_s: float | None
     """Length of the media on its timeline; None where the container does not tell."""

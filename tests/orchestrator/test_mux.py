@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import av
@@ -16,12 +15,12 @@ from tests.orchestrator import recordings
 from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import MediaError, OutputError
 from voxroute_orchestrator.mux import (
-    MuxStoppedError,
     Track,
     iso_639_2,
     mux,
     muxed_name,
 )
+from voxroute_serving.media import MediaStoppedError, Watch
 
 FILM = Path(__file__).resolve().parents[2] / "examples" / "lost-key.mp4"
 HINDI = [Cue(1500, 3238, "मीरा, चाबी {कहाँ} है?\n<b> & \\N"), Cue(66_375, 67_500, "धन्यवाद।")]
@@ -229,10 +228,10 @@ def test_a_copy_that_cannot_be_written_whole_is_not_there(missing: int, tmp_path
 
 def test_a_copy_can_be_stopped(tmp_path: Path) -> None:
     """Nothing of it is left."""
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(MuxStoppedError):
-        mux(FILM, tmp_path / "film.mp4", TRACKS, stop=stop)
+    watch = Watch()
+    watch.stop()
+    with pytest.raises(MediaStoppedError):
+        mux(FILM, tmp_path / "film.mp4", TRACKS, watch)
     assert not list(tmp_path.iterdir())
 
 

@@ -352,7 +352,7 @@ BAD_REQUESTS: dict[str, tuple[list[Request], grpc.StatusCode, str, list[str]]] =
                 ),
             )
         ),
-        INVALID, "must be 8000 to 192000",
+        INVALID, "must be 8000 to 384000",
         [
             "audio.pcm.sample_rate_hz", "audio.pcm.channels", "audio.start_offset",
             "vad.threshold", "vad.min_silence", "vad.padding", "task", "decoding.beam_size",

@@ -24,6 +24,7 @@ from voxroute_serving.engine import (
     Word,
 )
 from voxroute_serving.errors import FieldViolation, InvalidInputError
+from voxroute_serving.media import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from voxroute_serving.windows import VadOptions, Window
 
 DEFAULT_DETECTION_WINDOWS = 4
@@ -154,9 +155,9 @@ _AUDIO_RULES = (
         "audio.pcm.sample_rate_hz",
         lambda config: (
             config.audio.WhichOneof("encoding") != "pcm"
-            or audio.MIN_SAMPLE_RATE <= config.audio.pcm.sample_rate_hz <= audio.MAX_SAMPLE_RATE
+            or MIN_SAMPLE_RATE <= config.audio.pcm.sample_rate_hz <= MAX_SAMPLE_RATE
         ),
-        f"must be {audio.MIN_SAMPLE_RATE} to {audio.MAX_SAMPLE_RATE}",
+        f"must be {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}",
     ),
     _Rule(
         "audio.pcm.channels",

@@ -16,14 +16,13 @@ import numpy as np
 
 from voxroute_serving.engine import SAMPLE_RATE, Samples
 from voxroute_serving.errors import FieldViolation, InvalidAudioError, LimitExceededError
+from voxroute_serving.media import MediaRefusedError, bad_sample_rate, open_container
 
 if TYPE_CHECKING:
     import av
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-MIN_SAMPLE_RATE = 8_000  # Hz; the telephone's
-MAX_SAMPLE_RATE = 192_000  # Hz; the highest in use for recordings
 MAX_CHANNELS = 8  # 7.1
 
 _BLOCK_SAMPLES = SAMPLE_RATE // 2  # half a second at a time: little latency, little overhead
@@ -37,13 +36,6 @@ _MAX_SPOOL_BYTES = 16 << 30  # an mp4 with its index at the end is kept on disk 
 _MAX_DAMAGED_SHARE = 0.05  # of the packets; more is not the recording that was meant
 _MAX_INDEX_SEARCH_BYTES = 1 << 20  # boxes before `moov` or `mdat` are small
 
-# Demuxers that read their input and nothing else. Playlists and descriptions (hls, dash, concat,
-# sdp, image sequences) name further files and addresses, so they are not among them.
-_DEMUXERS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,asf_o,au,avi,caf,dts,dtshd,dv,eac3,flac,flv,live_flv,gsm,"
-    "ircam,kux,latm,loas,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mxf,"
-    "nistsphere,nsv,nut,ogg,oma,qcp,rm,sbc,sln,sox,spdif,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
-)
 # Formats whose clock starts anywhere (a broadcast's); time counts from their first packet.
 _FREE_RUNNING_CLOCK = frozenset({"mpegts", "mpeg"})
 _REPORTED_SHORTFALL_S = 1.0
@@ -447,10 +439,6 @@ class _Reader:
         return data
 
 
-def _refuse_to_open(url: str, *_: object) -> None:
-    raise PermissionError(f"a media file asked for {url!r}")
-
-
 class ContainerDecoder:
     """A media file, demuxed and decoded while its bytes arrive.
 
@@ -481,23 +469,14 @@ class ContainerDecoder:
         return _in_blocks(self._pieces())
 
     def _pieces(self) -> Iterator[Samples]:
-        import av  # noqa: PLC0415 - FFmpeg's libraries load only where audio is decoded
-        import av.error  # noqa: PLC0415 - as above
+        import av.error  # noqa: PLC0415 - FFmpeg's libraries load only where audio is decoded
 
         with contextlib.ExitStack() as stack:
             file = self._file(stack)
             try:
-                container = stack.enter_context(
-                    av.open(
-                        file,
-                        "r",
-                        options={"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"},
-                        metadata_errors="replace",
-                        io_open=_refuse_to_open,
-                    )
-                )
+                container = stack.enter_context(open_container(file))
                 yield from self._decoded(container)
-            except av.error.FFmpegError as error:
+            except (av.error.FFmpegError, MediaRefusedError) as error:
                 raise self._unreadable() from error
 
     def _file(self, stack: contextlib.ExitStack) -> "_Reader | BinaryIO":
@@ -628,7 +607,11 @@ class ContainerDecoder:
             except av.error.FFmpegError:
                 self.damaged_packets += 1
                 continue
-            yield from frames
+            for frame in frames:
+                problem = bad_sample_rate(frame.sample_rate)
+                if problem is not None:
+                    raise InvalidAudioError(f"the media file {problem}")
+                yield frame
 
     def _silence(self, seconds: float) -> Iterator[Samples]:
         left = round(seconds * SAMPLE_RATE)

@@ -76,6 +76,14 @@ def _described(error: BaseException) -> list[str]:
     return lines
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Lets FFmpeg's lines pass at debug only: what a client's file is like is no error here."""
+    if not record.name.startswith("libav"):
+        return True
+    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return logging.getLogger("voxroute_serving").isEnabledFor(logging.DEBUG)
+
+
 def set_up_logs(
     level: str, log_format: Literal["json", "console"], *, log_text: bool = False
 ) -> None:
@@ -98,6 +106,7 @@ def set_up_logs(
     # it quotes the segments that it cannot align, as warnings
     logging.getLogger("whisperx.alignment").setLevel(logging.WARNING if log_text else logging.ERROR)
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_ours)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
