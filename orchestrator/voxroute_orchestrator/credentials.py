@@ -16,6 +16,7 @@ import grpc.aio
 from voxroute_orchestrator.channels import Begin, CallingChannel
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.settings import Settings
+from voxroute_serving.files import Look, Watched
 
 METADATA_KEY = "authorization"
 _TLS = ("grpcs://", "https://")
@@ -36,7 +37,7 @@ class Credentials:
     tls_server_name: str = ""
     """The name that a service's certificate must have; "" for that of the address."""
     token_file: Path | None = None
-    """The file whose first line that is no comment is the token; read anew for every call."""
+    """The file whose first line that is no comment is the token; read again when it changes."""
     insecure: bool = False
     """Whether the token may leave this machine without TLS."""
 
@@ -60,7 +61,6 @@ class Credentials:
             channel = grpc.aio.insecure_channel(address, options)
         if self.token_file is None:
             return channel
-        read_token(self.token_file)  # an error now, rather than in the middle of a job
         # grpc's own call credentials do not work without TLS, on a unix socket say
         return cast("grpc.aio.Channel", CallingChannel(channel, _with_token(self.token_file)))
 
@@ -120,10 +120,30 @@ def read_token(path: Path) -> str:
     raise UsageError(f"token_file {path} holds no token; write one into it, on a line of its own")
 
 
+class _Token:
+    """The token in a file, read again once it has changed and nobody is writing to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UsageError: now, rather than in the middle of a job."""
+        self._path = path
+        self._watched = Watched([path.expanduser()])
+        self._token = read_token(path)
+
+    def now(self) -> str:
+        """The token to send. Raises UsageError where there is none any more."""
+        if self._watched.look() is Look.SETTLED:
+            token = read_token(self._path)
+            if self._watched.take():
+                self._token = token
+        return self._token
+
+
 def _with_token(token_file: Path) -> Begin:
+    token = _Token(token_file)
+
     def begin(method: str, begin: Callable[..., Any], metadata: tuple[Any, ...]) -> Any:
         del method
-        return begin((*metadata, (METADATA_KEY, f"Bearer {read_token(token_file)}")))
+        return begin((*metadata, (METADATA_KEY, f"Bearer {token.now()}")))
 
     return begin
 

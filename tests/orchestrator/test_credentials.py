@@ -29,8 +29,15 @@ from voxroute_orchestrator.errors import (
 )
 from voxroute_orchestrator.failures import CallFailedError, of_rpc_error
 from voxroute_orchestrator.settings import Settings
+from voxroute_serving import files
 
 POLICY = CallPolicy(retry_s=1.0)
+
+
+@pytest.fixture(autouse=True)
+def changes_count_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files need no second to settle here; tests/serving/test_saved_in_place.py is about it."""
+    monkeypatch.setattr(files, "SETTLE_S", 0.0)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ A process writes one line to stdout, once it listens:
      "pid": 4711}
 
 with the real ports where port 0 was asked for. Health tells when it serves. Everything else goes
-to stderr. Exit codes: 0 after SIGTERM or SIGINT, 1 where it could not start, 2 for settings that
-make no sense.
+to stderr. Exit codes: 0 after SIGTERM, SIGINT or SIGHUP, 1 where it could not start, 2 for settings
+that make no sense.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ def run_service(
     arguments: Sequence[str] | None = None,
     program: str | None = None,
 ) -> NoReturn:
-    """Serves until SIGTERM or SIGINT, and ends the process with the exit code.
+    """Serves until SIGTERM, SIGINT or SIGHUP, and ends the process with the exit code.
 
     `arguments` are the flags, those of the process by default, and `program` what their help calls
     the command.
@@ -122,7 +122,7 @@ class _Process(Generic[Settings]):
     async def run(self) -> int:
         """Serves until a signal; the exit code."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _stop_signals():
             loop.add_signal_handler(number, self._signalled, number)
         metrics = Metrics(service_version=self._version)
         admission = Admission(
@@ -221,12 +221,18 @@ class _Process(Generic[Settings]):
 
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._stop.is_set():
-            _log.info("hurrying", signal=name)
-            self._hurry.set()
-        else:
+        if not self._stop.is_set():
             _log.info("stopping", signal=name)
             self._stop.set()
+        elif number != signal.SIGHUP:  # a terminal that closes sends it twice: itself and its shell
+            _log.info("hurrying", signal=name)
+            self._hurry.set()
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Those that drain; SIGHUP is not one of them under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
 
 
 def _failed(error: BaseException) -> int:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import grpc
 import structlog
 
-from voxroute_serving.files import Watched
+from voxroute_serving.files import Look, Watched
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -40,8 +40,9 @@ class ServerTls:
 
     `http_context` has the same ones for an HTTP server, which takes it anew for each connection.
 
-    Files that have changed are looked at when the next connection begins. Where they do not fit
-    together, a renewal that is half done say, the ones before stay in use, and the log says so.
+    Files that have changed, and that nobody has written to for a moment, are read when the next
+    connection begins. Where they do not fit together, a renewal that is half done say, the ones
+    before stay in use, and the log says so.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -49,7 +50,6 @@ class ServerTls:
         self._files = files
         self._watched = Watched(files.paths)
         self._lock = threading.Lock()
-        self._watched.changed()
         self._current, self.http_context = _read(files)
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -74,13 +74,16 @@ class ServerTls:
     def refresh(self) -> None:
         """Reads the files again where they have changed."""
         with self._lock:
-            if not self._watched.changed():
+            if self._watched.look() is not Look.SETTLED:
                 return
             try:
-                self._current, self.http_context = _read(self._files)
+                found = _read(self._files)
             except TlsError as error:
-                _log.error("the certificates stay as they were", error=str(error))
-            else:
+                if self._watched.take():
+                    _log.error("the certificates stay as they were", error=str(error))
+                return
+            if self._watched.take():
+                self._current, self.http_context = found
                 _log.info("certificates read again", cert=str(self._files.cert))
 
 

@@ -8,7 +8,9 @@ while it changes them:
     dubbing:8Jx0mZk2...
     dubbing:Qv7tR1ye...
 
-The file is read again when it changes. Only digests of the tokens are kept.
+The file is read again when it changes. What was added is good at once; what was taken out, once
+nobody has written to the file for a second, since a file that is saved in place lacks lines while
+it is written. Only digests of the tokens are kept.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import structlog
 
-from voxroute_serving.files import Watched
+from voxroute_serving.files import Look, Watched
 
 MIN_TOKEN_LENGTH = 16  # characters; `openssl rand -base64 32` gives 44
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -53,7 +55,7 @@ class TokenFile:
         self._path = path
         self._watched = Watched([path])
         self._lock = threading.Lock()
-        self._watched.changed()
+        self._coming: tuple[_Known, ...] = ()  # what stands in a file that may be half written
         self._known, problems = _parsed(self._text())
         if problems:
             raise TokenFileError(f"{path}: {problems[0]}")
@@ -70,7 +72,7 @@ class TokenFile:
         self._refresh()
         digest = _digest(token)
         name = None
-        for known in self._known:  # all of them, whichever fits
+        for known in (*self._coming, *self._known):  # all of them, whichever fits
             if hmac.compare_digest(known.digest, digest):
                 name = known.name
         return name
@@ -78,21 +80,38 @@ class TokenFile:
     def _refresh(self) -> None:
         """Reads the file again where it has changed.
 
-        A file that cannot be read leaves things as they were: that revokes nobody. One that can
-        be read counts as it is, without its bad lines, so that what was taken out is out.
+        A file that cannot be read, or holds no token, leaves things as they were: that revokes
+        nobody. Any other counts as it is, without its bad lines, so that what was taken out is out.
         """
         with self._lock:
-            if not self._watched.changed():
+            look = self._watched.look()
+            self._coming = self._whole_lines() if look is Look.MOVING else ()
+            if look is not Look.SETTLED:
                 return
             try:
-                text = self._text()
+                known, problems = _parsed(self._text())
             except TokenFileError as error:
-                _log.error("the tokens stay as they were", error=str(error))
+                if self._watched.take():
+                    _log.error("the tokens stay as they were", error=str(error))
                 return
-            self._known, problems = _parsed(text)
+            if not self._watched.take():
+                return
             for problem in problems:
                 _log.error("a line of the tokens does not count", path=str(self._path), why=problem)
-            _log.info("tokens read again", path=str(self._path), tokens=len(self._known))
+            if not known:
+                error = f"{self._path} holds no token"
+                _log.error("the tokens stay as they were", error=error)
+                return
+            self._known = known
+            _log.info("tokens read again", path=str(self._path), tokens=len(known))
+
+    def _whole_lines(self) -> tuple[_Known, ...]:
+        """The tokens of a file that may be half written: those of lines that have their end."""
+        try:
+            whole, _, _ = self._path.read_bytes().rpartition(b"\n")
+            return _parsed(whole.decode())[0]
+        except (OSError, UnicodeDecodeError):
+            return ()
 
     def _text(self) -> str:
         try:
