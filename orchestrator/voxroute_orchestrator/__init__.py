@@ -1,8 +1,15 @@
 """The voxroute command: media in, transcript and translated subtitles out."""
 
-from importlib.metadata import PackageNotFoundError, version
+__version__: str
 
-try:
-    __version__ = version("voxroute-orchestrator")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read once somebody asks: importlib.metadata takes 20 ms to import."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - see above
+
+    try:
+        return version("voxroute-orchestrator")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"

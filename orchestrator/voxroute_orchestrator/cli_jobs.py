@@ -1,4 +1,4 @@
-"""`voxroute serve` and `voxroute jobs ...`: the job service, and its client."""
+"""`voxroute jobs ...`: the client of the job service."""
 
 import asyncio
 import uuid
@@ -58,8 +58,10 @@ T = TypeVar("T")
 
 DEFAULT_SERVER = "127.0.0.1:50050"
 
-jobs_app = typer.Typer(
-    no_args_is_help=True, help="Submit jobs to a job service, watch them, fetch their results."
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Submit jobs to a job service, watch them, fetch their results.",
 )
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
@@ -72,29 +74,6 @@ ServerOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="As the contract's JSON.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the application."""
-    app.command(
-        "serve",
-        context_settings={
-            # the flags are those of the settings; their own parser tells them, --help included
-            "allow_extra_args": True,
-            "ignore_unknown_options": True,
-            "help_option_names": [],
-        },
-        help="Serve jobs over gRPC; `voxroute serve --help` tells the flags.",
-    )(serve_command)
-    app.add_typer(jobs_app, name="jobs")
-
-
-def serve_command(context: typer.Context) -> None:
-    """Serves jobs until SIGTERM."""
-    # here: a server's libraries would make every other command start a second later
-    from voxroute_orchestrator.job_service import serve  # noqa: PLC0415
-
-    serve(context.args)
 
 
 def _ask(server: str, work: Callable[[JobClient], Awaitable[T]]) -> T:
@@ -111,7 +90,7 @@ def _ask(server: str, work: Callable[[JobClient], Awaitable[T]]) -> T:
     return asyncio.run(act())
 
 
-@jobs_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def submit(
     *,
     media: Annotated[
@@ -195,7 +174,7 @@ def submit(
     _ask(server, work)
 
 
-@jobs_app.command("list", epilog=EXIT_CODES)
+@app.command("list", epilog=EXIT_CODES)
 def list_command(
     *,
     state: Annotated[
@@ -219,7 +198,7 @@ def list_command(
     print_table(("job", "state", "media", "submitted", "done"), map(_row, found))
 
 
-@jobs_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def show(
     *, job_id: JobArgument, as_json: JsonOption = False, server: ServerOption = DEFAULT_SERVER
 ) -> None:
@@ -232,7 +211,7 @@ def show(
         typer.echo(line)
 
 
-@jobs_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def watch(
     *,
     job_id: JobArgument,
@@ -262,14 +241,14 @@ async def _watch(
     raise_for(await client.get(job_id))
 
 
-@jobs_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def cancel(*, job_id: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
     """End a job; what is finished is kept."""
     job = _ask(server, lambda client: client.cancel(job_id))
     typer.echo(f"{job.id} {state_name(job.state)}")
 
 
-@jobs_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def resume(
     *,
     job_id: JobArgument,
@@ -283,7 +262,7 @@ def resume(
     typer.echo(f"{job.id} {state_name(job.state)}")
 
 
-@jobs_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def retry(*, job_id: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
     """Queue a failed job again; it goes on where it failed."""
 
@@ -300,7 +279,7 @@ def retry(*, job_id: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None
     typer.echo(f"{job.id} {state_name(job.state)}")
 
 
-@jobs_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def fetch(
     *,
     job_id: JobArgument,

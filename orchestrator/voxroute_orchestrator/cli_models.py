@@ -43,8 +43,10 @@ from voxroute_orchestrator.tables import print_table
 
 _LINE_EVERY_S = 10.0
 
-models_app = typer.Typer(
-    no_args_is_help=True, help="Fetch, convert, list and remove models ahead of their use."
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Fetch, convert, list and remove models ahead of their use.",
 )
 
 
@@ -67,16 +69,11 @@ ForBackendOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to the application."""
-    app.add_typer(models_app, name="models")
-
-
 def _settings(config: Path | None, **flags: Any) -> Settings:
     return load(config=config, **flags, **credentials.flags)
 
 
-@models_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def pull(
     *,
     names: Annotated[
@@ -99,7 +96,7 @@ def pull(
         typer.echo(str(_pulled(settings, hub_id, revision, quiet=quiet)))
 
 
-@models_app.command("list", epilog=EXIT_CODES)
+@app.command("list", epilog=EXIT_CODES)
 def list_command(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
@@ -140,7 +137,7 @@ def list_command(
         )
 
 
-@models_app.command("rm", epilog=EXIT_CODES)
+@app.command("rm", epilog=EXIT_CODES)
 def remove(
     *,
     name: Annotated[
@@ -158,7 +155,7 @@ def remove(
     typer.echo(f"{_size(local_models.remove(chosen))} freed")
 
 
-@models_app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def convert(
     *,
     name: Annotated[

@@ -1,18 +1,17 @@
-"""The `voxroute` command."""
+"""The commands that do work, or tell who would: run, transcribe, translate, prepare and so on."""
 
 import asyncio
 import contextlib
 import dataclasses
 import os
 import signal
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from voxroute_orchestrator import __version__, cli_jobs, cli_models, credentials, subtitles
+from voxroute_orchestrator import __version__, credentials, subtitles
 from voxroute_orchestrator.batch import (
     Outcome,
     exit_code,
@@ -24,6 +23,7 @@ from voxroute_orchestrator.batch import (
 from voxroute_orchestrator.bootstrap import CACHE_NAME, Bootstrap
 from voxroute_orchestrator.bootstrap import bootstrap as find_out
 from voxroute_orchestrator.bootstrap import report as hardware_report
+from voxroute_orchestrator.cli import fail
 from voxroute_orchestrator.cli_options import (
     DEFAULT_FORMATS,
     AlignOption,
@@ -101,7 +101,6 @@ from voxroute_orchestrator.jobs import (
     read_job,
 )
 from voxroute_orchestrator.progress import reporter
-from voxroute_orchestrator.reading import leave_stuck_threads
 from voxroute_orchestrator.results import ResultForm, prepare_results, subtitle_names
 from voxroute_orchestrator.settings import Settings, has_bundled_models, load
 from voxroute_orchestrator.tables import print_table
@@ -109,61 +108,7 @@ from voxroute_orchestrator.transcript import standard_tag
 from voxroute_serving import tracing
 from voxroute_serving.logs import set_up_logs
 
-app = typer.Typer(
-    name="voxroute",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Recordings to transcripts and translated subtitles, on the hardware that is there.",
-    epilog=EXIT_CODES,
-)
-
-
-cli_jobs.register(app)
-cli_models.register(app)
-
-
-def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
-    if value:
-        typer.echo(f"voxroute {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    *,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
-    ] = False,
-    tls_ca: Annotated[
-        Path | None, typer.Option("--tls-ca", help="CAs of the services, PEM; turns TLS on.")
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", help="This client's certificate, PEM.")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, typer.Option("--tls-key", help="The certificate's private key, PEM.")
-    ] = None,
-    tls_server_name: Annotated[
-        str, typer.Option("--tls-server-name", help="Name that services' certificates must have.")
-    ] = "",
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File that holds the token for services.")
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send the token to other hosts without TLS too.")
-    ] = False,
-) -> None:
-    del version
-    credentials.flags.update(
-        tls_ca=tls_ca,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_server_name=tls_server_name,
-        token_file=token_file,
-        insecure=insecure,
-    )
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -670,7 +615,7 @@ def _run_batch(
     code = exit_code(outcomes)
     if code != EXIT_OK:
         failed = sum(outcome.error is not None for outcome in outcomes)
-        _fail(f"{failed} of {len(outcomes)} recordings failed", code)
+        fail(f"{failed} of {len(outcomes)} recordings failed", code)
 
 
 def _finish(work: Coroutine[Any, Any, list[str]]) -> None:
@@ -714,37 +659,8 @@ def _cancel_by_signal(task: "asyncio.Future[Any]") -> list[int]:
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup
         with contextlib.suppress(NotImplementedError):  # Windows; Ctrl-C still raises there
             loop.add_signal_handler(number, interrupt, number)
     return caught
-
-
-def main() -> NoReturn:
-    """Runs the command and exits with one of the codes of errors.py."""
-    try:
-        app()
-    except VoxrouteError as error:
-        _fail(str(error), error.code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of standard output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_OK)
-    finally:
-        tracing.stop()
-        _leave_stuck_threads()
-    sys.exit(EXIT_OK)
-
-
-def _leave_stuck_threads() -> None:
-    """Ends the process now where a thread that reads media does not come back."""
-    ending = sys.exc_info()[1]
-    if ending is None:
-        leave_stuck_threads(EXIT_OK)
-    elif isinstance(ending, SystemExit) and isinstance(ending.code, int):
-        leave_stuck_threads(ending.code)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"voxroute: {message}\n")
-    sys.exit(code)

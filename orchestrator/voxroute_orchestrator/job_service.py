@@ -14,7 +14,7 @@ import platformdirs
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from pydantic import BeforeValidator, Field
-from pydantic_settings import NoDecode
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
 from voxroute_orchestrator import convert, credentials, glossary
@@ -74,6 +74,14 @@ def _one_or_more(value: object) -> object:
 class JobServerSettings(ServerSettings):
     """What the job service takes on top of what every service takes."""
 
+    model_config = SettingsConfigDict(
+        # as the other commands call them
+        cli_shortcuts={
+            "asr-endpoints": "asr-endpoint",
+            "translate-endpoints": "translate-endpoint",
+        }
+    )
+
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("voxroute"),
         description="folder of the jobs: the store, uploads, journals, results. Grows by every"
@@ -113,7 +121,9 @@ class JobServerSettings(ServerSettings):
         default="auto", description="engine that recognises speech"
     )
     asr_endpoints: StringList = Field(
-        default=[], description="running speech services; none: each job starts a local one"
+        default=[],
+        description="running speech services, several with commas; none: each job starts a local"
+        " one",
     )
     translate_endpoints: StringList = Field(
         default=[], description="running translation services; likewise"
@@ -499,7 +509,7 @@ def _options(settings: JobServerSettings) -> Settings:
 
 
 def serve(arguments: Sequence[str]) -> NoReturn:
-    """Serves until SIGTERM or SIGINT, and ends the process."""
+    """Serves until SIGTERM, SIGINT or SIGHUP, and ends the process."""
     run_service(
         JobServerSettings,
         JobApp,

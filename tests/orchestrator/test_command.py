@@ -161,6 +161,21 @@ def test_an_interrupted_run_keeps_what_is_finished(
     assert not sandbox.left()
 
 
+def test_nohup_keeps_a_run(sandbox: Sandbox) -> None:
+    """A hangup that is ignored from the start interrupts nothing; the results are whole."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = sandbox.start(*sandbox.job(), STAND_IN_DELAY_S="0.1")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    _wait(lambda: len(sandbox.pids()) == 2)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert (sandbox.out / "film.en.srt").is_file()
+
+
 def test_sigkill_leaves_no_orphans(sandbox: Sandbox) -> None:
     """When the command itself is killed, its services end too."""
     process = sandbox.start(*sandbox.job(), STAND_IN_DELAY_S="0.4")

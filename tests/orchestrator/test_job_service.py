@@ -28,7 +28,7 @@ from tests.orchestrator.daemon import (
     wait,
 )
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.cli import app
+from voxroute_orchestrator.cli_app import app
 from voxroute_orchestrator.errors import RefusedError
 
 SECONDS = 20

@@ -249,7 +249,8 @@ async def test_off_nothing_is_added_to_calls() -> None:
 def test_off_nothing_of_opentelemetry_is_imported() -> None:
     """Neither by the command nor by the services' runtime."""
     code = (
-        "import sys, voxroute_orchestrator.cli, voxroute_orchestrator.job_service;"
+        "import sys, voxroute_orchestrator.cli_run, voxroute_orchestrator.cli_models;"
+        "import voxroute_orchestrator.cli_jobs, voxroute_orchestrator.cli_serve;"
         "import voxroute_serving.main, voxroute_serving.asr;"
         "sys.exit([name for name in sys.modules if 'opentelemetry' in name] or 0)"
     )
