@@ -28,9 +28,6 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_OK)
     finally:
-        tracing = sys.modules.get("voxroute_serving.tracing")
-        if tracing is not None:  # the command has come to it
-            tracing.stop()
         _leave_stuck_threads()
     sys.exit(EXIT_OK)
 
@@ -38,7 +35,7 @@ def main() -> NoReturn:
 def _leave_stuck_threads() -> None:
     """Ends the process now where a thread that reads media does not come back."""
     reading = sys.modules.get("voxroute_orchestrator.reading")
-    if reading is None:
+    if reading is None:  # the command has not come to it
         return
     ending = sys.exc_info()[1]
     if ending is None:

@@ -62,7 +62,7 @@ MAX_LENGTH = 448  # positions of Whisper's decoder; CTranslate2 4.8 writes half 
 MAX_PROMPT_TOKENS = 223  # half of them, less the token that opens the prompt
 # Decoding again is for loops, and what ends them is that no five tokens come twice. The likeliest
 # of several samples, which openai/whisper takes, is a loop again; see docs/adr/0027.
-TEMPERATURES = (0.0, 0.2, 0.6)
+TEMPERATURES = (0.0, 0.2)
 NO_REPEAT_NGRAM = 5
 BEAM_SIZE = 5
 COMPRESSION_RATIO_THRESHOLD = 2.4
@@ -199,8 +199,7 @@ class WhisperXModel:
         with self._errors_of("the recogniser"):
             features = self._features(windows)
             with self._one() as model:
-                found = model.model.detect_language(model.encode(features))
-            return [self._of_model(dict(probabilities)) for probabilities in found]
+                return self._heard(model, model.encode(features))
 
     def align(self, requests: Sequence[AlignmentRequest]) -> Sequence[tuple[Word, ...]]:
         """The words of each text with their times; none where a text cannot be aligned."""
@@ -272,10 +271,17 @@ class WhisperXModel:
             encoded = model.encode(features)
             decoded = self._decode(model, encoded, tokenizer, options)
             times = self._attended(model, encoded, decoded, windows, tokenizer)
+            # one step of the decoder for all windows; alone it would be a pass of the encoder
+            heard = self._heard(model, encoded) if len(self.languages) > 1 else [{}] * len(windows)
         return [
-            self._result(window, one, found, options, stop)
-            for window, one, found in zip(windows, decoded, times, strict=True)
+            replace(self._result(window, one, found, options, stop), heard=languages)
+            for window, one, found, languages in zip(windows, decoded, times, heard, strict=True)
         ]
+
+    def _heard(self, model: WhisperModel, encoded: Any) -> list[dict[str, float]]:
+        """For each window the probability of each language of the model."""
+        found = model.model.detect_language(encoded)
+        return [self._of_model(dict(probabilities)) for probabilities in found]
 
     def _features(self, windows: Sequence[Samples]) -> npt.NDArray[np.float32]:
         """Log-mel features, shape (windows, mels, 3000), of windows filled up with silence."""

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _MAX_WAIT_BATCHES = 2.0  # behind full batches of others, or while others run
 _HALF_FULL_WAITS = 0.25  # while others run, of a batch that is half full
 _HALF = 0.5
+_MAX_LINGERS = 5  # before an idle device, while items go on arriving; in times of `linger_s`
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -341,8 +342,10 @@ class Batcher(Generic[Item, Result]):
     model_of: Callable[[Hashable], str] = lambda _: ""
     """The id of a key's model, for traces."""
     linger_s: Callable[[Hashable], float] = lambda _: 0.0
-    """How long a batch of a key that is not full waits before an idle device, seconds."""
+    """How long a batch of a key that is not full waits before an idle device, seconds, after the
+    last item that has come."""
     _running: int = field(default=0, init=False)
+    _arrived: float = field(default=0.0, init=False)  # when the last item came
     _batch_s: float = field(default=0.0, init=False)  # what the last batch took
     _queues: dict[Hashable, deque[_Pending[Item]]] = field(
         default_factory=dict[Hashable, "deque[_Pending[Item]]"], init=False
@@ -369,7 +372,12 @@ class Batcher(Generic[Item, Result]):
         context = contextvars.copy_context()
         pending = _Pending(key, item, work, time.monotonic(), context, tracing.here())
         turn = request_id() if caller is None else caller
-        self.device.offer(lambda: self._queues.setdefault(turn, deque()).append(pending))
+
+        def add() -> None:
+            self._arrived = pending.queued_at
+            self._queues.setdefault(turn, deque()).append(pending)
+
+        self.device.offer(add)
         try:
             return await work.future
         finally:
@@ -390,7 +398,7 @@ class Batcher(Generic[Item, Result]):
                     full = (one for one, n in counts.items() if n >= self._limit(one))
                     key = next(full, key)
                 limit = self._limit(key)
-                fills_s = self._fills_s(key, counts[key] / limit) - waited_s
+                fills_s = self._fills_s(key, counts[key] / limit, waited_s)
             except Exception as error:  # noqa: BLE001 - goes to whoever awaits an item of this key
                 for pending in self._next_of(key, self.queued):
                     pending.work.settle(None, error)
@@ -405,13 +413,16 @@ class Batcher(Generic[Item, Result]):
     def _limit(self, key: Hashable) -> int:
         return max(1, self.max_batch(key))
 
-    def _fills_s(self, key: Hashable, share: float) -> float:
-        """How long a batch of a key that is full to a share may wait to be full, seconds."""
+    def _fills_s(self, key: Hashable, share: float, waited_s: float) -> float:
+        """How much longer a batch of a key that is full to a share may wait, seconds."""
         if share >= 1:
             return 0.0
-        if not self._running:
-            return self.linger_s(key)
-        return (_HALF_FULL_WAITS if share >= _HALF else _MAX_WAIT_BATCHES) * self._batch_s
+        if self._running:
+            longest = _HALF_FULL_WAITS if share >= _HALF else _MAX_WAIT_BATCHES
+            return longest * self._batch_s - waited_s
+        linger_s = self.linger_s(key)
+        quiet_s = time.monotonic() - self._arrived
+        return min(linger_s - quiet_s, _MAX_LINGERS * linger_s - waited_s)
 
     def drop(self) -> None:
         """Refuses everything that waits."""

@@ -129,6 +129,8 @@ class WindowResult:
     rest_from_s: float | None = None
     """Where the text stops for want of room, seconds from the start of the window; what follows is
     to be transcribed as a window of its own. None where the text is whole."""
+    heard: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The probability of each language, BCP-47, where the decoding has come by it; else empty."""
     redecodes: int = 0
     """Times the service had the window decoded again; engines leave it at 0."""
 
@@ -136,7 +138,7 @@ class WindowResult:
         """The result with that of the rest of its window, whose times count from `rest_from_s`."""
         moved = tuple(segment.moved(rest_from_s) for segment in rest.segments)
         warnings = (*self.warnings, *rest.warnings)
-        return WindowResult((*self.segments, *moved), warnings, redecodes=self.redecodes)
+        return WindowResult((*self.segments, *moved), warnings, None, self.heard, self.redecodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,4 +137,5 @@ class Recogniser:
             return False
         if not warrants_listening(judged, thresholds, window.speech_s):
             return False
-        return sounds_like_another(await self.detect(window.samples), language)
+        heard = judged.result.heard or await self.detect(window.samples)
+        return sounds_like_another(heard, language)
