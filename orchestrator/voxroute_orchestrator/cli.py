@@ -99,6 +99,7 @@ from voxroute_orchestrator.jobs import (
     read_config,
     read_job,
 )
+from voxroute_orchestrator.output import claimed
 from voxroute_orchestrator.progress import reporter
 from voxroute_orchestrator.results import ResultForm, prepare_results, subtitle_names
 from voxroute_orchestrator.settings import Settings, has_bundled_models, load
@@ -342,8 +343,8 @@ def translate(
         form=_form(formats, settings, speaker_prefix=speaker_prefix),
     )
     names = subtitle_names(title, targets, job.form.formats)
-    prepare_results(output, names, overwrite=overwrite)
-    with reporter(quiet=quiet) as told:
+    with claimed(output, title), reporter(quiet=quiet) as told:
+        prepare_results(output, names, overwrite=overwrite)
         _finish(_interruptible(translate_subtitles(job, settings, told)))
 
 
