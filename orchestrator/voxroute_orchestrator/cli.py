@@ -12,7 +12,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from voxroute_orchestrator import __version__, cli_jobs, cli_models, credentials, subtitles
+from voxroute_orchestrator import (
+    __version__,
+    cli_jobs,
+    cli_models,
+    credentials,
+    standard_streams,
+    subtitles,
+)
 from voxroute_orchestrator.batch import (
     Outcome,
     exit_code,
@@ -654,10 +661,13 @@ def _run_batch(
         outcomes, signal_number = asyncio.run(
             _interrupted(run_batch(recordings, options, settings, told, at_once=at_once))
         )
-    for outcome in outcomes:
-        for line in outcome.lines:
-            typer.echo(line)
-    print_table(("recording", "state", "took", "results"), map(table_row, outcomes))
+    try:
+        for outcome in outcomes:
+            for line in outcome.lines:
+                typer.echo(line)
+        print_table(("recording", "state", "took", "results"), map(table_row, outcomes))
+    except standard_streams.NoReaderError:  # no reason to keep the failures out of the exit code
+        standard_streams.silence_output()
     if signal_number:
         raise JobInterruptedError(
             "interrupted; what was finished is in the partial files", signal_number
@@ -716,14 +726,18 @@ def _cancel_by_signal(task: "asyncio.Future[Any]") -> list[int]:
 
 def main() -> NoReturn:
     """Runs the command and exits with one of the codes of errors.py."""
+    standard_streams.set_up()
     try:
         app()
+    except standard_streams.StandardOutputError as error:
+        standard_streams.silence_output()
+        _fail(str(error), error.code)
     except VoxrouteError as error:
         _fail(str(error), error.code)
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of standard output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except standard_streams.NoReaderError:
+        standard_streams.silence_output()
         sys.exit(EXIT_OK)
     finally:
         tracing.stop()
