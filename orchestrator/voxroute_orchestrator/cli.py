@@ -15,17 +15,23 @@ def main() -> NoReturn:
     """Runs the command and exits with one of the codes of errors.py."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored: `&`
         signal.signal(signal.SIGINT, _leave)
-    from voxroute_orchestrator.cli_app import app  # noqa: PLC0415 - not before an interrupt counts
+    from voxroute_orchestrator import standard_streams  # noqa: PLC0415 - not before that counts
     from voxroute_orchestrator.errors import EXIT_OK, VoxrouteError  # noqa: PLC0415 - likewise
+
+    standard_streams.set_up()
+    from voxroute_orchestrator.cli_app import app  # noqa: PLC0415 - likewise
 
     try:
         app()
+    except standard_streams.StandardOutputError as error:
+        standard_streams.silence_output()
+        fail(str(error), error.code)
     except VoxrouteError as error:
         fail(str(error), error.code)
     except KeyboardInterrupt:
         fail("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of standard output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except standard_streams.NoReaderError:
+        standard_streams.silence_output()
         sys.exit(EXIT_OK)
     finally:
         _leave_stuck_threads()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from voxroute_orchestrator import __version__, credentials, subtitles
+from voxroute_orchestrator import __version__, credentials, standard_streams, subtitles
 from voxroute_orchestrator.batch import (
     Outcome,
     exit_code,
@@ -100,6 +100,7 @@ from voxroute_orchestrator.jobs import (
     read_config,
     read_job,
 )
+from voxroute_orchestrator.output import claimed
 from voxroute_orchestrator.progress import reporter
 from voxroute_orchestrator.results import ResultForm, prepare_results, subtitle_names
 from voxroute_orchestrator.settings import Settings, has_bundled_models, load
@@ -293,8 +294,8 @@ def translate(
         form=_form(formats, settings, speaker_prefix=speaker_prefix),
     )
     names = subtitle_names(title, targets, job.form.formats)
-    prepare_results(output, names, overwrite=overwrite)
-    with reporter(quiet=quiet) as told:
+    with claimed(output, title), reporter(quiet=quiet) as told:
+        prepare_results(output, names, overwrite=overwrite)
         _finish(_interruptible(translate_subtitles(job, settings, told)))
 
 
@@ -604,10 +605,13 @@ def _run_batch(
         outcomes, signal_number = asyncio.run(
             _interrupted(run_batch(recordings, options, settings, told, at_once=at_once))
         )
-    for outcome in outcomes:
-        for line in outcome.lines:
-            typer.echo(line)
-    print_table(("recording", "state", "took", "results"), map(table_row, outcomes))
+    try:
+        for outcome in outcomes:
+            for line in outcome.lines:
+                typer.echo(line)
+        print_table(("recording", "state", "took", "results"), map(table_row, outcomes))
+    except standard_streams.NoReaderError:  # no reason to keep the failures out of the exit code
+        standard_streams.silence_output()
     if signal_number:
         raise JobInterruptedError(
             "interrupted; what was finished is in the partial files", signal_number

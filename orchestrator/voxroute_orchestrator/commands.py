@@ -29,7 +29,7 @@ from voxroute_orchestrator.journal import Journal, discard
 from voxroute_orchestrator.linebreaks import flat
 from voxroute_orchestrator.media import Source, check_length, probe
 from voxroute_orchestrator.mux import mux, muxed_name
-from voxroute_orchestrator.output import write_atomic
+from voxroute_orchestrator.output import claimed, write_atomic
 from voxroute_orchestrator.pipeline import Job, Run
 from voxroute_orchestrator.progress import Reporter
 from voxroute_orchestrator.reading import reading
@@ -157,7 +157,7 @@ async def transcribe_media(
     about = _languages_of(options.source, options.targets)
     if media.duration_s is not None:
         about["voxroute.media_s"] = media.duration_s
-    with in_job(options.job_id, about):
+    with in_job(options.job_id, about), claimed(options.folder, media.title):
         return await _results(options, media, settings, told, observe_route)
 
 

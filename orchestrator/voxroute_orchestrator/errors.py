@@ -12,7 +12,7 @@
     +-- RefusedError                     5    a service refused the request
     |   +-- DeviceMemoryError                 its device is too small, and so is every other's
     |   +-- JobFailedError                    a job of a job service has failed or was cancelled
-    +-- OutputError                      6    a result cannot be written
+    +-- OutputError                      6    a result, or standard output, cannot be written
     +-- JobInterruptedError            130    Ctrl-C; 143 after SIGTERM, 129 after SIGHUP
 
 0 is success. The message of each is a sentence that says what to do.
@@ -25,8 +25,8 @@ EXIT_OK = 0
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 a defect; 2 wrong usage; 3 the media file cannot be used;
-4 a service is unavailable; 5 a service refused the request; 6 a result cannot be
-written; 130 interrupted (143 by SIGTERM)."""
+4 a service is unavailable; 5 a service refused the request; 6 a result, or standard
+output, cannot be written; 130 interrupted (143 by SIGTERM)."""
 
 
 class VoxrouteError(Exception):

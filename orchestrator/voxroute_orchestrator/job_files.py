@@ -1,10 +1,14 @@
 """The files of the job service: uploads, media below the roots, results.
 
+    <data-dir>/voxroute-data.json    the marker; see data_folder.py
     <data-dir>/jobs.sqlite           the store; see store.py
     <data-dir>/uploads/              files that are still on their way
     <data-dir>/jobs/<id>/media/      the uploaded file
     <data-dir>/jobs/<id>/journal.sqlite
     <data-dir>/jobs/<id>/results/
+    <data-dir>/aside/<time>/         what a start has found that is not the service's
+
+All of it is for the service's own user only.
 
 Nothing here trusts a name that a client sends.
 """
@@ -14,15 +18,20 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO, Self
 
+import structlog
+
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.data_folder import ASIDE, JOBS, UPLOADS, OwnedFolder, sync_folder
 from voxroute_orchestrator.job_errors import (
     DiskFullError,
     InvalidJobError,
@@ -30,10 +39,14 @@ from voxroute_orchestrator.job_errors import (
     StoreError,
     UploadTooLargeError,
 )
+from voxroute_orchestrator.results import transcript_name
 
 _ID_DIGITS = 12  # 48 random bits; a folder that is there already is not taken
 _MAX_NAME_BYTES = 200  # of the 255 that file systems take; results add a language and an ending
 _READ_BYTES = 1 << 20
+_PARTIAL = ".part"
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,15 @@ class JobFiles:
             path.unlink()
         shutil.rmtree(self.results, ignore_errors=True)
 
+    def has_complete_results(self) -> bool:
+        """Whether the job was done to its end, whatever became of it since."""
+        return any(self.results.glob(f"*{transcript_name('')}"))
+
+    def size_of_result(self, name: str) -> int | None:
+        """Bytes of a result; None where there is no such file."""
+        path = self.results / name
+        return path.stat().st_size if path.is_file() else None
+
     def artifacts(self) -> list[jobs_pb2.Artifact]:
         """The results that are there, with their checksums."""
         if not self.results.is_dir():
@@ -80,8 +102,9 @@ class Upload:
     Raises UploadTooLargeError and DiskFullError. Blocking.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, limit_bytes: int, prefix: str = "") -> None:
         self._folder = folder
+        self._prefix = prefix
         self._limit_bytes = limit_bytes
         self._path = Path()
         self._file: BinaryIO | None = None
@@ -89,7 +112,7 @@ class Upload:
 
     def __enter__(self) -> Self:
         with _disk():
-            descriptor, name = tempfile.mkstemp(dir=self._folder)
+            descriptor, name = tempfile.mkstemp(_PARTIAL, self._prefix, self._folder)
             self._path = Path(name)
             self._file = os.fdopen(descriptor, "wb")
         return self
@@ -124,23 +147,34 @@ class Upload:
         with _disk():
             self._file.flush()
             os.fsync(self._file.fileno())
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.replace(target)
             sync_folder(target.parent)
 
 
 class DataFolder:
-    """The data folder of the service."""
+    """The data folder of the service, which no other process works in until `close`."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the folder. Raises DiskFullError, StoreError."""
-        self.path = path
-        self.uploads = path / "uploads"
-        self.jobs = path / "jobs"
-        with _disk():
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.uploads.mkdir(exist_ok=True)
-            self.jobs.mkdir(exist_ok=True)
+        """Takes the folder; see OwnedFolder for what it raises."""
+        self._owned = OwnedFolder(path)
+        self.path = self._owned.path
+        self.id = self._owned.id
+        self.uploads = self.path / UPLOADS
+        self.jobs = self.path / JOBS
+        self._aside: Path | None = None
+
+    def close(self) -> None:
+        """Lets another process have the folder."""
+        self._owned.close()
+
+    def upload(self, limit_bytes: int) -> Upload:
+        """A file that is to come, of at most so many bytes."""
+        return Upload(self.uploads, limit_bytes, self._upload_prefix)
+
+    @property
+    def _upload_prefix(self) -> str:
+        return f"{self.id}-"  # tells a later start that the file is the service's own
 
     def job(self, job_id: str) -> JobFiles:
         """The folder of a job; the id is one of the store's."""
@@ -152,7 +186,7 @@ class DataFolder:
             while True:
                 job_id = uuid.uuid4().hex[:_ID_DIGITS]
                 try:
-                    (self.jobs / job_id).mkdir()
+                    (self.jobs / job_id).mkdir(mode=0o700)
                 except FileExistsError:
                     continue
                 return job_id, self.job(job_id)
@@ -161,17 +195,68 @@ class DataFolder:
         """Removes the folder of a job that never came to be."""
         shutil.rmtree(self.jobs / job_id, ignore_errors=True)
 
-    def clean(self, known: Iterable[str]) -> int:
-        """Removes what a killed service has left: uploads, and folders of no job. How many."""
-        left = [*self.uploads.iterdir()]
-        keep = set(known)
-        left += [path for path in self.jobs.iterdir() if path.name not in keep]
-        for path in left:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+    def clean(self, known: Collection[str]) -> None:
+        """Puts aside what is neither the service's own nor of a job that is known.
+
+        What is left of uploads that were cut off is removed, and nothing else ever.
+        """
+        for path in sorted(self.uploads.iterdir()):
+            if self._is_partial(path):
+                path.unlink()
+                _log.info("the rest of an upload is removed", name=path.name)
             else:
-                path.unlink(missing_ok=True)
-        return len(left)
+                self.put_aside(path)
+        for path in sorted(self.jobs.iterdir()):
+            if path.name not in known:
+                self.put_aside(path)
+
+    def _is_partial(self, path: Path) -> bool:
+        """Whether it is certain that the service has made the file and has not finished it."""
+        status = path.lstat()
+        named = path.name.startswith(self._upload_prefix) and path.name.endswith(_PARTIAL)
+        return (
+            named
+            and stat.S_ISREG(status.st_mode)
+            and status.st_uid == os.geteuid()
+            and status.st_nlink == 1
+        )
+
+    def put_aside(self, path: Path) -> None:
+        """Moves a file or folder below `aside/`; one that cannot be moved stays. Both are told."""
+        place = path.relative_to(self.path)
+        try:
+            target = self._new_aside() / place
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.rename(target)
+            sync_folder(target.parent)
+            sync_folder(path.parent)
+        except OSError as error:
+            _log.error(
+                "not the service's, and cannot be put aside", path=str(place), exc_info=error
+            )
+            return
+        _log.warning(
+            "the store does not know this; it is put aside",
+            path=str(place),
+            now=str(target.relative_to(self.path)),
+        )
+
+    def _new_aside(self) -> Path:
+        """The folder of this start for what is put aside. Raises OSError."""
+        if self._aside is None:
+            (self.path / ASIDE).mkdir(mode=0o700, exist_ok=True)
+            began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            path, number = self.path / ASIDE / began, 1
+            while path.exists():
+                number += 1
+                path = self.path / ASIDE / f"{began}-{number}"
+            path.mkdir(mode=0o700)
+            self._aside = path
+        return self._aside
+
+    def count_aside(self) -> int:
+        """How many files and folders lie aside."""
+        return sum(1 for _ in (self.path / ASIDE).glob("*/*/*"))
 
 
 def sha256(path: Path) -> str:
@@ -221,15 +306,6 @@ def media_below(roots: Sequence[Path], name: str) -> Path:
         if path.is_relative_to(real_root) and path.is_file():
             return path
     raise missing
-
-
-def sync_folder(path: Path) -> None:
-    """Makes the names in a folder outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

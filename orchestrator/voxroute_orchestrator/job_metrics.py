@@ -126,6 +126,12 @@ class JobMetrics:
             buckets=JOB_BUCKETS,
             registry=registry,
         )
+        self.aside = Gauge(
+            "voxroute_data_aside",
+            "Files and folders in `aside/` of the data folder, which the job service found at its"
+            " starts and did not know.",
+            registry=registry,
+        )
         self.stalled_seconds = Gauge(
             "voxroute_job_stalled_seconds",
             "Longest time that a running job has not moved; 0 where none runs.",

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, NoReturn
@@ -30,6 +31,7 @@ from voxroute_orchestrator.job_files import DataFolder, Upload, check_upload_nam
 from voxroute_orchestrator.job_metrics import JobMetrics, JobState
 from voxroute_orchestrator.progress import Reporter
 from voxroute_orchestrator.reading import reading
+from voxroute_orchestrator.reconcile import reconcile
 from voxroute_orchestrator.results import ResultForm
 from voxroute_orchestrator.runner import Defaults, Runner
 from voxroute_orchestrator.settings import Settings, load
@@ -168,7 +170,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             return jobs_pb2.SubmitJobResponse(job=there, created=False)
         if config.WhichOneof("media") == "media_path":
             await self._check_media(config.media_path)
-        upload = Upload(self._folder.uploads, self._max_upload_bytes)
+        upload = self._folder.upload(self._max_upload_bytes)
         async with _blocking(upload):
             await self._receive(requests, upload, uploads=bool(config.upload_name))
             keeping = asyncio.ensure_future(asyncio.to_thread(self._keep, upload, key, config))
@@ -302,6 +304,11 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         path = self._folder.job(request.job_id).results / artifact.name
         try:
             file = await asyncio.to_thread(_open_at, path, request.offset)
+        except FileNotFoundError as error:
+            raise ArtifactNotFoundError(
+                f"{artifact.name} of job {request.job_id} is gone from the service's data folder;"
+                " its operator can put it back, or resume the job with `restart`"
+            ) from error
         except OSError as error:
             raise StoreError("the file cannot be read; the service's log says why") from error
         try:
@@ -431,7 +438,7 @@ class JobApp:
 
         self._folder = DataFolder(settings.data_dir)
         self._metrics = JobMetrics(runtime.metrics.registry)
-        self._store = Store(settings.data_dir, self._observe)
+        self._store = Store(self._folder.path, self._observe, data_id=self._folder.id)
         self._runner = Runner(
             self._store,
             self._folder,
@@ -464,9 +471,9 @@ class JobApp:
         jobs_pb2_grpc.add_JobServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> None:
-        """Cleans up after a service that was killed, and begins with what waits."""
-        known = await asyncio.to_thread(self._store.job_ids)
-        await asyncio.to_thread(self._folder.clean, known)
+        """Puts in order what a killed service or a backup has left, and begins with what waits."""
+        await asyncio.to_thread(reconcile, self._store, self._folder)
+        self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
         for job_id in await asyncio.to_thread(self._store.in_state, QUEUED):
             self._metrics.observe_state(job_id, "queued")
         await self._runner.start()
@@ -487,6 +494,7 @@ class JobApp:
         """Returns once the jobs have stopped and the store is closed."""
         await self._runner.stopped()
         self._store.close()
+        self._folder.close()
 
 
 def _options(settings: JobServerSettings) -> Settings:
@@ -510,6 +518,7 @@ def _options(settings: JobServerSettings) -> Settings:
 
 def serve(arguments: Sequence[str]) -> NoReturn:
     """Serves until SIGTERM, SIGINT or SIGHUP, and ends the process."""
+    os.umask(0o077)  # what people say is for the service's own user, also in what SQLite writes
     run_service(
         JobServerSettings,
         JobApp,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from voxroute_orchestrator.errors import OutputError, UsageError
+from voxroute_orchestrator.output import make_private
 from voxroute_orchestrator.transcript import (
     AsrStats,
     IgnoredOption,
@@ -62,6 +63,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._failures():
+            _keep_private(path)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
             try:
                 self._prepare()
@@ -103,7 +105,7 @@ class Journal:
     def _failures(self) -> Generator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             raise OutputError(
                 f"the journal {self.path.name} cannot be written or read ({error}); free some space"
                 " or name another folder with -o. What it holds already is kept"
@@ -212,6 +214,14 @@ class Journal:
                 self._execute("ROLLBACK")
             raise
         self._execute("COMMIT")
+
+
+def _keep_private(path: Path) -> None:
+    """What was said is for the owner's eyes, wherever the results go. Raises OSError."""
+    make_private(path)  # SQLite gives new -wal and -shm files the permissions of this one
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).chmod(0o600)
 
 
 def discard(path: Path) -> None:

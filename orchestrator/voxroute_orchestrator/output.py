@@ -1,13 +1,25 @@
-"""Results on the disk: each file is there as a whole, or not at all."""
+"""Results on the disk: each file is there as a whole, or not at all.
+
+One run at a time makes those of a title in a folder.
+"""
 
 import contextlib
 import errno
+import fcntl
 import os
+import secrets
 import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
+import structlog
+
 from voxroute_orchestrator.errors import OutputError
+
+_PID_DIGITS = 20  # more than any process id has
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # some network and FUSE mounts
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -24,14 +36,13 @@ def atomic(path: Path) -> Generator[Path]:
     """
     temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".voxroute-", suffix=".tmp")
-        os.close(descriptor)
-        temporary = Path(name)
+        name = path.parent / f".voxroute-{secrets.token_hex(8)}.tmp"
+        # not mkstemp: the kernel applies the umask, which cannot be asked for without a moment in
+        # which another thread's files would have none
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        temporary = name
         yield temporary
         _flush(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {_advice(error)}") from error
@@ -58,6 +69,72 @@ def _advice(error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         return "its name is too long; rename the media file"
     return f"{error.strerror}; name another folder with -o"
+
+
+def make_private(path: Path) -> None:
+    """Sees that the file is there and that only its owner can read it. Raises OSError.
+
+    It is never opened where it is there: closing it would end SQLite's locks on it (POSIX).
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    path.chmod(0o600)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, title: str) -> Generator[None]:
+    """Keeps other runs from the results of a title in a folder, which is made.
+
+    The lock goes with the process, however that ends. Raises OutputError where another run has it.
+    """
+    path = folder / f".{title}.voxroute-lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(path)
+    except OSError as error:
+        raise OutputError(f"nothing can be written to {folder}: {_advice(error)}") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a folder that has vanished meanwhile
+            path.unlink(missing_ok=True)  # still locked: nobody else can have it
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    """The descriptor of the lock's file, which has this process's id in it. Raises OutputError."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(descriptor, _PID_DIGITS).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise OutputError(
+                f"another voxroute{f' (process {owner})' if owner else ''} writes the results of"
+                f" this title to {path.parent}; wait for its end, or name another folder with -o"
+            ) from error
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                os.close(descriptor)
+                raise
+            _log.warning("this file system has no locks; a second run is not noticed", path=path)
+            return descriptor
+        if _is_at(descriptor, path):
+            break
+        os.close(descriptor)  # its owner has ended and removed it just now
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def prepare(

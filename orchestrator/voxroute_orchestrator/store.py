@@ -9,10 +9,14 @@ that a watcher has seen is never given to another one.
 """
 
 import contextlib
+import errno
 import json
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +33,15 @@ from voxroute_orchestrator.job_errors import (
     StoreBusyError,
     StoreError,
 )
+from voxroute_orchestrator.output import make_private
 
 STORE_NAME = "jobs.sqlite"
-_LOCK_NAME = "lock.sqlite"
+_APPLICATION_ID = 0x766F7872  # "voxr", in the header of the file; 0 in stores of version 1
+_FIRST_TABLES = {"jobs", "events", "stages", "artifacts"}  # those of version 1
+_ID_FACT = "data_id"
 _BUSY_S = 10.0  # for a backup or a person with the sqlite3 shell to be done
 _EVENTS_AT_ONCE = 500
+_DAMAGED = "is damaged; restore it from a backup, or name another folder"
 
 QUEUED = jobs_pb2.JOB_STATE_QUEUED
 RUNNING = jobs_pb2.JOB_STATE_RUNNING
@@ -41,6 +49,9 @@ SUCCEEDED = jobs_pb2.JOB_STATE_SUCCEEDED
 FAILED = jobs_pb2.JOB_STATE_FAILED
 CANCELLED = jobs_pb2.JOB_STATE_CANCELLED
 ENDED = frozenset({SUCCEEDED, FAILED, CANCELLED})
+
+LOST = "the data folder does not hold what the job needs"
+"""So begins the error of a job whose files are gone."""
 
 EventKind = Literal["state", "stage", "message", "warning"]
 
@@ -87,6 +98,12 @@ _MIGRATIONS = (
         PRIMARY KEY (job, name)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE facts (
+        name TEXT PRIMARY KEY,                      -- data_id: the id of the folder's marker
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 
@@ -110,6 +127,20 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What the store knows of a job's files."""
+
+    job_id: str
+    state: int
+    upload_name: str
+    """The media file; "" for one below a media root."""
+    artifacts: dict[str, int]
+    """The results, with their sizes in bytes."""
+    lost: bool
+    """Whether it has failed because its files were gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Events of a job, and whether none will follow them."""
 
@@ -128,57 +159,75 @@ def message_event(text: str) -> Event:
 
 
 class Store:
-    """The store in a folder. Safe for several threads; one process at a time.
+    """The store in a folder. Safe for several threads; one process at a time (data_folder.py).
 
     Every method raises DiskFullError, StoreBusyError or StoreError where the disk does not do as
     it should; nothing is then changed.
     """
 
     def __init__(
-        self, folder: Path, observe: Callable[[str, Sequence[Event]], None] | None = None
+        self,
+        folder: Path,
+        observe: Callable[[str, Sequence[Event]], None] | None = None,
+        *,
+        data_id: str = "",
     ) -> None:
         """Opens the store, making or migrating it. The folder is there already.
 
-        `observe` hears the id of a job and its events once they are kept, on any thread.
+        `data_id` is the id of the folder, which the store gets if it has none; StoreError where
+        it has another one. "" asks for none. `observe` hears the id of a job and its events once
+        they are kept, on any thread.
         """
         self._observe = observe or _unobserved
         self.path = folder / STORE_NAME
         self._lock = threading.Lock()
-        self._owner = _own(folder / _LOCK_NAME)
+        with disk(folder):
+            make_private(self.path)  # SQLite gives -wal and -shm the permissions of this file
+        with _mapped(self.path):
+            self._db = sqlite3.connect(
+                self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
         try:
             with _mapped(self.path):
-                self._db = sqlite3.connect(
-                    self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-                )
                 self._db.row_factory = sqlite3.Row
+                _check_ours(self._db, self.path)
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._db.execute("PRAGMA foreign_keys=ON")
-            self._migrate()
+                self._check_whole()
+            self._migrate(data_id)
         except BaseException:
-            self._owner.close()
+            self._db.close()
             raise
 
     def close(self) -> None:
         """Closes the file; another process may open the store then."""
         with self._lock:
             self._db.close()
-            self._owner.close()
 
-    def _migrate(self) -> None:
+    def _check_whole(self) -> None:
+        """Raises StoreError for a damaged file: an old -wal beside a restored store makes one."""
+        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise StoreError(f"the job store {_DAMAGED}")
+
+    def _migrate(self, data_id: str) -> None:
         with self._transaction() as db:
-            version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if version > len(_MIGRATIONS):
-                raise StoreError(
-                    f"{self.path} was written by a newer voxroute (version {version} of its"
-                    f" tables, this one knows {len(_MIGRATIONS)}); install that one, or name"
-                    " another folder with --data-dir"
-                )
+            version = _pragma(db, "user_version")
             for migration in _MIGRATIONS[version:]:
                 # not executescript: it would commit before the version is raised
                 for statement in migration.split(";"):
                     db.execute(statement)
-            db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+            if version < len(_MIGRATIONS):
+                db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+                db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            kept = _data_id(db)
+            if data_id and not kept:
+                db.execute("INSERT INTO facts VALUES (?, ?)", (_ID_FACT, data_id))
+            elif data_id and kept != data_id:
+                raise StoreError(
+                    f"{self.path} is the store of another data folder; put this folder's own back,"
+                    " from a backup if need be, or name another folder with --data-dir"
+                )
 
     @contextlib.contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
@@ -252,6 +301,23 @@ class Store:
         """The ids of all jobs."""
         with self._transaction() as db:
             return {row["id"] for row in db.execute("SELECT id FROM jobs")}
+
+    def kept(self) -> list[Kept]:
+        """What the store knows of the files of every job."""
+        with self._transaction() as db:
+            files: defaultdict[int, dict[str, int]] = defaultdict(dict)
+            for row in db.execute("SELECT job, name, bytes FROM artifacts"):
+                files[row["job"]][row["name"]] = row["bytes"]
+            return [
+                Kept(
+                    row["id"],
+                    row["state"],
+                    json.loads(row["config"]).get("uploadName", ""),
+                    files.get(row["number"], {}),
+                    lost=row["error"].startswith(LOST),
+                )
+                for row in db.execute("SELECT number, id, state, config, error FROM jobs")
+            ]
 
     def artifact(self, job_id: str, name: str) -> jobs_pb2.Artifact | None:
         """A file of the job's results; None where it has no such. Raises JobNotFoundError."""
@@ -336,6 +402,26 @@ class Store:
             _append(db, number, events)
         self._observe(job_id, events)
 
+    def lose(self, job_id: str, why: str) -> None:
+        """Ends a job whose files are gone; what it had is kept for the day they are back."""
+        self._end_as(job_id, FAILED, f"{LOST}: {why}")
+
+    def find_again(self, job_id: str) -> None:
+        """Ends a job as SUCCEEDED whose results were gone and are back."""
+        self._end_as(job_id, SUCCEEDED, "")
+
+    def _end_as(self, job_id: str, state: "jobs_pb2.JobState", error: str) -> None:
+        with self._transaction() as db:
+            number = _row(db, job_id)["number"]
+            db.execute(
+                "UPDATE jobs SET state = ?, error = ?, end_ns = coalesce(end_ns, ?)"
+                " WHERE number = ?",
+                (state, error, time.time_ns(), number),
+            )
+            events = [state_event(state)]
+            _append(db, number, events)
+        self._observe(job_id, events)
+
     def cancel_queued(self, job_id: str) -> bool:
         """Whether the job waited; it is CANCELLED then. Raises JobNotFoundError."""
         with self._transaction() as db:
@@ -396,7 +482,7 @@ def _unobserved(job_id: str, events: Sequence[Event]) -> None:
     del job_id, events
 
 
-def _own(path: Path) -> sqlite3.Connection:
+def exclusive_lock(path: Path) -> sqlite3.Connection:
     """Holds an exclusive lock until it is closed or the process dies. Raises StoreBusyError.
 
     A file of its own: backups of the store itself are welcome at any time.
@@ -416,6 +502,81 @@ def _own(path: Path) -> sqlite3.Connection:
         return lock
 
 
+def id_of_earlier_store(path: Path) -> str:
+    """The id of the data folder that a store is of; "" for one of a version that had none.
+
+    Raises StoreError where the file is no job store, or a newer one's. Changes nothing, so it is
+    not opened in the usual way: that would play its -wal back.
+    """
+    wal = path.with_name(path.name + "-wal")
+    if not wal.is_file() or not wal.stat().st_size:
+        return _checked_id(path, path)
+    with disk(path.parent), tempfile.TemporaryDirectory(prefix="voxroute-") as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path, copy)
+        shutil.copyfile(wal, copy.with_name(wal.name))
+        with _mapped(path), contextlib.closing(sqlite3.connect(copy)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return _checked_id(copy, path)
+
+
+def _checked_id(path: Path, named: Path) -> str:
+    address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+    with _mapped(named), contextlib.closing(sqlite3.connect(address, uri=True)) as db:
+        _check_ours(db, named, made=True)
+        return _data_id(db)
+
+
+def _check_ours(db: sqlite3.Connection, path: Path, *, made: bool = False) -> None:
+    """Raises StoreError for the database of something else, and for a newer version's.
+
+    An empty one will do, unless it is to be `made` already.
+    """
+    version, tables = _pragma(db, "user_version"), _tables(db)
+    application = _pragma(db, "application_id")
+    empty = not tables and not version and not application
+    first = version == 1 and not application and tables >= _FIRST_TABLES
+    if (empty and made) or not (empty or first or application == _APPLICATION_ID):
+        raise StoreError(
+            f"{path} is no store of a job service; name another folder with --data-dir"
+        )
+    if version > len(_MIGRATIONS):
+        raise StoreError(
+            f"{path} was written by a newer voxroute (version {version} of its tables, this one"
+            f" knows {len(_MIGRATIONS)}); install that one, or name another folder with --data-dir"
+        )
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _tables(db: sqlite3.Connection) -> set[str]:
+    found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {row[0] for row in found if not row[0].startswith("sqlite_")}
+
+
+def _data_id(db: sqlite3.Connection) -> str:
+    if "facts" not in _tables(db):
+        return ""
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (_ID_FACT,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+@contextlib.contextmanager
+def disk(folder: Path) -> Generator[None]:
+    """Turns what the disk refuses to do in a folder into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(f"the disk of {folder} is full; free some space") from error
+        raise StoreError(
+            f"{folder} cannot be used as a data folder ({error.strerror}: {error.filename}); mend"
+            " that, or name another folder with --data-dir"
+        ) from error
+
+
 @contextlib.contextmanager
 def _mapped(path: Path) -> Generator[None]:
     """Turns what SQLite raises into errors that say what to do."""
@@ -431,7 +592,7 @@ def _mapped(path: Path) -> Generator[None]:
             ) from error
         # the file's place is for the operator's eyes: the log has it as the cause
         kinds = {
-            sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a backup, or name another folder",
+            sqlite3.SQLITE_CORRUPT: _DAMAGED,
             sqlite3.SQLITE_NOTADB: "is no SQLite file; name another folder with --data-dir",
             sqlite3.SQLITE_READONLY: "may not be written; check the permissions of the data folder",
             sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of the data folder",

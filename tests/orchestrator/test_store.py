@@ -84,12 +84,6 @@ def test_a_locked_store_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         store.close()
 
 
-def test_two_services_do_not_share_a_folder(store: Store) -> None:
-    """The second one is told to take another folder."""
-    with pytest.raises(StoreBusyError, match="--data-dir"):
-        Store(store.path.parent)
-
-
 def test_a_store_of_a_newer_version_or_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     """StoreError; a store is never downgraded."""
     Store(tmp_path).close()

@@ -7,7 +7,6 @@ from typing import NoReturn
 # spinning on each processor, which takes 70 CPU seconds for an hour of film on 16 of them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# ruff: noqa: E402 - as above
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.app import App
