@@ -12,7 +12,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from voxroute_orchestrator import __version__, cli_jobs, cli_models, credentials, subtitles
+from voxroute_orchestrator import (
+    __version__,
+    cli_jobs,
+    cli_models,
+    cli_services,
+    credentials,
+    subtitles,
+)
 from voxroute_orchestrator.batch import (
     Outcome,
     exit_code,
@@ -72,7 +79,6 @@ from voxroute_orchestrator.commands import (
 )
 from voxroute_orchestrator.connections import (
     Needs,
-    Status,
     speech_decision,
     survey,
     translation_decision,
@@ -119,6 +125,7 @@ app = typer.Typer(
 
 cli_jobs.register(app)
 cli_models.register(app)
+cli_services.register(app)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -152,6 +159,15 @@ def _options(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send the token to other hosts without TLS too.")
     ] = False,
+    local_idle_s: Annotated[
+        float | None,
+        typer.Option(
+            "--local-idle-s",
+            min=0,
+            help="Seconds that a service which is started here stays for the next command, unused;"
+            " 0 ends it with the command. Else 300.",
+        ),
+    ] = None,
 ) -> None:
     del version
     credentials.flags.update(
@@ -161,6 +177,7 @@ def _options(
         tls_server_name=tls_server_name,
         token_file=token_file,
         insecure=insecure,
+        local_idle_s=local_idle_s,
     )
 
 
@@ -345,30 +362,6 @@ def translate(
     prepare_results(output, names, overwrite=overwrite)
     with reporter(quiet=quiet) as told:
         _finish(_interruptible(translate_subtitles(job, settings, told)))
-
-
-@app.command("services", epilog=EXIT_CODES)
-def services_command(
-    *,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = LogLevel.warning,
-) -> None:
-    """Show the configured services: health, engine, device, models, queue."""
-    settings = _settings(False, asr_endpoint, translate_endpoint, config, log_level)
-    statuses = asyncio.run(survey(settings))
-    if not statuses:
-        typer.echo(
-            "No services are configured, so `voxroute run` starts local ones. Name running ones"
-            " with --asr-endpoint and --translate-endpoint, VOXROUTE_ASR_ENDPOINTS and"
-            " VOXROUTE_TRANSLATE_ENDPOINTS, or in voxroute.yaml."
-        )
-        return
-    print_table(_COLUMNS, map(_row, statuses))
-    down = [status.target for status in statuses if status.error or not status.serving]
-    if down:
-        raise ServiceUnavailableError(f"not serving: {', '.join(down)}")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -570,23 +563,6 @@ def run_job(
             raise
         finally:
             told.close()
-
-
-_COLUMNS = ("service", "address", "state", "engine", "device", "models", "queue", "version")
-
-
-def _row(status: Status) -> tuple[str, ...]:
-    state = status.error or ("serving" if status.serving else "loading or draining")
-    return (
-        status.kind.removesuffix(" service"),
-        status.target,
-        state,
-        status.engine,
-        status.device,
-        "; ".join(status.models),
-        status.queue,
-        status.version,
-    )
 
 
 def _language(text: str) -> str:
