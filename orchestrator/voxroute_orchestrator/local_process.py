@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
@@ -42,21 +42,28 @@ class LocalSpec:
         return f"the local {self.name}"
 
 
-@dataclass(slots=True, kw_only=True)
-class LocalService:
-    """A service that runs as a child of this process and ends with it."""
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the services of a command have in common."""
 
-    spec: LocalSpec
-    folder: Path
     environment: Mapping[str, str]
     startup_timeout_s: float
     tell: Callable[[str], None]
+    """Takes what a person should look at."""
     waits: Waits
-    process: "subprocess.Popen[bytes] | None" = None
-    restarts: int = 0
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _log_start: int = 0
-    """Where in the log the present process begins, bytes."""
+
+
+class LocalService:
+    """A service that runs as a child of this process and ends with it."""
+
+    def __init__(self, spec: LocalSpec, folder: Path, context: Context) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.context = context
+        self.process: subprocess.Popen[bytes] | None = None
+        self._recovering = asyncio.Lock()
+        self._restarts = 0
+        self._log_start = 0  # where in the log the present process begins, bytes
 
     @property
     def socket(self) -> Path:
@@ -103,16 +110,16 @@ class LocalService:
                 stdin=subprocess.PIPE,  # ends when this process does; see child.py
                 stdout=log,
                 stderr=log,
-                env=dict(self.environment),
+                env=dict(self.context.environment),
                 cwd=folder,
                 start_new_session=True,  # Ctrl-C in the terminal is for the command alone
             )
 
     async def wait_until_serving(self) -> None:
         """Returns once it serves. Raises LocalServiceError."""
-        until = time.monotonic() + self.startup_timeout_s
+        until = time.monotonic() + self.context.startup_timeout_s
         with contextlib.ExitStack() as shown:
-            shown.enter_context(self.waits(f"starting {self.spec}"))
+            shown.enter_context(self.context.waits(f"starting {self.spec}"))
             # a channel that meets no socket comes back ever more seldom
             while not self.socket.exists():
                 self._check_start(until)
@@ -126,7 +133,7 @@ class LocalService:
                         if not loads:
                             loads = True
                             shown.close()
-                            shown.enter_context(self.waits(f"loading {self._loaded()}"))
+                            shown.enter_context(self.context.waits(f"loading {self._loaded()}"))
                     self._check_start(until)
                     await asyncio.sleep(POLL_S)
 
@@ -140,7 +147,7 @@ class LocalService:
         if time.monotonic() >= until:
             raise LocalServiceError(
                 self.epitaph(
-                    f"was not ready after {self.startup_timeout_s:.0f} s"
+                    f"was not ready after {self.context.startup_timeout_s:.0f} s"
                     " (VOXROUTE_STARTUP_TIMEOUT_S sets how long that may take)"
                 )
             )
@@ -180,7 +187,7 @@ class LocalService:
 
     async def recover(self) -> None:
         """Starts it again if it has died. Raises LocalServiceError after too many deaths."""
-        async with self._lock:
+        async with self._recovering:
             if self.process is None or self.process.poll() is None:
                 return
             self.count_death()
@@ -188,10 +195,10 @@ class LocalService:
 
     def count_death(self) -> None:
         """Tells that it has died. Raises LocalServiceError after too many deaths."""
-        if self.restarts >= _MAX_RESTARTS:
-            raise LocalServiceError(self.epitaph(f"died {self.restarts + 1} times, last"))
-        self.restarts += 1
-        self.tell(self.epitaph("died") + "\nIt is started again.")
+        if self._restarts >= _MAX_RESTARTS:
+            raise LocalServiceError(self.epitaph(f"died {self._restarts + 1} times, last"))
+        self._restarts += 1
+        self.context.tell(self.epitaph("died") + "\nIt is started again.")
 
     async def stop(self) -> None:
         """Ends it: SIGTERM, and SIGKILL for the whole session after STOP_S."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from voxroute_orchestrator import warm_services
 from voxroute_orchestrator.errors import LocalServiceError
-from voxroute_orchestrator.local_process import LocalService, LocalSpec
+from voxroute_orchestrator.local_process import Context, LocalService, LocalSpec
 from voxroute_orchestrator.progress import Waits
 from voxroute_orchestrator.warm_services import WarmService
 
@@ -37,21 +37,16 @@ async def local_services(
     With an `idle_s` of 0 they end with the block, whatever happened; else they stay for others
     until nobody has used them for so long. Raises LocalServiceError where one does not come up.
     """
-    common = {
-        "environment": environment,
-        "startup_timeout_s": startup_timeout_s,
-        "tell": tell,
-        "waits": waits,
-    }
+    context = Context(environment, startup_timeout_s, tell, waits)
     with contextlib.ExitStack() as stack:
         shared = warm_services.folder(tell) if idle_s and specs else None
         own = stack.enter_context(private_folder()) if shared is None else None
         running: list[LocalService] = []
         for spec in specs:
             if shared is not None:
-                running.append(WarmService(spec=spec, folder=shared, idle_s=idle_s, **common))
+                running.append(WarmService(spec, shared, context, idle_s))
             elif own is not None:
-                running.append(LocalService(spec=spec, folder=own, **common))
+                running.append(LocalService(spec, own, context))
         try:
             await _start_all(running)
             yield running

@@ -26,8 +26,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,7 +39,7 @@ from voxroute_orchestrator import __version__
 from voxroute_orchestrator.child import is_at
 from voxroute_orchestrator.clients import CallPolicy, connect, is_serving
 from voxroute_orchestrator.errors import LocalServiceError
-from voxroute_orchestrator.local_process import POLL_S, STOP_S, LocalService, LocalSpec
+from voxroute_orchestrator.local_process import POLL_S, STOP_S, Context, LocalService, LocalSpec
 from voxroute_orchestrator.settings import Settings
 
 if TYPE_CHECKING:
@@ -211,8 +211,8 @@ def _directories(arguments: Iterable[str]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int = os.O_RDWR) -> Iterator[int]:
-    file = os.open(path, flags, 0o600)
+def _opened(path: Path) -> Generator[int]:
+    file = os.open(path, os.O_RDWR)
     try:
         yield file
     finally:
@@ -345,18 +345,14 @@ def stop(service: Running, *, force: bool) -> bool:
 # --- the service
 
 
-@dataclass(slots=True, kw_only=True)
 class WarmService(LocalService):
     """A service that may be there already, and that stays for others."""
 
-    idle_s: float
-    _digest: str = field(init=False)
-    _run_in: Path | None = field(init=False)
-    _lease: int | None = None
-    """The locked record; None while the service is not used by this command."""
-
-    def __post_init__(self) -> None:
-        self._digest, self._run_in = digest(self.spec, self.environment)
+    def __init__(self, spec: LocalSpec, folder: Path, context: Context, idle_s: float) -> None:
+        super().__init__(spec, folder, context)
+        self._idle_s = idle_s
+        self._digest, self._run_in = digest(spec, context.environment)
+        self._lease: int | None = None  # the locked record, while this command uses the service
 
     @property
     def socket(self) -> Path:
@@ -395,7 +391,7 @@ class WarmService(LocalService):
     async def _locked(self) -> int:
         """The lock on looking for the service and starting it. Raises LocalServiceError."""
         path = self._record.with_suffix(".lock")
-        until = time.monotonic() + self.startup_timeout_s
+        until = time.monotonic() + self.context.startup_timeout_s
         told = False
         with contextlib.ExitStack() as shown:
             while True:
@@ -406,11 +402,11 @@ class WarmService(LocalService):
                 if time.monotonic() >= until:
                     raise LocalServiceError(
                         f"another command has been starting {self.spec} for"
-                        f" {self.startup_timeout_s:.0f} s; end that command and try again"
+                        f" {self.context.startup_timeout_s:.0f} s; end that command and try again"
                     )
                 if not told:
                     told = True
-                    shown.enter_context(self.waits(f"another command starts {self.spec}"))
+                    shown.enter_context(self.context.waits(f"another command starts {self.spec}"))
                 await asyncio.sleep(2 * POLL_S)
 
     async def _joined(self) -> bool:
@@ -425,7 +421,9 @@ class WarmService(LocalService):
                 if await self._answers(_ANSWER_S if idle else _BUSY_ANSWER_S):
                     self._lease = lease
                     return True
-                self.tell(f"{self.spec} that was left running does not serve; it is started anew")
+                self.context.tell(
+                    f"{self.spec} that was left running does not serve; it is started anew"
+                )
                 await asyncio.to_thread(_end, process, _HUNG_STOP_S)
             else:  # it is about to end
                 await asyncio.to_thread(_end, process)
@@ -448,7 +446,7 @@ class WarmService(LocalService):
         _lock(self._lease, fcntl.LOCK_SH)
         try:
             where = self._run_in or self.folder
-            self.launch(record=str(self._record), idle_s=str(self.idle_s), folder=where)
+            self.launch(record=str(self._record), idle_s=str(self._idle_s), folder=where)
             self._write_record()
             await self.wait_until_serving()
         except BaseException:
@@ -478,7 +476,7 @@ class WarmService(LocalService):
             model=self.spec.model,
             version=__version__,
             pid=self.process.pid,
-            idle_s=self.idle_s,
+            idle_s=self._idle_s,
             log=str(self.log),
         )
         os.write(self._lease, json.dumps(asdict(record)).encode())
@@ -504,7 +502,7 @@ class WarmService(LocalService):
 
         Raises LocalServiceError after too many deaths.
         """
-        async with self._lock:
+        async with self._recovering:
             ours = self._lease is not None and is_at(self._lease, self._record)
             if ours and _process(_read(self._record), self._record) is not None:
                 return
@@ -520,4 +518,4 @@ class WarmService(LocalService):
     def kill(self) -> None:
         """Ends it at once where it is not left to others yet."""
         if self.process is not None and self.process not in _kept:
-            super(WarmService, self).kill()
+            super().kill()
