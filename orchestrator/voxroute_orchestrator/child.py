@@ -61,7 +61,10 @@ def _wait_until_unused(record: Path, idle_s: float, log: Path) -> None:
 
     Nobody can begin to use it then. Also where the record is gone, so that nobody could find it.
     """
-    lease = os.open(record, os.O_RDWR)
+    try:
+        lease = os.open(record, os.O_RDWR)
+    except OSError:
+        return
     used_at = time.monotonic()
     while is_at(lease, record):
         _bound(log)

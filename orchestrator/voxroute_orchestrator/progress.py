@@ -144,7 +144,7 @@ class LineReporter:
         self._write(f"warning: {text}")
 
     def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class _SummaryColumn(ProgressColumn):
@@ -210,12 +210,17 @@ class BarReporter:
 
     def say(self, text: str) -> None:
         """Writes a line above the bars."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Writes a line above the bars."""
         self._console.print(
-            f"warning: {text}", markup=False, highlight=False, soft_wrap=True, style="yellow"
+            f"warning: {text}",
+            markup=False,
+            emoji=False,
+            highlight=False,
+            soft_wrap=True,
+            style="yellow",
         )
 
 

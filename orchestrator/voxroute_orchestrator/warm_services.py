@@ -122,8 +122,12 @@ def folder(tell: Callable[[str], None]) -> Path | None:
 
 
 def _candidates() -> Iterator[Path]:
+    paths: list[Path] = []
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    paths = [Path(runtime, "voxroute")] if runtime.startswith("/") else []
+    with contextlib.suppress(OSError):
+        # after `sudo` it may be another user's
+        if runtime.startswith("/") and Path(runtime).stat().st_uid == os.getuid():
+            paths.append(Path(runtime, "voxroute"))
     paths.append(Path(tempfile.gettempdir(), f"voxroute-{os.getuid()}"))
     with contextlib.suppress(OSError):
         paths.append(platformdirs.user_cache_path("voxroute", ensure_exists=True) / "run")
@@ -219,18 +223,33 @@ def _opened(path: Path) -> Generator[int]:
         os.close(file)
 
 
-def _lock(file: int, kind: int, limit_s: float = _LOOK_S) -> bool:
-    """Whether the lock could be had. Blocking."""
+def _lock(file: int, kind: int) -> bool:
+    """Whether the lock could be had at once."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unused(file: int) -> bool:
+    """Whether nobody uses the service of a record; nobody can begin to while it is open then."""
+    until = time.monotonic() + _LOOK_S
+    while not _lock(file, fcntl.LOCK_EX):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(POLL_S / 5)
+    return True
+
+
+async def _locked_soon(file: int, kind: int, limit_s: float) -> bool:
+    """Whether the lock could be had within that time."""
     until = time.monotonic() + limit_s
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(POLL_S / 5)
-        else:
-            return True
+    while not _lock(file, kind):
+        if time.monotonic() >= until:
+            return False
+        await asyncio.sleep(POLL_S / 5)
+    return True
 
 
 def _read(path: Path) -> Record | None:
@@ -245,14 +264,17 @@ def _process(record: Record | None, path: Path) -> psutil.Process | None:
     """The living process of a record; another with the same id does not count."""
     if record is None:
         return None
-    for process in _kept[:]:
-        if process.poll() is not None:
-            _kept.remove(process)
+    _reap()
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(record.pid)
         if process.status() != psutil.STATUS_ZOMBIE and str(path) in process.cmdline():
             return process
     return None
+
+
+def _reap() -> None:
+    """Waits for services of this process that have ended."""
+    _kept[:] = [process for process in _kept if process.poll() is None]
 
 
 def _end(process: psutil.Process, limit_s: float = STOP_S) -> None:
@@ -269,9 +291,7 @@ def _gone(process: psutil.Process, limit_s: float) -> bool:
     """Whether a process has ended within that time; it may be a child of this one."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:
-        for child in _kept[:]:
-            if child.poll() is not None:
-                _kept.remove(child)
+        _reap()
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(POLL_S)
@@ -285,8 +305,8 @@ def _remove(path: Path) -> None:
     path.with_suffix(".sock").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     lock = path.with_suffix(".lock")
-    with contextlib.suppress(FileNotFoundError), _opened(lock) as file:
-        if _lock(file, fcntl.LOCK_EX, 0.0) and is_at(file, lock):
+    with contextlib.suppress(OSError), _opened(lock) as file:
+        if _lock(file, fcntl.LOCK_EX) and is_at(file, lock):
             lock.unlink()
 
 
@@ -315,7 +335,7 @@ def _looked_at(path: Path) -> Running | None:
     process = _process(record, path)
     memory = process.memory_info().rss if process is not None else 0
     with _opened(path) as file:
-        idle = _lock(file, fcntl.LOCK_EX)
+        idle = _unused(file)
         if process is None or record is None:
             if idle and is_at(file, path):
                 _remove(path)
@@ -328,9 +348,7 @@ def stop(service: Running, *, force: bool) -> bool:
     """Whether the service was ended: one that a command uses is only with `force`. Blocking."""
     try:
         with _opened(service.path) as file:
-            # nobody begins to use it while the lock is held
-            idle = _lock(file, fcntl.LOCK_EX)
-            if not idle and not force:
+            if not _unused(file) and not force:
                 return False
             process = _process(service.record, service.path)
             if process is not None:
@@ -352,6 +370,7 @@ class WarmService(LocalService):
         super().__init__(spec, folder, context)
         self._idle_s = idle_s
         self._digest, self._run_in = digest(spec, context.environment)
+        self._stays = False  # whether the process that this command has started outlives it
         self._lease: int | None = None  # the locked record, while this command uses the service
 
     @property
@@ -381,12 +400,19 @@ class WarmService(LocalService):
 
         Raises LocalServiceError with what it wrote.
         """
-        lock = await self._locked()
         try:
-            if not await self._joined():
-                await self._begin()
-        finally:
-            os.close(lock)
+            lock = await self._locked()
+            try:
+                if not await self._joined():
+                    await self._begin()
+            finally:
+                os.close(lock)
+        except OSError as error:
+            raise LocalServiceError(
+                f"{self.spec} cannot be kept for the next command"
+                f" ({error.filename or self.folder}: {error.strerror}); see to that, or start it"
+                " for this one alone with `voxroute --local-idle-s 0`"
+            ) from error
 
     async def _locked(self) -> int:
         """The lock on looking for the service and starting it. Raises LocalServiceError."""
@@ -396,7 +422,7 @@ class WarmService(LocalService):
         with contextlib.ExitStack() as shown:
             while True:
                 file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-                if _lock(file, fcntl.LOCK_EX, 0.0) and is_at(file, path):
+                if _lock(file, fcntl.LOCK_EX) and is_at(file, path):
                     return file
                 os.close(file)
                 if time.monotonic() >= until:
@@ -414,10 +440,13 @@ class WarmService(LocalService):
         process = _process(_read(self._record), self._record)
         if process is None:
             return False
-        lease = os.open(self._record, os.O_RDWR)
-        idle = await asyncio.to_thread(_lock, lease, fcntl.LOCK_EX)
         try:
-            if await asyncio.to_thread(_lock, lease, fcntl.LOCK_SH, _LEAVE_S):
+            lease = os.open(self._record, os.O_RDWR)
+        except FileNotFoundError:  # it was ended just now
+            return False
+        try:
+            idle = await _locked_soon(lease, fcntl.LOCK_EX, _LOOK_S)
+            if await _locked_soon(lease, fcntl.LOCK_SH, _LEAVE_S):
                 if await self._answers(_ANSWER_S if idle else _BUSY_ANSWER_S):
                     self._lease = lease
                     return True
@@ -440,10 +469,13 @@ class WarmService(LocalService):
 
     async def _begin(self) -> None:
         """Starts a new one, and lets it go once it serves. Raises LocalServiceError."""
+        self._stays = False
         await asyncio.to_thread(self._make_room)
-        self._record.unlink(missing_ok=True)
-        self._lease = os.open(self._record, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        # locked before others see it: they take an unlocked record for a leftover
+        fresh = self._record.with_suffix(".new")
+        self._lease = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         _lock(self._lease, fcntl.LOCK_SH)
+        fresh.rename(self._record)
         try:
             where = self._run_in or self.folder
             self.launch(record=str(self._record), idle_s=str(self._idle_s), folder=where)
@@ -490,6 +522,7 @@ class WarmService(LocalService):
             process.stdin.write(b"k")
             process.stdin.close()
         _kept.append(process)
+        self._stays = True
 
     def _release(self) -> None:
         """Lets the service be idle, as far as this command is concerned."""
@@ -517,5 +550,5 @@ class WarmService(LocalService):
 
     def kill(self) -> None:
         """Ends it at once where it is not left to others yet."""
-        if self.process is not None and self.process not in _kept:
+        if not self._stays:
             super().kill()

@@ -414,3 +414,14 @@ async def test_a_flag_of_zero_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(local_idle_s=0.0).local_idle_s == 0
     monkeypatch.delenv("VOXROUTE_LOCAL_IDLE_S")
     assert load().local_idle_s == 300
+
+
+async def test_files_that_cannot_be_made_are_told_with_the_way_out(place: Place) -> None:
+    """A full disk or a lost folder is a sentence that says what to do."""
+    digest = warm_services.digest(SPEECH, place.environment)[0]
+    (place.folder / "voxroute" / f"{digest}.lock").mkdir(parents=True)
+    (place.folder / "voxroute").chmod(0o700)
+    with pytest.raises(LocalServiceError, match="--local-idle-s 0"):
+        async with place.services():
+            pass
+    assert place.pids() == []
