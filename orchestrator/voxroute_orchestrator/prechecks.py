@@ -22,6 +22,8 @@ from voxroute_serving.whisper_names import (
     resolve_model,
 )
 
+_PAIRS_NAMED = 20
+
 
 def check_speech(model: str, language: str | None, module: str, *, offline: bool) -> None:
     """Looks whether the module could load the model, and recognise the language.
@@ -72,16 +74,20 @@ def check_translation(
             cards.append(registry.describe(name, directory, lambda _: ""))
         except ServingError as error:
             raise UsageError(f"--translate-model: {error}") from error
+    offered = sorted({(of.tag, to.tag) for card in cards for of, to in card.pairs()})
     for source, target in pairs if cards else ():
         try:
-            registry.Registry(cards).choose(languages.parse(source), languages.parse(target))
+            asked = languages.parse(source), languages.parse(target)
         except ValueError:
             continue  # a tag that the service has to judge
-        except ServingError as error:
+        if not any(card.supports(*asked) for card in cards):
+            named = ", ".join(f"{of}-{to}" for of, to in offered[:_PAIRS_NAMED])
+            more = len(offered) - _PAIRS_NAMED
             raise RefusedError(
-                f"{source} cannot be translated to {target}: {error}. Name another model with"
-                " --translate-model"
-            ) from error
+                f"the model {', '.join(card.name for card in cards)} does not translate {source} to"
+                f" {target}; it offers {named}{f' and {more} more' if more > 0 else ''}. Name"
+                " another one with --translate-model"
+            )
 
 
 def _translation_model(name: str, *, offline: bool) -> Path | None:
