@@ -5,6 +5,7 @@ subtitles and how they compare with the reference. Nothing is fetched. Exits wit
 85 % of the cues match.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,11 @@ def main() -> int:
     command = ["run", str(clip), "-s", "hi", "-t", "en", "-o", str(output), "--offline"]
     shown = clip.relative_to(ROOT)
     print(f"$ voxroute run {shown} -s hi -t en -o {output.relative_to(ROOT)} --offline", flush=True)
-    done = subprocess.run([Path(sys.executable).with_name("voxroute"), *command], check=False)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("voxroute"), *command],
+        check=False,
+        env=os.environ | {"VOXROUTE_LOCAL_IDLE_S": "0"},  # a demo leaves nothing running
+    )
     if done.returncode:
         return done.returncode
     print(f"\nEnglish subtitles:\n\n{(output / f'{clip.stem}.en.srt').read_text(encoding='utf-8')}")

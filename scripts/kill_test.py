@@ -39,6 +39,7 @@ def start(media: Path, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     arguments = ["run", str(media), "-s", "hi", "-t", "en", "-o", str(folder), "--offline"]
     return subprocess.Popen(
         [sys.executable, "-m", "voxroute_orchestrator", *arguments, "--quiet", *more],
+        env=os.environ | {"VOXROUTE_LOCAL_IDLE_S": "0"},  # a round must not meet the last one's
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

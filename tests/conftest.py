@@ -1,5 +1,9 @@
 """What every test has in common."""
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 
@@ -8,3 +12,17 @@ def no_hub() -> None:
     """Nothing in a test may ask a model hub; here in case a library tries."""
     patch = pytest.MonkeyPatch()
     patch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_warm_services() -> Iterator[None]:
+    """Local services end with the command that starts them; a test that wants others says so.
+
+    What a command keeps all the same is in a folder of the tests, and fails them.
+    """
+    with tempfile.TemporaryDirectory(prefix="vxr") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXROUTE_LOCAL_IDLE_S", "0")
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        yield
+        left = [path.read_text() for path in Path(folder).rglob("*.json")]
+        assert not left, f"services that were left running: {left}"

@@ -32,7 +32,7 @@ from voxroute_orchestrator.errors import (
     VoxrouteError,
 )
 from voxroute_orchestrator.media import probe
-from voxroute_orchestrator.progress import Reporter
+from voxroute_orchestrator.progress import Reporter, waits
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.recognition import Speech
 from voxroute_orchestrator.settings import Settings
@@ -275,7 +275,14 @@ class _Batch:
                 told = self._told
                 try:
                     connected = await self.stack.enter_async_context(
-                        services(self._settings, needs, environment(), told.say, told.warn)
+                        services(
+                            self._settings,
+                            needs,
+                            environment(),
+                            told.say,
+                            told.warn,
+                            waits=waits(told),
+                        )
                     )
                 except VoxrouteError as error:
                     self._failed = error

@@ -178,7 +178,7 @@ def _batch(model: str, compute_type: str, free: int, kind: str) -> int:
 
 def availability(environment: Mapping[str, str], *, offline: bool, bundled: bool) -> Availability:
     """What can be had here: asks the hub once, for three seconds at most."""
-    cache = _hub_cache(environment)
+    cache = hub_cache(environment)
     names = {path.name.lower() for path in cache.glob("models--*") if any(path.glob("snapshots/*"))}
     cached = {
         model
@@ -194,7 +194,7 @@ def availability(environment: Mapping[str, str], *, offline: bool, bundled: bool
     )
 
 
-def _hub_cache(environment: Mapping[str, str]) -> Path:
+def hub_cache(environment: Mapping[str, str]) -> Path:
     """Where the hub's library keeps its downloads."""
     if named := environment.get("HF_HUB_CACHE"):
         return Path(named)

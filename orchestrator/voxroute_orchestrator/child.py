@@ -1,20 +1,31 @@
-"""Runs a service's module as a child that never outlives its parent.
+"""Runs a service's module as a child of the command that starts it.
 
-`python -m voxroute_orchestrator.child PARENT_PID MODULE ARGUMENT...`; standard input is a pipe
-that the parent keeps open and never writes to. Where the parent dies, by whatever signal, the
-kernel kills this process (Linux) or the pipe ends (everywhere else), which ends it as well.
+`python -m voxroute_orchestrator.child PARENT_PID RECORD IDLE_S LOG MODULE ARGUMENT...`; standard
+input is a pipe that the parent keeps open. Where the parent dies, by whatever signal, the pipe ends
+and this process with it; on Linux the kernel kills a service that is never to outlive its parent
+even before. RECORD, IDLE_S and LOG are "" for such a service.
+
+One that may stay behind has a RECORD, a file that whoever uses the service holds a shared lock on.
+The parent writes a byte to the pipe once the service serves: from then on it ends when nobody has
+used it for IDLE_S, and LOG is kept from growing without end.
 """
 
 import ctypes
+import fcntl
 import os
 import runpy
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
+from typing import NoReturn
+
+MAX_LOG_BYTES = 1_000_000
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _GRACE_S = 10.0  # for the service to end by itself after SIGTERM
+_LOOK_EVERY_S = 1.0
 
 
 def _die_with_parent(parent: int) -> None:
@@ -27,20 +38,88 @@ def _die_with_parent(parent: int) -> None:
 def _watch(pipe: int) -> None:
     while os.read(pipe, 1):
         pass
+    _end()
+
+
+def _watch_kept(pipe: int, record: Path, idle_s: float, log: Path) -> None:
+    if not os.read(pipe, 1):
+        # nobody waits for a service that is half started
+        os.killpg(0, signal.SIGKILL)
+    _wait_until_unused(record, idle_s, log)
+    _end()
+
+
+def _end() -> NoReturn:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)
+    raise AssertionError  # pragma: no cover - the signal was for this process too
+
+
+def _wait_until_unused(record: Path, idle_s: float, log: Path) -> None:
+    """Returns once nobody has used the service for that long, with the record locked.
+
+    Nobody can begin to use it then. Also where the record is gone, so that nobody could find it.
+    """
+    try:
+        lease = os.open(record, os.O_RDWR)
+    except OSError:
+        return
+    used_at = time.monotonic()
+    while is_at(lease, record):
+        _bound(log)
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            used_at = time.monotonic()
+            os.utime(lease)  # for people: since when it is idle
+        else:
+            if time.monotonic() - used_at >= idle_s:
+                return
+            fcntl.flock(lease, fcntl.LOCK_UN)
+        time.sleep(max(0.05, min(_LOOK_EVERY_S, idle_s / 4)))
+
+
+def is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one at the path, not one that was there before."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
+def _bound(log: Path) -> None:
+    """Cuts off the older half of a log that is too large; it is written by appending."""
+    try:
+        size = os.fstat(2).st_size
+        if size > MAX_LOG_BYTES:
+            with log.open("rb") as file:
+                file.seek(size - MAX_LOG_BYTES // 2)
+                file.readline()
+                rest = file.read()
+            os.ftruncate(2, 0)
+            os.write(2, rest)
+    except OSError:
+        pass  # a log that cannot be read or written stays as it is
 
 
 def main() -> None:
     """Does not return before the module ends."""
-    parent, module, arguments = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    _die_with_parent(parent)
+    parent, record, idle_s, log, module, *arguments = sys.argv[1:]
+    if not record:
+        _die_with_parent(int(parent))
     pipe = os.dup(0)  # the module gets an empty standard input of its own
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    threading.Thread(target=_watch, args=(pipe,), name="parent", daemon=True).start()
+
+    def watch() -> None:
+        if record:
+            _watch_kept(pipe, Path(record), float(idle_s), Path(log))
+        else:
+            _watch(pipe)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -30,7 +30,8 @@ COMMANDS = {
     ),
     "translate": Command("cli_run", "Translate a subtitle file; times stay as they are."),
     "services": Command(
-        "cli_run", "Show the configured services: health, engine, device, models, queue."
+        "cli_services",
+        "Show the services that are configured and those that are kept warm here; end the latter.",
     ),
     "route": Command("cli_run", "Show which service would do a job, without doing it."),
     "bootstrap": Command(
@@ -121,6 +122,15 @@ def _options(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send the token to other hosts without TLS too.")
     ] = False,
+    local_idle_s: Annotated[
+        float | None,
+        typer.Option(
+            "--local-idle-s",
+            min=0,
+            help="Seconds that a service which is started here stays for the next command, unused;"
+            " 0 ends it with the command. Else 300.",
+        ),
+    ] = None,
 ) -> None:
     # here: the command that was called has imported them, and --version has no need of them
     from voxroute_orchestrator import credentials  # noqa: PLC0415
@@ -135,4 +145,5 @@ def _options(
         tls_server_name=tls_server_name,
         token_file=token_file,
         insecure=insecure,
+        local_idle_s=local_idle_s,
     )

@@ -73,7 +73,6 @@ from voxroute_orchestrator.commands import (
 )
 from voxroute_orchestrator.connections import (
     Needs,
-    Status,
     speech_decision,
     survey,
     translation_decision,
@@ -299,30 +298,6 @@ def translate(
         _finish(_interruptible(translate_subtitles(job, settings, told)))
 
 
-@app.command("services", epilog=EXIT_CODES)
-def services_command(
-    *,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = LogLevel.warning,
-) -> None:
-    """Show the configured services: health, engine, device, models, queue."""
-    settings = _settings(False, asr_endpoint, translate_endpoint, config, log_level)
-    statuses = asyncio.run(survey(settings))
-    if not statuses:
-        typer.echo(
-            "No services are configured, so `voxroute run` starts local ones. Name running ones"
-            " with --asr-endpoint and --translate-endpoint, VOXROUTE_ASR_ENDPOINTS and"
-            " VOXROUTE_TRANSLATE_ENDPOINTS, or in voxroute.yaml."
-        )
-        return
-    print_table(_COLUMNS, map(_row, statuses))
-    down = [status.target for status in statuses if status.error or not status.serving]
-    if down:
-        raise ServiceUnavailableError(f"not serving: {', '.join(down)}")
-
-
 @app.command(epilog=EXIT_CODES)
 def route(
     *,
@@ -522,23 +497,6 @@ def run_job(
             raise
         finally:
             told.close()
-
-
-_COLUMNS = ("service", "address", "state", "engine", "device", "models", "queue", "version")
-
-
-def _row(status: Status) -> tuple[str, ...]:
-    state = status.error or ("serving" if status.serving else "loading or draining")
-    return (
-        status.kind.removesuffix(" service"),
-        status.target,
-        state,
-        status.engine,
-        status.device,
-        "; ".join(status.models),
-        status.queue,
-        status.version,
-    )
 
 
 def _language(text: str) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +31,8 @@ from voxroute_orchestrator.media import Source, check_length, probe
 from voxroute_orchestrator.mux import mux, muxed_name
 from voxroute_orchestrator.output import claimed, write_atomic
 from voxroute_orchestrator.pipeline import Job, Run
-from voxroute_orchestrator.progress import Reporter
+from voxroute_orchestrator.progress import Reporter, waits
+from voxroute_orchestrator.read_ahead import EarlyReader
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.results import (
     DEFAULT_FORM,
@@ -185,11 +186,14 @@ async def _results(
         overwrite=options.overwrite,
         mark=transcript_name(media.title),
     )
-    with _journal(options, media.title, told) as journal:
-        async with _services(options, settings, told, observe_route) as connected:
-            transcript, paths = await _transcribe(options, media, journal, connected, told)
-        if options.mux:
-            paths.append(await _mux(transcript, options, told))
+    async with _early(media, options) as reader:
+        with _journal(options, media.title, told) as journal:
+            async with _services(options, settings, told, observe_route) as connected:
+                transcript, paths = await _transcribe(
+                    options, media, journal, connected, told, reader
+                )
+            if options.mux:
+                paths.append(await _mux(transcript, options, told))
     discard(journal.path)
     return [*_summary(transcript, options.form), *(str(path) for path in paths)]
 
@@ -235,8 +239,31 @@ def _journal_path(options: JobOptions, title: str) -> Path:
     return options.journal or options.folder / f".{title}.voxroute-journal"
 
 
-async def _transcribe(
-    options: JobOptions, media: Media, journal: Journal, connected: Connected, told: Reporter
+@contextlib.asynccontextmanager
+async def _early(media: Media, options: JobOptions) -> AsyncGenerator[EarlyReader]:
+    """The recording, whose start is decoded while the block begins.
+
+    Raises MediaError, before the block, where there is nothing to decode.
+    """
+    reader = EarlyReader(
+        media, start_s=options.start_s, end_s=options.end_s, max_s=options.max_audio_s
+    )
+    try:
+        await reading(reader.watch, reader.check)
+        ahead = asyncio.ensure_future(reading(reader.watch, reader.read_ahead))
+        yield reader
+        await ahead
+    finally:
+        reader.close()
+
+
+async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
+    options: JobOptions,
+    media: Media,
+    journal: Journal,
+    connected: Connected,
+    told: Reporter,
+    reader: EarlyReader,
 ) -> tuple[Transcript, list[Path]]:
     """What came out, and the files with it. Raises VoxrouteError where it is not complete."""
     source = options.source
@@ -271,6 +298,7 @@ async def _transcribe(
         next_translate=connected.next_translate,
         aligner=connected.aligner if options.words or options.align else None,
         diarizer=diarizer,
+        reader=reader,
     )
     for note in connected.notes:
         if note not in current.transcript.warnings:
@@ -298,6 +326,7 @@ def needs_of(options: JobOptions) -> Needs:
         language=options.source,
         asr_model=options.model,
         translate_model=options.translate_model,
+        pairs=tuple((options.source, t) for t in _to_translate(options) if options.source),
         words=_wants_words(options),
         align=options.align,
         diarization_model=options.diarization_model,
@@ -337,7 +366,15 @@ def _services(
     if options.connected is not None:
         return contextlib.nullcontext(options.connected)
     needs = needs_of(options)
-    return services(settings, needs, environment(), told.say, told.warn, observe=observe)
+    return services(
+        settings,
+        needs,
+        environment(),
+        told.say,
+        told.warn,
+        observe=observe,
+        waits=waits(told),
+    )
 
 
 async def _check_pairs(connected: Connected, source: str, targets: list[str]) -> None:
@@ -535,13 +572,16 @@ async def translate_subtitles(job: FileJob, settings: Settings, told: Reporter) 
 
 
 async def _translate_file(job: FileJob, settings: Settings, told: Reporter) -> list[str]:
-    needs = Needs(speech=False, translation=True, translate_model=job.model)
     targets = [t for t in job.targets if not same_language(job.source, t)]
+    pairs = tuple((job.source, target) for target in targets)
+    needs = Needs(speech=False, translation=True, translate_model=job.model, pairs=pairs)
     if not targets:
         raise UsageError(f"the file is {job.source} already; name another language with -t")
     lines: list[str] = []
     try:
-        async with services(settings, needs, environment(), told.say, told.warn) as connected:
+        async with services(
+            settings, needs, environment(), told.say, told.warn, waits=waits(told)
+        ) as connected:
             await _check_pairs(connected, job.source, targets)
             for target in targets:
                 await _translate_to(job, target, connected, told)

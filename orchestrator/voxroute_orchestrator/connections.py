@@ -16,7 +16,7 @@ import grpc.aio
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2
-from voxroute_orchestrator import convert, routing, second_services
+from voxroute_orchestrator import convert, prechecks, routing, second_services
 from voxroute_orchestrator.clients import (
     AsrClient,
     CallPolicy,
@@ -35,6 +35,7 @@ from voxroute_orchestrator.errors import (
 )
 from voxroute_orchestrator.failures import is_lasting, tls_reason
 from voxroute_orchestrator.hardware import Host, detect
+from voxroute_orchestrator.progress import Waits, said_waits
 from voxroute_orchestrator.recognition import NextService, Speech
 from voxroute_orchestrator.second_services import FindAligner, FindDiarizer
 from voxroute_orchestrator.services import LocalSpec, local_services
@@ -72,6 +73,8 @@ class Needs:
     language: str | None = None
     asr_model: str = ""
     translate_model: str = ""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """Source and target of every translation, as far as they are known before."""
     words: bool = False
     align: bool = False
     """Whether a service is asked for word times once the transcript is there."""
@@ -293,10 +296,14 @@ async def services(
     warn: Callable[[str], None],
     *,
     observe: ObserveRoute = observe_nothing,
+    waits: Waits | None = None,
 ) -> AsyncGenerator[Connected]:
-    """Clients of what the job needs; local services end with the block.
+    """Clients of what the job needs; local services end with the block, or stay warm.
 
-    Raises ServiceUnavailableError with the reason of every candidate.
+    `waits` shows what is waited for; a line of `say` each where it is None. Raises
+    ServiceUnavailableError with the reason of every candidate. What local services could not do is
+    refused before any is started: UsageError for a model that is not here, RefusedError for a
+    language.
     """
     host = detect()
     statuses = await _awaited(settings, needs, host, say)
@@ -319,7 +326,14 @@ async def services(
             specs.append(_local_translation(settings, needs, chosen, say))
     async with contextlib.AsyncExitStack() as stack:
         starter = _Starter(
-            settings, needs, stack, environment=environment, say=say, warn=warn, observe=observe
+            settings,
+            needs,
+            stack,
+            environment=environment,
+            say=say,
+            warn=warn,
+            waits=waits or said_waits(say),
+            observe=observe,
         )
         sharing = _Sharing(starter, {status.target: status.offer for status in statuses})
         successors = _Successors(starter, speech, host)
@@ -444,6 +458,7 @@ class _Starter:
         environment: Mapping[str, str],
         say: Callable[[str], None],
         warn: Callable[[str], None],
+        waits: Waits,
         observe: ObserveRoute,
     ) -> None:
         self.settings = settings
@@ -452,19 +467,20 @@ class _Starter:
         self.observe = observe
         self._environment = environment
         self._warn = warn
+        self._waits = waits
         self._stack = stack
 
     async def start(self, specs: Sequence[LocalSpec]) -> dict[str, Endpoint]:
         """Starts the services; their endpoints by name. Raises LocalServiceError."""
-        if specs:
-            self.say(f"starting {' and '.join(f'the local {spec.name}' for spec in specs)}")
         with tracing.span("start services", {"voxroute.services": [s.module for s in specs]}):
             running = await self._stack.enter_async_context(
                 local_services(
                     specs,
                     environment=_child_environment(self.settings, self._environment),
                     startup_timeout_s=self.settings.startup_timeout_s,
+                    idle_s=self.settings.local_idle_s,
                     tell=self._warn,
+                    waits=self._waits,
                 )
             )
         return {service.spec.name: service.endpoint() for service in running}
@@ -745,20 +761,22 @@ def _local_speech(
     settings: Settings, needs: Needs, chosen: routing.Candidate, say: Callable[[str], None]
 ) -> LocalSpec:
     model = needs.asr_model or _bundled(settings, BUNDLED_ASR, "speech", "--model", say)
+    if model:
+        model = _absolute(model, settings)
+        prechecks.check_speech(model, needs.language, chosen.name, offline=settings.offline)
     arguments = ["--device", chosen.device]
     if needs.compute_type:
         arguments += ["--compute-type", needs.compute_type]
     if needs.batch_size:
         arguments += ["--max-batch", str(needs.batch_size)]
     if model:
-        model = _absolute(model, settings)
         arguments += ["--model", model]
     if chosen.name == routing.ASR_WHISPERX:
         if needs.diarization_model:
             arguments += ["--diarization-model", _absolute(needs.diarization_model, settings)]
         if needs.words or needs.align:
             arguments += _aligning(settings, needs)
-    return LocalSpec(SPEECH, chosen.name, tuple(arguments))
+    return LocalSpec(SPEECH, chosen.name, tuple(arguments), Path(model).name)
 
 
 def _aligning(settings: Settings, needs: Needs) -> list[str]:
@@ -780,10 +798,12 @@ def _local_translation(
 ) -> LocalSpec:
     flag = "--translate-model"
     model = needs.translate_model or _bundled(settings, BUNDLED_TRANSLATE, "translation", flag, say)
-    arguments = ("--models", _absolute(model, settings)) if model else ()
+    names = [_absolute(model, settings)] if model else []
+    prechecks.check_translation(names, needs.pairs, offline=settings.offline)
+    arguments = ("--models", *names) if names else ()
     if needs.translate_device != "auto":
         arguments = (*arguments, "--device", needs.translate_device)
-    return LocalSpec(TRANSLATION, chosen.name, arguments)
+    return LocalSpec(TRANSLATION, chosen.name, arguments, Path(model).name)
 
 
 def _bundled(

@@ -8,11 +8,12 @@
 A job runs with what its own folder says, whatever has changed on the host since.
 """
 
+import contextlib
 import io
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from voxroute_orchestrator.glossary import read as read_glossary
 from voxroute_orchestrator.hardware import Host
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.output import write_atomic
-from voxroute_orchestrator.progress import Reporter, clock
+from voxroute_orchestrator.progress import Reporter, clock, waits
 from voxroute_orchestrator.results import ResultForm, transcript_name
 from voxroute_orchestrator.subtitles import DEFAULT_FORMATS
 from voxroute_orchestrator.transcript import standard_tag
@@ -476,6 +477,13 @@ class JobReporter:
         """Tells something that a person should look at."""
         self._logger.warning(text)
         self._told.warn(text)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Generator[None]:
+        """Tells that something is waited for."""
+        self._logger.info(what)
+        with waits(self._told)(what):
+            yield
 
     def failed(self, text: str) -> None:
         """Writes why the run ended; the command itself tells the person."""

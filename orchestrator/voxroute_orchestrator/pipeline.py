@@ -111,7 +111,8 @@ class Run:
 
     `speech` and `translators` are the services that share the work; `next_asr` and
     `next_translate` are asked for another one where the device of the last is too small. `aligner`
-    finds who gives words their times, `diarizer` tells speakers apart; None for neither. With a
+    finds who gives words their times, `diarizer` tells speakers apart; None for neither. `reader`
+    is the job's recording where its reading has begun already; the run closes it. With a
     `journal`, what is finished is in it at any moment, and what is in it already is not done again.
     Raises UsageError where the journal is that of a job with other options.
     """
@@ -128,6 +129,7 @@ class Run:
         next_translate: NextTranslator = _none,
         aligner: FindAligner | None = None,
         diarizer: Service | None = None,
+        reader: PcmReader | None = None,
     ) -> None:
         self.job = job
         self.reporter = reporter
@@ -145,6 +147,7 @@ class Run:
         self._next_asr = next_asr
         self._next_translate = next_translate
         self._aligner = aligner
+        self._early = reader
         self._diarization = self._diarization_by(diarizer) if diarizer is not None else None
         self._replacements: dict[Translator, Translator | None] = {}
         self._replacing = asyncio.Lock()
@@ -198,7 +201,7 @@ class Run:
         job = self.job
         self.reporter.stage(_RECOGNITION, job.until_s)
         recognition = Recognition(
-            self._reader(),
+            self._early or self._reader(),
             AsrOptions(
                 language="" if job.allowed_languages else self.transcript.language or "",
                 allowed_languages=job.allowed_languages,

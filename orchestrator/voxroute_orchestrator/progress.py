@@ -1,9 +1,11 @@
 """How far a job is: bars on a terminal, lines elsewhere, nothing with --quiet."""
 
+import contextlib
 import time
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -34,6 +36,35 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """Tells something that a person should look at."""
         ...
+
+
+Waits = Callable[[str], contextlib.AbstractContextManager[None]]
+"""What tells, for the length of a block, that something is waited for."""
+
+
+@runtime_checkable
+class ShowsWaits(Protocol):
+    """A reporter that shows how long something is waited for."""
+
+    def waiting(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Shows it for the length of the block."""
+        ...
+
+
+def waits(told: Reporter) -> Waits:
+    """How a reporter tells that something is waited for: a line at least."""
+    return told.waiting if isinstance(told, ShowsWaits) else said_waits(told.say)
+
+
+def said_waits(say: Callable[[str], None]) -> Waits:
+    """Tells it by a line."""
+
+    @contextlib.contextmanager
+    def waiting(what: str) -> Generator[None]:
+        say(what)
+        yield
+
+    return waiting
 
 
 def clock(seconds: float) -> str:
@@ -113,7 +144,7 @@ class LineReporter:
         self._write(f"warning: {text}")
 
     def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class _SummaryColumn(ProgressColumn):
@@ -121,6 +152,8 @@ class _SummaryColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The column's text."""
+        if task.fields.get("waits"):
+            return Text(f"{task.elapsed or 0.0:.0f} s")
         return Text(summary(task.completed, task.total, task.elapsed or 0.0))
 
 
@@ -166,14 +199,28 @@ class BarReporter:
             if task.id == self._tasks.get(name):
                 self._progress.update(task.id, total=task.completed)
 
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Generator[None]:
+        """Shows a bar of no certain length, with the seconds."""
+        task = self._progress.add_task(what, total=None, waits=True)
+        try:
+            yield
+        finally:
+            self._progress.remove_task(task)
+
     def say(self, text: str) -> None:
         """Writes a line above the bars."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Writes a line above the bars."""
         self._console.print(
-            f"warning: {text}", markup=False, highlight=False, soft_wrap=True, style="yellow"
+            f"warning: {text}",
+            markup=False,
+            emoji=False,
+            highlight=False,
+            soft_wrap=True,
+            style="yellow",
         )
 
 

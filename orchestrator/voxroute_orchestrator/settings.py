@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     startup_timeout_s: float = Field(default=1800.0, gt=0)
     """How long a local service may take until it serves. Too low: the first download or
     conversion of a large model is cut off. Too high: a hung start is noticed late."""
+    local_idle_s: float = Field(default=300.0, ge=0)
+    """How long a service that was started here stays for the next command, unused. 0: it ends with
+    the command. Too low: every command loads the models anew. Too high: they keep memory from
+    others."""
     stall_timeout_s: float = Field(default=600.0, gt=0)
     """How long a service may send nothing while it has work. Too low: a slow window or a model
     that loads is taken for a hang. Too high: a hang is noticed late."""
@@ -123,7 +127,7 @@ def _default_config() -> Path | None:
 
 def load(**flags: Any) -> Settings:
     """The settings; a flag that is None, empty or False counts as not given. Raises UsageError."""
-    given = {name: value for name, value in flags.items() if value}
+    given = {name: value for name, value in flags.items() if value or _is_number(value)}
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -138,6 +142,10 @@ def load(**flags: Any) -> Settings:
         raise UsageError(
             f"the settings file is no mapping in YAML, or cannot be read: {error}"
         ) from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def bundled_models(settings: Settings) -> Path | None:

@@ -110,6 +110,7 @@ class Fleet:
     def command(self, *arguments: str) -> "subprocess.Popen[str]":
         """`voxroute` on the desk, with the example's settings."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
+        inherited["VOXROUTE_LOCAL_IDLE_S"] = "0"
         return subprocess.Popen(
             [
                 *self.network.inside("desk"),

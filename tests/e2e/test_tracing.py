@@ -33,6 +33,7 @@ async def test_a_run_is_one_trace_from_the_command_to_the_translation(
     """Every span is below the job, services under their own names, and none tells what was said."""
     async with collecting() as collector:
         inherited = {name: value for name, value in os.environ.items() if "VOXROUTE" not in name}
+        inherited["VOXROUTE_LOCAL_IDLE_S"] = "0"
         command = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "voxroute_orchestrator", "run", str(clip)),
             *("-s", "hi", "-t", "en", "-o", str(tmp_path), "--offline", "--log-level", "info"),

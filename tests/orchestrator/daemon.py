@@ -112,7 +112,11 @@ class Daemon:
     def start(self) -> None:
         """Returns once it serves, at the address that it had before."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
-        environment |= {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        environment |= {
+            "HOME": str(self.folder),
+            "XDG_CONFIG_HOME": str(self.folder),
+            "VOXROUTE_LOCAL_IDLE_S": "0",
+        }
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [

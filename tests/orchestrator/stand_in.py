@@ -282,11 +282,15 @@ def _result(
 
 
 async def serve(
-    target: str, *, speech: Speech | None = None, translation: Translation | None = None
+    target: str,
+    *,
+    speech: Speech | None = None,
+    translation: Translation | None = None,
+    checks: health.HealthServicer | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """A started server that says SERVING, and its port."""
     server = grpc.aio.server()
-    checks = health.HealthServicer()
+    checks = checks or health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)
     if speech is not None:
@@ -319,13 +323,21 @@ async def _main(kind: str) -> None:
     runs = sum(name.startswith(f"{kind}.") for name in os.listdir(marks))  # noqa: PTH208 - ASYNC240 wants no Path
     crash_after = int(os.environ.get("STAND_IN_CRASH_AFTER", "0")) if runs == 1 else 0
     delay_s = float(os.environ.get("STAND_IN_DELAY_S", "0"))
+    checks = health.HealthServicer()
     server, _ = await serve(
         options.listen,
+        checks=checks,
         speech=Speech(delay_s=delay_s, crash_after=crash_after) if kind == "asr" else None,
         translation=Translation() if kind == "translate" else None,
     )
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    unwell = health_pb2.HealthCheckResponse.NOT_SERVING
+    loop.add_signal_handler(
+        signal.SIGUSR1, lambda: unwells.append(loop.create_task(checks.set("", unwell)))
+    )
+    unwells: list[asyncio.Task[None]] = []
     await stop.wait()
     await server.stop(0.5)
 

@@ -91,6 +91,7 @@ def sandbox(tmp_path: Path) -> Sandbox:
         "TMPDIR": str(tmp_path / "t"),
         "HOME": str(tmp_path / "home"),
         "XDG_CONFIG_HOME": str(tmp_path / "home"),
+        "VOXROUTE_LOCAL_IDLE_S": "0",
         # the stand-in says a word a second; each is to be a cue of its own
         "VOXROUTE_SUBTITLES__MIN_MS": "500",
     }
@@ -231,6 +232,7 @@ def test_offline_takes_the_bundled_models_and_says_so(sandbox: Sandbox) -> None:
     models = sandbox.folder / "models"
     for name in ("asr-tiny-hi-en", "translate-tiny-hi-en", "align-tiny-hi-en"):
         (models / name).mkdir(parents=True)
+        (models / name / "config.json").write_text("{}")
     done = sandbox.run(*sandbox.job("--offline", "--words"), VOXROUTE_MODELS_DIR=str(models))
     assert done.returncode == 0, done.stderr
     assert "bundled speech model asr-tiny-hi-en" in done.stderr
