@@ -136,7 +136,8 @@ class WindowResult:
         """The result with that of the rest of its window, whose times count from `rest_from_s`."""
         moved = tuple(segment.moved(rest_from_s) for segment in rest.segments)
         warnings = (*self.warnings, *rest.warnings)
-        return WindowResult((*self.segments, *moved), warnings, redecodes=self.redecodes)
+        redecodes = self.redecodes + rest.redecodes
+        return WindowResult((*self.segments, *moved), warnings, redecodes=redecodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +199,8 @@ class AsrModel(Protocol):
         """One result for each window, in order, decoded at the first of the temperatures.
 
         What fails is decoded at the next ones by `voxroute_serving.recognition`, which gathers such
-        windows of all calls. Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns true the results may be
-        anything. Raises OutOfMemoryError where the windows do not fit into the device's memory:
+        windows of all calls. Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns true
+        the results may be anything. Raises OutOfMemoryError where the windows do not fit into the device's memory:
         `voxroute_serving.fallbacks` then calls again with fewer of them. Raises EngineError.
         """
         ...
