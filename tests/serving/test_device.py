@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,6 +228,254 @@ async def test_closing_a_thread_that_hangs_says_so() -> None:
     go.set()
     await task
     assert await device.close(5)
+
+
+# --- several threads -----------------------------------------------------------------------------
+
+
+class Floor:
+    """A batcher over several threads whose batches wait to be let go, each on its own."""
+
+    def __init__(self, device: DeviceThread, limit: int = 2, **fields: Any) -> None:
+        self.begun: list[tuple[Hashable, list[int]]] = []
+        self.threads: set[str] = set()
+        self.most = 0  # batches at once
+        self._going: list[threading.Event] = []
+        self._changed = threading.Condition()
+        self._n_now = 0
+        self.batcher: Batcher[int, int] = Batcher(device, self._run, lambda _: limit, **fields)
+
+    def _run(self, key: Hashable, items: Sequence[int], _: Callable[[], bool]) -> Sequence[int]:
+        go = threading.Event()
+        with self._changed:
+            self.begun.append((key, list(items)))
+            self.threads.add(threading.current_thread().name + str(threading.get_ident()))
+            self._going.append(go)
+            self._n_now += 1
+            self.most = max(self.most, self._n_now)
+            self._changed.notify_all()
+        assert go.wait(30)
+        with self._changed:
+            self._n_now -= 1
+        return items
+
+    async def see(self, n_begun: int) -> None:
+        """Waits until so many batches have begun."""
+
+        def wait() -> bool:
+            with self._changed:
+                return self._changed.wait_for(lambda: len(self.begun) >= n_begun, 30)
+
+        assert await asyncio.to_thread(wait)
+
+    def let_go(self, *indices: int) -> None:
+        """Ends the batches that began first, second and so on."""
+        for index in indices:
+            self._going[index].set()
+
+    def ask(self, key: str, *items: int, caller: str = "") -> "list[asyncio.Task[Any]]":
+        return [
+            asyncio.create_task(self.batcher.submit(key, item, caller=caller)) for item in items
+        ]
+
+    def batches_take(self, seconds: float) -> None:
+        """Lets the batcher think that its last batch took so long."""
+        self.batcher._batch_s = seconds  # pyright: ignore[reportPrivateUsage] - nobody could wait
+
+
+async def test_several_threads_run_as_many_batches_at_once(device: DeviceThread) -> None:
+    """Each item once; a thread that is free takes what waits."""
+    device.grow(3)
+    device.grow(2)  # never fewer
+    floor = Floor(device)
+    tasks = [task for key in "abcd" for task in floor.ask(key, 1, 2)]
+    await floor.see(3)
+    await asyncio.sleep(0.05)
+    assert [key for key, _ in floor.begun] == ["a", "b", "c"]
+    assert len(floor.threads) == floor.most == 3
+    floor.let_go(1)
+    await floor.see(4)
+    floor.let_go(0, 2, 3)
+    assert [one.result for one in await asyncio.gather(*tasks)] == [1, 2] * 4
+
+
+async def test_a_lone_thread_runs_one_thing_after_the_other(device: DeviceThread) -> None:
+    """Loads, batches of any source and frees: MLX's arrays belong to the thread that made them."""
+    floor, other = Floor(device), Floor(device)
+    idents = [await device.run(threading.get_ident)]
+    tasks = floor.ask("a", 1, 2, 3) + other.ask("b", 1)
+    for number, one in enumerate((floor, other, floor)):
+        await one.see(1 + number // 2)
+        assert floor.most + other.most <= 1 + (number > 0)
+        one.let_go(number // 2)
+    await asyncio.gather(*tasks)
+    idents.append(await device.run(threading.get_ident))
+    assert len({*idents}) == len(floor.threads | other.threads) == 1
+    assert floor.most == other.most == 1
+
+
+async def test_full_batches_go_first(device: DeviceThread) -> None:
+    """Before an older item whose batch is not full, which goes on waiting while others run."""
+    device.grow(2)
+    floor = Floor(device)
+    floor.batches_take(1000.0)
+    held = floor.ask("gate", 1, 2)
+    await floor.see(1)
+    tasks = floor.ask("lone", 1, caller="one")
+    await asyncio.sleep(0.05)
+    tasks += floor.ask("pair", 1, 2, caller="other")
+    await floor.see(2)
+    assert floor.begun[1] == ("pair", [1, 2])
+    floor.let_go(0, 1)
+    await floor.see(3)
+    assert floor.begun[2] == ("lone", [1])
+    floor.let_go(2)
+    await asyncio.gather(*held, *tasks)
+
+
+async def test_a_batch_that_is_not_full_waits_for_half_a_batch_at_most(
+    device: DeviceThread,
+) -> None:
+    """While others run: what comes meanwhile goes along, and then it runs though they still do."""
+    device.grow(2)
+    floor = Floor(device, limit=3)
+    floor.batches_take(1.0)
+    held = floor.ask("gate", 1, 2, 3)
+    await floor.see(1)
+    asked = time.monotonic()
+    tasks = floor.ask("a", 1)
+    await asyncio.sleep(0.1)
+    tasks += floor.ask("a", 2)
+    await floor.see(2)
+    waited_s = time.monotonic() - asked
+    assert floor.begun[1] == ("a", [1, 2])
+    assert waited_s > 0.4
+    floor.let_go(0, 1)
+    await asyncio.gather(*held, *tasks)
+
+
+async def test_a_batch_that_is_not_full_runs_once_the_device_is_idle(device: DeviceThread) -> None:
+    """Nothing fills it but what others finish; it does not wait out its time."""
+    device.grow(2)
+    floor = Floor(device)
+    floor.batches_take(1000.0)
+    held = floor.ask("gate", 1, 2)
+    await floor.see(1)
+    tasks = floor.ask("a", 1)
+    await asyncio.sleep(0.1)
+    assert len(floor.begun) == 1
+    floor.let_go(0)
+    await floor.see(2)
+    floor.let_go(1)
+    await asyncio.gather(*held, *tasks)
+
+
+async def test_an_idle_device_lingers_for_what_comes_next(device: DeviceThread) -> None:
+    """A full batch runs at once, a small one after `linger_s`."""
+    device.grow(3)
+    floor = Floor(device, linger_s=lambda key: 0.3 if key == "soon" else 1000.0)
+    tasks = floor.ask("a", 1)
+    await asyncio.sleep(0.1)
+    assert not floor.begun
+    tasks += floor.ask("a", 2)
+    await floor.see(1)
+    floor.let_go(0)
+    await asyncio.gather(*tasks)
+    asked = time.monotonic()
+    tasks = floor.ask("soon", 3)
+    await floor.see(2)
+    assert time.monotonic() - asked >= 0.3
+    floor.let_go(1)
+    await asyncio.gather(*tasks)
+
+
+async def test_a_caller_who_fills_batch_after_batch_starves_nobody(device: DeviceThread) -> None:
+    """An item of another key runs after two batches, though full ones of a film always wait."""
+    device.grow(2)
+    ran: list[Hashable] = []
+
+    def run(key: Hashable, items: Sequence[int], _: Callable[[], bool]) -> Sequence[int]:
+        ran.append(key)
+        time.sleep(0.05)
+        return items
+
+    batcher: Batcher[int, int] = Batcher(device, run, lambda _: 2)
+    film = [asyncio.create_task(batcher.submit("film", n, caller="film")) for n in range(60)]
+    await asyncio.sleep(0.1)
+    before = len(ran)
+    await batcher.submit("short", 1, caller="short")
+    # two batches on each thread while it waits, and one that was about to begin
+    assert ran.index("short") - before <= 6
+    assert not all(task.done() for task in film)
+    await asyncio.gather(*film)
+
+
+async def test_a_source_may_keep_to_one_batch_at_a_time(device: DeviceThread) -> None:
+    """The other threads go on with what else waits."""
+    device.grow(3)
+    alone, others = Floor(device, limit=1, max_running=1), Floor(device, limit=1)
+    tasks = alone.ask("a", 1, 2) + others.ask("b", 1, 2)
+    await alone.see(1)
+    await others.see(2)
+    assert alone.begun == [("a", [1])]
+    alone.let_go(0)
+    await alone.see(2)
+    alone.let_go(1)
+    others.let_go(0, 1)
+    await asyncio.gather(*tasks)
+    assert alone.most == 1
+
+
+async def test_close_ends_all_threads() -> None:
+    """Those that wait for a batch to fill too; what runs ends, the rest is NotReady."""
+    device = DeviceThread("several")
+    device.grow(3)
+    floor = Floor(device)
+    floor.batches_take(1000.0)
+    tasks = floor.ask("a", 1, 2) + floor.ask("b", 3)
+    await floor.see(1)
+    closing = asyncio.create_task(device.close(30))
+    (refused,) = await asyncio.gather(tasks[2], return_exceptions=True)
+    assert isinstance(refused, NotReadyError)
+    assert not closing.done()
+    floor.let_go(0)
+    assert await closing
+    assert [one.result for one in await asyncio.gather(*tasks[:2])] == [1, 2]
+    device.grow(5)
+    assert not [one for one in threading.enumerate() if one.name == "several"]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+async def test_every_item_of_many_callers_is_answered_once(
+    n_threads: int, device: DeviceThread
+) -> None:
+    """Whatever keys, sizes, failures and departures: an outcome for whoever stays."""
+    device.grow(n_threads)
+    seen: list[int] = []
+
+    def run(key: Hashable, items: Sequence[int], _: Callable[[], bool]) -> Sequence[int]:
+        seen.extend(items)
+        time.sleep(0.001)
+        if key == 3:
+            raise ValueError("bad batch")
+        return [-item for item in items]
+
+    batcher: Batcher[int, int] = Batcher(device, run, lambda _: 4)
+    tasks = [asyncio.create_task(batcher.submit(n % 5, n, caller=str(n % 7))) for n in range(300)]
+    await asyncio.sleep(0.01)
+    for task in tasks[::11]:
+        task.cancel()
+    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+    for n, outcome in enumerate(outcomes):
+        if isinstance(outcome, asyncio.CancelledError):
+            assert n % 11 == 0
+        elif n % 5 == 3:
+            assert isinstance(outcome, ValueError)
+        else:
+            assert not isinstance(outcome, BaseException)
+            assert outcome.result == -n
+    assert len(seen) == len(set(seen))
+    assert batcher.queued == 0
 
 
 async def test_admission_refuses_at_the_door() -> None:

@@ -1,7 +1,5 @@
 """Doubtful text: pure rules, and what the service does about it over a real server."""
 
-from typing import Any
-
 import grpc
 import numpy as np
 import pytest
@@ -18,14 +16,13 @@ from voxroute_serving.doubt import (
     doubts,
     is_often_invented,
     normalised,
-    retry_temperature,
     sounds_like_another,
+    warrants_another,
 )
 from voxroute_serving.engine import (
     DecodingOptions,
     Feature,
     IgnoredOption,
-    Samples,
     WindowResult,
     WindowSegment,
 )
@@ -114,22 +111,26 @@ def _judged(*segments: WindowSegment) -> Judged:
 
 
 @pytest.mark.parametrize(
-    ("segment", "temperature"),
+    ("segment", "again", "again_where_unsure"),
     [
-        (_segment("Where is the key?", avg_log_prob=-0.2, temperature=0.0), None),
-        (_segment("Thank you.", avg_log_prob=-0.8, temperature=0.0), 0.2),
-        (_segment("I know. " * 3, avg_log_prob=-0.2, temperature=0.2), 0.4),
-        (_segment("I know. " * 3, avg_log_prob=-0.2, temperature=0.4), None),
-        (_segment("I know. " * 3, avg_log_prob=-1.2, temperature=0.0), None),
-        (_segment("x", compression_ratio=3.0, temperature=0.0), None),
-        (_segment("Thank you.", avg_log_prob=-0.8), None),
+        (_segment("Where is the key?", avg_log_prob=-0.2), False, False),
+        (_segment("Where is the key?", avg_log_prob=-1.2), False, True),
+        (_segment("Thank you.", avg_log_prob=-0.8), True, True),
+        (_segment("I know. " * 3, avg_log_prob=-0.2), True, True),
+        (_segment("x", compression_ratio=3.0), True, True),
+        (_segment("Yes.", no_speech_prob=0.9), False, False),
     ],
 )
-def test_only_what_the_engine_has_not_retried_is_tried_again(
-    segment: WindowSegment, temperature: float | None
+def test_loops_and_inventions_are_worth_another_temperature(
+    segment: WindowSegment,
+    again: bool,  # noqa: FBT001 - a table
+    again_where_unsure: bool,  # noqa: FBT001 - a table
 ) -> None:
-    """What fails the engine's own checks has been through all its temperatures."""
-    assert retry_temperature(_judged(segment), (0.0, 0.2, 0.4), LIMITS) == temperature
+    """Merely unlikely text is not made likelier by chance, unless the request asks for it."""
+    judged = _judged(_segment("Good.", avg_log_prob=-0.1), segment)
+    assert warrants_another(judged, unsure=False) is again
+    assert warrants_another(judged, unsure=True) is again_where_unsure
+    assert not warrants_another(_judged(), unsure=True)
 
 
 def test_the_better_decoding_has_fewer_doubts_then_likelier_words_and_text() -> None:
@@ -152,65 +153,6 @@ def test_languages_are_weighed_against_each_other() -> None:
     assert sounds_like_another({"hi": 0.1, "en": 0.9}, "hi")
     assert not sounds_like_another({"hi": 0.4, "en": 0.6}, "hi")
     assert not sounds_like_another({"hi": 0.9, "en": 0.1}, "hi")
-
-
-def _by_temperature(engine: FakeEngine) -> None:
-    """Lets an engine write a caption at temperature 0, and hear the tone above it."""
-
-    def invented(window: Samples) -> tuple[WindowSegment, ...]:
-        again = engine.batches[-1].options.temperatures[0] > 0
-        text = "tone 440" if again else "Thanks for watching!"
-        end_s = len(window) / 16_000
-        return (
-            WindowSegment(0.0, end_s, text, avg_log_prob=-0.8, temperature=0.2 if again else 0.0),
-        )
-
-    engine.segments = invented
-
-
-def _ask(**fields: Any) -> asr_pb2.TranscribeConfig:
-    decoding = asr_pb2.DecodingOptions(temperatures=[0.0, 0.2, 0.4])
-    return config(decoding=decoding, **fields)
-
-
-async def test_an_invented_text_is_decoded_once_more_and_the_better_one_is_kept() -> None:
-    """At the next temperature alone; a window without doubt is decoded once."""
-    engine = FakeEngine()
-    _by_temperature(engine)
-    async with serving(engine) as service:
-        replies = await service.transcribe(messages(s16le(tone(3.0)), _ask()))
-        kept = service.metrics.registry.get_sample_value(
-            "voxroute_redecodes_total", {"kept": "second"}
-        )
-    assert kept == 1
-    (segment,) = segments(replies)
-    assert segment.text == "tone 440"
-    assert not segment.flags
-    tried = [tuple(round(t, 1) for t in batch.options.temperatures) for batch in engine.batches]
-    assert tried == [(0.0, 0.2, 0.4), (0.2,)]
-
-
-async def test_a_text_that_stays_doubtful_is_sent_with_its_flags() -> None:
-    """Two decodings, no more; the client decides what to do with it."""
-    engine = FakeEngine()
-    engine.segments = lambda window: (
-        WindowSegment(0.0, len(window) / 16_000, "Thanks!", avg_log_prob=-0.8, temperature=0.0),
-    )
-    async with serving(engine) as service:
-        replies = await service.transcribe(messages(s16le(tone(3.0)), _ask()))
-    (segment,) = segments(replies)
-    assert list(segment.flags) == [asr_pb2.SEGMENT_FLAG_HALLUCINATION]
-    assert len(engine.batches) == 2
-
-
-async def test_an_engine_that_ignores_temperatures_decodes_once() -> None:
-    """What it would do at a higher one is what it has done already."""
-    engine = FakeEngine(features=frozenset(Feature) - {Feature.TEMPERATURE_FALLBACK})
-    _by_temperature(engine)
-    async with serving(engine) as service:
-        (segment,) = segments(await service.transcribe(messages(s16le(tone(3.0)), _ask())))
-    assert list(segment.flags) == [asr_pb2.SEGMENT_FLAG_HALLUCINATION]
-    assert len(engine.batches) == 1
 
 
 async def test_without_voice_activity_an_invented_text_is_held_against_the_voice() -> None:

@@ -1,8 +1,12 @@
 """What happens when the device's memory runs out: alone, and in a service over real sockets."""
 
+import contextlib
+import threading
+import time
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -14,9 +18,17 @@ from tests.serving.recordings import s16le, silence, tone
 from tests.serving.test_asr import Service, messages, segments, serving, warnings
 from voxroute.asr.v1 import asr_pb2
 from voxroute_serving import fallbacks
-from voxroute_serving.engine import AlignmentRequest, DecodingOptions, Samples, WindowSegment
-from voxroute_serving.errors import OutOfMemoryError
-from voxroute_serving.fake_engine import FakeEngine
+from voxroute_serving.engine import (
+    Activity,
+    AlignmentRequest,
+    DecodingOptions,
+    Samples,
+    Stop,
+    WindowResult,
+    WindowSegment,
+)
+from voxroute_serving.errors import EngineError, OutOfMemoryError
+from voxroute_serving.fake_engine import FakeEngine, FakeModel
 from voxroute_serving.fallbacks import FallbackModel
 
 # grpcio 1.85 leaves the request stream of a call that failed to the garbage collector
@@ -162,6 +174,96 @@ def test_what_a_failed_batch_held_is_free_before_the_next_begins() -> None:
         return (WindowSegment(0.0, len(window) / 16_000, "text"),)
 
     assert transcribe(loaded(FakeEngine(segments=hungry)), WINDOWS[:2]) == ["text", "text"]
+
+
+# --- several threads -----------------------------------------------------------------------------
+
+
+class GatheringModel(FakeModel):
+    """A FakeModel whose first batches begin when all threads are in it."""
+
+    def transcribe(
+        self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
+    ) -> Sequence[WindowResult]:
+        """As the FakeModel's; notes whether it was closed meanwhile."""
+        engine = cast("GatheringEngine", self._engine)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            engine.all_in.wait(30)
+        engine.all_in.abort()  # once is enough
+        try:
+            return super().transcribe(windows, options, stop)
+        finally:
+            engine.closed_meanwhile |= self.closed
+
+
+class GatheringEngine(FakeEngine):
+    """A FakeEngine whose memory runs out for several threads at once."""
+
+    all_in: threading.Barrier
+    closed_meanwhile = False
+
+    def load(self, model: str, activity: Activity, compute_type: str = "") -> FakeModel:
+        """A model for several threads."""
+        loaded = super().load(model, activity, compute_type)
+        loaded.__class__ = GatheringModel
+        return loaded
+
+    def texts(self, model: FallbackModel, *batches: Sequence[Samples]) -> list[list[str]]:
+        """What each thread's windows are."""
+        self.all_in = threading.Barrier(len(batches))
+        with ThreadPoolExecutor(len(batches)) as pool:
+            futures = [pool.submit(transcribe, model, windows) for windows in batches]
+            return [future.result(60) for future in futures]
+
+
+def test_two_threads_out_of_memory_at_once_replace_the_model_once() -> None:
+    """The second finds room made; no window is lost, and nobody runs on a closed model."""
+    engine = GatheringEngine(max_batch=1, capacities={"float16": 0, "int8": 1})
+    model = loaded(engine)
+    assert engine.texts(model, WINDOWS[:4], WINDOWS[4:]) == [TEXTS[:4], TEXTS[4:]]
+    assert engine.loads == ["tones", "tones"]
+    assert [one.code for one in model.fallbacks] == [COMPUTE_TYPE]
+    assert not engine.closed_meanwhile
+
+
+def test_two_threads_out_of_memory_at_once_halve_the_batch_once() -> None:
+    """Eight at once failed twice, which says nothing about four."""
+    engine = GatheringEngine(max_batch=8, capacities={"float32": 4})
+    model = loaded(engine)
+    assert engine.texts(model, WINDOWS, WINDOWS) == [TEXTS, TEXTS]
+    assert [one.code for one in model.fallbacks] == [BATCH]
+    assert model.max_batch == 4
+    assert sorted(sizes(engine)) == [4, 4, 4, 4, 8, 8]
+
+
+def test_many_threads_down_the_whole_ladder_lose_nothing() -> None:
+    """Each rung is taken once, whoever is on it."""
+    engine = GatheringEngine(capacities={"float16": 0, "int8_float16": -1, "int8": 1})
+    model = loaded(engine)
+    found = engine.texts(model, WINDOWS, WINDOWS[:5], WINDOWS[3:])
+    assert found == [TEXTS, TEXTS[:5], TEXTS[3:]]
+    assert [one.code for one in model.fallbacks] == [BATCH, BATCH, COMPUTE_TYPE, COMPUTE_TYPE]
+    assert not engine.closed_meanwhile
+
+
+def test_a_model_is_freed_after_the_batch_whose_callers_have_left() -> None:
+    """Nobody leases it any more, but a batch may still run; afterwards it stays freed."""
+    engine = FakeEngine(released=threading.Event())
+    model = loaded(engine)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(transcribe, model, WINDOWS)  # two batches
+        time.sleep(0.1)
+        closing = pool.submit(model.close)
+        time.sleep(0.1)
+        assert not closing.done()
+        assert engine.released is not None
+        engine.released.set()
+        closing.result(30)
+        with contextlib.suppress(EngineError):  # its second batch may have come before
+            running.result(30)
+    with pytest.raises(EngineError, match="has been closed"):
+        transcribe(model)
+    assert engine.loads == ["tones"]
 
 
 # --- in a service --------------------------------------------------------------------------------

@@ -1,71 +1,25 @@
-"""From tokens and words to segments: the rules, without a model."""
-
-from collections.abc import Sequence
+"""From words to segments: the rules, without a model."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voxroute_serving.segments import (
     MAX_SEGMENT_S,
+    MIN_SILENCE_S,
+    TIME_PRECISION_S,
     Piece,
     ends_sentence,
-    from_timestamps,
     from_words,
     next_sound_s,
     proportional,
-    refine,
     sentences,
     sounding,
     tidy,
-    within_sound,
+    whole_words,
 )
-
-BEGIN = 1000  # the id of <|0.00|> in these tests; below it a token is a letter
-
-
-def at(time_s: float) -> int:
-    """The timestamp token of a time."""
-    return BEGIN + round(time_s / 0.02)
-
-
-def text(words: str) -> list[int]:
-    """Text tokens: one for each character."""
-    return [ord(character) for character in words]
-
-
-def decode(tokens: Sequence[int]) -> str:
-    """The text of text tokens."""
-    return "".join(map(chr, tokens))
-
-
-def parse(tokens: list[int], duration_s: float = 10.0) -> list[Piece] | None:
-    """The segments of a window's tokens."""
-    return from_timestamps(tokens, timestamp_begin=BEGIN, decode=decode, duration_s=duration_s)
-
-
-def test_pairs_of_timestamps_bound_segments() -> None:
-    """Each text between two timestamps is a segment with their times."""
-    tokens = [at(0.2), *text("one"), at(1.5), at(2.0), *text("two"), at(3.5)]
-    assert parse(tokens) == [Piece(0.2, 1.5, "one"), Piece(2.0, 3.5, "two")]
-
-
-def test_text_after_the_last_timestamp_is_kept_to_the_end_of_the_window() -> None:
-    """A window is decoded once, so its unfinished last segment is not dropped."""
-    tokens = [at(0), *text("one"), at(1.5), at(1.5), *text("two")]
-    assert parse(tokens) == [Piece(0.0, 1.5, "one"), Piece(1.5, 10.0, "two")]
-
-
-@pytest.mark.parametrize("tokens", [text("one"), [at(0), *text("one")]])
-def test_text_without_a_closing_timestamp_has_no_times(tokens: list[int]) -> None:
-    """A model that does not write timestamps gives nothing to take a time from."""
-    assert parse(tokens) is None
-
-
-def test_a_window_without_text_has_no_segments() -> None:
-    """Timestamps alone are silence, not a failure."""
-    assert parse([at(0), at(3)]) == []
 
 
 def test_sentences_end_at_full_stops_of_every_script_and_not_within_numbers() -> None:
@@ -93,41 +47,118 @@ def words_of(*timed: tuple[float, float, str]) -> list[Piece]:
     return [Piece(*word) for word in timed]
 
 
+def sound(*stretches: tuple[float, float], seconds: float = 30.0) -> npt.NDArray[np.bool_]:
+    """Frames with sound in these stretches of a window; everywhere where there are none."""
+    frames = np.full(round(seconds / TIME_PRECISION_S), not stretches)
+    for start_s, end_s in stretches:
+        frames[round(start_s / TIME_PRECISION_S) : round(end_s / TIME_PRECISION_S)] = True
+    return frames
+
+
 def test_words_become_segments_at_sentence_ends_and_pauses() -> None:
     """A segment ends with its sentence, or where nobody speaks for a while."""
-    words = words_of((0, 1, " one"), (1, 2, " two."), (2.1, 3, " three"), (4, 5, " four"))
-    assert [piece.text for piece in from_words(words)] == [" one two.", " three", " four"]
+    words = words_of((0, 1, " one"), (1, 2, " third."), (2.1, 3, " two"), (4, 5, " four"))
+    assert [piece.text for piece in from_words(words, sound())] == [" one third.", " two", " four"]
+    assert from_words([], sound()) == []
+
+
+def test_a_title_ends_no_sentence_unless_a_pause_follows() -> None:
+    """ "Mr. Bell" is one person; "No. Go!" is two sentences, which the pause between them tells."""
+    together = words_of((0, 0.4, " Mr."), (0.4, 1, " Bell"), (1, 1.5, " came."))
+    assert [piece.text for piece in from_words(together, sound())] == [" Mr. Bell came."]
+    apart = words_of((0, 0.4, " No."), (0.8, 1.2, " Go!"))
+    assert [piece.text for piece in from_words(apart, sound())] == [" No.", " Go!"]
 
 
 def test_long_speech_without_sentences_is_cut_at_its_longest_pause() -> None:
     """No segment of several words is longer than a reader can hold."""
     words = [Piece(float(i), i + 0.9, f" w{i}") for i in range(29)]
-    segments = from_words(words)
+    words[13] = Piece(13.0, 13.5, " w13")
+    segments = from_words(words, sound())
     assert max(piece.end_s - piece.start_s for piece in segments) <= MAX_SEGMENT_S
     assert "".join(piece.text for piece in segments) == "".join(word.text for word in words)
+    assert 13.5 in [piece.end_s for piece in segments]
 
 
-def test_only_long_segments_are_cut_by_their_words() -> None:
-    """A segment whose own timestamps are fine keeps them."""
-    pieces = [Piece(0, 2, " a b"), Piece(2, 28, " c d. e f.")]
-    words = words_of(
-        (0, 1, " a"), (1, 2, " b"), (2, 8, " c"), (8, 10, " d."), (20, 21, " e"), (21, 28, " f.")
+def test_a_word_has_none_of_the_silence_that_the_attention_gives_it() -> None:
+    """The first word of a sentence ends where it is heard to, any other begins there."""
+    heard = sound((2.0, 2.6), (2.7, 3.2), (6.0, 6.5))
+    words = words_of((0, 2.6, " one"), (2.6, 5.0, " two."), (5.0, 6.5, " three."))
+    assert from_words(words, heard) == [Piece(2.0, 3.2, " one two."), Piece(6.0, 6.5, " three.")]
+
+
+def test_a_word_that_dwells_through_what_was_left_out_is_cut_short() -> None:
+    """Where others sing on after the last word, or long before the first, nobody reads it yet."""
+    heard = sound()
+    words = words_of((0, 9, " one"), (9, 9.5, " two"), (9.5, 10, " three."), (10, 28, " Four."))
+    first, second = from_words(words, heard)
+    assert first.start_s > 7
+    assert first.end_s == 10
+    assert (second.start_s, second.end_s) == pytest.approx((26.6, 28))
+    dragged = from_words(words_of((0, 1, " a"), (1, 20, " b"), (20, 21, " c")), heard)
+    assert [piece.text for piece in dragged] == [" a b", " c"]
+    assert dragged[0].end_s < 3
+
+
+@st.composite
+def attended(draw: st.DrawFn) -> tuple[list[Piece], npt.NDArray[np.bool_]]:
+    """Words one after the other, as the attention gives them, and where there is sound."""
+    lengths = draw(st.lists(st.integers(0, 600), min_size=1, max_size=12))
+    ends = np.minimum(np.cumsum(lengths), 1500)
+    texts = draw(
+        st.lists(
+            st.sampled_from([" a", " bb.", " Mr.", " c?", "字"]),
+            min_size=len(ends),
+            max_size=len(ends),
+        )
     )
-    assert refine(pieces, words, np.ones(1500, np.bool_)) == [
-        Piece(0, 2, " a b"),
-        Piece(2, 10, " c d."),
-        Piece(20, 28, " e f."),
+    words = [
+        Piece(start * TIME_PRECISION_S, end * TIME_PRECISION_S, text)
+        for start, end, text in zip([0, *ends[:-1]], ends, texts, strict=True)
     ]
+    runs = draw(st.lists(st.integers(1, 200), max_size=20))
+    frames = [index % 2 == 0 for index, n in enumerate(runs) for _ in range(n)]
+    return words, np.array((frames + 1500 * [False])[:1500], np.bool_)
 
 
-def test_a_word_across_two_segments_is_not_written_twice() -> None:
-    """Where the words do not make up the text of a long segment, the text itself is divided."""
-    pieces = [Piece(0, 14, "Ab. cd. e"), Piece(14, 15, "f")]
-    words = words_of((0, 5, "Ab."), (5, 9, " cd."), (9, 15, " ef"))
-    done = refine(pieces, words, np.ones(1500, np.bool_))
-    assert "".join(piece.text for piece in done) == "Ab. cd. ef"
-    assert done[-1] == pieces[-1]
-    assert max(piece.end_s - piece.start_s for piece in done) <= MAX_SEGMENT_S
+def frames_of(piece: Piece, heard: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The frames of a piece."""
+    return heard[round(piece.start_s / TIME_PRECISION_S) : round(piece.end_s / TIME_PRECISION_S)]
+
+
+@given(attended())
+def test_segments_of_words_are_ordered_readable_and_begin_and_end_with_sound(
+    given: tuple[list[Piece], npt.NDArray[np.bool_]],
+) -> None:
+    """All of the text, in order, none longer than MAX_SEGMENT_S, none with silence at its ends."""
+    words, heard = given
+    found = from_words(words, heard)
+    assert "".join(piece.text for piece in found) == "".join(word.text for word in words)
+    floor_s = 0.0
+    for piece in found:
+        assert floor_s <= piece.start_s <= piece.end_s <= 30.0
+        assert piece.end_s - piece.start_s <= MAX_SEGMENT_S + 1e-6
+        floor_s = piece.end_s
+        inside = [w for w in words if w.end_s > piece.start_s and w.start_s < piece.end_s]
+        if inside and frames_of(inside[0], heard).any() and frames_of(inside[-1], heard).any():
+            within = frames_of(piece, heard)
+            silent = np.flatnonzero(within)[[0, -1]] - [0, len(within) - 1]
+            assert np.abs(silent).max() <= MIN_SILENCE_S / TIME_PRECISION_S
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept"),
+    [
+        ([" one", " two.", " three", " fo"], 3),
+        ([" one", " two", " three", " four.", " fi"], 4),
+        ([" one.", " two.", " three", " four", " fi"], 4),
+        ([" one", " tw"], 1),
+    ],
+)
+def test_text_that_was_cut_off_is_kept_up_to_its_last_sentence(texts: list[str], kept: int) -> None:
+    """One of the second half; else all but the last word, which may be half of one."""
+    words = [Piece(float(i), i + 1.0, text) for i, text in enumerate(texts)]
+    assert list(whole_words(words)) == words[:kept]
 
 
 def tone(*, seconds: float, before_s: float, after_s: float) -> np.ndarray:
@@ -137,17 +168,10 @@ def tone(*, seconds: float, before_s: float, after_s: float) -> np.ndarray:
     return np.concatenate([silence[0], np.sin(2000 * time).astype(np.float32), silence[1]])
 
 
-def test_silence_at_the_ends_of_a_piece_is_cut_off() -> None:
-    """A subtitle appears with the voice, not before it."""
-    sound = sounding(tone(seconds=2, before_s=1, after_s=1))
-    trimmed = within_sound(Piece(0.0, 4.0, "x"), sound)
-    assert (trimmed.start_s, trimmed.end_s) == pytest.approx((1.0, 3.0), abs=0.05)
-
-
 def test_sentences_share_the_sound_in_proportion_to_their_length() -> None:
     """Without any times from the model, long sentences get longer times, all within the sound."""
-    sound = sounding(tone(seconds=8, before_s=1, after_s=1))
-    short, long = proportional("Aaaa. Bbbbbbbbbbbbbb.", sound, 10.0)
+    heard = sounding(tone(seconds=8, before_s=1, after_s=1))
+    short, long = proportional("Aaaa. Bbbbbbbbbbbbbb.", heard, 10.0)
     assert (short.start_s, long.end_s) == pytest.approx((1.0, 9.0), abs=0.05)
     assert short.end_s - short.start_s == pytest.approx(8 * 5 / 21, abs=0.1)
 
@@ -165,23 +189,6 @@ def test_tidy_segments_lie_in_the_window_in_order_and_last(
     for piece in done:
         assert 0 <= piece.start_s < piece.end_s <= duration_s
     assert [p.start_s for p in done] == sorted(p.start_s for p in done)
-
-
-def test_text_behind_the_last_mark_is_left_to_the_rest_where_tokens_are_cut_off() -> None:
-    """At the limit of tokens only finished segments count; otherwise the open one counts too."""
-    tokens = [at(0.0), 1, at(1.0), at(2.0), 2]
-
-    def pieces(*, is_cut_off: bool) -> list[Piece] | None:
-        return from_timestamps(
-            tokens,
-            timestamp_begin=BEGIN,
-            decode=lambda ids: " ".join(map(str, ids)),
-            duration_s=10.0,
-            is_cut_off=is_cut_off,
-        )
-
-    assert pieces(is_cut_off=True) == [Piece(0.0, 1.0, "1")]
-    assert pieces(is_cut_off=False) == [Piece(0.0, 1.0, "1"), Piece(2.0, 10.0, "2")]
 
 
 def test_the_rest_of_a_window_begins_shortly_before_its_next_sound() -> None:

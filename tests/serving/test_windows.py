@@ -20,6 +20,7 @@ from voxroute_serving.windows import (
     VadOptions,
     Window,
     WindowStream,
+    voiced_stretches,
 )
 
 
@@ -30,6 +31,7 @@ def blocks(samples: Samples, size: int = 8_000) -> Iterator[Samples]:
 
 
 DEFAULTS = VadOptions()
+FRAME_S = N_FRAME_SAMPLES / SAMPLE_RATE
 
 
 def cut(samples: Samples, options: VadOptions = DEFAULTS, size: int = 8_000) -> list[Window]:
@@ -161,6 +163,7 @@ def test_windows_hold_all_speech_and_never_more_than_30_s(
         found = cut(samples, options)
     position = 0
     covered = np.zeros(n_samples, bool)
+    voiced: set[int] = set()
     for window in found:
         start = round(window.start_s * SAMPLE_RATE)
         assert start >= position
@@ -171,10 +174,20 @@ def test_windows_hold_all_speech_and_never_more_than_30_s(
         ends = [0.0, *(time for stretch in window.speech for time in stretch)]
         assert ends == sorted(ends)
         assert ends[-1] <= window.duration_s + 1e-9
+        voice = [time for stretch in window.voice for time in stretch]
+        assert voice == sorted(voice)
+        assert min(voice, default=0.0) >= 0
+        assert max(voice, default=0.0) <= window.duration_s + 1e-9
+        voiced |= {
+            round((window.start_s + time) / FRAME_S)
+            for start, end in window.voice
+            for time in np.arange(start, end - FRAME_S / 2, FRAME_S)
+        }
     for index, probability in enumerate(probabilities):
         if probability >= options.threshold:
             frame = covered[index * N_FRAME_SAMPLES : (index + 1) * N_FRAME_SAMPLES]
             assert frame.all(), f"frame {index} is in no window"
+            assert voiced & {index - 1, index, index + 1}, f"frame {index} is in no voice"
 
 
 def test_neighbouring_speech_shares_a_window_with_its_pauses() -> None:
@@ -223,6 +236,48 @@ class Taken:
         for block in blocks(self._samples):
             self.seconds += len(block) / SAMPLE_RATE
             yield block
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ([0.0] * 9, []),
+        ([0.0, 0.4, 0.6, 0.4, 0.3], [(2, 4)]),
+        ([0.4] * 9, []),
+        ([0.6] + [0.0] * 5 + [0.6], [(0, 7)]),
+        ([0.6] + [0.0] * 6 + [0.4, 0.6], [(0, 1), (8, 9)]),
+    ],
+)
+def test_a_voice_begins_where_it_is_sure_and_fades_out(
+    probabilities: list[float], expected: list[tuple[int, int]]
+) -> None:
+    """Pauses of 0.2 s part it, which is shorter than what parts stretches of speech."""
+    found = voiced_stretches(np.array(probabilities, np.float32), 0.5)
+    assert found == tuple((a * FRAME_S, b * FRAME_S) for a, b in expected)
+
+
+def test_a_window_knows_where_a_voice_sounds_in_it() -> None:
+    """Without the padding of its stretches of speech, down to pauses of 0.2 s."""
+    first, second = cut(np.concatenate([silence(3.3), talk(2.0, 0.35, 2.0, 5.0, 3.0, 1.0)]))
+    assert len(first.speech) == 1
+    heard = np.ravel(first.voice) + first.start_s
+    assert heard[[0, -1]] == pytest.approx([3.3, 7.65], abs=0.15)
+    assert not any(start + first.start_s < 5.5 < end + first.start_s for start, end in first.voice)
+    assert np.ravel(second.voice) + second.start_s == pytest.approx([12.65, 15.65], abs=0.15)
+    assert first.speech[0][0] < first.voice[0][0]
+    (deaf,) = cut(talk(2.0), VadOptions(disabled=True))
+    assert deaf.voice == ()
+
+
+def test_the_rest_of_a_window_keeps_the_recordings_clock() -> None:
+    """Its samples, and what is left of speech and voice, from its own start on."""
+    samples = np.arange(4 * SAMPLE_RATE, dtype=np.float32)
+    window = Window(samples, 10.0, ((0.0, 1.0), (1.5, 4.0)), ((0.2, 0.9), (1.5, 2.5), (3.0, 3.9)))
+    rest = window.rest(2.0)
+    assert np.array_equal(rest.samples, samples[2 * SAMPLE_RATE :])
+    assert (rest.start_s, rest.end_s) == (12.0, window.end_s)
+    assert rest.speech == ((0.0, 2.0),)
+    assert np.ravel(rest.voice) == pytest.approx([0.0, 0.5, 1.0, 1.9])
 
 
 def test_silence_has_no_windows() -> None:

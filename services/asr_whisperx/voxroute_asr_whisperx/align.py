@@ -88,8 +88,8 @@ class Aligners:
     """The alignment models of a service, at most MAX_ALIGNERS in memory.
 
     `configured` gives languages (BCP-47) a directory or hub id; other languages take WhisperX's
-    own model where it is on this machine, or with `downloads` wherever it is. Everything but
-    `languages` runs on the device thread.
+    own model where it is on this machine, or with `downloads` wherever it is. Everything may be
+    called from any thread; texts are aligned one at a time.
     """
 
     def __init__(
@@ -169,10 +169,11 @@ class Aligners:
         return _words_of(result["word_segments"], text, start_s, end_s)
 
     def close(self) -> None:
-        """Frees the memory of the device."""
-        self._loaded.clear()
-        gc.collect()
-        free_memory(self._device)
+        """Frees the memory of the device, once another model's texts are aligned."""
+        with self._lock:
+            self._loaded.clear()
+            gc.collect()
+            free_memory(self._device)
 
     def _key(self, language: str) -> str:
         return language if language in self._configured else whisper_code(language)

@@ -7,6 +7,7 @@ directories only: it has then no reason to ask the hub, and what is missing is t
 
 import contextlib
 import gc
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -200,7 +201,7 @@ class _Parts:
 
 
 class PyannoteModel:
-    """A pipeline in the device's memory."""
+    """A pipeline in the device's memory, for one recording at a time."""
 
     def __init__(self, ref: ModelRef, config: dict[str, Any], device: str) -> None:
         self.ref = ref
@@ -218,7 +219,8 @@ class PyannoteModel:
             pipeline = Pipeline.from_pretrained(_with_objects(config, PLDA))
         assert pipeline is not None  # noqa: S101 - only a hub id that is not found gives None
         pipeline.to(torch.device(device))
-        self._pipeline = pipeline
+        self._pipeline: Any = pipeline
+        self._lock = threading.Lock()  # `close` waits for a recording whose caller has left
         self.memory_bytes = taken_bytes(0, free_before)
 
     def diarize(
@@ -227,7 +229,20 @@ class PyannoteModel:
         """The turns; where memory runs out, again with fewer windows at once, down to one."""
         if len(samples) < _MIN_SAMPLES:
             return []
-        while True:
+        with self._lock:
+            return self._turns(samples, min_speakers, max_speakers, stop)
+
+    def close(self) -> None:
+        """Frees the memory of the device."""
+        with self._lock:
+            self._pipeline = None
+            gc.collect()
+            free_memory(self._device)
+
+    def _turns(
+        self, samples: Samples, min_speakers: int | None, max_speakers: int | None, stop: Stop
+    ) -> Sequence[Turn]:
+        while not stop():
             try:
                 return self._run(samples, min_speakers, max_speakers, stop)
             except _StoppedError:
@@ -238,12 +253,7 @@ class PyannoteModel:
                     raise failure from error
             gc.collect()
             free_memory(self._device)
-
-    def close(self) -> None:
-        """Frees the memory of the device."""
-        del self._pipeline
-        gc.collect()
-        free_memory(self._device)
+        return []
 
     def _run(
         self, samples: Samples, min_speakers: int | None, max_speakers: int | None, stop: Stop

@@ -344,6 +344,8 @@ class Batcher(Generic[Item, Result]):
     linger_s: Callable[[Hashable], float] = lambda _: 0.0
     """How long a batch of a key that is not full waits before an idle device, seconds, after the
     last item that has come."""
+    max_running: int | None = None
+    """Batches that may run at once; None for as many as the device has threads."""
     _running: int = field(default=0, init=False)
     _arrived: float = field(default=0.0, init=False)  # when the last item came
     _batch_s: float = field(default=0.0, init=False)  # what the last batch took
@@ -388,7 +390,7 @@ class Batcher(Generic[Item, Result]):
 
     def take(self) -> Callable[[], None] | float | None:
         """The next batch as a function for a thread of the device, or how long to let it fill."""
-        while self._queues:
+        while self._queues and (self.max_running is None or self._running < self.max_running):
             oldest = next(iter(self._queues.values()))[0]
             waited_s = time.monotonic() - oldest.queued_at
             counts = Counter(p.key for queue in self._queues.values() for p in queue)

@@ -49,7 +49,10 @@ class Turn:
 
 
 class DiarizationModel(Protocol):
-    """A model in the device's memory. Every method runs on the thread that loaded it."""
+    """A model in the device's memory. Every method runs on one of the device's threads.
+
+    One recording at a time; `close` may be called while one runs whose caller has left.
+    """
 
     @property
     def ref(self) -> ModelRef:
@@ -101,7 +104,7 @@ class Diarizer(Protocol):
         ...
 
     def load(self, model: str, activity: Activity) -> DiarizationModel:
-        """The model of a canonical id, in memory and ready. Runs on the device thread.
+        """The model of a canonical id, in memory and ready. Runs on a thread of the device.
 
         Raises ModelNotFoundError, ModelUnavailableError, OutOfMemoryError.
         """
@@ -209,6 +212,7 @@ class Diarization:
             on_batch,
             "diarize",
             lambda key: cast("_Work", key).model.ref.id,
+            max_running=1,  # the others' threads and memory are for windows
         )
 
     @property
@@ -262,7 +266,7 @@ class Diarization:
 
         1. check the options, load the model and answer `accepted`;
         2. decode the recording on a thread, fed by a task that reads the client, up to `finish`;
-        3. tell the speakers apart on the device, which does nothing else meanwhile;
+        3. tell the speakers apart on the device, in one recording at a time;
         4. send the turns in media time.
         """
         options = messages.diarization_options(await requests.config())

@@ -138,7 +138,8 @@ class WindowResult:
         """The result with that of the rest of its window, whose times count from `rest_from_s`."""
         moved = tuple(segment.moved(rest_from_s) for segment in rest.segments)
         warnings = (*self.warnings, *rest.warnings)
-        return WindowResult((*self.segments, *moved), warnings, None, self.heard, self.redecodes)
+        redecodes = self.redecodes + rest.redecodes
+        return WindowResult((*self.segments, *moved), warnings, None, self.heard, redecodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class FallbackModel:
         self._rung = 0  # of the compute types
         self._model = self._load(activity)
         self._in_memory = True
+        self._is_closed = False
         self.max_batch = self._model.max_batch  # at present
         self._patience = PATIENCE
         self._fitted = 0  # full batches since the last change of the limit
@@ -128,10 +129,10 @@ class FallbackModel:
         return self._run(requests, lambda model, batch: model.align(batch))
 
     def close(self) -> None:
-        """Frees the memory of the device."""
-        if self._in_memory:
-            self._in_memory = False
-            self._model.close()
+        """Frees the memory of the device, once the batches are over whose callers have left."""
+        with self._alone():
+            self._is_closed = True
+            self._free()
 
     def _run(
         self,
@@ -142,12 +143,12 @@ class FallbackModel:
         """The results of `run`, in batches that fit."""
         done: list[Result] = []
         while len(done) < len(items):
-            batch = items[len(done) : len(done) + self.max_batch]
             self._ready()
             with self._inside():
                 if not self._in_memory:  # another thread has failed to replace it
                     continue
                 rung = self._rung
+                batch = items[len(done) : len(done) + self.max_batch]
                 try:
                     results = run(self._model, batch)
                 except OutOfMemoryError as error:
@@ -166,7 +167,7 @@ class FallbackModel:
             if stop():
                 raise failure
             with self._alone():
-                if rung != self._rung:
+                if rung != self._rung or len(batch) > self.max_batch:
                     continue  # another thread has made room meanwhile
                 if len(batch) > 1:
                     self._halve(len(batch), failure)
@@ -207,7 +208,14 @@ class FallbackModel:
             with self._alone():
                 self._reload()
 
+    def _free(self) -> None:
+        if self._in_memory:
+            self._in_memory = False
+            self._model.close()
+
     def _reload(self) -> None:
+        if self._is_closed:
+            raise EngineError("the model has been closed")
         if not self._in_memory:
             self._model = self._load(lambda _: None)
             self._in_memory = True
@@ -244,7 +252,7 @@ class FallbackModel:
                 " and one window of 30 s; use a smaller model or another service, or end what else"
                 " uses the device"
             ) from failure
-        self.close()
+        self._free()
         gc.collect()
         self._step("one window beside the model", failure)
         self._reload()

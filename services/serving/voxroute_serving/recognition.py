@@ -7,7 +7,8 @@
 4. where the text stops for want of room, the rest of the window is a window of its own;
 5. where the kept text is in doubt, listen whether the window sounds like another language.
 
-A window's outcome depends on the window alone. Each decoding goes through the same queue as all
+A window's outcome depends on nothing but the window, and above temperature zero on chance where
+the engine draws at random. Each decoding goes through the same queue as all
 other work: what fails in several windows, of any call, shares the batches of its temperature.
 """
 
@@ -34,7 +35,9 @@ from voxroute_serving.engine import DecodingOptions, Samples, WindowResult
 from voxroute_serving.segment_times import held_against_voice
 from voxroute_serving.windows import VadOptions, Window, stretches
 
-_MIN_ADVANCE_S = 1.0  # s of a window that its text must cover before the rest is looked at
+# s of a window that its text must cover before the rest is looked at: half of Whisper's context,
+# 224 tokens, in less time is nothing that a person says
+_MIN_ADVANCE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,7 +26,8 @@ def held_against_voice(result: WindowResult, voice: Sequence[Stretch]) -> Window
         return result
     segments: list[WindowSegment] = []
     floor_s = 0.0
-    ceilings = [later.start_s for _, later in pairwise(result.segments)] + [float("inf")]
+    rest_s = float("inf") if result.rest_from_s is None else result.rest_from_s
+    ceilings = [*(later.start_s for _, later in pairwise(result.segments)), rest_s]
     for segment, ceiling_s in zip(result.segments, ceilings, strict=True):
         held = segment if segment.words else _held(segment, voice, floor_s, ceiling_s)
         segments.append(held)

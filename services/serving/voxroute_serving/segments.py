@@ -111,7 +111,7 @@ def _spoken(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]
         if end_s - start_s > longest_s:
             if opens:
                 start_s = end_s - longest_s
-            elif ends_sentence(word.text):
+            elif ends_sentence(word.text) or end_s - start_s > MAX_SEGMENT_S:
                 end_s = start_s + longest_s
         spoken.append(Piece(start_s, end_s, word.text))
         opens = ends_sentence(word.text)
@@ -120,7 +120,7 @@ def _spoken(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]
 
 def _sounding_parts(word: Piece, sound: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
     """The stretches of a word with sound, those together that MIN_SILENCE_S does not part."""
-    first = int(word.start_s / TIME_PRECISION_S)
+    first = _frame(word.start_s)
     frames = first + np.flatnonzero(sound[first : max(first + 1, _frame(word.end_s))])
     if len(frames) == 0:
         return [(word.start_s, word.end_s)]

@@ -1,0 +1,102 @@
+"""Segments held against the voice: no subtitle before somebody speaks, none long after."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxroute_serving.engine import WindowResult, WindowSegment, Word
+from voxroute_serving.segment_times import REACH_S, TAIL_S, Stretch, held_against_voice
+
+
+def result(*times: tuple[float, float], rest_from_s: float | None = None) -> WindowResult:
+    """Segments with these times."""
+    found = tuple(WindowSegment(start, end, f"text {i}") for i, (start, end) in enumerate(times))
+    return WindowResult(found, rest_from_s=rest_from_s)
+
+
+def held(found: WindowResult, *voice: Stretch) -> list[tuple[float, float]]:
+    """The times of the segments, held against the voice."""
+    return [(one.start_s, one.end_s) for one in held_against_voice(found, voice).segments]
+
+
+@pytest.mark.parametrize(
+    ("segment", "voice", "expected"),
+    [
+        ((1.2, 2.8), [(1.0, 3.0)], (1.0, 3.0)),
+        ((0.0, 5.0), [(1.0, 3.0)], (1.0, 3.0)),
+        ((2.0, 4.0), [(1.0, 5.0)], (2.0, 4.0)),
+        ((2.9, 6.0), [(1.0, 3.0), (5.0, 5.9)], (5.0, 5.9)),
+        ((3.2, 4.8), [(1.0, 3.0), (5.0, 6.0)], (3.2, 4.8)),
+        ((1.0, 3.0), [], (1.0, 3.0)),
+    ],
+    ids=["near", "silence at both ends", "amid", "a tail of the word before", "no voice", "no vad"],
+)
+def test_a_segment_begins_and_ends_where_a_voice_does(
+    segment: tuple[float, float], voice: list[Stretch], expected: tuple[float, float]
+) -> None:
+    """A voice that goes on before or after it is somebody else's; a silence is nobody's."""
+    assert held(result(segment), *voice) == [expected]
+
+
+def test_neighbours_never_take_time_from_each_other() -> None:
+    """Where one voice says two segments, the time between them stays where it was."""
+    assert held(result((1.1, 2.0), (2.1, 2.9)), (1.0, 3.0)) == [(1.0, 2.0), (2.1, 3.0)]
+    assert held(result((0.0, 1.0), (1.2, 2.0)), (0.0, 0.9), (1.05, 2.0)) == [
+        (0.0, 0.9),
+        (1.05, 2.0),
+    ]
+
+
+def test_the_last_segment_leaves_the_rest_of_the_window_alone() -> None:
+    """What stops for want of room is followed by text of the same voice, in another decoding."""
+    assert held(result((0.0, 19.8), rest_from_s=20.0), (0.0, 20.2)) == [(0.0, 19.8)]
+    assert held(result((0.0, 19.8), rest_from_s=20.3), (0.0, 20.2)) == [(0.0, 20.2)]
+
+
+def test_what_an_aligner_has_heard_stays() -> None:
+    """The times of words are finer than those of a voice."""
+    segment = WindowSegment(0.5, 2.5, "Yes", (Word("Yes", 0.5, 2.5),))
+    found = WindowResult((segment,))
+    assert held_against_voice(found, ((1.0, 2.0),)) == found
+
+
+def cumulative(steps: list[float]) -> list[float]:
+    """Times from lengths, to the millisecond."""
+    at, times = 0.0, list[float]()
+    for step in steps:
+        at += step
+        times.append(round(at, 3))
+    return times
+
+
+def pairs(steps: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Stretches from pauses and lengths."""
+    times = cumulative([step for pair in steps for step in pair])
+    return list(zip(times[::2], times[1::2], strict=True))
+
+
+VOICE = st.lists(st.tuples(st.floats(0.21, 4), st.floats(0.03, 6)), max_size=8).map(pairs)
+SEGMENTS = st.lists(st.tuples(st.floats(0, 3), st.floats(0.02, 8)), max_size=8).map(pairs)
+
+
+@given(SEGMENTS, VOICE)
+def test_held_segments_are_ordered_and_begin_and_end_in_a_voice(
+    times: list[tuple[float, float]], voice: list[Stretch]
+) -> None:
+    """Whatever engine and voice activity say: in order, apart, and none in a silence."""
+    found = result(*times)
+    done = held_against_voice(found, voice)
+    assert [one.text for one in done.segments] == [one.text for one in found.segments]
+    for one, other in pairwise(done.segments):
+        assert one.end_s <= other.start_s
+    for before, after in zip(found.segments, done.segments, strict=True):
+        assert after.start_s < after.end_s
+        assert before.start_s - after.start_s <= REACH_S
+        assert after.end_s - before.end_s <= REACH_S
+        if any(start < before.end_s and end - TAIL_S > before.start_s for start, end in voice):
+            for time_s in (after.start_s, after.end_s):
+                assert any(start <= time_s <= end for start, end in voice)
+        elif not voice:
+            assert after == before
