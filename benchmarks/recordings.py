@@ -74,23 +74,42 @@ def read_set(reference: Path) -> SpeechSet:
     )
 
 
+_NUMERALS = """\
+one two three four five six seven eight nine ten
+एक दो तीन चार पांच छह सात आठ नौ दस
+uno dos tres cuatro cinco seis siete ocho nueve diez
+un deux trois quatre cinq six sept huit neuf dix
+uno due tre quattro cinque sei sette otto nove dieci
+um dois três quatro cinco seis sete oito nove dez
+jeden dwa trzy cztery pięć sześć siedem osiem dziewięć dziesięć
+一 二 三 四 五 六 七 八 九 十"""
+_DIGITS = {
+    word: str(number)
+    for line in _NUMERALS.splitlines()
+    for number, word in enumerate(line.split(), start=1)
+}
+"""Whisper writes the one or the other, and both are right."""
+
+
 def normalised(text: str) -> str:
     """Lower-case words without punctuation or symbols, one space between them.
 
     What Whisper's own basic normaliser does, except that marks stay: they are the vowels of Indian
-    scripts. Characters of scripts without spaces count as words, which makes the word error rate
-    of Chinese and Japanese one of characters.
+    scripts. Numbers from one to ten become digits. Characters of scripts without spaces count as
+    words, which makes the word error rate of Chinese and Japanese one of characters.
     """
     kept: list[str] = []
     for character in unicodedata.normalize("NFKC", text).lower():
         kind = unicodedata.category(character)
-        if _is_spaceless(character):
+        if kind == "Nd":
+            kept.append(str(unicodedata.decimal(character)))
+        elif _is_spaceless(character):
             kept.append(f" {character} ")
         elif character in _APOSTROPHES:  # don't is one word, however it is written
             continue
         else:
             kept.append(" " if kind[0] in "PSZC" else character)
-    return " ".join("".join(kept).split())
+    return " ".join(_DIGITS.get(word, word) for word in "".join(kept).split())
 
 
 def _is_spaceless(character: str) -> bool:
