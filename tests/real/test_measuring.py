@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.films import excerpt, make_film, samples_of, write_flac
 from benchmarks.judging import missed_s, start_errors
-from benchmarks.recordings import SpeechSet, read_set, speech_sets
+from benchmarks.recordings import SpeechSet, read_set
+from tests.real.conftest import real_model
 
 VOICE = [(1.0, 4.0), (5.0, 9.0), (10.0, 30.0)]
 
@@ -86,12 +87,11 @@ def test_an_unknown_benchmark_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_the_service_writes_real_speech_as_well_as_the_library() -> None:
+def test_the_service_writes_real_speech_as_well_as_the_library(english: SpeechSet) -> None:
     """The benchmark's table for one English recording; WER within 2 points."""
-    recordings = [str(one.path.with_suffix(".json")) for one in speech_sets("en")][:1]
-    if not recordings:
-        pytest.skip("models/real is missing; run `make real-models`")
-    command = [sys.executable, "-m", "benchmarks", "cpu", "--no-mlx", "--recordings", *recordings]
+    real_model("whisper-base")
+    command = [sys.executable, "-m", "benchmarks", "cpu", "--no-mlx"]
+    command += ["--recordings", str(english.path.with_suffix(".json"))]
     done = subprocess.run(
         [*command, "--systems", "faster-whisper,voxroute"],
         capture_output=True,
