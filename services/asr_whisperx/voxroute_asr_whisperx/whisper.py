@@ -384,9 +384,13 @@ class WhisperXModel:
         text = options.initial_prompt.strip()
         previous = tokenizer.encode(" " + text)[-MAX_PROMPT_TOKENS:] if text else []
         room = MAX_PROMPT_TOKENS - len(previous)
-        words = [word.strip() for word in options.hotwords if word.strip()]
-        while words and len(tokenizer.encode(" " + " ".join(words))) > room:
-            words.pop()
+        words: list[str] = []
+        for word in filter(None, map(str.strip, options.hotwords)):
+            # Whisper's tokens never reach over a blank, so the words' numbers of tokens add up
+            room -= len(tokenizer.encode(" " + word))
+            if room < 0:
+                break
+            words.append(word)
         return self._whisper.get_prompt(
             tokenizer, previous, without_timestamps=not timestamps, hotwords=" ".join(words) or None
         )

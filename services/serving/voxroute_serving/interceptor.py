@@ -17,12 +17,13 @@ from typing import Any, NoReturn, cast
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
-from voxroute_serving import request_ids, tracing
+from voxroute_serving import bounds, request_ids, tracing
 from voxroute_serving.access import Access, name_without_token
 from voxroute_serving.errors import (
     ClientLimitError,
@@ -246,6 +247,8 @@ class _Received:
 def _decoded(message: Any) -> Any:
     if isinstance(message, _Undecodable):
         raise InvalidInputError("a message of the request is not of the type that the method takes")
+    if isinstance(message, Message):  # handlers of plain bytes are for tests
+        bounds.check(message)
     return message
 
 
