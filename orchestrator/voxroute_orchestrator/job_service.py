@@ -392,7 +392,7 @@ def _check_glossary(config: jobs_pb2.JobConfig) -> None:
 
 def _is_time(value: Message) -> bool:
     assert isinstance(value, Duration)  # noqa: S101 - the contract says so
-    return 0 <= convert.seconds(value) <= _MAX_TIME_S and value.nanos >= 0
+    return 0 <= value.seconds < _MAX_TIME_S and value.nanos >= 0
 
 
 class JobApp:

@@ -114,9 +114,11 @@ def _of_message(message: Message, prefix: str) -> Iterator[FieldViolation]:
             continue
         values = cast("Any", value)
         most = bound_of(field).entries
-        if most is not None and len(values) > most:
-            yield FieldViolation(path, f"has {len(values)} entries; send at most {most}")
+        if most is None:
             continue  # not looked at one by one: there may be millions
+        if len(values) > most:
+            yield FieldViolation(path, f"has {len(values)} entries; send at most {most}")
+            continue
         for number, each in enumerate(_entries(field, values)):
             yield from _of_value(field, each, f"{path}[{number}]")
 
