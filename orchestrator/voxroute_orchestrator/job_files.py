@@ -291,7 +291,7 @@ def media_below(roots: Sequence[Path], name: str) -> Path:
     the roots is not the client's business.
     """
     missing = MediaNotFoundError(
-        f"there is no file {name[:200]!r} below the media roots of this service"
+        f"there is no file {name[:100]!r} below the media roots of this service"
         if roots
         else "this service has no media roots; upload the file, or have --media-root set"
     )

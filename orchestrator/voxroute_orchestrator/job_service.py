@@ -46,6 +46,8 @@ from voxroute_orchestrator.store import (
 )
 from voxroute_orchestrator.subtitles import FORMATS
 from voxroute_orchestrator.transcript import standard_tag
+from voxroute_serving.asr_messages import MAX_SPEAKERS
+from voxroute_serving.bounds import MAX_INTEGER, quoted
 from voxroute_serving.errors import AbandonedStreamError, InvalidInputError, NotReadyError
 from voxroute_serving.main import Runtime, run_service
 from voxroute_serving.media import Watch
@@ -54,7 +56,7 @@ from voxroute_serving.settings import ServerSettings, StringList
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 CHUNK_BYTES = 256 * 1024
 """Of a file, in one message."""
-_MAX_KEY = 128
+_MAX_TIME_S = 366 * 86_400  # s; as speech services take it: beyond a year a clock is wrong
 _DEFAULT_PAGE, _MAX_PAGE = 50, 1000
 _TOKEN = "jobs:"  # noqa: S105 - a page token is no secret
 
@@ -295,7 +297,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         artifact = await asyncio.to_thread(self._store.artifact, request.job_id, request.name)
         if artifact is None:
             raise ArtifactNotFoundError(
-                f"job {request.job_id} has no file {request.name[:200]!r}; GetJob tells its files"
+                f"job {request.job_id} has no file {quoted(request.name)}; GetJob tells its files"
             )
         if request.offset > artifact.bytes:
             raise InvalidJobError.of_field(
@@ -342,7 +344,9 @@ def _number_of(token: str) -> int:
     try:
         text = base64.b64decode(token, altchars=b"-_", validate=True).decode()
         if text.startswith(_TOKEN):
-            return int(text.removeprefix(_TOKEN))
+            number = int(text.removeprefix(_TOKEN))
+            if 0 <= number <= MAX_INTEGER:
+                return number
     except (binascii.Error, ValueError):
         pass
     raise InvalidJobError.of_field("page_token", "it is none of this service; begin without one")
@@ -350,10 +354,6 @@ def _number_of(token: str) -> int:
 
 def checked(submission: jobs_pb2.SubmitJobConfig) -> jobs_pb2.JobConfig:
     """The job's config, its languages written as they are everywhere. Raises InvalidJobError."""
-    if len(submission.idempotency_key) > _MAX_KEY:
-        raise InvalidJobError.of_field(
-            "config.idempotency_key", f"it has more than {_MAX_KEY} characters"
-        )
     config = jobs_pb2.JobConfig()
     config.CopyFrom(submission.job)
     media = config.WhichOneof("media")
@@ -392,12 +392,15 @@ def _check_model(name: str, field: str) -> None:
 def _check_times(config: jobs_pb2.JobConfig) -> None:
     for field in ("start", "end"):
         if config.HasField(field) and not _is_time(getattr(config, field)):
-            raise InvalidJobError.of_field(f"config.job.{field}", "it is no time from 0 on")
+            raise InvalidJobError.of_field(f"config.job.{field}", "it is no time from 0 to a year")
     if config.HasField("end") and convert.seconds(config.end) <= convert.seconds(config.start):
         raise InvalidJobError.of_field("config.job.end", "it is not later than `start`")
 
 
 def _check_speakers(config: jobs_pb2.JobConfig) -> None:
+    for field in ("min_speakers", "max_speakers"):
+        if getattr(config, field) > MAX_SPEAKERS:
+            raise InvalidJobError.of_field(f"config.job.{field}", f"it is more than {MAX_SPEAKERS}")
     if config.max_speakers and config.min_speakers > config.max_speakers:
         raise InvalidJobError.of_field("config.job.min_speakers", "it is more than `max_speakers`")
 
@@ -422,7 +425,7 @@ def _check_glossary(config: jobs_pb2.JobConfig) -> None:
 
 def _is_time(value: Message) -> bool:
     assert isinstance(value, Duration)  # noqa: S101 - the contract says so
-    return value.seconds >= 0 and 0 <= value.nanos < 10**9
+    return 0 <= value.seconds < _MAX_TIME_S and value.nanos >= 0
 
 
 class JobApp:

@@ -42,6 +42,8 @@ _ID_FACT = "data_id"
 _BUSY_S = 10.0  # for a backup or a person with the sqlite3 shell to be done
 _EVENTS_AT_ONCE = 500
 _DAMAGED = "is damaged; restore it from a backup, or name another folder"
+_PAGE_BYTES = 1 << 20  # of jobs, after which a page ends; clients take messages of 4 MiB
+_LAST_NUMBER = 2**63 - 1  # SQLite's largest
 
 QUEUED = jobs_pb2.JOB_STATE_QUEUED
 RUNNING = jobs_pb2.JOB_STATE_RUNNING
@@ -285,17 +287,23 @@ class Store:
     ) -> tuple[list[jobs_pb2.Job], int | None]:
         """At most `size` jobs, the newest first, older than number `before`.
 
-        Also the number to go on with; None on the last page.
+        Fewer where they are large. Also the number to go on with; None on the last page.
         """
         marks = ",".join("?" * len(states))
         where = f"state IN ({marks})" if states else "1"
+        jobs: list[jobs_pb2.Job] = []
+        last, used = None, 0
         with self._transaction() as db:
             rows = db.execute(
                 f"SELECT * FROM jobs WHERE {where} AND number < ? ORDER BY number DESC LIMIT ?",  # noqa: S608 - only question marks are put in
-                (*states, before if before is not None else 2**62, size + 1),
-            ).fetchall()
-            jobs = [_job(db, row) for row in rows[:size]]
-        return jobs, int(rows[size - 1]["number"]) if len(rows) > size else None
+                (*states, before if before is not None else _LAST_NUMBER, size + 1),
+            )
+            for row in rows:  # one by one: each may hold a glossary of a megabyte
+                if len(jobs) == size or used > _PAGE_BYTES:
+                    return jobs, last
+                jobs.append(_job(db, row))
+                last, used = int(row["number"]), used + jobs[-1].ByteSize()
+        return jobs, None
 
     def job_ids(self) -> set[str]:
         """The ids of all jobs."""

@@ -452,14 +452,17 @@ async def test_windows_of_two_calls_share_a_batch() -> None:
 
 async def test_a_full_service_refuses_at_the_door() -> None:
     """The call beyond the last place ends at once with RESOURCE_EXHAUSTED."""
-    async with serving(max_concurrent_calls=1) as service:
-        held = service.stub.Transcribe(timeout=30)
-        await held.write(Request(config=config()))
+    engine = FakeEngine()
+    async with serving(engine, max_concurrent_calls=1) as service:
+        engine.released = threading.Event()
+        held = service.stub.Transcribe(messages(s16le(tone(40.0))), timeout=30)
         await held.read()
+        assert await settled(lambda: service.app.servicer.queued > 0 or bool(engine.batches))
         with pytest.raises(grpc.RpcError) as caught:
             await service.transcribe(messages(ONE_SECOND))
         assert _code(caught.value) == grpc.StatusCode.RESOURCE_EXHAUSTED
         held.cancel()
+        engine.released.set()
 
 
 async def test_a_fast_client_waits_for_the_device() -> None:

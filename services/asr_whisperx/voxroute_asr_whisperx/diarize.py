@@ -17,6 +17,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from voxroute_asr_whisperx.memory import engine_error, free_memory, is_out_of_memory
 from voxroute_serving import hub
+from voxroute_serving.bounds import quoted
 from voxroute_serving.device_memory import cuda_memory
 from voxroute_serving.diarization import Turn
 from voxroute_serving.engine import (
@@ -76,7 +77,7 @@ class PyannoteDiarizer:
         """The id of the one model. Raises ModelNotFoundError."""
         if model not in ("", self._id, self._model):
             raise ModelNotFoundError(
-                f"this service has no diarization model {model!r}; it has {self._id!r}"
+                f"this service has no diarization model {quoted(model)}; it has {self._id!r}"
                 " (--diarization-model names another)"
             )
         return self._id

@@ -1,9 +1,11 @@
 """Who a client is, and whether it may call.
 
 A client's name is, in this order: that of its token, the common name of its certificate, its
-address without the port. All clients of a unix socket are one: the user that owns it.
+address without the port; of IPv6 the first 64 bits, because a host has all addresses of such a
+network. All clients of a unix socket are one: the user that owns it.
 """
 
+import ipaddress
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -17,6 +19,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 METADATA_KEY = "authorization"
 _SCHEME = "bearer"
 _COMMON_NAME = "x509_common_name"
+_IPV6_PREFIX = 64  # bits
 _MAX_NAME = 128  # characters; a certificate's name goes into every line of the log
 
 
@@ -45,12 +48,27 @@ def name_without_token(context: Context) -> str:
     common_names = cast("dict[str, list[bytes]]", cast("Any", context).auth_context()).get(
         _COMMON_NAME
     )
-    if common_names:
-        return common_names[0].decode("utf-8", "replace")[:_MAX_NAME]
-    kind, _, address = unquote(context.peer()).partition(":")
+    for name in common_names or ():
+        if name.strip():  # a certificate may well have an empty one
+            return name.decode("utf-8", "replace")[:_MAX_NAME]
+    return _address_name(unquote(context.peer()))
+
+
+def _address_name(peer: str) -> str:
+    """The name of a client by grpc's name of its end of the connection; never empty."""
+    kind, _, address = peer.partition(":")
     if kind not in {"ipv4", "ipv6"}:
-        return kind
-    return address.rpartition(":")[0].strip("[]")
+        return kind or "unknown"
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host or kind
+    if isinstance(ip, ipaddress.IPv4Address) or ip.is_loopback or ip.is_link_local:
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((ip, _IPV6_PREFIX), strict=False))
 
 
 def _offered_token(context: Context) -> str:

@@ -31,6 +31,7 @@ from voxroute_serving import asr_messages as messages
 from voxroute_serving import audio
 from voxroute_serving.asr_messages import KnownSegment, SegmentNumbering, TranscribeOptions
 from voxroute_serving.asr_metrics import AsrMetrics
+from voxroute_serving.bounds import quoted
 from voxroute_serving.calls import Context, Requests, Send, open_group, relayed
 from voxroute_serving.device import Admission, Batcher, BatchRecord, DeviceThread, Timed
 from voxroute_serving.diarization import Diarization, Diarizer
@@ -854,7 +855,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         language = messages.match_language(tag, about.alignable_languages)
         if language is None:
             raise UnsupportedError(
-                f"there is no aligner for {tag!r}; there is one for"
+                f"there is no aligner for {quoted(tag)}; there is one for"
                 f" {', '.join(about.alignable_languages)}"
             )
         return language

@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_serving import audio
+from voxroute_serving.bounds import quoted
 from voxroute_serving.doubt import Doubts
 from voxroute_serving.engine import (
     WINDOW_S,
@@ -37,6 +38,9 @@ _MAX_OFFSET_S = 366 * 86_400.0  # s; a year: beyond it a clock is wrong, not a r
 _MAX_MIN_SILENCE_S = 10.0
 _MAX_PADDING_S = 2.0
 _MAX_HOTWORDS = 256
+_MAX_HOTWORD_CHARACTERS = 200  # as a term of a glossary, which hot words are made of
+_MAX_TEMPERATURES = 10
+_MIN_TEMPERATURE = 0.01  # of those above 0; logits over less overflow float16
 _MAX_PROMPT_CHARACTERS = 10_000
 
 _DEVICE_KINDS = {
@@ -145,6 +149,19 @@ def _duration_in(field: str, high: float) -> Callable[[Any], bool]:
     return lambda message: 0 <= seconds(getattr(message, field)) <= high
 
 
+def _temperatures_hold(temperatures: Sequence[float]) -> bool:
+    return len(temperatures) <= _MAX_TEMPERATURES and all(
+        temperature == 0 or _float32(_MIN_TEMPERATURE) <= _float32(temperature) <= 1
+        for temperature in temperatures
+    )
+
+
+def _hotwords_hold(words: Sequence[str]) -> bool:
+    return len(words) <= _MAX_HOTWORDS and all(
+        len(word) <= _MAX_HOTWORD_CHARACTERS for word in words
+    )
+
+
 _AUDIO_RULES = (
     _Rule(
         "audio.encoding",
@@ -202,8 +219,8 @@ _TRANSCRIBE_RULES = (
     ),
     _Rule(
         "decoding.temperatures",
-        lambda config: all(0 <= temperature <= 1 for temperature in config.decoding.temperatures),
-        "each must be 0 to 1",
+        lambda config: _temperatures_hold(config.decoding.temperatures),
+        f"at most {_MAX_TEMPERATURES}, each 0 or {_MIN_TEMPERATURE:g} to 1",
     ),
     _Rule(
         "decoding.compression_ratio_threshold",
@@ -227,8 +244,9 @@ _TRANSCRIBE_RULES = (
     ),
     _Rule(
         "decoding.hotwords",
-        lambda config: len(config.decoding.hotwords) <= _MAX_HOTWORDS,
-        f"has more than {_MAX_HOTWORDS} words",
+        lambda config: _hotwords_hold(config.decoding.hotwords),
+        f"has more than {_MAX_HOTWORDS} words, or one of more than {_MAX_HOTWORD_CHARACTERS}"
+        " characters",
     ),
     _Rule(
         "expected_duration",
@@ -420,8 +438,8 @@ def unknown_language(
     """The error for a language that a model does not have."""
     return InvalidInputError.of_field(
         field,
-        f"the model {model!r} has no {tag!r}; it has {', '.join(languages)}; leave the field empty"
-        " to detect the language",
+        f"the model {quoted(model)} has no {quoted(tag)}; it has {', '.join(languages)}; leave"
+        " the field empty to detect the language",
     )
 
 

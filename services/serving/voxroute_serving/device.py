@@ -19,6 +19,7 @@ import structlog
 
 from voxroute_serving import request_ids, tracing
 from voxroute_serving.errors import EngineError, NotReadyError, QueueFullError
+from voxroute_serving.places import Places, working
 from voxroute_serving.request_ids import request_id
 
 Item = TypeVar("Item")
@@ -41,15 +42,21 @@ def _closed_error() -> NotReadyError:
 class Admission:
     """Permits for calls: at most `capacity` at once, refused at the door beyond it.
 
-    Where `max_queued` is not 0, calls are refused too while more pieces of work than that wait.
+    One that has a place may have to give way to a newcomer; see places.py. Where `max_queued` is
+    not 0, calls are refused too while more pieces of work than that wait.
     """
 
     def __init__(self, capacity: int, *, max_queued: int = 0) -> None:
         self.capacity = capacity
+        self._places = Places(capacity)
         self._max_queued = max_queued
         self._queued: Callable[[], int] = lambda: 0
-        self.in_flight = 0
         self._recent_call_s = 1.0  # smoothed duration of calls, the basis of the retry advice
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have a permit."""
+        return self._places.taken
 
     @contextlib.asynccontextmanager
     async def permit(self) -> AsyncGenerator[None]:
@@ -61,19 +68,17 @@ class Admission:
                 " endpoint",
                 retry_after_s=self._advice_s(),
             )
-        if self.in_flight >= self.capacity:
-            raise QueueFullError(
-                f"all {self.capacity} places of this service are taken; retry later or use another"
-                " endpoint",
-                retry_after_s=self._advice_s(),
-            )
-        self.in_flight += 1
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-            self._recent_call_s += 0.2 * (time.monotonic() - started - self._recent_call_s)
+        full = QueueFullError(
+            f"all {self.capacity} places of this service are taken; retry later or use another"
+            " endpoint",
+            retry_after_s=self._advice_s(),
+        )
+        async with self._places.one(full):
+            started = time.monotonic()
+            try:
+                yield
+            finally:
+                self._recent_call_s += 0.2 * (time.monotonic() - started - self._recent_call_s)
 
     def observe_queue(self, queued: Callable[[], int]) -> None:
         """Lets `max_queued` look at a function, such as a batcher's `queued`."""
@@ -381,7 +386,8 @@ class Batcher(Generic[Item, Result]):
 
         self.device.offer(add)
         try:
-            return await work.future
+            with working():
+                return await work.future
         finally:
             # true for a settled item too, where it means nothing any more
             pending.abandoned = True

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from voxroute_serving.bounds import quoted
 from voxroute_serving.diarization import Turn
 from voxroute_serving.engine import SAMPLE_RATE, Activity, DeviceInfo, ModelRef, Samples, Stop
 from voxroute_serving.errors import ModelNotFoundError, ServingError
@@ -48,7 +49,7 @@ class FakeDiarizer:
     def resolve(self, model: str) -> str:
         """The one model. Raises ModelNotFoundError."""
         if model not in ("", MODEL):
-            raise ModelNotFoundError(f"there is no diarization model {model!r}; use {MODEL}")
+            raise ModelNotFoundError(f"there is no diarization model {quoted(model)}; use {MODEL}")
         return MODEL
 
     def fetch(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from voxroute_serving.bounds import quoted
 from voxroute_serving.engine import (
     SAMPLE_RATE,
     Activity,
@@ -97,7 +98,7 @@ class FakeEngine:
         """One of the two models. Raises ModelNotFoundError."""
         if model not in ("", DEFAULT_MODEL, OTHER_MODEL):
             raise ModelNotFoundError(
-                f"there is no model {model!r}; use {DEFAULT_MODEL} or {OTHER_MODEL}"
+                f"there is no model {quoted(model)}; use {DEFAULT_MODEL} or {OTHER_MODEL}"
             )
         return model or DEFAULT_MODEL
 

@@ -12,6 +12,8 @@ from typing import Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from voxroute_serving.bounds import quoted
+
 Context = grpc.aio.ServicerContext[Any, Any]
 _Response = health_pb2.HealthCheckResponse
 
@@ -37,7 +39,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         status = self._statuses.get(request.service)
         if status is None:
             await context.abort(
-                grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r} here"
+                grpc.StatusCode.NOT_FOUND, f"there is no service {quoted(request.service)} here"
             )
         return _Response(status=status)
 

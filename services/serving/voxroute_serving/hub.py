@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
+from voxroute_serving.bounds import quoted, shortened
 from voxroute_serving.engine import Activity
 from voxroute_serving.errors import ModelGatedError, ModelNotFoundError, ModelUnavailableError
 
@@ -52,8 +53,8 @@ def local_directory(
         return directory.resolve()
     if not is_hub_id(name_or_dir):
         raise ModelNotFoundError(
-            f"there is no model {name_or_dir!r}: it is neither a directory of this host nor a hub"
-            " id such as openai/whisper-small"
+            f"there is no model {quoted(name_or_dir)}: it is neither a directory of this host nor a"
+            " hub id such as openai/whisper-small"
         )
     from huggingface_hub import (  # noqa: PLC0415 - takes a second
         snapshot_download,  # pyright: ignore[reportUnknownVariableType]
@@ -94,6 +95,7 @@ def hub_errors(
     """
     from huggingface_hub import constants, errors  # noqa: PLC0415 - takes a second
 
+    name = shortened(name)
     page = f"{constants.ENDPOINT}/{name}"
     token = f"create a token at {constants.ENDPOINT}/settings/tokens and {give_token}"
     try:
@@ -107,7 +109,9 @@ def hub_errors(
             else f"the model {name} is gated: accept its licence at {page}, {token}"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise ModelNotFoundError(f"the model {name} has no revision {revision!r}") from error
+        raise ModelNotFoundError(
+            f"the model {name} has no revision {quoted(str(revision))}"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelNotFoundError(
             f"the hub has no model {name}; check its name. If it is private, {token}"

@@ -17,22 +17,23 @@ from typing import Any, NoReturn, cast
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
-from voxroute_serving import request_ids, tracing
+from voxroute_serving import bounds, request_ids, tracing
 from voxroute_serving.access import Access, name_without_token
 from voxroute_serving.errors import (
     ClientLimitError,
-    IdleStreamError,
     InvalidInputError,
     NotReadyError,
     ServingError,
     UnsupportedError,
 )
 from voxroute_serving.metrics import UNKNOWN_METHOD, Method, Metrics
+from voxroute_serving.places import Caller, enter
 from voxroute_serving.request_ids import request_id
 from voxroute_serving.statuses import defect_status, status_of
 
@@ -146,69 +147,13 @@ class Gate:
         return asyncio.current_task() in self._cut
 
 
-class _Flow:
-    """How the messages of a call flow; ends one whose client neither sends nor reads for long.
+class _Flow(Caller):
+    """A call's client, whether its messages have ended, and how the call ends."""
 
-    Only the time counts in which the service waits for the client: for a message of its, or for
-    room for an answer. A client that waits for its result is not idle. 0 is no limit.
-    """
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._waits = 0
-        self._since = 0.0
-        self._over = False
+    def __init__(self, limit_s: float, bytes_per_s: float = 0.0) -> None:
+        super().__init__(limit_s, bytes_per_s)
         self.requests_ended = False
         self.ending = _Ending()
-
-    @contextlib.contextmanager
-    def watching(self) -> Generator[None]:
-        """Cancels the block when the client has been idle for too long.
-
-        Raises IdleStreamError then.
-        """
-        self._task = asyncio.current_task()
-        self._since = time.monotonic()
-        if self._limit_s:
-            self._look_after(self._limit_s)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._over:
-                raise
-            raise IdleStreamError(
-                f"the client neither sent nor read anything for {self._limit_s:g} s while the"
-                " service waited for it; start the call again, and keep sending or reading"
-            ) from None
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._task = None
-
-    @contextlib.contextmanager
-    def waiting(self) -> Generator[None]:
-        """Counts the block as a wait for the client, whose end is a sign of life."""
-        if not self._waits:
-            self._since = max(self._since, time.monotonic())
-        self._waits += 1
-        try:
-            yield
-        finally:
-            self._waits -= 1
-            self._since = time.monotonic()
-
-    def _look_after(self, delay_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
-
-    def _look(self) -> None:
-        silent_s = time.monotonic() - self._since if self._waits else 0.0
-        if silent_s < self._limit_s:
-            self._look_after(max(0.01, self._limit_s - silent_s))
-        elif self._task is not None:
-            self._over = True
-            self._task.cancel()
 
 
 class _Undecodable:
@@ -240,12 +185,30 @@ class _Received:
             self._flow.requests_ended = True
             raise
         self._count()
+        self._flow.received(message)
         return _decoded(message)
+
+    async def close(self) -> None:
+        """Lets go of the last message.
+
+        A generator of grpc's (1.85) that was not read to its end is a circle with what made it, and
+        would keep the message until the garbage collector comes.
+        """
+        close = getattr(self._messages, "aclose", None)
+        if close is not None:
+            with contextlib.suppress(RuntimeError):  # somebody still waits for a message
+                await close()
+
+
+def _size(message: Any) -> int:
+    return message.ByteSize() if isinstance(message, Message) else len(message)
 
 
 def _decoded(message: Any) -> Any:
     if isinstance(message, _Undecodable):
         raise InvalidInputError("a message of the request is not of the type that the method takes")
+    if isinstance(message, Message):  # handlers of plain bytes are for tests
+        bounds.check(message)
     return message
 
 
@@ -273,13 +236,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, metrics: Metrics, gate: Gate, access: Access | None = None, idle_s: float = 0.0
+        self,
+        metrics: Metrics,
+        gate: Gate,
+        access: Access | None = None,
+        idle_s: float = 0.0,
+        bytes_per_s: float = 0.0,
     ) -> None:
-        """`idle_s` is how long a client may neither send nor read, 0 for any time."""
+        """`idle_s` is how long a client may keep the service waiting, 0 for any time.
+
+        `bytes_per_s` is what it has to send or read for each second of waiting.
+        """
         self._metrics = metrics
         self._gate = gate
         self._access = access or Access()
         self._idle_s = idle_s
+        self._bytes_per_s = bytes_per_s
 
     async def intercept_service(
         self,
@@ -333,7 +305,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _client_stream(self, method: Method, handler: Callable[..., Any]) -> Callable[..., Any]:
         async def serve(requests: AsyncIterator[Any], context: Context) -> Any:
-            flow = _Flow(self._idle_s)
+            flow = _Flow(self._idle_s, self._bytes_per_s)
             received = self._received(method, requests, flow)
 
             async def act() -> Any:
@@ -341,13 +313,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._metrics.messages_sent.labels(*method.labels).inc()
                 return response
 
-            return await self._surround(method, context, act, flow)
+            try:
+                return await self._surround(method, context, act, flow)
+            finally:
+                await received.close()
 
         return serve
 
     def _server_stream(self, method: Method, handler: Callable[..., Any]) -> Callable[..., Any]:
         async def serve(request: Any, context: Context) -> None:
-            flow = _Flow(self._idle_s)
+            flow = _Flow(self._idle_s, self._bytes_per_s)
 
             async def act() -> None:
                 self._metrics.messages_received.labels(*method.labels).inc()
@@ -360,13 +335,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _bidi_stream(self, method: Method, handler: Callable[..., Any]) -> Callable[..., Any]:
         async def serve(requests: AsyncIterator[Any], context: Context) -> None:
-            flow = _Flow(self._idle_s)
+            flow = _Flow(self._idle_s, self._bytes_per_s)
             received = self._received(method, requests, flow)
 
             async def act() -> None:
                 await self._send(method, context, handler(received, context), flow)
 
-            await self._surround(method, context, act, flow)
+            try:
+                await self._surround(method, context, act, flow)
+            finally:
+                await received.close()
 
         return serve
 
@@ -387,7 +365,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return
         async with contextlib.aclosing(responses):
             async for response in responses:
-                with flow.waiting():
+                with flow.reading(_size(response)):
                     await context.write(response)
                 sent.inc()
 
@@ -416,6 +394,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._metrics.observe_error(ending.error)
                 tracing.end_call(span, ending.code.name, ending.error_type, server=True)
                 _write_log_line(method, context, ending, took)
+                _forget(ending.error)
+                ending.error = None
         # Counted before the client is told: one that asks for the metrics next finds its call.
         if status is not None:
             await _abort(context, status)
@@ -434,6 +414,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await context.send_initial_metadata(((request_ids.METADATA_KEY, request_id()),))
             client = self._client(method, context)
             structlog.contextvars.bind_contextvars(client=client)
+            flow.client, flow.peer = client, context.peer()
+            enter(flow)
             with flow.watching():
                 response = await self._admitted(method, act, client)
         except asyncio.CancelledError:
@@ -529,9 +511,23 @@ async def _abort(context: Context, status: status_pb2.Status) -> NoReturn:
     try:
         async with asyncio.timeout(_STATUS_S):
             await context.abort(answer.code, answer.details, answer.trailing_metadata)
+    except grpc.aio.AbortError as error:
+        asyncio.get_running_loop().call_soon(_forget, error)  # grpcio 1.85 keeps it in the call
+        raise
     except TimeoutError:
         raise asyncio.CancelledError from None
     raise AssertionError  # abort does not return
+
+
+def _forget(error: BaseException | None) -> None:
+    """Drops what an error that has been told of knows of the frames that it went through.
+
+    They know the error, and the request: as a circle they would keep its megabytes until the
+    garbage collector comes, which counts objects and not their bytes.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _metadata(context: Context) -> dict[str, str]:

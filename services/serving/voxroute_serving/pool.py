@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import structlog
 
 from voxroute_serving import tracing
+from voxroute_serving.bounds import quoted
 from voxroute_serving.device import DeviceThread, run_apart
 from voxroute_serving.engine import Activity, ModelRef
 from voxroute_serving.errors import (
@@ -198,7 +199,7 @@ class ModelPool(Generic[Model]):
         model_id = await asyncio.to_thread(self._resolve, name)
         entry = self._entries.get(model_id)
         if entry is None:
-            raise ModelNotFoundError(f"the model {model_id!r} is not loaded")
+            raise ModelNotFoundError(f"the model {quoted(model_id)} is not loaded")
         if entry.leases or entry.model is None:
             raise ModelInUseError(
                 f"calls use the model {model_id!r} ({entry.leases} now); unload it when they have"
@@ -292,8 +293,8 @@ class ModelPool(Generic[Model]):
         limits, needed = self._limits, entry.expected_bytes
         if 0 < limits.max_bytes < needed:
             raise OutOfMemoryError(
-                f"the model {entry.id!r} takes about {_gigabytes(needed)} of memory and the models"
-                f" of this service may take {_gigabytes(limits.max_bytes)} in all; raise"
+                f"the model {quoted(entry.id)} takes about {_gigabytes(needed)} of memory and the"
+                f" models of this service may take {_gigabytes(limits.max_bytes)} in all; raise"
                 " --max-model-bytes, or use a smaller model or compute type"
             )
         others = [one for one in self._entries.values() if one is not entry and one.has_room]
@@ -314,10 +315,10 @@ class ModelPool(Generic[Model]):
         return victims
 
     def _no_room(self, entry: _Entry[Model], bound: str, flag: str) -> NoRoomError:
-        used = ", ".join(repr(one.id) for one in self._entries.values() if one is not entry)
+        used = ", ".join(quoted(one.id) for one in self._entries.values() if one is not entry)
         return NoRoomError(
-            f"there is no room for the model {entry.id!r}: this service holds {bound} and calls use"
-            f" {used}; retry when they have ended, or raise {flag}",
+            f"there is no room for the model {quoted(entry.id)}: this service holds {bound} and"
+            f" calls use {used}; retry when they have ended, or raise {flag}",
             retry_after_s=_RETRY_S,
         )
 

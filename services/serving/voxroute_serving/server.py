@@ -71,7 +71,15 @@ class ServiceServer:
         self._sockets: list[Path] = []
         access = _read_access(settings)
         self.grpc = grpc.aio.server(
-            interceptors=[CallInterceptor(metrics, self.gate, access, settings.idle_timeout_s)],
+            interceptors=[
+                CallInterceptor(
+                    metrics,
+                    self.gate,
+                    access,
+                    settings.idle_timeout_s,
+                    settings.min_bytes_per_s,
+                )
+            ],
             options=_options(settings),
         )
         names = list(dict.fromkeys([*service_names, _HEALTH_NAME]))

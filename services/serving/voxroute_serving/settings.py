@@ -147,8 +147,9 @@ class ServerSettings(BaseSettings):
         default=0,
         ge=0,
         description="calls at once of one client (its token's name, else its certificate's, else"
-        " its address); 0 for no limit but that of all. Too low stops a client that works on"
-        " several recordings, too high lets one take every place",
+        " its address); 0 for no limit but that of all: one client may then have every place, and"
+        " gives back what is more than an equal share when another needs it. Too low stops a"
+        " client that works on several recordings",
     )
     max_queued_work: int = Field(
         default=0,
@@ -160,9 +161,17 @@ class ServerSettings(BaseSettings):
     idle_timeout_s: float = Field(
         default=900.0,
         ge=0,
-        description="seconds that a client may neither send nor read while the service waits for"
-        " it; then its call ends. 0 for any time. Too low ends calls whose source pauses, too high"
-        " keeps the places of clients that hang",
+        description="seconds that a client may owe, by neither sending nor reading enough while"
+        " the service waits for it; then its call ends. 0 for any time. Too low ends calls whose"
+        " source pauses, too high keeps the places of clients that hang",
+    )
+    min_bytes_per_s: int = Field(
+        default=64,
+        ge=0,
+        description="bytes of audio, of a file or of answers that a client has to send or read for"
+        " each second that the service waits for it; 0 lets any piece count. Too high ends live"
+        " speech in a lean codec (it has 500 and more), too low keeps the places of clients that"
+        " trickle",
     )
     max_message_bytes: int = Field(
         default=4 * 1024 * 1024,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from voxroute_serving.bounds import quoted
 from voxroute_serving.errors import ModelNotFoundError
 
 ALIASES: Mapping[str, str] = {"large": "large-v3", "turbo": "large-v3-turbo"}
@@ -118,6 +119,6 @@ def resolve_model(
     near = difflib.get_close_matches(name, known_names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(known_names)}."
     raise ModelNotFoundError(
-        f"there is no model {name!r}; {hint} A hub id is OWNER/NAME; a directory is for the"
+        f"there is no model {quoted(name)}; {hint} A hub id is OWNER/NAME; a directory is for the"
         " operator to name (--model, --model-dirs)"
     )

@@ -81,9 +81,15 @@ def _touches(inner: str, outer: str) -> bool:
     )
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
-    if start and _touches(text[start], text[start - 1]):
-        return False
+def _begins(text: str) -> bytearray:
+    """For each place 1 where a term may begin. Looking only there keeps long runs cheap."""
+    return bytearray(
+        not start or not _touches(text[start], text[start - 1]) for start in range(len(text))
+    )
+
+
+def _may_end(text: str, end: int) -> bool:
+    """Whether a term may end before this place."""
     if end < len(text) and _touches(text[end - 1], text[end]):
         return False
     # "don" is no word of "don't"; a possessive's is one: "Ram's"
@@ -111,17 +117,23 @@ class Matcher:
     def find(self, text: str) -> list[Occurrence]:
         """Where entries stand in a text in `normal` form, in order of place; none overlap."""
         folded = fold(text)
-        taken = bytearray(len(text))
+        taken, begins = bytearray(len(text)), _begins(text)
         found: list[Occurrence] = []
         for wanted, sensitive, number in self._entries:
             within = text if sensitive else folded
             start = within.find(wanted)
             while start >= 0:
-                end = start + len(wanted)
-                if not any(taken[start:end]) and _is_whole(text, start, end):
+                end = following = start + len(wanted)
+                if taken[start]:
+                    following = taken.find(0, start)
+                elif not begins[start]:
+                    following = begins.find(1, start)
+                elif taken.find(1, start, end) < 0 and _may_end(text, end):
                     taken[start:end] = b"\1" * len(wanted)
                     found.append(Occurrence(number, start, end))
-                start = within.find(wanted, start + 1)
+                else:
+                    following = start + 1
+                start = within.find(wanted, following) if following >= 0 else -1
         return sorted(found, key=lambda occurrence: occurrence.start)
 
 

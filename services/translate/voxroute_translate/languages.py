@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import langcodes
 
+from voxroute_serving.bounds import quoted
 from voxroute_serving.errors import InvalidInputError
 
 # What CLDR keeps apart and model families do not: Norwegian is Bokmål, Konkani is Goan Konkani.
@@ -60,9 +61,9 @@ def parse(tag: str) -> Language:
         language = langcodes.Language.get(tag.strip(), normalize=True)
         valid = language.is_valid()
     except ValueError as error:  # langcodes' LanguageTagError
-        raise ValueError(f"{tag!r} is not a BCP-47 language tag") from error
+        raise ValueError(f"{quoted(tag)} is not a BCP-47 language tag") from error
     if not valid or language.language in (None, "und", "mul", "zxx"):
-        raise ValueError(f"{tag!r} names no language")
+        raise ValueError(f"{quoted(tag)} names no language")
     subtag = language.prefer_macrolanguage().language or ""
     subtag = _SAME_LANGUAGE.get(subtag, subtag)
     if language.script:

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
 from voxroute_serving import hub
+from voxroute_serving.bounds import quoted
 from voxroute_serving.device import Admission, Batcher
 from voxroute_serving.engine import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import (
@@ -34,6 +35,7 @@ from voxroute_translate.metrics import TranslateMetrics
 from voxroute_translate.quality import doubt
 from voxroute_translate.registry import ModelCard, Registry
 from voxroute_translate.settings import TranslateSettings
+from voxroute_translate.texts import TextThread
 from voxroute_translate.translation import CallStats, ItemResult, Status, Translation
 
 SERVICE_NAME = translate_pb2.DESCRIPTOR.services_by_name["TranslateService"].full_name
@@ -77,6 +79,7 @@ class TranslateApp:
         self._options: EngineOptions | None = None
         self._device: DeviceInfo | None = None
         self.registry = Registry([])
+        self.texts = TextThread()
         self.pool: ModelPool[TranslationModel] = ModelPool(
             runtime.device,
             self._resolve,
@@ -136,7 +139,8 @@ class TranslateApp:
                     await self._test(model)
 
     async def close(self) -> None:
-        """Frees the models on their thread."""
+        """Ends the work on texts, and frees the models on their thread."""
+        await self.texts.close()
         await self.pool.close()
 
     @property
@@ -201,7 +205,8 @@ class TranslateApp:
         if not _HUB_ID.fullmatch(name) or Path(name).exists():
             known = ", ".join(card.name for card in self.registry.cards)
             raise ModelNotFoundError(
-                f"there is no model {name!r} here; use one of {known}, or a hub id (owner/name)"
+                f"there is no model {quoted(name)} here; use one of {known}, or a hub id"
+                " (owner/name)"
             )
         return self._describe(name)
 
@@ -342,16 +347,15 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
         async with self._admission.permit():
             messages = aiter(request_iterator)
             config = await _config(messages)
-            glossary = Glossary.checked(
-                [_term(each) for each in config.glossary], "config.glossary"
-            )
+            glossary = await self._app.texts.run(_glossary(config))
+            decoding = Decoding(self._beam_size(config))
             source, target, card = await self._route(config)
             async with self._app.pool.lease(card.name) as model:
                 translation = Translation(
                     model=model,
                     source=source,
                     target=target,
-                    decoding=Decoding(self._beam_size(config)),
+                    decoding=decoding,
                     batcher=self._app.batcher,
                     max_item_characters=self._settings.max_item_characters,
                     glossary=glossary,
@@ -389,6 +393,7 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
         reader = _ItemReader(
             messages,
             translation,
+            self._app.texts,
             self._settings.max_items_in_flight,
             strict=config.strict_options,
         )
@@ -436,12 +441,14 @@ class _ItemReader:
         self,
         messages: AsyncIterator[translate_pb2.TranslateRequest],
         translation: Translation,
+        texts: TextThread,
         in_flight: int,
         *,
         strict: bool,
     ) -> None:
         self._messages = messages
         self._translation = translation
+        self._texts = texts
         self._strict = strict
         self._pending: asyncio.Queue[
             tuple[translate_pb2.TranslateItem, asyncio.Task[ItemResult]] | None
@@ -492,7 +499,8 @@ class _ItemReader:
             if message.item.context and self._strict:
                 reason = self._translation.model.card.context_unused
                 raise InvalidInputError.of_field("item.context", f"{reason}; leave it out")
-            task = asyncio.create_task(self._translation.item(message.item.text))
+            work = self._translation.item(message.item.text)
+            task = asyncio.create_task(self._texts.run(work))
             self._tasks.add(task)
             await self._pending.put((message.item, task))
         raise AbandonedStreamError("the items ended without finish; send it after the last item")
@@ -520,6 +528,10 @@ async def _config(
     if kind != "config":
         raise InvalidInputError(f"{kind or 'an empty message'} came first; send config first")
     return first.config
+
+
+async def _glossary(config: translate_pb2.TranslateConfig) -> Glossary:
+    return Glossary.checked([_term(each) for each in config.glossary], "config.glossary")
 
 
 def _term(message: translate_pb2.GlossaryTerm) -> Term:

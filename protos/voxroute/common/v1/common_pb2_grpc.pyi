@@ -17,6 +17,10 @@ BadRequest, RetryInfo), never flags in a body. Every method may end with
   DEADLINE_EXCEEDED   the deadline that the caller set has passed
   INTERNAL            a defect of the service; the detail's metadata holds the request id
 
+A text of a request has at most 256 characters and a list at most 100 entries, unless its field
+says otherwise; a number has at most 63 bits, and a Duration is within its own contract's range.
+Beyond that a call ends with INVALID_ARGUMENT before anything is done.
+
 Request metadata `x-request-id` (at most 64 of [A-Za-z0-9._-]) names a call in logs on both
 sides; a service makes one where none is sent and returns it in the initial metadata.
 """
