@@ -332,10 +332,9 @@ class Batcher(Generic[Item, Result]):
 
     While the device is busy, the queue fills a batch: one that is not half full waits for the
     running ones to end, a fuller one a quarter of that, and any `linger_s` before an idle device.
-    Items whose
-    caller is gone are dropped before they run, and `stop` turns true when all callers of a running
-    batch are gone. The queue holds what admitted calls wait for, so it is bounded by how many
-    calls are admitted and by how much each submits at once.
+    Items whose caller is gone are dropped before they run, and `stop` turns true when all callers
+    of a running batch are gone. The queue holds what admitted calls wait for, so it is bounded by
+    how many calls are admitted and by how much each submits at once.
     """
 
     device: DeviceThread
