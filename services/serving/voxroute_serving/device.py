@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 # How long work is held back so that batches are full, in times of the last batch.
 _MAX_WAIT_BATCHES = 2.0  # behind full batches of others, or while others run
-_HALF_FULL_WAITS = 0.25  # while others run, of a batch that is half full
+_HALF_FULL_WAITS = 0.5  # while others run, of a batch that is half full
 _HALF = 0.5
 _MAX_LINGERS = 5  # before an idle device, while items go on arriving; in times of `linger_s`
 
@@ -331,7 +331,7 @@ class Batcher(Generic[Item, Result]):
     all its windows thus delays a short call by a batch or two.
 
     While the device is busy, the queue fills a batch: one that is not half full waits for the
-    running ones to end, a fuller one a quarter of that, and any `linger_s` before an idle device.
+    running ones to end, a fuller one half of that, and any `linger_s` before an idle device.
     Items whose caller is gone are dropped before they run, and `stop` turns true when all callers
     of a running batch are gone. The queue holds what admitted calls wait for, so it is bounded by
     how many calls are admitted and by how much each submits at once.
@@ -352,7 +352,7 @@ class Batcher(Generic[Item, Result]):
     """Batches that may run at once; None for as many as the device has threads."""
     _running: int = field(default=0, init=False)
     _arrived: float = field(default=0.0, init=False)  # when the last item came
-    _batch_s: float = field(default=0.0, init=False)  # what the last batch took
+    _batch_s: float = field(default=0.0, init=False)  # what the last batch took, if half full
     _queues: dict[Hashable, deque[_Pending[Item]]] = field(
         default_factory=dict[Hashable, "deque[_Pending[Item]]"], init=False
     )  # by caller, the one served longest ago first; no queue is empty
@@ -511,7 +511,9 @@ class Batcher(Generic[Item, Result]):
             for pending in batch:
                 pending.work.settle(None, error)
             return
-        took = self._batch_s = time.monotonic() - started
+        took = time.monotonic() - started
+        if len(batch) >= _HALF * self._limit(key):
+            self._batch_s = took
         if self.on_batch is not None:
             longest = max(started - pending.queued_at for pending in batch)
             try:
