@@ -1,7 +1,5 @@
 """Doubtful text: pure rules, and what the service does about it over a real server."""
 
-from typing import Any
-
 import grpc
 import numpy as np
 import pytest
@@ -25,7 +23,6 @@ from voxroute_serving.engine import (
     DecodingOptions,
     Feature,
     IgnoredOption,
-    Samples,
     WindowResult,
     WindowSegment,
 )

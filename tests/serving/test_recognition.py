@@ -24,7 +24,7 @@ from voxroute_serving.engine import (
 )
 from voxroute_serving.errors import EngineError
 from voxroute_serving.fake_engine import FakeEngine
-from voxroute_serving.recognition import Placed, Recogniser, Recognised
+from voxroute_serving.recognition import Placed, Recognised, Recogniser
 from voxroute_serving.windows import VadOptions, Window
 
 TEMPERATURES = (0.0, 0.6, 1.0)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ctranslate2
 import numpy as np
 import numpy.typing as npt
 from faster_whisper import WhisperModel
@@ -31,15 +30,6 @@ from faster_whisper.transcribe import (
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.memory import engine_error, free_memory
 from voxroute_asr_whisperx.models import ModelTraits
-from voxroute_serving.segments import (
-    Piece,
-    from_words,
-    next_sound_s,
-    proportional,
-    sounding,
-    tidy,
-    whole_words,
-)
 from voxroute_serving.engine import (
     N_WINDOW_SAMPLES,
     SAMPLE_RATE,
@@ -54,6 +44,15 @@ from voxroute_serving.engine import (
     Word,
 )
 from voxroute_serving.errors import OutOfMemoryError
+from voxroute_serving.segments import (
+    Piece,
+    from_words,
+    next_sound_s,
+    proportional,
+    sounding,
+    tidy,
+    whole_words,
+)
 from voxroute_serving.whisper_names import bcp47, whisper_code
 
 N_WINDOW_FRAMES = 3000  # mel frames of 10 ms in a window of 30 s

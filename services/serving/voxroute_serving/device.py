@@ -173,7 +173,7 @@ class DeviceThread:
                 thread.start()
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What `function` returns or raises, run on a thread of the device ahead of waiting batches.
+        """What `function` returns or raises, run on a device thread ahead of waiting batches.
 
         It runs in the caller's context, so that its log lines are of the caller's call. Raises
         NotReadyError once the device is closed. A caller that is cancelled leaves work

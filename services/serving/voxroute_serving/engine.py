@@ -200,8 +200,9 @@ class AsrModel(Protocol):
 
         What fails is decoded at the next ones by `voxroute_serving.recognition`, which gathers such
         windows of all calls. Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns true
-        the results may be anything. Raises OutOfMemoryError where the windows do not fit into the device's memory:
-        `voxroute_serving.fallbacks` then calls again with fewer of them. Raises EngineError.
+        the results may be anything. Raises OutOfMemoryError where the windows do not fit into the
+        device's memory: `voxroute_serving.fallbacks` then calls again with fewer of them. Raises
+        EngineError.
         """
         ...
 
