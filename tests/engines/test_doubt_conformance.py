@@ -205,12 +205,12 @@ def test_a_sample_depends_on_its_window_alone(
     model.close()
 
 
-def test_a_prompt_and_hot_words_reach_the_decoder(engine: AsrEngine, hindi: Samples) -> None:
+def test_a_prompt_and_hot_words_reach_the_decoder(engine: AsrEngine, noisy: Samples) -> None:
     """Each changes how likely the same words are, and together they are neither alone."""
     model = engine.load(engine.resolve(""), lambda _: None)
 
     def log_prob(**fields: Any) -> float:
-        (result,) = model.transcribe([hindi], replace(HINDI, temperatures=(0.0,), **fields), never)
+        (result,) = model.transcribe([noisy], replace(HINDI, temperatures=(0.0,), **fields), never)
         return round(result.segments[0].avg_log_prob or 0.0, 5)
 
     prompt, words = "मीरा की चाबी खो गई।", ("चाबी", "मेज़")

@@ -347,7 +347,7 @@ async def test_one_recording_at_a_time_is_told_apart_while_others_are_transcribe
     async with serving(diarizer, workers=3) as service:
         calls = [asyncio.create_task(service.diarize(messages(s16le(tone(1.0))))) for _ in range(3)]
         until = time.monotonic() + PATIENCE_S
-        while service.admission.in_flight < 3 and time.monotonic() < until:
+        while service.admission.in_flight < 3 and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         assert len(diarizer.asked) == 1
