@@ -314,7 +314,7 @@ class WhisperXModel:
             [prompt] * encoded.shape[0],
             max_length=MAX_LENGTH,
             suppress_blank=True,
-            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            suppress_tokens=get_suppressed_tokens(tokenizer, (-1,)),
             return_scores=True,
             return_no_speech_prob=True,
             **search,

@@ -150,7 +150,7 @@ class _Listening:
 
 
 class _Device:
-    """The three queues before the device thread."""
+    """The three queues before the threads of the device."""
 
     def __init__(
         self,

@@ -97,7 +97,9 @@ class _Work:
     loop: asyncio.AbstractEventLoop
 
     def do(self) -> None:
-        """Runs the function; raises nothing."""
+        """Runs the function unless its caller has left before; raises nothing."""
+        if self.future.cancelled():
+            return
         try:
             outcome, error = self.function(), None
         except BaseException as raised:  # noqa: BLE001 - goes to whoever awaits it
@@ -249,23 +251,25 @@ class DeviceThread:
 
     def _loop(self) -> None:
         while True:
-            with self._condition:
-                while True:
-                    if self._control:
-                        control, batch = self._control.popleft(), None
-                        break
-                    if self._closed:
-                        return
-                    control, batch = None, self._next_batch()
-                    if callable(batch):
-                        break
-                    self._condition.wait(batch)
-            if control is None:
-                batch()
-                self._look_again()
-            elif not control.future.cancelled():
-                control.do()
-            del control, batch  # an idle thread must not keep a model or an exception alive
+            work = self._next()
+            if work is None:
+                return
+            work()
+            del work  # an idle thread must not keep a model or an exception alive
+            self._look_again()
+
+    def _next(self) -> Callable[[], None] | None:
+        """What a thread is to do next, once there is something; None where the device is closed."""
+        with self._condition:
+            while True:
+                if self._control:
+                    return self._control.popleft().do
+                if self._closed:
+                    return None
+                batch = self._next_batch()
+                if callable(batch):
+                    return batch
+                self._condition.wait(batch)
 
     def _look_again(self) -> None:
         """Lets a thread that waits for a batch to fill look whether the device is idle now."""

@@ -273,11 +273,11 @@ def voiced_stretches(
     loud = np.flatnonzero(probabilities >= negative)
     if not len(loud):
         return ()
-    breaks = np.flatnonzero(np.diff(loud) > _N_VOICE_PAUSE_FRAMES)
-    found = zip(loud[[0, *(breaks + 1)]].tolist(), loud[[*breaks, -1]].tolist(), strict=True)
+    runs = np.split(loud, np.flatnonzero(np.diff(loud) > _N_VOICE_PAUSE_FRAMES) + 1)
     frame_s = N_FRAME_SAMPLES / SAMPLE_RATE
     stretches_s: list[tuple[float, float]] = []
-    for first, last in found:
+    for run in runs:
+        first, last = int(run[0]), int(run[-1])
         sure = np.flatnonzero(probabilities[first : last + 1] >= threshold)
         if len(sure):  # it begins where it is sure, and fades out
             stretches_s.append(((first + int(sure[0])) * frame_s, (last + 1) * frame_s))
