@@ -17,7 +17,7 @@ from typing import Any, cast
 import grpc
 import psutil
 import pytest
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -117,7 +117,7 @@ LONG = [Duration(seconds=bounds.MAX_DURATION_S), Duration(seconds=-bounds.MAX_DU
 
 def changed(message: Message) -> Iterator[tuple[str, Message, bool]]:
     """The message with each of its fields at each extreme, those of its messages too."""
-    for field in message.DESCRIPTOR.fields:
+    for field in cast("list[FieldDescriptor]", message.DESCRIPTOR.fields):
         if (
             field.message_type is not None
             and field.message_type.full_name == Duration.DESCRIPTOR.full_name
@@ -193,8 +193,6 @@ def cases(method: MethodDescriptor) -> Iterator[Case]:
     for field in method.input_type.fields:
         if field.name in ("config", "finish"):
             continue
-        template = kind()
-        getattr(template, field.name)  # a part of the oneof
         inner = kind(**{field.name: {} if field.message_type is not None else b""})
         for what, message, refused in changed(inner):
             if message.WhichOneof("request") == field.name and what.startswith(field.name):
@@ -205,8 +203,7 @@ def cases(method: MethodDescriptor) -> Iterator[Case]:
 
 def called(channel: grpc.Channel, method: MethodDescriptor, messages: Iterable[Message]) -> Any:
     """The status of a call, and the whole of what it says where it fails."""
-    service = cast("ServiceDescriptor", method.containing_service)
-    path = f"/{service.full_name}/{method.name}"
+    path = f"/{method.containing_service.full_name}/{method.name}"
     sent = [message.SerializeToString() for message in messages]
     options: dict[str, Any] = {"timeout": TIMEOUT_S}
     try:
@@ -341,7 +338,8 @@ def check(name: str, folder: Path, chosen: Callable[[MethodDescriptor], Iterable
     assert min(asked_s) > 0  # it always said SERVING
     # as strict as the machine: what an idle service takes beside it comes on top
     assert max(asked_s) < HEALTH_S + 2 * max(idle_s)
-    assert after < before + (96 << 20)
+    # what the allocator keeps of the largest messages; kept ones would be gigabytes
+    assert after < before + (160 << 20)
 
 
 @pytest.mark.parametrize("name", ["speech", "jobs"])
