@@ -1,3 +1,4 @@
+# pyright: basic
 """Log-mel features of windows, as openai/whisper defines them, in a third of the time.
 
 faster-whisper's FeatureExtractor gives the same numbers to 1e-6 and is where the filters come from.
@@ -38,7 +39,7 @@ class LogMel:
         filled = np.pad(window, (0, N_WINDOW_SAMPLES - len(window)))
         padded = np.pad(filled, self._n_fft // 2, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(padded, self._n_fft)[:: self._hop]
-        spectrum = scipy.fft.rfft(frames[:-1] * self._window, axis=-1)
+        spectrum = np.asarray(scipy.fft.rfft(frames[:-1] * self._window, axis=-1))
         mels = self._filters @ (spectrum.real**2 + spectrum.imag**2).T
         log = np.log10(np.maximum(mels, _FLOOR))
         return ((np.maximum(log, log.max() - _RANGE) + 4.0) / 4.0).astype(np.float32)

@@ -22,7 +22,7 @@ class WhisperXSettings(AsrSettings):
         default="127.0.0.1:9151",
         description=AsrSettings.model_fields["metrics_listen"].description,
     )
-    device: Annotated[str, StringConstraints(pattern=DEVICES)] = Field(
+    device: Annotated[str, StringConstraints(pattern=DEVICES)] = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - wider than the base's, and frozen
         default="auto",
         description="the hardware that runs the models: auto, cpu, cuda (the first GPU), cuda:1,"
         " cuda:0,2 or cuda:all: several GPUs work on one queue",

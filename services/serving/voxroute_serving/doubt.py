@@ -8,7 +8,7 @@ The default thresholds are openai-whisper's; `invented_texts` says where its lis
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -259,7 +259,7 @@ def warrants_listening(judged: Judged, thresholds: Thresholds, speech_s: float) 
     return bool(judged.all & _RETRIED) or judged.log_prob < _SUPPORT * thresholds.log_prob
 
 
-def sounds_like_another(heard: "dict[str, float]", language: str) -> bool:
+def sounds_like_another(heard: Mapping[str, float], language: str) -> bool:
     """Whether the probabilities of a window's languages speak clearly for another one."""
     if not heard:
         return False
