@@ -39,3 +39,13 @@ def test_the_translation_program_prints_the_english(
     assert len(lines) == 5
     assert sum(expected in line for expected, line in zip(english, lines, strict=True)) >= 4
     assert all("ITEM_STATUS_OK" in line for line in lines)
+
+
+def test_the_tests_that_hold_the_promises_of_security_are_there() -> None:
+    """Each promise of the threat model names tests, and each of those exists."""
+    page = (processes.ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:serving|orchestrator|e2e)/test_\w+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 20
+    for file, name in named:
+        source = (processes.ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in source, f"{file}::{name}"

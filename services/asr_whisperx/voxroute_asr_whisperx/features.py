@@ -7,6 +7,7 @@ transform in single precision and filters without their zeros take 5.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ class LogMel:
         filled = np.pad(window, (0, N_WINDOW_SAMPLES - len(window)))
         padded = np.pad(filled, self._n_fft // 2, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(padded, self._n_fft)[:: self._hop]
-        spectrum = np.asarray(scipy.fft.rfft(frames[:-1] * self._window, axis=-1))
+        spectrum: Any = scipy.fft.rfft(frames[:-1] * self._window, axis=-1)
         mels = self._filters @ (spectrum.real**2 + spectrum.imag**2).T
         log = np.log10(np.maximum(mels, _FLOOR))
         return ((np.maximum(log, log.max() - _RANGE) + 4.0) / 4.0).astype(np.float32)
