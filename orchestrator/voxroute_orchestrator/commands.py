@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
-
 from voxroute_orchestrator.channels import in_job
 from voxroute_orchestrator.clients import TranslateRequest, check_pair
 from voxroute_orchestrator.connections import (
@@ -57,6 +55,7 @@ from voxroute_orchestrator.transcript import (
     TranslationStats,
     same_language,
 )
+from voxroute_serving.logs import get_logger
 from voxroute_serving.media import Watch
 
 NO_DIARIZER = "NO_DIARIZER"
@@ -69,7 +68,7 @@ _STOP_S = 2.0  # for a copy to take away what it has written
 
 T = TypeVar("T")
 
-log = structlog.stdlib.get_logger()
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -546,7 +545,7 @@ class _FileEvents:
     ) -> None:
         """Tells who answers."""
         of_call = {name: value for name, value in options.items() if name != "glossary"}
-        log.info("translation accepted", request_id=request_id, options=of_call)
+        _log.info("translation accepted", request_id=request_id, options=of_call)
         self._told.say(f"{self._stage}: {model.id} ({model.engine}) on {device.name}")
         for option in ignored:
             self._told.warn(f"{option.field} is ignored: {option.reason}")
@@ -562,7 +561,7 @@ class _FileEvents:
 
     async def done(self, stats: TranslationStats) -> None:
         """Logs the cost."""
-        log.info("translation done", **stats.model_dump())
+        _log.info("translation done", **stats.model_dump())
 
 
 async def translate_subtitles(job: FileJob, settings: Settings, told: Reporter) -> list[str]:
