@@ -26,7 +26,6 @@ from voxroute_orchestrator.items import ItemPool, TranslateItem
 from voxroute_orchestrator.journal import Journal, discard
 from voxroute_orchestrator.linebreaks import flat
 from voxroute_orchestrator.media import Source, check_length, probe
-from voxroute_orchestrator.mux import mux, muxed_name
 from voxroute_orchestrator.output import claimed, write_atomic
 from voxroute_orchestrator.pipeline import Job, Run
 from voxroute_orchestrator.progress import Reporter, waits
@@ -202,6 +201,8 @@ def _names(options: JobOptions, media: Media) -> list[str]:
     languages = ([options.source] if options.source else []) + list(options.targets)
     names = result_names(media.title, list(dict.fromkeys(languages)), options.form.formats)
     if options.mux:
+        from voxroute_orchestrator.mux import muxed_name  # noqa: PLC0415 - few commands do
+
         names.append(muxed_name(media.title, options.recording))
     return names
 
@@ -411,6 +412,8 @@ def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[
 
 async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> Path:
     """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
+    from voxroute_orchestrator.mux import mux, muxed_name  # noqa: PLC0415 - few commands do
+
     source, title = options.recording, transcript.media.title
     target = options.folder / await _reading(options, lambda: muxed_name(title, source))
     told.say(f"copying {source.label} with its subtitles")
