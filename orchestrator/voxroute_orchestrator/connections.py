@@ -305,8 +305,8 @@ async def services(
     refused before any is started: UsageError for a model that is not here, RefusedError for a
     language.
     """
-    host = detect()
-    statuses = await _awaited(settings, needs, host, say)
+    host, statuses = await asyncio.gather(asyncio.to_thread(detect), survey(settings))
+    statuses = await _awaited(settings, needs, host, statuses, say)
     specs: list[LocalSpec] = []
     speech = translation = None
     if needs.speech:
@@ -365,16 +365,20 @@ async def services(
 
 
 async def _awaited(
-    settings: Settings, needs: Needs, host: Host, say: Callable[[str], None]
+    settings: Settings,
+    needs: Needs,
+    host: Host,
+    statuses: list[Status],
+    say: Callable[[str], None],
 ) -> list[Status]:
     """What the configured services say once they can do the job, or when patience ends.
 
-    Waits for those that cannot be reached, load or drain, not for those that refuse this client.
+    `statuses` is what they say now. Waits for those that cannot be reached, load or drain, not for
+    those that refuse this client.
     """
     until = time.monotonic() + needs.patience_s
     told = False
     while True:
-        statuses = await survey(settings)
         lacking = [
             kind
             for kind, needed, decide in (
@@ -394,6 +398,7 @@ async def _awaited(
             told = True
             say(f"waiting for {', '.join(f'the {one.kind} at {one.target}' for one in away)}")
         await asyncio.sleep(_LOOK_AGAIN_S)
+        statuses = await survey(settings)
 
 
 def speech_decision(
