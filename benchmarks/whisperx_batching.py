@@ -2,9 +2,9 @@
 """The WhisperX service's model against whisperx's own pipeline: same weights, same windows.
 
 Eight windows of speech, with a voice activity detector that calls each of them speech, so that
-both decode the same audio. Both decode with timestamps and without the temperature fallback, each
-is warmed up on the first window, and they take turns. The service does more in its time: it makes
-segments of the timestamps, and decodes the rest of windows whose text does not fit 224 tokens.
+both decode the same audio. Both decode without timestamps, at temperature zero alone; each is
+warmed up on the first window, and they take turns. The service does more in its time: it finds the
+time of each word in the decoder's attention, and makes segments of the words.
 """
 
 import statistics
@@ -74,7 +74,6 @@ def main() -> bool:
             compute_type="int8",
             language="hi",
             vad_model=Given(0.5),
-            asr_options={"without_timestamps": False},
             threads=usable_processors(),
         )
 

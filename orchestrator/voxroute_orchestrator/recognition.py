@@ -359,8 +359,10 @@ class Recognition:
         except VoxrouteError:
             return _MIN_LANES  # the first call will tell what is wrong
         in_flight_s = limits.audio_in_flight.ToTimedelta().total_seconds()
-        wanted = math.ceil(in_flight_s / target_s(self._length_s))
-        share = N_SPANS // max(1, len(self._workers))
+        span_s = target_s(self._length_s)
+        wanted = math.ceil(in_flight_s / span_s)
+        n_spans = math.ceil((self._length_s or 0.0) / span_s) or N_SPANS
+        share = n_spans // max(1, len(self._workers))
         return max(_MIN_LANES, min(wanted, share, limits.max_concurrent_calls // 2))
 
     async def take(self, speech: Speech, usual_s: float | None) -> _Part | None:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import grpc
 import psutil
 import pytest
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -26,11 +26,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.e2e.processes import translate_service
 from tests.orchestrator.daemon import Daemon
 from tests.serving import fake_service
-from tests.serving.test_load import PROBE
+from tests.serving.test_load import PROBE, QUIET_S
 from voxroute.asr.v1 import asr_pb2
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute.models.v1 import models_pb2
-from voxroute.translate.v1 import translate_pb2
+from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
 from voxroute_serving import bounds
 
 STATUS = grpc.StatusCode
@@ -117,7 +117,7 @@ LONG = [Duration(seconds=bounds.MAX_DURATION_S), Duration(seconds=-bounds.MAX_DU
 
 def changed(message: Message) -> Iterator[tuple[str, Message, bool]]:
     """The message with each of its fields at each extreme, those of its messages too."""
-    for field in message.DESCRIPTOR.fields:
+    for field in cast("list[FieldDescriptor]", message.DESCRIPTOR.fields):
         if (
             field.message_type is not None
             and field.message_type.full_name == Duration.DESCRIPTOR.full_name
@@ -193,8 +193,6 @@ def cases(method: MethodDescriptor) -> Iterator[Case]:
     for field in method.input_type.fields:
         if field.name in ("config", "finish"):
             continue
-        template = kind()
-        getattr(template, field.name)  # a part of the oneof
         inner = kind(**{field.name: {} if field.message_type is not None else b""})
         for what, message, refused in changed(inner):
             if message.WhichOneof("request") == field.name and what.startswith(field.name):
@@ -205,8 +203,7 @@ def cases(method: MethodDescriptor) -> Iterator[Case]:
 
 def called(channel: grpc.Channel, method: MethodDescriptor, messages: Iterable[Message]) -> Any:
     """The status of a call, and the whole of what it says where it fails."""
-    service = cast("ServiceDescriptor", method.containing_service)
-    path = f"/{service.full_name}/{method.name}"
+    path = f"/{method.containing_service.full_name}/{method.name}"
     sent = [message.SerializeToString() for message in messages]
     options: dict[str, Any] = {"timeout": TIMEOUT_S}
     try:
@@ -333,15 +330,26 @@ def check(name: str, folder: Path, chosen: Callable[[MethodDescriptor], Iterable
             number = attack(target, chosen)
         after = process.memory_info().rss
         assert process.is_running()
-    asked_s, idle_s = [one[0] for one in times], [one[1] for one in times]
+    healthy(times, f"{name}: {number} calls; memory {before >> 20} to {after >> 20} MiB")
+    # what the allocator keeps of the largest messages; kept ones would be gigabytes
+    assert after < before + (160 << 20)
+
+
+def healthy(times: list[list[float]], what: str, part: float = 1.0) -> None:
+    """Fails where health was late, by as much as the machine was not busy with something else.
+
+    `part` is how many of the answers have to be in time.
+    """
+    asked_s, idle_s = sorted(one[0] for one in times), sorted(one[1] for one in times)
+    # strict where the machine is: an idle service, asked at the same moments, tells how busy it is
+    scale = max(1.0, idle_s[int(0.99 * len(idle_s))] / QUIET_S)
     sys.stdout.write(
-        f"{name}: {number} calls; health at most {max(asked_s) * 1000:.0f} ms of {len(asked_s)},"
-        f" idle {max(idle_s) * 1000:.0f} ms; memory {before >> 20} to {after >> 20} MiB\n"
+        f"{what}; health at most {max(asked_s) * 1000:.0f} ms of {len(asked_s)},"
+        f" 99 of 100 at most {asked_s[int(0.99 * len(asked_s))] * 1000:.0f} ms,"
+        f" idle {max(idle_s) * 1000:.0f} ms, bound times {scale:.1f}\n"
     )
     assert min(asked_s) > 0  # it always said SERVING
-    # as strict as the machine: what an idle service takes beside it comes on top
-    assert max(asked_s) < HEALTH_S + 2 * max(idle_s)
-    assert after < before + (96 << 20)
+    assert asked_s[math.ceil(part * len(asked_s)) - 1] < HEALTH_S * scale + max(idle_s)
 
 
 @pytest.mark.parametrize("name", ["speech", "jobs"])
@@ -364,3 +372,40 @@ def test_every_field_at_every_extreme_is_refused_and_keeps_nobody_waiting(
 ) -> None:
     """The same of every field and every extreme."""
     check(name, tmp_path, cases)
+
+
+@pytest.mark.slow  # the bundled model has to start
+@pytest.mark.timeout(600)
+def test_a_glossary_and_items_at_their_bounds_keep_nobody_waiting(tmp_path: Path) -> None:
+    """1000 terms that stand all over 64 items of 5000 characters: health within 200 ms."""
+    text = ("ab cd ef gh ij kl mn op qr st " * 170)[:5000]
+    wanted = {text[3 * i : 3 * i + n].strip() for i in range(10) for n in range(1, 200)}
+    terms = [
+        translate_pb2.GlossaryTerm(source=term, target="x")
+        for term in sorted(wanted)[:1000]
+        if term
+    ]
+    config = translate_pb2.TranslateConfig(
+        source_language="en", target_language="hi", glossary=terms, beam_size=1
+    )
+    spoken = text.replace("st", "night.")  # so that not all of it is settled
+    items = [translate_pb2.TranslateItem(id=str(n), text=spoken[:5000]) for n in range(64)]
+    sent = [
+        translate_pb2.TranslateRequest(config=config),
+        *(translate_pb2.TranslateRequest(item=item) for item in items),
+        translate_pb2.TranslateRequest(finish={}),
+    ]
+    with translation(tmp_path) as target, speech(tmp_path) as idle:
+        wait_until_serving(idle.address)
+        with (
+            asked_for_health(target.address, idle.address) as times,
+            grpc.insecure_channel(target.address) as channel,
+        ):
+            stub = translate_pb2_grpc.TranslateServiceStub(channel)
+            answers = stub.Translate(iter(sent), timeout=20)
+            assert next(answers).HasField("accepted")
+            with contextlib.suppress(grpc.RpcError):  # it need not be done within the time
+                list(answers)
+    # the device and the texts want every processor for the whole time: the system's scheduler may
+    # take one from whoever has the interpreter, which all of its threads then wait for
+    healthy(times, "glossary", 0.99)

@@ -3,6 +3,7 @@
 # pyright: basic
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,20 @@ def test_a_model_of_two_languages_is_loaded_once(
     assert len(aligners._loaded) == 1 < MAX_ALIGNERS
     aligners.close()
     assert not aligners._loaded
+
+
+def test_models_of_several_threads_share_the_aligners(
+    aligners: Aligners, noise: list[np.ndarray]
+) -> None:
+    """One model is freed, and the aligners with it, while the texts of another are aligned."""
+
+    def words(language: str) -> list[str]:
+        found = aligners.words(noise[0], "go home", language, start_s=0.0, end_s=3.0)
+        return [word.text for word in found]
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(words, language) for language in ("hi", "en") * 4]
+        frees = [pool.submit(aligners.close) for _ in range(4)]
+        assert [one.result(120) for one in found] == [["go", "home"]] * 8
+        for free in frees:
+            free.result(120)

@@ -5,7 +5,9 @@
 import asyncio
 import shutil
 import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -129,6 +131,26 @@ def test_a_call_that_is_gone_stops_the_work(model: PyannoteModel, evening: Sampl
 
     assert model.diarize(evening, None, None, stop) == []
     assert len(asked) == 1
+
+
+def test_a_pipeline_is_freed_after_the_recording_whose_caller_has_left(
+    pipeline: Path, evening: Samples
+) -> None:
+    """The device has several threads: one may free the model while another is still in it."""
+    model = load(diarizer(pipeline))
+    left, inside = threading.Event(), threading.Event()
+
+    def stop() -> bool:
+        inside.set()
+        return left.is_set()
+
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(model.diarize, evening[:80_000], None, None, stop)
+        assert inside.wait(60)
+        freeing = pool.submit(model.close)
+        left.set()
+        assert running.result(60) is not None
+        freeing.result(60)
 
 
 def test_loading_and_running_open_no_connection(

@@ -85,40 +85,58 @@ def texts(model: FallbackModel, windows: list[np.ndarray]) -> list[str]:
 
 
 class Memory:
-    """A device that holds so many windows beside the model; others raise the library's error."""
+    """A device that holds so many windows beside the model; others raise the library's error.
+
+    `method` is one of CTranslate2's Whisper, which takes the windows first.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
-        from voxroute_asr_whisperx.whisper import WhisperXModel  # noqa: PLC0415 - takes seconds
+        from faster_whisper import WhisperModel  # noqa: PLC0415 - takes seconds
 
         self.capacities: dict[str, int] = {}
         self.sizes: list[tuple[str, int]] = []
-        original: Any = getattr(WhisperXModel, method)
+        memory = self
+        original: Any = WhisperModel.__init__
 
-        def limited(model: Any, work: Any, *rest: Any) -> Any:
-            n_windows = len(rest[0]) if method == "_generate" else len(work)
-            self.sizes.append((model.compute_type, n_windows))
-            if n_windows > self.capacities.get(model.compute_type, n_windows):
-                raise error
-            return original(model, work, *rest)
+        class Limited:
+            """CTranslate2's model, but for the one method."""
 
-        monkeypatch.setattr(WhisperXModel, method, limited)
+            def __init__(self, model: Any) -> None:
+                self._model = model
+
+            def __getattr__(self, name: str) -> Any:
+                found = getattr(self._model, name)
+                return self._limited(found) if name == method else found
+
+            def _limited(self, run: Any) -> Any:
+                def limited(work: Any, *rest: Any, **options: Any) -> Any:
+                    kind, n_windows = self._model.compute_type, work.shape[0]
+                    memory.sizes.append((kind, n_windows))
+                    if n_windows > memory.capacities.get(kind, n_windows):
+                        raise error
+                    return run(work, *rest, **options)
+
+                return limited
+
+        def initialised(model: Any, *args: Any, **fields: Any) -> None:
+            original(model, *args, **fields)
+            model.model = Limited(model.model)
+
+        monkeypatch.setattr(WhisperModel, "__init__", initialised)
 
 
 @pytest.mark.parametrize(
-    ("method", "which"),
-    [("_encode", 0), ("_generate", 0), pytest.param("_generate", 3, marks=pytest.mark.slow)],
-    ids=["encoder", "decoder", "decoder-torch"],
+    "method", ["encode", "generate", pytest.param("align", marks=pytest.mark.slow)]
 )
 def test_a_librarys_error_walks_down_the_ladder_to_the_same_text(
     build: Callable[..., FallbackModel],
     windows: list[np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
     method: str,
-    which: int,
 ) -> None:
     """Half the batch, one window, int8; in the encoder as in the decoder."""
+    memory = Memory(monkeypatch, method, library_errors()[0])
     model = build()
-    memory = Memory(monkeypatch, method, library_errors()[which])
     expected = texts(model, windows)
     assert all(expected)
     memory.sizes.clear()
@@ -142,8 +160,8 @@ def test_after_every_fallback_it_is_out_of_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The client is told what helps, and the model answers once there is memory again."""
+    memory = Memory(monkeypatch, "encode", library_errors()[0])
     model = build()
-    memory = Memory(monkeypatch, "_encode", library_errors()[0])
     memory.capacities = {"float32": 0, "int8_float32": 0}
     with pytest.raises(OutOfMemoryError, match="use a smaller model"):
         texts(model, windows)
@@ -157,9 +175,10 @@ def test_language_detection_steps_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same memory holds the windows whose language is asked for."""
+    memory = Memory(monkeypatch, "encode", library_errors()[0])
     model = build()
     expected = model.detect_language(windows)
-    Memory(monkeypatch, "_encode", library_errors()[0]).capacities["float32"] = 1
+    memory.capacities["float32"] = 1
     found = model.detect_language(windows)
     assert model.max_batch == 1
     assert [max(p, key=lambda tag: p[tag]) for p in found] == ["hi"] * 4
@@ -196,16 +215,16 @@ def test_a_load_that_does_not_fit_takes_the_next_compute_type(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """CTranslate2 raises while it reads the weights; they are read again as int8."""
-    import whisperx.asr  # noqa: PLC0415 - takes seconds
+    from faster_whisper import WhisperModel  # noqa: PLC0415 - takes seconds
 
-    load: Any = whisperx.asr.load_model
+    load: Any = WhisperModel.__init__
 
-    def limited(*args: Any, compute_type: str, **kwargs: Any) -> Any:
+    def limited(model: Any, *args: Any, compute_type: str, **kwargs: Any) -> None:
         if compute_type == "float32":
             raise library_errors()[0]
-        return load(*args, compute_type=compute_type, **kwargs)
+        load(model, *args, compute_type=compute_type, **kwargs)
 
-    monkeypatch.setattr(whisperx.asr, "load_model", limited)
+    monkeypatch.setattr(WhisperModel, "__init__", limited)
     model = build()
     assert model.compute_type == "int8"
     assert all(texts(model, windows))

@@ -123,12 +123,12 @@ def test_languages_are_those_of_the_converted_model(ctranslate2_model: Path) -> 
     assert traits.tasks == ("transcribe", "translate")
 
 
-def test_an_own_file_decides_about_languages_tasks_and_timestamps(ctranslate2_model: Path) -> None:
+def test_an_own_file_decides_about_languages_and_tasks(ctranslate2_model: Path) -> None:
     """What a model's maker knows goes before what its tokenizer could say."""
-    own = {"languages": ["hi"], "tasks": ["transcribe"], "timestamps": False}
+    own = {"languages": ["hi"], "tasks": ["transcribe"]}
     (ctranslate2_model / "voxroute.json").write_text(json.dumps(own))
     traits = traits_of(ctranslate2_model, ctranslate2_model, "mine")
-    assert (traits.languages, traits.tasks, traits.timestamps) == (("hi",), ("transcribe",), False)
+    assert (traits.languages, traits.tasks) == (("hi",), ("transcribe",))
 
 
 @pytest.mark.parametrize("name", ["large-v3-turbo", "distil-large-v3"])

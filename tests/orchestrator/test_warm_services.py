@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from tests.orchestrator import recordings
 from tests.orchestrator.test_command import ROOT, STAND_INS, Sandbox, sandbox
 from voxroute_orchestrator import child, subtitles, warm_services
-from voxroute_orchestrator.cli import app
+from voxroute_orchestrator.cli_app import app
 from voxroute_orchestrator.clients import CallPolicy, connect, is_serving
 from voxroute_orchestrator.errors import LocalServiceError
 from voxroute_orchestrator.local_process import LocalService, LocalSpec

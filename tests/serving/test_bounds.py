@@ -1,8 +1,9 @@
 """What every field may hold: the default, the table, numbers and durations, and what is quoted."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import grpc
 import psutil
@@ -52,7 +53,7 @@ def holders(kind: type[Message]) -> Iterator[tuple[Message, Message, FieldDescri
         inner = path[-1].message_type if path else kind.DESCRIPTOR
         if inner is None or inner.file.name.startswith("google/"):
             return
-        for field in inner.fields:
+        for field in cast("list[FieldDescriptor]", inner.fields):
             yield (*path, field)
             yield from below((*path, field))
 
@@ -90,7 +91,7 @@ def test_every_text_list_number_and_duration_is_bounded(kind: type[Message]) -> 
             assert (not violations(request)) is right, f"{field.full_name} {str(value)[:20]}"
 
 
-def around(field: FieldDescriptor) -> list[tuple[object, bool]]:
+def around(field: FieldDescriptor) -> Sequence[tuple[object, bool]]:
     """Values on both sides of a field's bound, and whether each is right."""
     most = bounds.bound_of(field).characters
     if field.type == field.TYPE_STRING and most is not None:
@@ -163,7 +164,8 @@ def test_answers_quote_a_hundred_characters_of_what_was_sent(tmp_path: Path) -> 
         pcm = asr_pb2.AudioFormat(pcm=asr_pb2.PcmFormat(sample_rate_hz=16_000))
         finish = asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
         for field in ("model", "language"):
-            config = asr_pb2.TranscribeConfig(audio=pcm, **{field: name})
+            config = asr_pb2.TranscribeConfig(audio=pcm)
+            setattr(config, field, name)
             call = stub.Transcribe(
                 iter([asr_pb2.TranscribeRequest(config=config), finish]),
                 timeout=60,

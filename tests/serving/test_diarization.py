@@ -85,13 +85,15 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def serving(diarizer: FakeDiarizer | None, **settings: Any) -> AsyncGenerator[Service]:
+async def serving(
+    diarizer: FakeDiarizer | None, *, workers: int = 1, **settings: Any
+) -> AsyncGenerator[Service]:
     """A service on a free port."""
     chosen = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="", **settings)
     metrics, device = Metrics(), DeviceThread()
     admission = Admission(chosen.max_concurrent_calls)
     runtime = Runtime(device, admission, metrics, "1.2.3")
-    app = asr_app(FakeEngine(), chosen, runtime, diarizer)
+    app = asr_app(FakeEngine(workers=workers), chosen, runtime, diarizer)
     server = ServiceServer(app.service_names, chosen, metrics)
     app.register(server.grpc)
     await server.start()
@@ -337,6 +339,33 @@ async def test_a_call_takes_a_place_and_a_cancelled_one_stops_the_device() -> No
         call.cancel()
         assert await settled(lambda: diarizer.stopped == 1)
         assert await settled(lambda: service.admission.in_flight == 0)
+
+
+async def test_one_recording_at_a_time_is_told_apart_while_others_are_transcribed() -> None:
+    """A pipeline holds one recording, and the other threads of the device are for windows."""
+    diarizer = FakeDiarizer(released=threading.Event())
+    async with serving(diarizer, workers=3) as service:
+        calls = [asyncio.create_task(service.diarize(messages(s16le(tone(1.0))))) for _ in range(3)]
+        until = time.monotonic() + PATIENCE_S
+        while service.admission.in_flight < 3 and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert len(diarizer.asked) == 1
+        pcm = asr_pb2.AudioFormat(pcm=asr_pb2.PcmFormat(sample_rate_hz=16_000))
+        asked = [
+            asr_pb2.TranscribeRequest(
+                config=asr_pb2.TranscribeConfig(
+                    audio=pcm, language="hi", vad=asr_pb2.VadOptions(disabled=True)
+                )
+            ),
+            asr_pb2.TranscribeRequest(audio=s16le(tone(1.0))),
+            asr_pb2.TranscribeRequest(finish=common_pb2.Finish()),
+        ]
+        replies = await service.call(lambda stub: list(stub.Transcribe(iter(asked), timeout=60)))
+        assert replies[-1].done.segments == 1
+        assert diarizer.released is not None
+        diarizer.released.set()
+        assert [len(turns(replies)) for replies in await asyncio.gather(*calls)] == [1, 1, 1]
 
 
 def test_a_recording_is_kept_as_it_came() -> None:

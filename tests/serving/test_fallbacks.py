@@ -240,8 +240,8 @@ def test_many_threads_down_the_whole_ladder_lose_nothing() -> None:
     """Each rung is taken once, whoever is on it."""
     engine = GatheringEngine(capacities={"float16": 0, "int8_float16": -1, "int8": 1})
     model = loaded(engine)
-    found = engine.texts(model, WINDOWS, WINDOWS[:5], WINDOWS[3:])
-    assert found == [TEXTS, TEXTS[:5], TEXTS[3:]]
+    found = engine.texts(model, WINDOWS[2:7], WINDOWS[:5], WINDOWS[3:])
+    assert found == [TEXTS[2:7], TEXTS[:5], TEXTS[3:]]
     assert [one.code for one in model.fallbacks] == [BATCH, BATCH, COMPUTE_TYPE, COMPUTE_TYPE]
     assert not engine.closed_meanwhile
 

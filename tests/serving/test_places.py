@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 
 
 @contextlib.contextmanager
-def service(folder: Path, *flags: str, places: int = 2) -> Iterator[Process]:
+def service(folder: Path, *flags: str, places: int = 2) -> Generator[Process]:
     """A speech service as a process of its own."""
     with running(folder, f"--max-concurrent-calls={places}", *flags) as process:
         with grpc.insecure_channel(process.address, OWN_CONNECTION) as channel:
@@ -66,7 +66,7 @@ def service(folder: Path, *flags: str, places: int = 2) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
-def with_tokens(folder: Path, *flags: str, places: int = 2) -> Iterator[Process]:
+def with_tokens(folder: Path, *flags: str, places: int = 2) -> Generator[Process]:
     """The same, which knows three clients by their tokens."""
     tokens = folder / "tokens"
     tokens.write_text("".join(f"{name}:{token}\n" for name, token in TOKENS.items()))
@@ -274,7 +274,7 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def from_other_addresses(address: str, number: int) -> Iterator[list[str]]:
+def from_other_addresses(address: str, number: int) -> Generator[list[str]]:
     """Where to connect to, to reach the service from so many other addresses."""
     command = [sys.executable, "-c", FORWARDERS, address, str(number)]
     with subprocess.Popen(

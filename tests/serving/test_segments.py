@@ -63,7 +63,7 @@ def test_words_become_segments_at_sentence_ends_and_pauses() -> None:
 
 
 def test_a_title_ends_no_sentence_unless_a_pause_follows() -> None:
-    """ "Mr. Bell" is one person; "No. Go!" is two sentences, which the pause between them tells."""
+    """One person in "Mr. Bell", two sentences in "No. Go!": the pause tells one from the other."""
     together = words_of((0, 0.4, " Mr."), (0.4, 1, " Bell"), (1, 1.5, " came."))
     assert [piece.text for piece in from_words(together, sound())] == [" Mr. Bell came."]
     apart = words_of((0, 0.4, " No."), (0.8, 1.2, " Go!"))

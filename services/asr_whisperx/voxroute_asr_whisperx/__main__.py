@@ -1,11 +1,6 @@
 """The WhisperX speech service: python -m voxroute_asr_whisperx --help."""
 
-import os
 from typing import NoReturn
-
-# Before numpy is imported: for the small products of log-mel features OpenBLAS would keep a thread
-# spinning on each processor, which takes 70 CPU seconds for an hour of film on 16 of them.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings

@@ -123,7 +123,7 @@ class WhisperXEngine:
         traits = traits_of(directory, source, model)
         activity(f"loading on {self._device} as {compute_type}")
         ref = ModelRef(NAME, model, self._revision(model, source))
-        # importing torch and whisperx takes seconds: on this thread, while the server answers
+        # importing faster-whisper takes a second: on this thread, while the server answers
         from voxroute_asr_whisperx.whisper import WhisperXModel  # noqa: PLC0415
 
         free_before = cuda_memory()[1] if self._device == "cuda" else None

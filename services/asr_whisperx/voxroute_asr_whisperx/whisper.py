@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import (
@@ -28,10 +27,10 @@ from faster_whisper.transcribe import (
 )
 
 from voxroute_asr_whisperx.align import Aligners
+from voxroute_asr_whisperx.features import LogMel
 from voxroute_asr_whisperx.memory import engine_error, free_memory
 from voxroute_asr_whisperx.models import ModelTraits
 from voxroute_serving.engine import (
-    N_WINDOW_SAMPLES,
     SAMPLE_RATE,
     AlignmentRequest,
     DecodingOptions,
@@ -55,7 +54,6 @@ from voxroute_serving.segments import (
 )
 from voxroute_serving.whisper_names import bcp47, whisper_code
 
-N_WINDOW_FRAMES = 3000  # mel frames of 10 ms in a window of 30 s
 FRAMES_PER_S = 100
 POSITIONS_PER_S = 50  # of the encoder's output
 MAX_LENGTH = 448  # positions of Whisper's decoder; CTranslate2 4.8 writes half as many tokens
@@ -98,6 +96,14 @@ class _Decoded:
             and self.avg_log_prob < options.log_prob_threshold
         )
 
+    def may_be_foreign(self, options: DecodingOptions) -> bool:
+        """Whether somebody may ask in which language it is: the text is not sure enough."""
+        limit = options.log_prob_threshold
+        repeats = options.compression_ratio_threshold
+        return (limit is not None and self.avg_log_prob < limit / 2) or (
+            repeats is not None and self.compression_ratio > repeats
+        )
+
 
 class WhisperXModel:
     """An AsrModel; see voxroute_serving.engine for what its methods promise.
@@ -138,6 +144,7 @@ class WhisperXModel:
             )
             for index in device_indices
         ]
+        self._log_mel = LogMel(self._any.feature_extractor)
         self._busy = [0] * len(self._models)  # batches on each
         self._lock = threading.Lock()
 
@@ -197,7 +204,7 @@ class WhisperXModel:
         if not self._any.model.is_multilingual or len(self.languages) == 1:
             return [{self.languages[0]: 1.0} for _ in windows]
         with self._errors_of("the recogniser"):
-            features = self._features(windows)
+            features = self._log_mel(windows)
             with self._one() as model:
                 return self._heard(model, model.encode(features))
 
@@ -258,7 +265,7 @@ class WhisperXModel:
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> list[WindowResult]:
         """1. features  2. text  3. times of its words  4. segments."""
-        features = self._features(windows)
+        features = self._log_mel(windows)
         tokenizer = Tokenizer(
             self._any.hf_tokenizer,
             self._any.model.is_multilingual,
@@ -271,8 +278,10 @@ class WhisperXModel:
             encoded = model.encode(features)
             decoded = self._decode(model, encoded, tokenizer, options)
             times = self._attended(model, encoded, decoded, windows, tokenizer)
-            # one step of the decoder for all windows; alone it would be a pass of the encoder
-            heard = self._heard(model, encoded) if len(self.languages) > 1 else [{}] * len(windows)
+            heard: Sequence[Mapping[str, float]] = [{}] * len(windows)
+            if len(self.languages) > 1 and any(one.may_be_foreign(options) for one in decoded):
+                # one step of the decoder for all windows; alone it would be a pass of the encoder
+                heard = self._heard(model, encoded)
         return [
             replace(self._result(window, one, found, options, stop), heard=languages)
             for window, one, found, languages in zip(windows, decoded, times, heard, strict=True)
@@ -282,16 +291,6 @@ class WhisperXModel:
         """For each window the probability of each language of the model."""
         found = model.model.detect_language(encoded)
         return [self._of_model(dict(probabilities)) for probabilities in found]
-
-    def _features(self, windows: Sequence[Samples]) -> npt.NDArray[np.float32]:
-        """Log-mel features, shape (windows, mels, 3000), of windows filled up with silence."""
-        extract = self._any.feature_extractor
-        return np.stack(
-            [
-                extract(np.pad(window, (0, N_WINDOW_SAMPLES - len(window))), padding=0)
-                for window in windows
-            ]
-        )[:, :, :N_WINDOW_FRAMES].astype(np.float32)
 
     def _decode(
         self, model: WhisperModel, encoded: Any, tokenizer: Tokenizer, options: DecodingOptions
@@ -314,7 +313,7 @@ class WhisperXModel:
             [prompt] * encoded.shape[0],
             max_length=MAX_LENGTH,
             suppress_blank=True,
-            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            suppress_tokens=get_suppressed_tokens(tokenizer, (-1,)),
             return_scores=True,
             return_no_speech_prob=True,
             **search,

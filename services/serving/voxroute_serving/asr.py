@@ -74,7 +74,9 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
-_BATCHES_WAITING = 2  # full ones, so that the device never waits for the next
+# Full ones, so that the device never waits for the next: two, and one for what a call lacks between
+# its last window and the first of the span after it.
+_BATCHES_WAITING = 3
 # A GPU that runs several batches at once wastes a turn on a small one: so long it fills, seconds.
 _LINGER_S = 0.1
 _FEW_WORKERS = 2  # of a processor; there a small batch costs no more for each window
@@ -148,7 +150,7 @@ class _Listening:
 
 
 class _Device:
-    """The three queues before the device thread."""
+    """The three queues before the threads of the device."""
 
     def __init__(
         self,
@@ -200,7 +202,7 @@ class _Device:
         return self._transcribing.queued + self._detecting.queued + self._aligning.queued
 
     def in_flight(self, model: AsrModel) -> int:
-        """Pieces of work that keep the device busy: the batches that run, and two that wait."""
+        """Pieces of work that keep the device busy: the batches that run, and some that wait."""
         return (model.workers + _BATCHES_WAITING) * self._limit(_Listening("", model))
 
     async def transcribe(

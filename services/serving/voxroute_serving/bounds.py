@@ -112,14 +112,13 @@ def _of_message(message: Message, prefix: str) -> Iterator[FieldViolation]:
         if not field.is_repeated:
             yield from _of_value(field, value, path)
             continue
-        values = cast("Any", value)
         most = bound_of(field).entries
         if most is None:
             continue  # not looked at one by one: there may be millions
-        if len(values) > most:
-            yield FieldViolation(path, f"has {len(values)} entries; send at most {most}")
+        if len(value) > most:
+            yield FieldViolation(path, f"has {len(value)} entries; send at most {most}")
             continue
-        for number, each in enumerate(_entries(field, values)):
+        for number, each in enumerate(_entries(field, value)):
             yield from _of_value(field, each, f"{path}[{number}]")
 
 

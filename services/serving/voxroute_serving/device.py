@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # How long work is held back so that batches are full, in times of the last batch.
 _MAX_WAIT_BATCHES = 2.0  # behind full batches of others, or while others run
-_HALF_FULL_WAITS = 0.25  # while others run, of a batch that is half full
+_HALF_FULL_WAITS = 0.5  # while others run, of a batch that is half full
 _HALF = 0.5
 _MAX_LINGERS = 5  # before an idle device, while items go on arriving; in times of `linger_s`
 
@@ -95,7 +95,9 @@ class _Work:
     loop: asyncio.AbstractEventLoop
 
     def do(self) -> None:
-        """Runs the function; raises nothing."""
+        """Runs the function unless its caller has left before; raises nothing."""
+        if self.future.cancelled():
+            return
         try:
             outcome, error = self.function(), None
         except BaseException as raised:  # noqa: BLE001 - goes to whoever awaits it
@@ -247,23 +249,25 @@ class DeviceThread:
 
     def _loop(self) -> None:
         while True:
-            with self._condition:
-                while True:
-                    if self._control:
-                        control, batch = self._control.popleft(), None
-                        break
-                    if self._closed:
-                        return
-                    control, batch = None, self._next_batch()
-                    if callable(batch):
-                        break
-                    self._condition.wait(batch)
-            if control is None:
-                batch()
-                self._look_again()
-            elif not control.future.cancelled():
-                control.do()
-            del control, batch  # an idle thread must not keep a model or an exception alive
+            work = self._next()
+            if work is None:
+                return
+            work()
+            del work  # an idle thread must not keep a model or an exception alive
+            self._look_again()
+
+    def _next(self) -> Callable[[], None] | None:
+        """What a thread is to do next, once there is something; None where the device is closed."""
+        with self._condition:
+            while True:
+                if self._control:
+                    return self._control.popleft().do
+                if self._closed:
+                    return None
+                batch = self._next_batch()
+                if callable(batch):
+                    return batch
+                self._condition.wait(batch)
 
     def _look_again(self) -> None:
         """Lets a thread that waits for a batch to fill look whether the device is idle now."""
@@ -329,11 +333,10 @@ class Batcher(Generic[Item, Result]):
     all its windows thus delays a short call by a batch or two.
 
     While the device is busy, the queue fills a batch: one that is not half full waits for the
-    running ones to end, a fuller one a quarter of that, and any `linger_s` before an idle device.
-    Items whose
-    caller is gone are dropped before they run, and `stop` turns true when all callers of a running
-    batch are gone. The queue holds what admitted calls wait for, so it is bounded by how many
-    calls are admitted and by how much each submits at once.
+    running ones to end, a fuller one half of that, and any `linger_s` before an idle device.
+    Items whose caller is gone are dropped before they run, and `stop` turns true when all callers
+    of a running batch are gone. The queue holds what admitted calls wait for, so it is bounded by
+    how many calls are admitted and by how much each submits at once.
     """
 
     device: DeviceThread
@@ -351,7 +354,7 @@ class Batcher(Generic[Item, Result]):
     """Batches that may run at once; None for as many as the device has threads."""
     _running: int = field(default=0, init=False)
     _arrived: float = field(default=0.0, init=False)  # when the last item came
-    _batch_s: float = field(default=0.0, init=False)  # what the last batch took
+    _batch_s: float = field(default=0.0, init=False)  # what the last batch took, if half full
     _queues: dict[Hashable, deque[_Pending[Item]]] = field(
         default_factory=dict[Hashable, "deque[_Pending[Item]]"], init=False
     )  # by caller, the one served longest ago first; no queue is empty
@@ -510,7 +513,9 @@ class Batcher(Generic[Item, Result]):
             for pending in batch:
                 pending.work.settle(None, error)
             return
-        took = self._batch_s = time.monotonic() - started
+        took = time.monotonic() - started
+        if len(batch) >= _HALF * self._limit(key):
+            self._batch_s = took
         if self.on_batch is not None:
             longest = max(started - pending.queued_at for pending in batch)
             try:

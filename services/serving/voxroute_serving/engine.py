@@ -200,11 +200,11 @@ class AsrModel(Protocol):
     ) -> Sequence[WindowResult]:
         """One result for each window, in order, decoded at the first of the temperatures.
 
-        What fails is decoded at the next ones by `voxroute_serving.recognition`, which gathers
-        such windows of all calls. Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns
-        true the results may be anything. Raises OutOfMemoryError where the windows do not fit into
-        the device's memory: `voxroute_serving.fallbacks` then calls again with fewer of them.
-        Raises EngineError.
+        What fails is decoded at the next ones by `voxroute_serving.recognition`, which gathers such
+        windows of all calls. Each window has 1 to N_WINDOW_SAMPLES samples. Where `stop` turns true
+        the results may be anything. Raises OutOfMemoryError where the windows do not fit into the
+        device's memory: `voxroute_serving.fallbacks` then calls again with fewer of them. Raises
+        EngineError.
         """
         ...
 

@@ -125,13 +125,12 @@ def _sounding_parts(word: Piece, sound: npt.NDArray[np.bool_]) -> list[tuple[flo
     if len(frames) == 0:
         return [(word.start_s, word.end_s)]
     breaks = np.flatnonzero(np.diff(frames) > MIN_SILENCE_S / TIME_PRECISION_S)
-    starts, ends = frames[[0, *(breaks + 1)]], frames[[*breaks, -1]]
     return [
         (
-            max(word.start_s, int(start) * TIME_PRECISION_S),
-            min(max(word.end_s, word.start_s), (int(end) + 1) * TIME_PRECISION_S),
+            max(word.start_s, int(run[0]) * TIME_PRECISION_S),
+            min(max(word.end_s, word.start_s), (int(run[-1]) + 1) * TIME_PRECISION_S),
         )
-        for start, end in zip(starts, ends, strict=True)
+        for run in np.split(frames, breaks + 1)
     ]
 
 

@@ -6,6 +6,7 @@ from the start of the audio until a window leaves.
 """
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxroute_serving.engine import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
+from voxroute_serving.host import usable_processors
 
 N_FRAME_SAMPLES = 512  # 32 ms; what Silero sees at 16 kHz
 _N_CONTEXT_SAMPLES = 64  # samples of the frame before that Silero sees with each frame
@@ -25,6 +27,10 @@ _MIN_NEGATIVE_THRESHOLD = 0.01
 # Where uninterrupted speech is cut: at the least likely frame of a window's second half, so that
 # windows stay long and the cut has 15 s to find a breath.
 _N_CUT_SEARCH_SAMPLES = N_WINDOW_SAMPLES // 2
+# Calls whose voices are looked for at once: each takes a core, of which the threads that feed a
+# device need some more urgently. Three keep up with any; Silero does 400 s of audio a second.
+_at_once = threading.BoundedSemaphore(max(1, min(4, usable_processors() // 2)))
+
 _N_VOICE_PAUSE_FRAMES = 6  # 0.2 s; a shorter pause is within a word
 _N_CUT_SMOOTHING_FRAMES = 3  # about a tenth of a second: a breath, not the closure of a plosive
 # Without voice activity: at the quietest point of the last 5 s.
@@ -140,10 +146,9 @@ class SpeechProbabilities:
         tails = frames[:, -_N_CONTEXT_SAMPLES:]
         context = np.concatenate([self._context[np.newaxis], tails[:-1]])
         self._context = tails[-1].copy()
-        output, self._h, self._c = _silero().run(
-            None,
-            {"input": np.concatenate([context, frames], axis=1), "h": self._h, "c": self._c},
-        )
+        inputs = {"input": np.concatenate([context, frames], axis=1), "h": self._h, "c": self._c}
+        with _at_once:
+            output, self._h, self._c = _silero().run(None, inputs)
         return cast("Probabilities", output).reshape(-1)
 
 
@@ -268,11 +273,11 @@ def voiced_stretches(
     loud = np.flatnonzero(probabilities >= negative)
     if not len(loud):
         return ()
-    breaks = np.flatnonzero(np.diff(loud) > _N_VOICE_PAUSE_FRAMES)
-    found = zip(loud[[0, *(breaks + 1)]].tolist(), loud[[*breaks, -1]].tolist(), strict=True)
+    runs = np.split(loud, np.flatnonzero(np.diff(loud) > _N_VOICE_PAUSE_FRAMES) + 1)
     frame_s = N_FRAME_SAMPLES / SAMPLE_RATE
     stretches_s: list[tuple[float, float]] = []
-    for first, last in found:
+    for run in runs:
+        first, last = int(run[0]), int(run[-1])
         sure = np.flatnonzero(probabilities[first : last + 1] >= threshold)
         if len(sure):  # it begins where it is sure, and fades out
             stretches_s.append(((first + int(sure[0])) * frame_s, (last + 1) * frame_s))
