@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-import structlog
-
 from voxroute_orchestrator.commands import (
     JobOptions,
     environment,
@@ -38,6 +36,7 @@ from voxroute_orchestrator.recognition import Speech
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.translations import Translator
 from voxroute_serving import tracing
+from voxroute_serving.logs import get_logger
 from voxroute_serving.media import Watch
 
 _MAGIC = "*?["
@@ -47,7 +46,7 @@ _SEVERITY = {0: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 1: 6}
 State = Literal["done", "failed", "interrupted", "not begun"]
 R = TypeVar("R", Speech, Translator)
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

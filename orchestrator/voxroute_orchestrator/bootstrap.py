@@ -7,8 +7,6 @@ it is made again when it is old, or when the host or its driver is another one.
 import json
 import math
 import platform
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +16,7 @@ from typing import Any, Literal, cast
 import psutil
 
 from voxroute_orchestrator import __version__
-from voxroute_orchestrator.hardware import Host, detect, mlx_importable
+from voxroute_orchestrator.hardware import Host, detect, mlx_importable, with_memory
 from voxroute_orchestrator.output import write_atomic
 from voxroute_orchestrator.settings import BUNDLED_ASR, BUNDLED_TRANSLATE
 
@@ -205,6 +203,9 @@ def hub_cache(environment: Mapping[str, str]) -> Path:
 def _hub_answers(address: str) -> bool:
     if not address.startswith(("https://", "http://")):
         return False
+    import urllib.error  # noqa: PLC0415 - only who sets a host up asks the hub
+    import urllib.request  # noqa: PLC0415 - as above
+
     request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
     try:
         with urllib.request.urlopen(request, timeout=_HUB_TIMEOUT_S):  # noqa: S310 - as above
@@ -243,7 +244,7 @@ def bootstrap(
     fingerprint = _fingerprint(offline=offline, bundled=bundled)
     if not refresh and (known := _read(path, fingerprint)) is not None:
         return Bootstrap(known, _recommended(known), fresh=False)
-    host = detect()
+    host = with_memory(detect())
     models = availability(environment, offline=offline, bundled=bundled)
     facts = describe(host, models, fingerprint)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,14 @@ from typing import Any, Protocol, Self, cast
 
 import grpc
 import grpc.aio
-import structlog
 
-from voxroute_serving import tracing
+from voxroute_serving import logs, tracing
 from voxroute_serving.request_ids import JOB_METADATA_KEY, METADATA_KEY
 
 _MULTICALLABLES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 _NOT_TRACED = "/grpc.health."  # asked again and again; the rest would drown
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 _job_id: ContextVar[str] = ContextVar("job_id", default="")
 
@@ -28,10 +27,7 @@ def in_job(job_id: str, attributes: tracing.Attributes) -> Generator[None]:
     token = _job_id.set(chosen)
     about = {"voxroute.job_id": chosen, **attributes}
     try:
-        with (
-            structlog.contextvars.bound_contextvars(job=chosen),
-            tracing.span("job", about, root=True),
-        ):
+        with logs.bound(job=chosen), tracing.span("job", about, root=True):
             if not job_id:
                 _log.info("job begins")
             yield

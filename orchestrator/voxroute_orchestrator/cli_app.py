@@ -35,13 +35,13 @@ COMMANDS = {
     ),
     "route": Command("cli_run", "Show which service would do a job, without doing it."),
     "bootstrap": Command(
-        "cli_run",
+        "cli_prepare",
         "Detect this host's hardware and write what suits it to out/hardware_cache.json.",
     ),
     "prepare": Command(
-        "cli_run", "Make a job folder with settings that suit this host; `run-job` runs it."
+        "cli_prepare", "Make a job folder with settings that suit this host; `run-job` runs it."
     ),
-    "run-job": Command("cli_run", "Run a prepared job with what its own files say."),
+    "run-job": Command("cli_prepare", "Run a prepared job with what its own files say."),
     "jobs": Command("cli_jobs", "Submit jobs to a job service, watch them, fetch their results."),
     "models": Command("cli_models", "Fetch, convert, list and remove models ahead of their use."),
 }

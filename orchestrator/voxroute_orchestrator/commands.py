@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
-
 from voxroute_orchestrator.channels import in_job
 from voxroute_orchestrator.clients import TranslateRequest, check_pair
 from voxroute_orchestrator.connections import (
@@ -28,7 +26,6 @@ from voxroute_orchestrator.items import ItemPool, TranslateItem
 from voxroute_orchestrator.journal import Journal, discard
 from voxroute_orchestrator.linebreaks import flat
 from voxroute_orchestrator.media import Source, check_length, probe
-from voxroute_orchestrator.mux import mux, muxed_name
 from voxroute_orchestrator.output import claimed, write_atomic
 from voxroute_orchestrator.pipeline import Job, Run
 from voxroute_orchestrator.progress import Reporter, waits
@@ -57,6 +54,7 @@ from voxroute_orchestrator.transcript import (
     TranslationStats,
     same_language,
 )
+from voxroute_serving.logs import get_logger
 from voxroute_serving.media import Watch
 
 NO_DIARIZER = "NO_DIARIZER"
@@ -69,7 +67,7 @@ _STOP_S = 2.0  # for a copy to take away what it has written
 
 T = TypeVar("T")
 
-log = structlog.stdlib.get_logger()
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +201,8 @@ def _names(options: JobOptions, media: Media) -> list[str]:
     languages = ([options.source] if options.source else []) + list(options.targets)
     names = result_names(media.title, list(dict.fromkeys(languages)), options.form.formats)
     if options.mux:
+        from voxroute_orchestrator.mux import muxed_name  # noqa: PLC0415 - few commands do
+
         names.append(muxed_name(media.title, options.recording))
     return names
 
@@ -412,6 +412,8 @@ def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[
 
 async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> Path:
     """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
+    from voxroute_orchestrator.mux import mux, muxed_name  # noqa: PLC0415 - few commands do
+
     source, title = options.recording, transcript.media.title
     target = options.folder / await _reading(options, lambda: muxed_name(title, source))
     told.say(f"copying {source.label} with its subtitles")
@@ -546,7 +548,7 @@ class _FileEvents:
     ) -> None:
         """Tells who answers."""
         of_call = {name: value for name, value in options.items() if name != "glossary"}
-        log.info("translation accepted", request_id=request_id, options=of_call)
+        _log.info("translation accepted", request_id=request_id, options=of_call)
         self._told.say(f"{self._stage}: {model.id} ({model.engine}) on {device.name}")
         for option in ignored:
             self._told.warn(f"{option.field} is ignored: {option.reason}")
@@ -562,7 +564,7 @@ class _FileEvents:
 
     async def done(self, stats: TranslationStats) -> None:
         """Logs the cost."""
-        log.info("translation done", **stats.model_dump())
+        _log.info("translation done", **stats.model_dump())
 
 
 async def translate_subtitles(job: FileJob, settings: Settings, told: Reporter) -> list[str]:

@@ -16,7 +16,7 @@ import grpc.aio
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2
-from voxroute_orchestrator import convert, prechecks, routing, second_services
+from voxroute_orchestrator import convert, routing, second_services
 from voxroute_orchestrator.clients import (
     AsrClient,
     CallPolicy,
@@ -35,10 +35,10 @@ from voxroute_orchestrator.errors import (
 )
 from voxroute_orchestrator.failures import is_lasting, tls_reason
 from voxroute_orchestrator.hardware import Host, detect
+from voxroute_orchestrator.local_process import LocalSpec
 from voxroute_orchestrator.progress import Waits, said_waits
 from voxroute_orchestrator.recognition import NextService, Speech
 from voxroute_orchestrator.second_services import FindAligner, FindDiarizer
-from voxroute_orchestrator.services import LocalSpec, local_services
 from voxroute_orchestrator.settings import (
     BUNDLED_ALIGN,
     BUNDLED_ALIGN_LANGUAGES,
@@ -305,8 +305,8 @@ async def services(
     refused before any is started: UsageError for a model that is not here, RefusedError for a
     language.
     """
-    host = detect()
-    statuses = await _awaited(settings, needs, host, say)
+    host, statuses = await asyncio.gather(asyncio.to_thread(detect), survey(settings))
+    statuses = await _awaited(settings, needs, host, statuses, say)
     specs: list[LocalSpec] = []
     speech = translation = None
     if needs.speech:
@@ -365,16 +365,20 @@ async def services(
 
 
 async def _awaited(
-    settings: Settings, needs: Needs, host: Host, say: Callable[[str], None]
+    settings: Settings,
+    needs: Needs,
+    host: Host,
+    statuses: list[Status],
+    say: Callable[[str], None],
 ) -> list[Status]:
     """What the configured services say once they can do the job, or when patience ends.
 
-    Waits for those that cannot be reached, load or drain, not for those that refuse this client.
+    `statuses` is what they say now. Waits for those that cannot be reached, load or drain, not for
+    those that refuse this client.
     """
     until = time.monotonic() + needs.patience_s
     told = False
     while True:
-        statuses = await survey(settings)
         lacking = [
             kind
             for kind, needed, decide in (
@@ -394,6 +398,7 @@ async def _awaited(
             told = True
             say(f"waiting for {', '.join(f'the {one.kind} at {one.target}' for one in away)}")
         await asyncio.sleep(_LOOK_AGAIN_S)
+        statuses = await survey(settings)
 
 
 def speech_decision(
@@ -472,6 +477,12 @@ class _Starter:
 
     async def start(self, specs: Sequence[LocalSpec]) -> dict[str, Endpoint]:
         """Starts the services; their endpoints by name. Raises LocalServiceError."""
+        if not specs:
+            return {}
+        from voxroute_orchestrator.services import (  # noqa: PLC0415 - with running ones of no use
+            local_services,
+        )
+
         with tracing.span("start services", {"voxroute.services": [s.module for s in specs]}):
             running = await self._stack.enter_async_context(
                 local_services(
@@ -762,6 +773,8 @@ def _local_speech(
 ) -> LocalSpec:
     model = needs.asr_model or _bundled(settings, BUNDLED_ASR, "speech", "--model", say)
     if model:
+        from voxroute_orchestrator import prechecks  # noqa: PLC0415 - as local_services
+
         model = _absolute(model, settings)
         prechecks.check_speech(model, needs.language, chosen.name, offline=settings.offline)
     arguments = ["--device", chosen.device]
@@ -796,6 +809,8 @@ def _aligning(settings: Settings, needs: Needs) -> list[str]:
 def _local_translation(
     settings: Settings, needs: Needs, chosen: routing.Candidate, say: Callable[[str], None]
 ) -> LocalSpec:
+    from voxroute_orchestrator import prechecks  # noqa: PLC0415 - as local_services
+
     flag = "--translate-model"
     model = needs.translate_model or _bundled(settings, BUNDLED_TRANSLATE, "translation", flag, say)
     names = [_absolute(model, settings)] if model else []

@@ -65,6 +65,14 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True)
+class Track:
+    """The subtitles of one language, BCP-47."""
+
+    language: str
+    cues: Sequence[Cue]
+
+
+@dataclass(frozen=True, slots=True)
 class TimedPiece:
     """A piece of the text and when it is said."""
 

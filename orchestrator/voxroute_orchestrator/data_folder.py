@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import structlog
-
 from voxroute_orchestrator.job_errors import StoreError
 from voxroute_orchestrator.output import make_private
 from voxroute_orchestrator.store import (
@@ -29,6 +27,7 @@ from voxroute_orchestrator.store import (
     exclusive_lock,
     id_of_earlier_store,
 )
+from voxroute_serving.logs import get_logger
 
 MARKER_NAME = "voxroute-data.json"
 LOCK_NAME = "lock.sqlite"
@@ -50,7 +49,7 @@ _UPLOAD = re.compile(r"tmp[a-z0-9_]{8}|[0-9a-f]{32}-[a-z0-9_]+\.part")
 _JOB = re.compile(r"[0-9a-f]{12}")
 _OF_A_JOB = re.compile(r"media|results|journal\.sqlite(-wal|-shm|-journal)?")
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class OwnedFolder:

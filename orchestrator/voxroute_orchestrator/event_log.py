@@ -5,13 +5,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from voxroute.common.v1 import common_pb2
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import convert
 from voxroute_orchestrator.store import Event, EventKind, message_event
 from voxroute_serving.errors import ServingError
+from voxroute_serving.logs import get_logger
 
 PROGRESS_EVERY_S = 1.0
 """At most one event of progress a second for each stage: a film makes thousands, not millions."""
@@ -22,7 +21,7 @@ _LAST_TRY_S = 5.0
 Append = Callable[[Sequence[Event]], Awaitable[None]]
 """Keeps events and wakes the watchers. Raises ServingError."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True)

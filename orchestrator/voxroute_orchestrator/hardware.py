@@ -6,10 +6,8 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import psutil
 
 _SMI_TIMEOUT_S = 10.0  # nvidia-smi takes seconds where persistence mode is off
 _NVML_NAMES = ("libnvidia-ml.so.1", "libnvidia-ml.so", "nvml.dll")
@@ -39,6 +37,7 @@ class Host:
     """As platform.machine() says: "x86_64", "arm64"."""
     cpus: int
     memory_bytes: int = 0
+    """0 where nobody has asked for it; so `free_bytes`."""
     free_bytes: int = 0
     """Memory that programs can still get."""
     gpus: tuple[Gpu, ...] = ()
@@ -67,22 +66,27 @@ class Host:
 
 
 def detect() -> Host:
-    """The hardware of this host."""
+    """The hardware of this host, but for its memory."""
     system, machine = platform.system(), platform.machine()
     mac = system == "Darwin"
     gpus, problem = ((), "") if mac else nvidia_gpus()
-    memory = psutil.virtual_memory()
     return Host(
         system=system,
         machine=machine,
         cpus=_processors(),
-        memory_bytes=memory.total,
-        free_bytes=memory.available,
         gpus=gpus,
         gpu_problem=problem,
         mlx=mlx_importable(),
         chip=_apple_chip() if mac else "",
     )
+
+
+def with_memory(host: Host) -> Host:
+    """The host, which is this one, with its memory: what models suit it."""
+    import psutil  # noqa: PLC0415 - nobody needs it to find a service
+
+    memory = psutil.virtual_memory()
+    return replace(host, memory_bytes=memory.total, free_bytes=memory.available)
 
 
 def mlx_importable() -> bool:

@@ -28,8 +28,6 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO, Self
 
-import structlog
-
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.data_folder import ASIDE, JOBS, UPLOADS, OwnedFolder, sync_folder
 from voxroute_orchestrator.job_errors import (
@@ -40,13 +38,14 @@ from voxroute_orchestrator.job_errors import (
     UploadTooLargeError,
 )
 from voxroute_orchestrator.results import transcript_name
+from voxroute_serving.logs import get_logger
 
 _ID_DIGITS = 12  # 48 random bits; a folder that is there already is not taken
 _MAX_NAME_BYTES = 200  # of the 255 that file systems take; results add a language and an ending
 _READ_BYTES = 1 << 20
 _PARTIAL = ".part"
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

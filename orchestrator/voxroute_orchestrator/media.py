@@ -15,7 +15,6 @@ from typing import cast
 
 import av
 import av.error
-import langcodes
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
@@ -191,6 +190,10 @@ def _check_rate(rate_hz: int, label: str) -> None:
 def _language(stream: AudioStream) -> str | None:
     """The BCP-47 tag of a stream's label, or None where it has none."""
     label = stream.metadata.get("language", "")
+    if label in {"", "und"}:
+        return None
+    import langcodes  # noqa: PLC0415 - a tenth of a second, which recordings without label do without
+
     try:
         tag = langcodes.standardize_tag(label)
     except ValueError:

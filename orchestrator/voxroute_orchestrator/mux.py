@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from voxroute_orchestrator.cues import Cue
+from voxroute_orchestrator.cues import Cue, Track
 from voxroute_orchestrator.errors import CorruptMediaError, UsageError
 from voxroute_orchestrator.media import Source, open_media, origin_s, source_of
 from voxroute_orchestrator.output import atomic
@@ -50,14 +50,6 @@ _QUICKTIME = {"fre": "fra", "swe": "sve"}  # FFmpeg's names of QuickTime's codes
 _MADE_BY_THE_MUXER = {
     "DURATION", "ENCODER", "MAJOR_BRAND", "MINOR_VERSION", "COMPATIBLE_BRANDS", "CREATION_TIME",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """The subtitles of one language, BCP-47."""
-
-    language: str
-    cues: Sequence[Cue]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,13 @@ import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-import structlog
-
 from voxroute_orchestrator.errors import OutputError
+from voxroute_serving.logs import get_logger
 
 _PID_DIGITS = 20  # more than any process id has
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # some network and FUSE mounts
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from voxroute_orchestrator import routing
 from voxroute_orchestrator.bootstrap import hub_cache
 from voxroute_orchestrator.errors import RefusedError, UsageError
-from voxroute_orchestrator.transcript import same_language
+from voxroute_orchestrator.transcript import is_among
 from voxroute_serving.errors import ServingError
 from voxroute_serving.whisper_names import (
     CTRANSLATE2_HUB_IDS,
@@ -46,7 +46,7 @@ def check_speech(model: str, language: str | None, module: str, *, offline: bool
     spoken = ("en",) if name.endswith(".en") else _languages(directory)
     if language is None or not spoken:
         return
-    if not any(same_language(language, known) for known in spoken):
+    if not is_among(language, spoken):
         raise RefusedError(
             f"the model {name} recognises {', '.join(spoken)}, not {language}; name another one"
             " with --model, or another language with -s"

@@ -1,17 +1,19 @@
 """How far a job is: bars on a terminal, lines elsewhere, nothing with --quiet."""
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TextIO, runtime_checkable
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
+if TYPE_CHECKING:
+    from voxroute_orchestrator.bars import BarReporter
 
 _LINE_EVERY_S = 10.0
+_CONTROLS = dict.fromkeys(map(ord, "\a\b\v\f\r"))  # names of files may have any
 
 
 class Reporter(Protocol):
@@ -96,8 +98,8 @@ class _Stage:
 class LineReporter:
     """A line every ten seconds; for logs and pipes."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console = console
+    def __init__(self, file: TextIO, *, quiet: bool = False) -> None:
+        self._file = file
         self._quiet = quiet
         self._stages: dict[str, _Stage] = {}
 
@@ -144,89 +146,17 @@ class LineReporter:
         self._write(f"warning: {text}")
 
     def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        self._file.write(f"{text.translate(_CONTROLS)}\n")
+        self._file.flush()
 
 
-class _SummaryColumn(ProgressColumn):
-    """`summary` of a task."""
-
-    def render(self, task: Task) -> Text:
-        """The column's text."""
-        if task.fields.get("waits"):
-            return Text(f"{task.elapsed or 0.0:.0f} s")
-        return Text(summary(task.completed, task.total, task.elapsed or 0.0))
-
-
-class BarReporter:
-    """A bar for each stage; for terminals."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            _SummaryColumn(),
-            console=console,
-        )
-        self._tasks: dict[str, object] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def stage(self, name: str, total_s: float | None) -> None:
-        """Begins a bar."""
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total_s)
-
-    def advance(self, name: str, done_s: float) -> None:
-        """Moves a bar, never backwards."""
-        for task in self._progress.tasks:
-            if task.id == self._tasks.get(name) and done_s > task.completed:
-                self._progress.update(task.id, completed=done_s)
-
-    def finish(self, name: str) -> None:
-        """Fills a bar."""
-        for task in self._progress.tasks:
-            if task.id == self._tasks.get(name):
-                self._progress.update(task.id, total=task.completed)
-
-    @contextlib.contextmanager
-    def waiting(self, what: str) -> Generator[None]:
-        """Shows a bar of no certain length, with the seconds."""
-        task = self._progress.add_task(what, total=None, waits=True)
-        try:
-            yield
-        finally:
-            self._progress.remove_task(task)
-
-    def say(self, text: str) -> None:
-        """Writes a line above the bars."""
-        self._console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-    def warn(self, text: str) -> None:
-        """Writes a line above the bars."""
-        self._console.print(
-            f"warning: {text}",
-            markup=False,
-            emoji=False,
-            highlight=False,
-            soft_wrap=True,
-            style="yellow",
-        )
-
-
-def reporter(*, quiet: bool) -> LineReporter | BarReporter:
+def reporter(*, quiet: bool) -> "LineReporter | BarReporter":
     """The reporter for where standard error goes."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        return LineReporter(console, quiet=quiet)
-    return BarReporter(console)
+    asked_for = {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()  # rich's own variables
+    if not quiet and (asked_for or sys.stderr.isatty()):
+        from voxroute_orchestrator import bars  # noqa: PLC0415 - rich takes a tenth of a second
+
+        console = bars.Console(stderr=True)
+        if console.is_terminal:
+            return bars.BarReporter(console)
+    return LineReporter(sys.stderr, quiet=quiet)

@@ -5,12 +5,11 @@ that somebody may miss is deleted: what the store does not know is put aside, an
 are gone has failed until they are back.
 """
 
-import structlog
-
 from voxroute_orchestrator.job_files import DataFolder, JobFiles
 from voxroute_orchestrator.store import QUEUED, RUNNING, SUCCEEDED, Kept, Store
+from voxroute_serving.logs import get_logger
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def reconcile(store: Store, folder: DataFolder) -> None:

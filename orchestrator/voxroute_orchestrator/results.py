@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxroute_orchestrator.cue_rules import DEFAULT_RULES, CueRules
-from voxroute_orchestrator.cues import Cue, source_cues, translated_cues
-from voxroute_orchestrator.mux import Track
+from voxroute_orchestrator.cues import Cue, Track, source_cues, translated_cues
 from voxroute_orchestrator.output import prepare, write_atomic
 from voxroute_orchestrator.subtitles import DEFAULT_FORMATS, FORMATS, GENERATOR, to_srt
 from voxroute_orchestrator.transcript import Transcript

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from voxroute_orchestrator.hardware import Host
-from voxroute_orchestrator.transcript import same_language
+from voxroute_orchestrator.transcript import is_among
 
 ASR_MLX = "voxroute_asr_mlx"
 ASR_WHISPERX = "voxroute_asr_whisperx"
@@ -214,7 +214,7 @@ def _missing_features(offer: Offer, wish: Wish) -> list[str]:
     missing = sorted(wish.features - offer.features)
     if WORD_TIMESTAMPS in wish.features and WORD_TIMESTAMPS not in missing and wish.language:
         alignable = offer.alignable_languages
-        if not any(same_language(wish.language, known) for known in alignable):
+        if not is_among(wish.language, alignable):
             missing.append(f"{WORD_TIMESTAMPS} for {wish.language}")
     return missing
 
@@ -227,7 +227,7 @@ def _objection(offer: Offer, wish: Wish) -> str | None:
     if wish.device not in ("auto", offer.device):
         return f"{wish.device} is asked for, and this runs on {offer.device or 'something else'}"
     if wish.language and offer.languages and not wish.model:
-        spoken = any(same_language(wish.language, known) for known in offer.languages)
+        spoken = is_among(wish.language, offer.languages)
         if not spoken:
             return f"its model does not take {wish.language}, only {', '.join(offer.languages)}"
     return None

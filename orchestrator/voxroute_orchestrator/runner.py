@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import convert
 from voxroute_orchestrator.commands import JobOptions
@@ -36,6 +34,7 @@ from voxroute_orchestrator.store import (
     Store,
 )
 from voxroute_serving.errors import ServingError
+from voxroute_serving.logs import get_logger
 from voxroute_serving.media import Watch
 
 T = TypeVar("T")
@@ -47,7 +46,7 @@ _AGAIN_S = 2.0  # between tries of what must be written, on a disk that is full
 _KILLED = "the service was killed while the job ran; the job goes on"
 _STOPPED = "the service stops; the job goes on when it starts again"
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from voxroute_orchestrator.routing import Offer
 from voxroute_orchestrator.streams import Service
-from voxroute_orchestrator.transcript import same_language
+from voxroute_orchestrator.transcript import is_among
 
 FindAligner = Callable[[str], Awaitable[Service | None]]
 """What finds the service that gives words in a language their times; None where none can."""
@@ -32,9 +32,7 @@ def diarizer_for(offers: Sequence[Offer], transcribing: str = "") -> Offer | Non
 
 
 def _aligns(offer: Offer, language: str) -> bool:
-    return ALIGNMENT in (offer.features or ()) and any(
-        same_language(language, known) for known in offer.alignable_languages
-    )
+    return ALIGNMENT in (offer.features or ()) and is_among(language, offer.alignable_languages)
 
 
 def _best(offers: Sequence[Offer], transcribing: str, can: Callable[[Offer], bool]) -> Offer | None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-import yaml
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -115,7 +114,17 @@ class Settings(BaseSettings):
             return init_settings, env_settings
         if not path.is_file():
             raise UsageError(f"there is no settings file {path}; check --config or VOXROUTE_CONFIG")
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+        return init_settings, env_settings, _file(settings_cls, path)
+
+
+def _file(settings_class: type[BaseSettings], path: Path) -> PydanticBaseSettingsSource:
+    """The settings file. Raises ValueError where it is no YAML."""
+    import yaml  # noqa: PLC0415 - most commands have no such file
+
+    try:
+        return YamlConfigSettingsSource(settings_class, yaml_file=path)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _default_config() -> Path | None:
@@ -138,7 +147,7 @@ def load(**flags: Any) -> Settings:
             f"a setting is wrong ({problems}); look at the flags, the VOXROUTE_* variables and"
             f" {CONFIG_NAME}"
         ) from error
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UsageError(
             f"the settings file is no mapping in YAML, or cannot be read: {error}"
         ) from error

@@ -7,9 +7,6 @@ run has stopped. So one service and several, and a run that was interrupted, giv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from voxroute_orchestrator.media import SAMPLE_BYTES, SAMPLE_RATE, PcmReader
 
 N_SPANS = 16  # wanted for a recording: enough to share, few enough to fill windows of 30 s
@@ -72,10 +69,12 @@ def _bytes(seconds: float) -> int:
 
 def _quietest(buffer: bytearray, n_low: int, n_high: int) -> int:
     """Where to cut, in bytes from the start of the buffer."""
+    import numpy as np  # noqa: PLC0415 - a fifth of a second, which short recordings do without
+
     samples = np.frombuffer(bytes(buffer[n_low:n_high]), dtype="<i2")
     n_frames = len(samples) // _N_FRAME_SAMPLES
     frames = samples[: n_frames * _N_FRAME_SAMPLES].reshape(n_frames, _N_FRAME_SAMPLES)
-    energy: npt.NDArray[np.float64] = np.square(frames, dtype=np.float64).mean(axis=1)
+    energy = np.square(frames, dtype=np.float64).mean(axis=1)
     quiet = np.convolve(energy, np.ones(_N_QUIET_FRAMES), "valid")
     frame = int(quiet.argmin()) + _N_QUIET_FRAMES // 2
     return n_low + frame * _N_FRAME_SAMPLES * SAMPLE_BYTES

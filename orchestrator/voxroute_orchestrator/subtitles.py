@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pysubs2
-from pysubs2.exceptions import Pysubs2Error
-
 from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.linebreaks import flat
@@ -75,6 +72,8 @@ def to_ass(cues: Iterable[Cue], language: str = "") -> str:
 
     Braces and backslashes of the text are escaped as FFmpeg does it and libass understands it.
     """
+    import pysubs2  # noqa: PLC0415 - most commands write other formats, and read none
+
     subtitles = pysubs2.SSAFile()
     subtitles.info.update(
         {"WrapStyle": "0", "ScaledBorderAndShadow": "yes", "PlayResX": "1920", "PlayResY": "1080"}
@@ -241,6 +240,9 @@ def read(path: Path, *, encoding: str | None = None) -> list[Cue]:
 
     Styles go; the speakers of WebVTT and ASS stay. Raises UsageError where it cannot be read.
     """
+    import pysubs2  # noqa: PLC0415 - as above
+    from pysubs2.exceptions import Pysubs2Error  # noqa: PLC0415 - as above
+
     text = _decode(path, encoding)
     if CUES_SCHEMA in text[:200]:
         return _from_json(text, path)

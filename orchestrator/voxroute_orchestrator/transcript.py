@@ -5,10 +5,10 @@ its version, and a change that breaks a reader gets a new one.
 """
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
-import langcodes
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = "voxroute.transcript/1"
@@ -283,11 +283,31 @@ class RunReport(BaseModel):
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
 
 
+# The languages that ISO 639-1 has two letters for, as far as langcodes (3.5) leaves these as they
+# are: each is a language of its own. Most commands name no others, and langcodes takes a tenth of a
+# second to import.
+_TWO_LETTERS = frozenset(
+    (  # noqa: SIM905 - one line each would be two hundred
+        "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu "
+        "cv cy da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi "
+        "ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks "
+        "ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl "
+        "nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl "
+        "sm sn so sq sr ss st su sv sw ta te tg th ti tk tn to tr ts tt tw ty ug uk ur uz ve vi "
+        "vo wa wo xh yi yo za zh zu"
+    ).split()
+)
+
+
 def standard_tag(language: str) -> str:
     """The canonical BCP-47 tag of a language. Raises ValueError for what is none.
 
     "HI" and "hin" are "hi", "pt_br" is "pt-BR".
     """
+    if language in _TWO_LETTERS:
+        return language
+    import langcodes  # noqa: PLC0415 - see above
+
     try:
         tag = langcodes.standardize_tag(language.strip())
         known = langcodes.get(tag).is_valid() and tag != "und"
@@ -306,5 +326,16 @@ def same_language(one: str, other: str) -> bool:
 
     Regions do not matter ("en-GB" and "en"), scripts do ("sr-Latn" and "sr-Cyrl").
     """
+    if one == other:
+        return True
+    if one in _TWO_LETTERS and other in _TWO_LETTERS:
+        return False
+    import langcodes  # noqa: PLC0415 - see above
+
     first, second = langcodes.get(one).maximize(), langcodes.get(other).maximize()
     return (first.language, first.script) == (second.language, second.script)
+
+
+def is_among(language: str, languages: Collection[str]) -> bool:
+    """Whether it is the same language as one of them."""
+    return language in languages or any(same_language(language, one) for one in languages)

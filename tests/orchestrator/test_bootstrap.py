@@ -120,7 +120,7 @@ def test_a_broken_driver_is_a_problem_not_a_gpu(
 
 def test_this_host_is_detected_without_a_framework() -> None:
     """Detection says something sensible of this machine, and imports no ML framework."""
-    found = hardware.detect()
+    found = hardware.with_memory(hardware.detect())
     assert found.cpus >= 1
     assert found.memory_bytes > found.free_bytes > 0
     code = (

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import grpc
 import pytest
-from rich.console import Console
 
 from tests.orchestrator import recordings
 from tests.orchestrator.stand_in import Break, Speech, Translation, serve
@@ -42,7 +42,7 @@ async def _run(
         async with connect(endpoint, policy) as channel:
             asr = AsrClient(endpoint, channel, policy)
             translate = TranslateClient(endpoint, channel, policy)
-            reporter = LineReporter(Console(stderr=True), quiet=True)
+            reporter = LineReporter(sys.stderr, quiet=True)
             yield Run(job, [recognition.Speech(asr)], [Translator(translate)], reporter)
     finally:
         await server.stop(0)

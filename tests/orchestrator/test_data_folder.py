@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
+from tests.serving.captured_logs import captured_logs
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import store as store_module
 from voxroute_orchestrator.data_folder import LOCK_NAME, MARKER_NAME
@@ -50,7 +50,7 @@ class Kept:
 def start(path: Path) -> Kept:
     """A start of the job service, up to where jobs would run, and its end."""
     with (
-        capture_logs() as logs,
+        captured_logs() as logs,
         contextlib.closing(DataFolder(path)) as folder,
         contextlib.closing(Store(folder.path, data_id=folder.id)) as store,
     ):

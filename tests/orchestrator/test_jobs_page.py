@@ -61,7 +61,9 @@ def test_the_commands_do_what_the_page_says(folder: Path, services: Services) ->
     assert flags[0] == "--data-dir"
     daemon = Daemon(folder, tuple(flags[2:]))  # in a folder of its own
     environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
-    environment |= {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    environment |= {
+        "HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "VOXROUTE_LOCAL_IDLE_S": "0",
+    }  # fmt: skip
 
     def run(command: list[str], **replaced: str) -> str:
         words = [replaced.get(word.replace(".", "_"), word) for word in command[1:]]

@@ -12,10 +12,9 @@ import pytest
 from av.stream import Disposition
 
 from tests.orchestrator import recordings
-from voxroute_orchestrator.cues import Cue
+from voxroute_orchestrator.cues import Cue, Track
 from voxroute_orchestrator.errors import MediaError, OutputError
 from voxroute_orchestrator.mux import (
-    Track,
     iso_639_2,
     mux,
     muxed_name,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import grpc.aio
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tests.orchestrator import recordings
 from tests.orchestrator.stand_in import Break, Speech, serve
@@ -47,7 +47,7 @@ class Fleet:
 
     def run(self, media: Media, journal: Journal | None = None, **more: Any) -> Run:
         """A run that shares the recording among them."""
-        reporter = LineReporter(Console(stderr=True), quiet=True)
+        reporter = LineReporter(sys.stderr, quiet=True)
         return Run(Job(media, **more), self.clients, [], reporter, journal=journal)
 
 

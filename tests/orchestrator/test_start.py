@@ -3,6 +3,7 @@
 import os
 import signal
 import statistics
+import string
 import subprocess
 import sys
 import time
@@ -11,12 +12,23 @@ from typing import Any
 
 import pytest
 import typer
+from langcodes import Language, standardize_tag
 
 from tests.orchestrator import recordings
 from tests.orchestrator.daemon import Daemon, stand_in_services
-from voxroute_orchestrator import cli_app, cli_jobs, cli_models, cli_run, cli_serve
+from voxroute_orchestrator import (
+    cli_app,
+    cli_jobs,
+    cli_models,
+    cli_prepare,
+    cli_run,
+    cli_serve,
+    cli_services,
+    transcript,
+)
+from voxroute_orchestrator.transcript import same_language, standard_tag
 
-MODULES = {module.__name__: module for module in (cli_jobs, cli_models, cli_run, cli_serve)}
+MODULES = (cli_jobs, cli_models, cli_prepare, cli_run, cli_serve, cli_services)
 COMMAND = [sys.executable, "-m", "voxroute_orchestrator"]
 HEAVY = {
     "av", "ctranslate2", "google.protobuf", "grpc", "huggingface_hub", "langcodes", "numpy",
@@ -58,6 +70,56 @@ def test_what_needs_no_command_imports_nothing_heavy(arguments: list[str]) -> No
     assert not [name for name in imported if any(f"{name}.".startswith(f"{h}.") for h in heavy)]
 
 
+NOT_FOR_A_JOB = {
+    "ctranslate2", "huggingface_hub", "langcodes", "language_data", "numpy", "opentelemetry",
+    "prometheus_client", "psutil", "pysubs2", "rich", "structlog", "torch", "transformers", "yaml",
+    "voxroute_orchestrator.bars", "voxroute_orchestrator.bootstrap",
+    "voxroute_orchestrator.cli_batch", "voxroute_orchestrator.cli_prepare",
+    "voxroute_orchestrator.conversion", "voxroute_orchestrator.hub_models",
+    "voxroute_orchestrator.jobs", "voxroute_orchestrator.mux", "voxroute_orchestrator.prechecks",
+    "voxroute_orchestrator.services", "voxroute_orchestrator.warm_services",
+}  # fmt: skip
+
+
+def test_a_job_of_running_services_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    """Between the command and its first call a person waits for every import.
+
+    numpy cuts what is longer than a span, langcodes reads unusual tags, rich draws on terminals.
+    """
+    media = recordings.write(tmp_path / "film.wav", recordings.steps(4))
+    code = (
+        "import sys\n"
+        "from voxroute_orchestrator.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, sep='\\n', file=sys.stderr)\n"
+    )
+    with stand_in_services() as services:
+        done = subprocess.run(
+            [
+                sys.executable, "-c", code, "run", str(media), "-s", "hi", "-t", "en",
+                "-o", str(tmp_path / "out"), "--asr-endpoint", services.asr,
+                "--translate-endpoint", services.translate,
+            ],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stderr.splitlines())
+    assert {"grpc", "av", "voxroute_orchestrator.pipeline"} <= imported
+    assert not imported & NOT_FOR_A_JOB
+
+
+def test_tags_of_two_letters_are_what_langcodes_says_of_them() -> None:
+    """They are read without it, as nearly every command names such tags alone."""
+    letters = [a + b for a in string.ascii_lowercase for b in string.ascii_lowercase]
+    plain = [tag for tag in letters if standardize_tag(tag) == tag and Language.get(tag).is_valid()]
+    assert sorted(transcript._TWO_LETTERS) == plain
+    assert [standard_tag(tag) for tag in plain] == plain
+    spoken = [Language.get(tag).maximize().language for tag in plain]
+    assert len(set(spoken)) == len(plain)
+    assert not same_language("hi", "en")
+    assert same_language("sr", "sr-Cyrl")
+
+
 def test_completions_of_names_import_nothing_heavy() -> None:
     """A person waits for each press of the key."""
     environment = os.environ | {
@@ -80,9 +142,9 @@ def test_completions_of_names_import_nothing_heavy() -> None:
 def test_each_command_is_told_as_it_tells_itself() -> None:
     """The names and lines of the help are those of the commands, and none is left out."""
     told: dict[str, str] = {}
-    for module in MODULES.values():
+    for module in MODULES:
         found: Any = typer.main.get_command(module.app)
-        several = module is cli_run
+        several = module in {cli_run, cli_prepare}
         commands = found.commands.values() if several else [found]
         name = module.__name__.rpartition("_")[2]
         told |= {command.name if several else name: command.help for command in commands}
@@ -91,7 +153,7 @@ def test_each_command_is_told_as_it_tells_itself() -> None:
 
 # modules that are imported one after the other, from the first ones to the last
 LANDMARKS = (
-    "typer._click.exceptions", "typer", "pydantic", "structlog", "grpc", "numpy", "langcodes",
+    "typer._click.exceptions", "typer", "pydantic", "grpc", "google.protobuf.message", "av",
     "voxroute_orchestrator.commands", "voxroute_serving.logs",
 )  # fmt: skip
 

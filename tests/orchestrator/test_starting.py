@@ -16,9 +16,10 @@ from rich.console import Console
 from tests.orchestrator import recordings
 from tests.orchestrator.test_command import ROOT, Sandbox, sandbox
 from voxroute_orchestrator import prechecks, routing, services
+from voxroute_orchestrator.bars import BarReporter
 from voxroute_orchestrator.errors import CorruptMediaError, NoAudioError, RefusedError, UsageError
 from voxroute_orchestrator.media import CHUNK_BYTES, PcmReader, probe
-from voxroute_orchestrator.progress import BarReporter, LineReporter, waits
+from voxroute_orchestrator.progress import LineReporter, waits
 from voxroute_orchestrator.read_ahead import EarlyReader
 
 __all__ = ["sandbox"]  # the fixture of the command's own tests
@@ -138,7 +139,7 @@ def test_damage_is_told_where_it_is_read(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_terminal_shows_the_seconds_of_a_wait_and_a_pipe_a_line() -> None:
     """One line in a log; on a terminal a bar that is gone in the end."""
     text = io.StringIO()
-    with waits(LineReporter(Console(file=text)))("loading whisper-base"):
+    with waits(LineReporter(text))("loading whisper-base"):
         pass
     assert text.getvalue() == "loading whisper-base\n"
     text = io.StringIO()

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import structlog
 
+from tests.serving.captured_logs import captured_logs
 from tests.serving.secured import Certificates
 from tests.serving.test_server import eventually, serving, unload
 from voxroute_serving.access import name_without_token
@@ -50,9 +50,7 @@ async def test_a_certificate_without_a_name_is_named_by_its_address(tmp_path: Pa
     """Such clients are not all one."""
     certificates = Certificates(tmp_path)
     nameless = certificates.authority.issue("client")
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars]
-    ) as logs:
+    with captured_logs() as logs:
         async with serving(**certificates.mutual) as running:
             address = running.server.addresses[0]
             async with certificates.channel(address, nameless) as channel:

@@ -11,14 +11,15 @@ SECRET = "the password is swordfish"  # noqa: S105 - what somebody said
 
 LINES = """
 import asyncio, contextvars, logging, sys, threading
-import structlog
 from voxroute_serving.errors import EngineError
-from voxroute_serving.logs import set_up_logs
+from voxroute_serving.logs import bound, get_logger, set_up_logs
 
 set_up_logs("debug", sys.argv[1], log_text=sys.argv[2] == "text")
 said = "the password is swordfish"
-log = structlog.stdlib.get_logger("voxroute_serving.x")
+log = get_logger("voxroute_serving.x")
 log.debug("segment", id=7, text=said, translation=said)
+with bound(job="j1", id=1):
+    log.info("named", name="n", module="m", args=(1,), id=2, said="100 %s")
 try:
     try:
         {}[said]
@@ -82,3 +83,31 @@ def test_every_line_is_one_json_object() -> None:
     [call] = [one for one in lines if one["event"] == "call"]
     assert call["exception"].endswith("voxroute_serving.errors.EngineError: the model failed")
     assert "Traceback (most recent call last):" in call["exception"]
+
+
+def test_a_line_has_its_own_fields_and_those_of_its_job() -> None:
+    """Whatever they are called: names that the library's records have, too; its own ones first."""
+    lines: list[dict[str, Any]] = [json.loads(one) for one in written("json", "no").splitlines()]
+    [line] = [one for one in lines if one["event"] == "named"]
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "named", "job": "j1", "id": 2, "name": "n", "module": "m", "args": [1],
+        "said": "100 %s", "level": "info", "logger": "voxroute_serving.x",
+    }  # fmt: skip
+    [other] = [one for one in lines if one["event"] == "segment"]
+    assert "job" not in other
+
+
+def test_a_process_that_logs_nothing_never_imports_structlog() -> None:
+    """Nor does one whose lines are below its level."""
+    code = (
+        "import sys; from voxroute_serving.logs import get_logger, set_up_logs;"
+        "set_up_logs('warning', 'console'); log = get_logger('voxroute_serving.x');"
+        "log.info('no'); assert 'structlog' not in sys.modules; log.warning('yes', n=1);"
+        "assert 'structlog' in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "yes" in done.stderr
+    assert "n=1" in done.stderr

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-import structlog
 
 from scripts.make_certs import SERVER_NAMES, Authority
+from tests.serving.captured_logs import captured_logs
 from tests.serving.secured import ALICE, BOB, Certificates, bearer
 from tests.serving.test_server import refused, serving
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
@@ -123,7 +123,7 @@ async def test_a_file_without_a_token_revokes_nobody(text: str | None, tmp_path:
         path.unlink()
     else:
         written(path, text)
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         for _ in range(3):
             assert tokens.name_of(ALICE) == "alice"
             await settled()
@@ -205,7 +205,7 @@ async def test_half_a_chain_of_certificates_is_not_served(tmp_path: Path) -> Non
     """A certificate fits its key without those that lead to its CA: only time tells that half."""
     certificates = Certificates(tmp_path)
     new = Authority()
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         async with serving(**certificates.settings) as running:
             address = running.server.addresses[0]
             certificates.serve(new.issue(*SERVER_NAMES))
@@ -221,9 +221,7 @@ async def test_the_command_sends_its_token_while_that_is_saved(tmp_path: Path) -
     """An empty moment of its token_file ends no job; another token is sent once it has settled."""
     known = written(tmp_path / "tokens", f"alice:{ALICE}\ncarol:{NEW}\n")
     mine = written(tmp_path / "mine", ALICE)
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars]
-    ) as logs:
+    with captured_logs() as logs:
         async with serving(client_tokens=known) as running:
             opened = Credentials(token_file=mine).open(running.server.addresses[0], ())
             async with opened as channel:

@@ -16,11 +16,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from scripts.make_certs import SERVER_NAMES, Authority, make
+from tests.serving.captured_logs import captured_logs
 from tests.serving.secured import ALICE, BOB, Certificates, bearer
 from tests.serving.test_server import details, eventually, messages, refused, serving, unload
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
@@ -171,9 +171,7 @@ async def test_health_is_open_and_reflection_is_not(tokens: Path) -> None:
 
 async def test_the_log_names_the_client_and_never_the_token(tokens: Path) -> None:
     """Who called can be found later; what was needed to call cannot."""
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars]
-    ) as logs:
+    with captured_logs() as logs:
         async with serving(client_tokens=tokens) as running:
             await call_unary(running.channel, bearer(BOB))
             await refused(call_unary(running.channel, bearer("some-other-token-0123")))
@@ -287,9 +285,7 @@ async def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(
     """Mutual TLS: none and one of another CA get nothing; ours is named by its common name."""
     ours = certificates.authority.issue("client", common_name="subtitle-team")
     strange = Authority().issue("client", common_name="subtitle-team")
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars]
-    ) as logs:
+    with captured_logs() as logs:
         async with serving(**certificates.mutual) as running:
             address = running.server.addresses[0]
             for certificate in (None, strange):

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from huggingface_hub import try_to_load_from_cache
-
+from voxroute_serving import hub
 from voxroute_serving.errors import ModelUnavailableError
-from voxroute_serving.hub import SAFETENSORS
 from voxroute_serving.whisper_names import TRANSCRIBE_ONLY, bcp47
 
 MLX_WEIGHTS = ("weights.safetensors", "weights.npz")
@@ -19,7 +17,7 @@ FILES = (
     "tokenizer.json",
     "voxroute.json",
     *MLX_WEIGHTS,
-    *SAFETENSORS,
+    *hub.SAFETENSORS,
     "model.safetensors.index.json",
 )
 N_VOCAB_MULTILINGUAL = 51865  # tokens of the first multilingual models; English-only has one less
@@ -82,9 +80,9 @@ def traits_of(source: Path, name: str, n_vocab: int, codes: Sequence[str]) -> Mo
 def cached_revision(hub_id: str) -> str | None:
     """The commit of a hub's model that is on this machine with its weights; None for none."""
     for weights in (*MLX_WEIGHTS, "model.safetensors"):
-        path = try_to_load_from_cache(hub_id, weights)
-        if isinstance(path, str):
-            return Path(path).parent.name
+        path = hub.cached_file(hub_id, weights)
+        if path is not None:
+            return path.parent.name
     return None
 
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-
 from voxroute_asr_whisperx.memory import engine_error, free_memory, is_out_of_memory
 from voxroute_serving import hub
 from voxroute_serving.bounds import quoted
@@ -182,9 +180,7 @@ class _Parts:
                 f"there is no diarization model {model!r}: it is neither a directory of this host"
                 " nor a hub id such as pyannote/speaker-diarization-community-1"
             )
-        if self._offline and not all(
-            isinstance(try_to_load_from_cache(model, file), str) for file in files
-        ):
+        if self._offline and any(hub.cached_file(model, file) is None for file in files):
             raise ModelUnavailableError(
                 f"the model {model!r}, which the diarization {self._model!r} needs, is not on this"
                 " host and the service is offline (--offline); download it where there is a network"

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from huggingface_hub import try_to_load_from_cache
-
 from voxroute_serving import hub
 from voxroute_serving.engine import Activity
 from voxroute_serving.errors import ModelUnavailableError
@@ -150,9 +148,9 @@ def in_hub_cache(hub_id: str) -> bool:
 def cached_revision(hub_id: str) -> str | None:
     """The commit of a hub's model that is on this machine with its weights; None for none."""
     for weights in ("model.bin", "model.safetensors", "pytorch_model.bin"):
-        path = try_to_load_from_cache(hub_id, weights)
-        if isinstance(path, str):
-            return Path(path).parent.name
+        path = hub.cached_file(hub_id, weights)
+        if path is not None:
+            return path.parent.name
     return None
 
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import grpc.aio
 import numpy as np
-import structlog
 from prometheus_client import CollectorRegistry
 
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
@@ -59,6 +58,7 @@ from voxroute_serving.errors import (
     UnsupportedError,
 )
 from voxroute_serving.fallbacks import FallbackModel
+from voxroute_serving.logs import get_logger
 from voxroute_serving.model_service import ModelServicer
 from voxroute_serving.pool import ModelPool, ModelState, PoolLimits
 from voxroute_serving.recognition import Placed, Recogniser
@@ -98,7 +98,7 @@ _MAX_ALIGNED_CHARACTERS = 8_000_000
 
 _RTF_WEIGHT = 0.2  # of the last call in the moving real-time factor
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 # --- structure of a call -------------------------------------------------------------------------

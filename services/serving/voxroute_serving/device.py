@@ -15,9 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Seque
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-import structlog
-
-from voxroute_serving import request_ids, tracing
+from voxroute_serving import logs, request_ids, tracing
 from voxroute_serving.errors import EngineError, NotReadyError, QueueFullError
 from voxroute_serving.places import Places, working
 from voxroute_serving.request_ids import request_id
@@ -32,7 +30,7 @@ _HALF_FULL_WAITS = 0.5  # while others run, of a batch that is half full
 _HALF = 0.5
 _MAX_LINGERS = 5  # before an idle device, while items go on arriving; in times of `linger_s`
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 def _closed_error() -> NotReadyError:
@@ -484,7 +482,7 @@ class Batcher(Generic[Item, Result]):
         shared = {"request_ids": identities} if len(identities) > 1 else {}
         waits = [(pending.span, started - pending.queued_at) for pending in batch]
         with (
-            structlog.contextvars.bound_contextvars(**shared),
+            logs.bound(**shared),
             tracing.batch(self.task, self.model_of(key), waits),
         ):
             return self.run_batch(

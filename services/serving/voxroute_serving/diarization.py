@@ -12,7 +12,6 @@ from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
@@ -27,6 +26,7 @@ from voxroute_serving.errors import (
     ServingError,
     UnsupportedError,
 )
+from voxroute_serving.logs import get_logger
 from voxroute_serving.pool import ModelPool, PoolLimits, PoolObserver
 from voxroute_serving.request_ids import request_id
 from voxroute_serving.stream import Feed, Threaded
@@ -35,7 +35,7 @@ _BLOCKS_WAITING = 16  # half seconds of audio between the decoder and the record
 _INT16_SCALE = 32768.0
 _REPORTED_MISSING_S = 1.0  # s; shorter holes are the rounding of a recorder's clock
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import structlog
-
 from voxroute_serving.engine import (
     Activity,
     AlignmentRequest,
@@ -34,6 +32,7 @@ from voxroute_serving.engine import (
     Word,
 )
 from voxroute_serving.errors import EngineError, OutOfMemoryError
+from voxroute_serving.logs import get_logger
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,7 +41,7 @@ Result = TypeVar("Result")
 # the work lost to trying stays below 1 in PATIENCE and falls.
 PATIENCE = 16
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

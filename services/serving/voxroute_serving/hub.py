@@ -75,6 +75,18 @@ def local_directory(
         )
 
 
+def cached_file(hub_id: str, name: str) -> Path | None:
+    """Where a file of a hub's model is on this machine; None where it is not."""
+    from huggingface_hub import constants  # noqa: PLC0415 - only where a hub is asked for
+
+    if not Path(constants.HF_HUB_CACHE, _folder_of(hub_id)).is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - takes a second
+
+    path = try_to_load_from_cache(hub_id, name)
+    return Path(path) if isinstance(path, str) else None
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name may be that of a model on the hub."""
     return _HUB_ID.fullmatch(name) is not None
@@ -143,7 +155,7 @@ def _telling(activity: Activity | None, name: str) -> Generator[None]:
         return
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
-    blobs = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "blobs")
+    blobs = Path(constants.HF_HUB_CACHE, _folder_of(name), "blobs")
     before = _folder_bytes(blobs)
     done = threading.Event()
 
@@ -160,6 +172,11 @@ def _telling(activity: Activity | None, name: str) -> Generator[None]:
     finally:
         done.set()
         teller.join()
+
+
+def _folder_of(hub_id: str) -> str:
+    """The name of a model's folder in the hub's cache."""
+    return f"models--{hub_id.replace('/', '--')}"
 
 
 def _folder_bytes(folder: Path) -> int:

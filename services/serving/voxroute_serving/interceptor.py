@@ -16,14 +16,13 @@ from typing import Any, NoReturn, cast
 
 import grpc
 import grpc.aio
-import structlog
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
-from voxroute_serving import bounds, request_ids, tracing
+from voxroute_serving import bounds, logs, request_ids, tracing
 from voxroute_serving.access import Access, name_without_token
 from voxroute_serving.errors import (
     ClientLimitError,
@@ -53,7 +52,7 @@ _FAREWELL_S = 0.05
 _CLIENT_RETRY_S = 2.0  # advice to a client whose share is taken; only it knows its calls' ends
 _STATUS_S = 5.0  # how long a handler waits until its status is on its way
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 class Phase(Enum):
@@ -379,8 +378,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metadata = _metadata(context)
         identity = request_ids.bind(metadata.get(request_ids.METADATA_KEY))
         job = request_ids.fit(metadata.get(request_ids.JOB_METADATA_KEY))
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=identity, **({"job": job} if job else {}))
+        logs.bind_only(request_id=identity, **({"job": job} if job else {}))
         self._metrics.started.labels(*method.labels).inc()
         started = time.monotonic()
         ending = flow.ending
@@ -413,7 +411,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             await context.send_initial_metadata(((request_ids.METADATA_KEY, request_id()),))
             client = self._client(method, context)
-            structlog.contextvars.bind_contextvars(client=client)
+            logs.bind(client=client)
             flow.client, flow.peer = client, context.peer()
             enter(flow)
             with flow.watching():

@@ -1,79 +1,106 @@
 """Structured logs on stderr; the lines of a call carry its request id, its job's id, its trace's.
 
 Texts that people speak or have translated are not logged unless `log_text` is set: neither as what
-a line tells, nor in what an exception quotes.
+a line tells, nor in what an exception quotes. `log_lines` writes the lines.
 """
 
+import contextlib
 import logging
 import sys
-import traceback
-from collections.abc import MutableMapping
-from types import TracebackType
+from collections.abc import Generator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Literal
-
-import structlog
-
-from voxroute_serving import tracing
-from voxroute_serving.errors import ServingError
 
 TEXT_FIELDS = ("text", "translation")
 """What a log statement calls what people say; left out unless asked for."""
-# Exceptions whose messages tell of hardware, files and connections. Any other may quote the value
-# that it fails on, and values are what people say.
-_TELLING = (ServingError, OSError, MemoryError, ImportError, RuntimeError)
 
-_EventDict = MutableMapping[str, Any]
-_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+ExcInfo = bool | BaseException | None
 
-
-def _add_trace_ids(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
-    ids = tracing.ids()
-    if ids is not None:
-        event["trace_id"], event["span_id"] = ids
-    return event
+# of the call or the job that lines are written for
+_context: ContextVar[Mapping[str, Any]] = ContextVar("log", default=MappingProxyType({}))
 
 
-def _without_text(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
-    """Drops the fields of texts, and what asyncio quotes of exceptions that nobody has awaited."""
-    for name in TEXT_FIELDS:
-        event.pop(name, None)
-    if event.get("logger") == "asyncio":
-        event["event"] = str(event["event"]).partition("\n")[0]
-    return event
+class Logger:
+    """A logger of the standard library whose lines have fields: `info("done", took_s=2.5)`."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """Tells what only somebody who looks for a defect wants to know."""
+        self._write(logging.DEBUG, event, None, fields)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        """Tells what happens."""
+        self._write(logging.INFO, event, None, fields)
+
+    def warning(self, event: str, /, *, exc_info: ExcInfo = None, **fields: Any) -> None:
+        """Tells what somebody should look at."""
+        self._write(logging.WARNING, event, exc_info, fields)
+
+    def error(self, event: str, /, *, exc_info: ExcInfo = None, **fields: Any) -> None:
+        """Tells what went wrong."""
+        self._write(logging.ERROR, event, exc_info, fields)
+
+    def exception(self, event: str, /, **fields: Any) -> None:
+        """Tells what went wrong, with the traceback of the exception that is being handled."""
+        self._write(logging.ERROR, event, True, fields)
+
+    def _write(self, level: int, event: str, exc_info: ExcInfo, fields: dict[str, Any]) -> None:
+        # one attribute: the names of fields are not to be mistaken for those of the record
+        self._logger.log(level, event, exc_info=exc_info, extra={"fields": fields})
 
 
-_SHARED: list[Any] = [
-    structlog.contextvars.merge_contextvars,
-    _add_trace_ids,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+def get_logger(name: str) -> Logger:
+    """The logger of a module."""
+    return Logger(name)
 
 
-def _with_all_messages(exc_info: _ExcInfo) -> str:
-    return "".join(traceback.format_exception(*exc_info)).rstrip()
+@contextlib.contextmanager
+def bound(**fields: Any) -> Generator[None]:
+    """Gives the lines of the block more fields."""
+    token = _context.set({**_context.get(), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(token)
 
 
-def _without_quotes(exc_info: _ExcInfo) -> str:
-    """The traceback, with the messages of those exceptions only that quote nobody."""
-    return "\n".join(_described(exc_info[1]))
+def bind(**fields: Any) -> None:
+    """Gives the lines of this task more fields from here on."""
+    _context.set({**_context.get(), **fields})
 
 
-def _described(error: BaseException) -> list[str]:
-    lines: list[str] = []
-    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if earlier is not None:
-        lines += [*_described(earlier), "", "Then:", ""]
-    lines.append("Traceback (most recent call last):")
-    lines += "".join(traceback.format_tb(error.__traceback__)).splitlines()
-    kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    told = str(error) if isinstance(error, _TELLING) else "(--log-text tells the message)"
-    lines.append(f"{kind}: {told}")
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            lines += ["", "Part of it:", "", *_described(part)]  # pyright: ignore[reportUnknownArgumentType]
-    return lines
+def bind_only(**fields: Any) -> None:
+    """As bind, without those that it had."""
+    _context.set(fields)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The fields of a line that is being written, and those of what it is written for."""
+    return {**_context.get(), **getattr(record, "fields", {})}
+
+
+class _LateFormatter(logging.Formatter):
+    """Imports what writes lines with the first one."""
+
+    def __init__(self, log_format: Literal["json", "console"], *, log_text: bool) -> None:
+        super().__init__()
+        self._log_format: Literal["json", "console"] = log_format
+        self._log_text = log_text
+        self._colors = sys.stderr.isatty()
+        self._formatter: logging.Formatter | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        if self._formatter is None:
+            from voxroute_serving import log_lines  # noqa: PLC0415 - see there
+
+            self._formatter = log_lines.formatter(
+                self._log_format, log_text=self._log_text, colors=self._colors
+            )
+        return self._formatter.format(record)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -87,32 +114,16 @@ def _is_ours(record: logging.LogRecord) -> bool:
 def set_up_logs(
     level: str, log_format: Literal["json", "console"], *, log_text: bool = False
 ) -> None:
-    """Sends every log line, structlog's and the standard library's, to stderr in one format.
+    """Sends every log line, ours and those of libraries, to stderr in one format.
 
     `level` counts for the product's own loggers; those of libraries write warnings and worse.
     With `log_text` lines may hold what people say.
     """
-    # never structlog's own tracebacks: they print local variables, and with them what people said
-    formatter: Any = _with_all_messages if log_text else _without_quotes
-    last: list[Any] = [
-        *([] if log_text else [_without_text]),
-        structlog.processors.ExceptionRenderer(formatter),
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        ),
-    ]
     # it quotes the segments that it cannot align, as warnings
     logging.getLogger("whisperx.alignment").setLevel(logging.WARNING if log_text else logging.ERROR)
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_ours)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-        )
-    )
+    handler.setFormatter(_LateFormatter(log_format, log_text=log_text))
     own = getattr(logging, level.upper())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(max(own, logging.WARNING))
@@ -121,13 +132,3 @@ def set_up_logs(
     logging.getLogger("voxroute_translate").setLevel(own)
     logging.getLogger("voxroute_orchestrator").setLevel(own)
     logging.captureWarnings(True)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )

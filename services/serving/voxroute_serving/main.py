@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Generic, NoReturn, TypeVar
 
-import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -29,7 +28,7 @@ from voxroute_serving import tracing
 from voxroute_serving.app import App, Leaving
 from voxroute_serving.device import Admission, DeviceThread
 from voxroute_serving.errors import ServingError
-from voxroute_serving.logs import set_up_logs
+from voxroute_serving.logs import get_logger, set_up_logs
 from voxroute_serving.metrics import Metrics, MetricsEndpoint
 from voxroute_serving.server import ListenError, ServiceServer
 from voxroute_serving.settings import ENV_PREFIX, ServerSettings, misspelt_variables
@@ -41,7 +40,7 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 _FREE_S = 10.0  # for freeing the models; after it the process ends with them
 _ABANDON_S = 2.0  # the same while a model is still being loaded
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 
-import structlog
 from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import (
@@ -26,12 +25,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from voxroute_serving.errors import ServingError
+from voxroute_serving.logs import get_logger
 from voxroute_serving.tracing import Attributes, Kind
 
 _KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 _ABANDON_S = 1.0  # for the exporter to leave a call to the collector that was ended
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class _Exporter(SpanExporter):

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-import structlog
-
 from voxroute_serving import tracing
 from voxroute_serving.bounds import quoted
 from voxroute_serving.device import DeviceThread, run_apart
@@ -27,13 +25,14 @@ from voxroute_serving.errors import (
     NotReadyError,
     OutOfMemoryError,
 )
+from voxroute_serving.logs import get_logger
 
 _RETRY_S = 5.0  # advice to a call that finds no room: others' calls last seconds to minutes
 
 UnloadReason = Literal["request", "idle", "memory"]
 """Why a model was freed; "memory" is room for another model."""
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class PooledModel(Protocol):

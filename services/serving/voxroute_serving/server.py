@@ -10,13 +10,13 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from voxroute_serving.access import Access
 from voxroute_serving.health import HealthServicer
 from voxroute_serving.interceptor import CallInterceptor, Gate, Phase
+from voxroute_serving.logs import get_logger
 from voxroute_serving.metrics import Metrics
 from voxroute_serving.settings import ServerSettings
 from voxroute_serving.tls import ServerTls, TlsError, TlsFiles
@@ -26,7 +26,7 @@ KEEPALIVE_TIMEOUT_S = 10.0  # a client that does not answer a ping for this long
 _HEALTH_NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _FLUSH_S = 1.0  # for the last bytes of calls that have ended
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 _MAX_STREAMS = 1024  # of one connection; beyond what a service takes, to refuse with a sentence

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc
-import structlog
 
 from voxroute_serving.files import Look, Watched
+from voxroute_serving.logs import get_logger
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class TlsError(Exception):

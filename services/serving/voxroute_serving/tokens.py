@@ -20,16 +20,15 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from voxroute_serving.files import Look, Watched
+from voxroute_serving.logs import get_logger
 
 MIN_TOKEN_LENGTH = 16  # characters; `openssl rand -base64 32` gives 44
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, section 2.1
 _OTHERS = 0o077
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class TokenFileError(Exception):

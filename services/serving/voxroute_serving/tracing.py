@@ -19,7 +19,7 @@ import contextlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import structlog
+from voxroute_serving.logs import get_logger
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -42,7 +42,7 @@ _SERVER_FAULTS = {
     "DATA_LOSS",
 }
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class _Switch:

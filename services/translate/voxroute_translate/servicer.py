@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc.aio
-import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from voxroute.common.v1 import common_pb2
@@ -24,6 +23,7 @@ from voxroute_serving.errors import (
     ModelUnavailableError,
 )
 from voxroute_serving.interceptor import request_id
+from voxroute_serving.logs import get_logger
 from voxroute_serving.main import Runtime
 from voxroute_serving.model_service import SERVICE_NAME as MODEL_SERVICE_NAME
 from voxroute_serving.model_service import ModelServicer
@@ -62,7 +62,7 @@ _FILES = ("*.json", "*.txt", "*.safetensors", "*.model", "*.spm", "model.SRC", "
           "README.md")  # fmt: skip
 _PICKLED_FILES = ("pytorch_model*.bin",)  # NLLB and M2M100 have no other on the hub
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def build_app(settings: TranslateSettings, runtime: Runtime) -> "TranslateApp":

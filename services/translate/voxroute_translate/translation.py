@@ -5,10 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-import structlog
-
 from voxroute_serving.device import Batcher, Timed
 from voxroute_serving.errors import NotReadyError, ServingError
+from voxroute_serving.logs import get_logger
 from voxroute_translate import sentences
 from voxroute_translate.enforcement import Enforcement
 from voxroute_translate.engine import BatchKey, Decoding, Output, TranslationModel
@@ -24,7 +23,7 @@ from voxroute_translate.quality import NO_DOUBT, Doubt
 
 _SECOND_BEAM_SIZE = 5  # beyond it little is gained
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Status(Enum):
