@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format types protos protos-check lock upgrade \
-	audit models-eval kill-test bench certs clean
+	audit real-models models-eval kill-test bench certs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,9 @@ upgrade: $(UV) ## Lock the newest dependencies that the pyproject.toml files all
 
 audit: install ## Check the dependencies for known vulnerabilities (asks OSV) and their licences
 	@$(RUN)python scripts/audit.py out/licences.json
+
+real-models: install ## Fetch real models and recordings into models/real, for slow tests and benchmarks
+	@$(RUN)python -m scripts.real_models
 
 models-eval: install ## Print the held-out figures of the bundled models (needs espeak-ng)
 	@$(RUN)python models/evaluate.py

@@ -1,0 +1,120 @@
+# pyright: basic
+"""The services and the command, run as people run them."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.meters import measured
+from benchmarks.peers import Outcome, Segment
+from benchmarks.recordings import SpeechSet
+
+ENGINES = {"whisperx": "voxroute_asr_whisperx", "mlx": "voxroute_asr_mlx"}
+READY_S = 900.0  # on a busy host; only a service that hangs waits so long
+_CHUNK = 256 * 1024
+COMMAND = (sys.executable, "-m", "voxroute_orchestrator")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running speech service."""
+
+    target: str
+    process: psutil.Process
+
+
+@contextmanager
+def service(
+    engine: str, model: Path, device: str, folder: Path, flags: Sequence[str] = ()
+) -> Iterator[Service]:
+    """A speech service with a model loaded, on a socket in the folder; its log beside it."""
+    target = f"unix:{folder / f'{engine}.sock'}"
+    arguments = ["--model", str(model), "--device", device, "--listen", target, "--offline"]
+    with (folder / f"{engine}.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", ENGINES[engine], *arguments),
+                *("--metrics-listen", "", *flags),
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        _until_serving(target, process, folder / f"{engine}.log")
+        yield Service(target, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _until_serving(target: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    check = [sys.executable, "-m", "voxroute_serving.healthcheck", target]
+    while subprocess.run(check, capture_output=True, check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the service does not answer:\n{log.read_text()[-2000:]}")
+        time.sleep(0.3)
+
+
+def transcribed(one: Service, speech: SpeechSet, folder: Path, times: int = 1) -> Outcome:
+    """What `voxroute transcribe` does with a recording over a service, its own start included.
+
+    `times` commands do so at once, and the segments are those of one. Raises RuntimeError.
+    """
+    folders = [folder / str(number) for number in range(times)]
+    with measured([one.process]) as reading:
+        commands = [
+            subprocess.Popen(
+                [
+                    *(*COMMAND, "transcribe", str(speech.path), "-s", speech.language),
+                    *("-o", str(into), "--overwrite", "--quiet", "--asr-endpoint", one.target),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for into in folders
+        ]
+        errors = [command.communicate()[1] for command in commands]
+    if any(command.returncode for command in commands):
+        raise RuntimeError(f"the command failed:\n{max(errors, key=len)[-2000:]}")
+    return Outcome(reading, segments_of(folders[0]))
+
+
+def segments_of(folder: Path) -> tuple[Segment, ...]:
+    """The segments of the transcript in a folder."""
+    transcript = json.loads(next(folder.glob("*.transcript.json")).read_text(encoding="utf-8"))
+    return tuple((s["start_s"], s["end_s"], s["text"]) for s in transcript["segments"])
+
+
+def called(one: Service, speech: SpeechSet) -> Outcome:
+    """What a service does with a recording that one call sends it, without the command."""
+    import grpc  # noqa: PLC0415
+
+    from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc  # noqa: PLC0415
+    from voxroute.common.v1 import common_pb2  # noqa: PLC0415
+
+    def requests() -> Iterator[asr_pb2.TranscribeRequest]:
+        container = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
+        config = asr_pb2.TranscribeConfig(audio=container, language=speech.language)
+        yield asr_pb2.TranscribeRequest(config=config)
+        with speech.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield asr_pb2.TranscribeRequest(audio=chunk)
+        yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+
+    segments: list[Segment] = []
+    with grpc.insecure_channel(one.target) as channel, measured([one.process]) as reading:
+        for answer in asr_pb2_grpc.AsrServiceStub(channel).Transcribe(requests()):
+            if answer.WhichOneof("event") == "segment":
+                segment = answer.segment
+                start_s, end_s = (at.ToMilliseconds() / 1000 for at in (segment.start, segment.end))
+                segments.append((start_s, end_s, segment.text))
+    return Outcome(reading, tuple(segments))
