@@ -1,6 +1,7 @@
 # pyright: basic
 """How good and how fast the segments of a recording came: one row of a table."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def row(system: str, outcome: Outcome, against: Reference, n_recordings: int = 1
         f"{60 * len(segments) / length_s:.1f}",
         f"{max((end_s - start_s for start_s, end_s, _ in segments), default=0.0):.1f}",
         f"{1000 * statistics.median(errors):.0f}",
-        f"{1000 * errors[int(0.95 * (len(errors) - 1))]:.0f}",
+        f"{1000 * errors[math.ceil(0.95 * len(errors)) - 1]:.0f}",
         f"{missed_s(segments, against.voice):.1f}",
     ]
 
