@@ -313,11 +313,14 @@ def test_texts_aligned_together_get_the_times_that_each_gets_alone(
             assert one.confidence == pytest.approx(two.confidence, abs=1e-4)
 
 
-@pytest.mark.parametrize("compute_type", ["float32", "float16", "int8"])
+@pytest.mark.parametrize(
+    ("compute_type", "cpu_threads"),
+    [("float32", None), ("float32", 1), ("float16", 1), ("int8", 1)],
+)
 def test_the_network_is_mlx_whispers(
-    random_mlx: Path, noise: list[Samples], compute_type: str
+    random_mlx: Path, noise: list[Samples], compute_type: str, cpu_threads: int | None
 ) -> None:
-    """Features, logits and attention are those of the library, numpy's products or not."""
+    """Features, logits and attention are those of the library, with MLX's products or numpy's."""
 
     def load() -> Any:
         loaded = convert.load(random_mlx, FLOAT_TYPES.get(compute_type, mx.float32))
@@ -325,7 +328,7 @@ def test_the_network_is_mlx_whispers(
             convert.quantize(loaded, 8)
         return loaded
 
-    library, network = load(), Network(load())
+    library, network = load(), Network(load(), cpu_threads)
     mel = log_mel_spectrogram(noise[1])
     features = library.encoder(mel[None])
     close(network.encode([mel])[0], features[0])

@@ -42,42 +42,41 @@ class LayerCache:
 class Network:
     """The encoder and the decoder of a model, without any state of a decoding."""
 
-    def __init__(self, model: Whisper, n_threads: int = 1) -> None:
-        """`n_threads` are those of the encoder's products on a processor."""
+    def __init__(self, model: Whisper, cpu_threads: int | None) -> None:
+        """`cpu_threads` are those of numpy's products; None where MLX's own are fast: on a GPU."""
         self.model = model
         self.dims = model.dims
-        self.on_cpu = mx.default_device() == mx.cpu
+        self.cpu_threads = cpu_threads
         # numpy has no fast product of halves
         own = model.decoder.positional_embedding.dtype
-        self.dtype = mx.float32 if self.on_cpu else own
+        self.dtype = own if cpu_threads is None else mx.float32
         heads: Any = model.alignment_heads.tolist()
         self.aligned_heads = [
             [head for layer, head in heads if layer == index]
             for index in range(model.dims.n_text_layer)
         ]
-        self.n_threads = n_threads
-        if self.on_cpu:
+        if cpu_threads is not None:
             _multiply_with_numpy(model)
             self._blas = ThreadpoolController()
 
     def encode(self, mels: Sequence[mx.array]) -> mx.array:
         """The audio features (rows, 1500, n_audio_state) of mels (3000, n_mels)."""
-        if not self.on_cpu:
+        if self.cpu_threads is None:
             return self._encode(mx.stack(list(mels)))
         # row by row: a batch is not faster, and the attention of one row takes memory enough
-        with self._blas.limit(limits=self.n_threads, user_api="blas"):
+        with self._blas.limit(limits=self.cpu_threads, user_api="blas"):
             rows = [self._encode(mel[None]) for mel in mels]
             mx.eval(*rows)
         return mx.concatenate(rows)
 
     @contextlib.contextmanager
     def decoding(self) -> Iterator[None]:
-        """On a processor the block's products take one thread.
+        """The block's products take one thread of a processor.
 
         They are small, and more threads wait for each other longer than they work: on a busy
-        machine a step took ten times as long on two.
+        machine a step took ten times the processor's time on two.
         """
-        if not self.on_cpu:
+        if self.cpu_threads is None:
             yield
             return
         with self._blas.limit(limits=1, user_api="blas"):
@@ -146,7 +145,7 @@ class Network:
     def logits(self, hidden: mx.array) -> mx.array:
         """Logits (rows, n_vocab) in float32 of hidden states (rows, n_text_state)."""
         embedding: Any = self.model.decoder.token_embedding
-        if self.on_cpu:
+        if self.cpu_threads is not None:
             return mx.array(_floats(hidden) @ _matrix(embedding).T)
         return embedding.as_linear(hidden).astype(mx.float32)
 
@@ -154,7 +153,7 @@ class Network:
         self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None
     ) -> mx.array:
         scale = 1.0 / math.sqrt(q.shape[-1])
-        if not self.on_cpu:
+        if self.cpu_threads is None:
             return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
         scores = _floats(q * scale) @ _floats(k).swapaxes(-1, -2)
         if mask is not None:
@@ -165,7 +164,7 @@ class Network:
         return mx.array(scores @ _floats(v))
 
     def _product(self, a: mx.array, b: mx.array) -> mx.array:
-        return mx.array(_floats(a) @ _floats(b)) if self.on_cpu else a @ b
+        return a @ b if self.cpu_threads is None else mx.array(_floats(a) @ _floats(b))
 
 
 def keep_rows(caches: Sequence[LayerCache], rows: Sequence[int]) -> None:

@@ -90,7 +90,8 @@ class MlxWhisperModel:
         self.languages = traits.languages
         self._tasks = traits.tasks
         self._multilingual = model.is_multilingual
-        self._network: Network | None = Network(model, cpu_threads or usable_processors())
+        n_threads = cpu_threads or usable_processors() if device == "cpu" else None
+        self._network: Network | None = Network(model, n_threads)
         self._encoded = _Encoded(2 * max_batch)
 
     def effective_options(
@@ -159,12 +160,14 @@ class MlxWhisperModel:
             tokenizer, self._net.dims.n_text_ctx, options.initial_prompt, options.hotwords
         )
         features = self._features(windows)
+        if stop():
+            return [WindowResult(()) for _ in windows]
         decoder = Decoder(self._net, tokenizer, prompt)
         decoded = decoder.decode(features, options.temperatures[0], stop)
         if stop():
             return [WindowResult(()) for _ in windows]
         heard = self._heard(
-            [mx.concatenate(one.attention) for one in decoded],
+            [mx.concatenate(list(one.attention)) for one in decoded],
             [(one.tokens, one.log_probs) for one in decoded],
             windows,
             [tokenizer] * len(windows),
