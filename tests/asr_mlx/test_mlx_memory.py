@@ -97,7 +97,8 @@ def test_smaller_batches_and_eight_bits_write_the_same_text(
     expected = texts(model, short)
     assert all(expected)
     limit({"float32": 0})
-    assert texts(model, short) == expected
+    again = [window.copy() for window in short]  # the others are encoded already
+    assert texts(model, again) == expected
     assert model.compute_type == "int8"
     model.close()
 

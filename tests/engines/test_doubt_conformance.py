@@ -127,6 +127,15 @@ def segments(replies: Replies) -> list[asr_pb2.Segment]:
     return found
 
 
+def rounded(segment: asr_pb2.Segment) -> asr_pb2.Segment:
+    """With its figures to five decimals: companions in a batch change the order of sums."""
+    copy = asr_pb2.Segment()
+    copy.CopyFrom(segment)
+    copy.avg_log_prob = round(segment.avg_log_prob, 5)
+    copy.no_speech_prob = round(segment.no_speech_prob, 5)
+    return copy
+
+
 async def test_each_window_is_written_in_its_own_language_and_a_call_goes_on_in_it(
     engine: AsrEngine, mixed: Samples
 ) -> None:
@@ -144,7 +153,8 @@ async def test_each_window_is_written_in_its_own_language_and_a_call_goes_on_in_
                 await transcribe(mixed, allowed_languages=["hi", "en"], resume_from=after)
             )
             begin_us = after.ToMicroseconds()
-            assert rest == [s for s in whole if s.start.ToMicroseconds() >= begin_us]
+            later = [s for s in whole if s.start.ToMicroseconds() >= begin_us]
+            assert [*map(rounded, rest)] == [*map(rounded, later)]
     assert len(reached) == 3
     spoken = "".join(segment.language[0] for segment in whole)
     assert re.fullmatch("h+e+h+", spoken)
@@ -209,7 +219,7 @@ def test_a_prompt_and_hot_words_reach_the_decoder(engine: AsrEngine, hindi: Samp
 
     def log_prob(**fields: Any) -> float:
         (result,) = model.transcribe([hindi], replace(HINDI, temperatures=(0.0,), **fields), never)
-        return round(result.segments[0].avg_log_prob or 0.0, 5)
+        return result.segments[0].avg_log_prob or 0.0
 
     prompt, words = "मीरा की चाबी खो गई।", ("चाबी", "मेज़")
     found = [
