@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx_whisper
-import numpy as np
 import pytest
 from mlx_whisper.transcribe import ModelHolder
 
@@ -82,13 +81,3 @@ def test_segments_are_sentences_with_their_words(model: Any, windows: list[Sampl
             assert times == sorted(times)
             assert segment.start_s <= times[0]
             assert times[-1] <= segment.end_s
-
-
-@pytest.mark.slow  # as above; a window that falls back alone is in test_mlx_decoding.py
-def test_a_loop_falls_back_to_a_higher_temperature(model: Any, windows: list[Samples]) -> None:
-    """Noise makes a real failing window: it is decoded again while its companion keeps its text."""
-    noise = np.random.default_rng(0).standard_normal(160_000).astype(np.float32) * 0.3
-    options = DecodingOptions("hi", log_prob_threshold=-0.35, no_speech_threshold=1.0)
-    clean, noisy = model.transcribe([windows[0], noise], options, never)
-    assert {segment.temperature for segment in clean.segments} == {0.0}
-    assert not noisy.segments or noisy.segments[0].temperature > 0

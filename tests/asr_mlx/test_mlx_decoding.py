@@ -1,26 +1,29 @@
 # pyright: basic
-"""Decoding of batches, on a real tiny model with random weights: rules, ends, memory, threads."""
+"""Decoding of batches, on a real tiny model with random weights: ends, times, memory, threads."""
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_whisper.timing import dtw_cpu
+from mlx_whisper.audio import log_mel_spectrogram
+from mlx_whisper.timing import dtw_cpu, median_filter
 from mlx_whisper.tokenizer import get_tokenizer
 
-from voxroute_asr_mlx import decoding, whisper
+from voxroute_asr_mlx import convert, decoding, whisper, words
 from voxroute_asr_mlx.decoding import Decoded, Decoder, Prompt
 from voxroute_asr_mlx.engine import MlxWhisperEngine
+from voxroute_asr_mlx.hardware import FLOAT_TYPES
 from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.network import Network
 from voxroute_asr_mlx.whisper import MlxWhisperModel
-from voxroute_asr_mlx.words import warp
+from voxroute_asr_mlx.words import HeardWord
 from voxroute_serving.device import DeviceThread
-from voxroute_serving.engine import AlignmentRequest, DecodingOptions, Samples
+from voxroute_serving.engine import AlignmentRequest, DecodingOptions, Samples, WindowResult
 from voxroute_serving.errors import EngineError, UnsupportedError
+from voxroute_serving.segments import Piece
 
 TOKENIZER = get_tokenizer(True, num_languages=99, language="hi", task="transcribe")
 ANYTHING_GOES = {
@@ -54,14 +57,23 @@ def model(engine: MlxWhisperEngine) -> MlxWhisperModel:
 def test_a_batch_gives_what_each_window_gives_alone(
     model: MlxWhisperModel, noise: list[Samples], temperatures: tuple[float, ...]
 ) -> None:
-    """Companions change no text and no time, sampling included."""
-    options = options_of(temperatures=temperatures)
+    """Companions change no text and no time, of no word, sampling included."""
+    options = options_of(temperatures=temperatures, word_timestamps=True)
     windows = noise[1:3]
     together = model.transcribe(windows, options, never)
-    alone = [model.transcribe([one], options, never)[0] for one in windows]
-    assert [[(s.text, s.start_s, s.end_s) for s in r.segments] for r in together] == [
-        [(s.text, s.start_s, s.end_s) for s in r.segments] for r in alone
-    ]
+    alone = [model.transcribe([one.copy()], options, never)[0] for one in windows]
+
+    def timed(results: Sequence[WindowResult]) -> list[list[tuple[str, float, float]]]:
+        return [
+            [
+                (one.text, one.start_s, one.end_s)
+                for segment in r.segments
+                for one in (segment, *segment.words)
+            ]
+            for r in results
+        ]
+
+    assert timed(together) == timed(alone)
     assert any(result.segments for result in together)
 
 
@@ -77,12 +89,13 @@ def test_a_reused_prompt_changes_the_text(model: MlxWhisperModel, noise: list[Sa
 
 def test_a_prompt_takes_at_most_half_of_the_context() -> None:
     """The end of a long prompt and the first hot words count; the task stands behind them."""
+    task = (*TOKENIZER.sot_sequence, TOKENIZER.no_timestamps)
     prompt = Prompt.of(TOKENIZER, 448, "far away " * 300 + "near", ["name"] * 300)
-    assert len(prompt.tokens) == 1 + 223 + 3
+    assert len(prompt.tokens) == 1 + 223 + 4
     assert prompt.tokens[0] == TOKENIZER.sot_prev
-    assert prompt.tokens[prompt.sot_index :] == TOKENIZER.sot_sequence
+    assert prompt.tokens[prompt.sot_index :] == task
     assert TOKENIZER.decode(list(prompt.tokens[1 : prompt.sot_index])).endswith(" near")
-    assert Prompt.of(TOKENIZER, 448, "", ()).tokens == TOKENIZER.sot_sequence
+    assert Prompt.of(TOKENIZER, 448, "", ()).tokens == task
 
 
 class Scripted(Network):
@@ -91,23 +104,18 @@ class Scripted(Network):
     def __init__(self, network: Network, favourites: Sequence[Sequence[dict[int, float]]]) -> None:
         self.__dict__.update(network.__dict__)
         self.favourites = favourites
-        self.first = True
         self.rows_of_steps: list[int] = []
-        self.step = 0
+        self.step = -1  # the first call asks for the probability of silence
 
     def logits(self, hidden: mx.array) -> mx.array:
         logits = np.zeros((hidden.shape[0], self.dims.n_vocab), np.float32)
-        if self.step < 2 and self.first:  # the first call is for the first token
-            self.first = False
-        elif self.step == 0:  # the second one asks for the probability of silence
-            self.step = 1
-            return mx.array(logits)
-        for row in range(hidden.shape[0]):
-            wanted = self.favourites[row]
-            for token, logit in wanted[min(self.step, len(wanted) - 1)].items():
-                logits[row, token] = logit
-        self.rows_of_steps.append(hidden.shape[0])
-        self.step += 0 if self.step == 0 else 1
+        if self.step >= 0:
+            for row in range(hidden.shape[0]):
+                wanted = self.favourites[row]
+                for token, logit in wanted[min(self.step, len(wanted) - 1)].items():
+                    logits[row, token] = logit
+            self.rows_of_steps.append(hidden.shape[0])
+        self.step += 1
         return mx.array(logits)
 
 
@@ -118,81 +126,71 @@ def decode_scripted(
     scripted = Scripted(model._net, favourites)
     decoder = Decoder(scripted, TOKENIZER, Prompt.of(TOKENIZER, 448, "", ()))
     features = mx.zeros((len(favourites), 1500, 64))
-    results = decoder.decode(features, 0.0, never, [mx.default_stream(mx.cpu)])
+    results = decoder.decode(features, 0.0, never)
     return results, scripted
 
 
 BEGIN, END = TOKENIZER.timestamp_begin, TOKENIZER.eot
 
 
-def test_timestamps_never_go_back(model: MlxWhisperModel) -> None:
-    """A segment ends after it began, whatever the network would rather write."""
+def test_neither_times_nor_tasks_nor_sounds_are_written(model: MlxWhisperModel) -> None:
+    """Whatever the network would rather write, it is text, and no "(" that opens a noise."""
+    bracket = TOKENIZER.encode(" (")[0]
     (result,), _ = decode_scripted(
         model,
         [
-            {BEGIN + 40: 50.0},
-            {1000: 50.0},
-            {BEGIN + 10: 60.0, BEGIN + 100: 50.0},  # back is likelier, and forbidden
-            {END: 50.0},
+            {BEGIN: 90.0, TOKENIZER.sot: 80.0, bracket: 70.0, 1000: 50.0},
+            {BEGIN + 50: 90.0, 2000: 50.0},
+            {TOKENIZER.translate: 90.0, END: 50.0},
         ],
     )
-    assert result.tokens == (BEGIN + 40, 1000, BEGIN + 100)
+    assert result.tokens == (1000, 2000)
+    assert result.log_probs == pytest.approx((0.0, 0.0), abs=1e-6)
+    assert not result.is_cut_off
 
 
-def test_text_follows_an_opening_timestamp(model: MlxWhisperModel) -> None:
-    """After a pair of timestamps text must come, even where a third one is likelier.
-
-    mlx-whisper forbids every token there and goes on with "!" and a probability of NaN.
-    """
+def test_no_window_is_declared_empty(model: MlxWhisperModel) -> None:
+    """The first token is neither a blank nor the end; later ones may be (Whisper's rule)."""
+    blank = TOKENIZER.encode(" ")[0]
     (result,), _ = decode_scripted(
-        model,
-        [
-            {BEGIN: 50.0},
-            {1000: 50.0},
-            {BEGIN + 50: 50.0},
-            {BEGIN + 50: 50.0},
-            {BEGIN + 60: 90.0, 2000: 50.0},
-            {BEGIN + 80: 50.0},
-            {END: 50.0},
-        ],
+        model, [{END: 90.0, blank: 80.0, 1000: 50.0}, {blank: 50.0}, {END: 50.0}]
     )
-    assert result.tokens == (BEGIN, 1000, BEGIN + 50, BEGIN + 50, 2000, BEGIN + 80)
-    assert np.isfinite(result.avg_log_prob)
-
-
-def test_a_window_begins_with_an_early_timestamp(model: MlxWhisperModel) -> None:
-    """The first token is a timestamp of at most one second."""
-    (result,), _ = decode_scripted(
-        model, [{1000: 90.0, BEGIN + 500: 80.0, BEGIN + 7: 50.0}, {END: 50.0}]
-    )
-    assert result.tokens == (BEGIN + 7,)
-
-
-def test_timestamps_together_outweigh_a_token(model: MlxWhisperModel) -> None:
-    """Where all times together are likelier than any text, a time is written (Whisper's rule)."""
-    spread = {BEGIN + 100 + i: 10.0 for i in range(100)}
-    (result,), _ = decode_scripted(
-        model,
-        [{BEGIN: 50.0}, {1000: 50.0}, {2000: 12.0, **spread, BEGIN + 150: 10.5}, {END: 50.0}],
-    )
-    assert result.tokens == (BEGIN, 1000, BEGIN + 150)
+    assert result.tokens == (1000, blank)
 
 
 def test_rows_that_have_ended_leave_the_batch(model: MlxWhisperModel) -> None:
     """Short rows end on their own and cost nothing while a long one goes on."""
-    short = [{BEGIN: 50.0}, {1000: 50.0}, {BEGIN + 50: 50.0}, {END: 50.0}]
-    long = [{BEGIN: 50.0}, *({1000 + i: 50.0} for i in range(20)), {BEGIN + 90: 50.0}, {END: 50.0}]
+    short = [{1000: 50.0}, {END: 50.0}]
+    long = [*({1000 + i: 50.0} for i in range(20)), {END: 50.0}]
     (first, second), scripted = decode_scripted(model, long, short)
-    assert second.tokens == (BEGIN, 1000, BEGIN + 50)
-    assert first.tokens == (BEGIN, *range(1000, 1020), BEGIN + 90)
-    assert scripted.rows_of_steps[:4] == [2, 2, 2, 2]
-    assert set(scripted.rows_of_steps[5:]) == {1}
+    assert second.tokens == (1000,)
+    assert first.tokens == tuple(range(1000, 1020))
+    assert scripted.rows_of_steps[:3] == [2, 2, 2]
+    assert set(scripted.rows_of_steps[3:]) == {1}
 
 
 def test_a_text_that_never_ends_is_cut(model: MlxWhisperModel) -> None:
-    """At most half of the context is written."""
-    (result,), _ = decode_scripted(model, [{BEGIN: 50.0}, {1000: 50.0}])
+    """At most half of the context is written, and it is told that this is not the end."""
+    (result,), _ = decode_scripted(model, [{1000: 50.0}])
     assert len(result.tokens) == 224
+    assert result.is_cut_off
+
+
+def test_a_window_goes_on_where_its_text_was_cut_off() -> None:
+    """Of a text without an end the last word is left to the rest of the window."""
+    window = np.random.default_rng(0).standard_normal(480_000).astype(np.float32) * 0.1
+    heard = [HeardWord(Piece(i * 0.5, i * 0.5 + 0.5, f" w{i}"), 1.0) for i in range(20)]
+    options = options_of()
+
+    def result_of(*, is_cut_off: bool) -> WindowResult:
+        decoded = Decoded((1,), "w0 w1", (0.0,), -0.1, 0.0, 1.0, 0.0, is_cut_off, ())
+        return whisper._result(window, decoded, heard, options)
+
+    whole, part = result_of(is_cut_off=False), result_of(is_cut_off=True)
+    assert whole.rest_from_s is None
+    assert whole.segments[-1].text.endswith("w19")
+    assert part.segments[-1].text.endswith("w18")
+    assert part.rest_from_s == pytest.approx(9.5)
 
 
 def test_sampling_differs_from_step_to_step(model: MlxWhisperModel, noise: list[Samples]) -> None:
@@ -200,55 +198,59 @@ def test_sampling_differs_from_step_to_step(model: MlxWhisperModel, noise: list[
     options = options_of(temperatures=(1.0,))
     first, again = (model.transcribe(noise[:1], options, never)[0] for _ in range(2))
     assert first == again
-    features = model._encode([model._window(noise[0]).mel])
+    features = model._encode([model._mel(noise[0])])
     decoder = Decoder(model._net, TOKENIZER, Prompt.of(TOKENIZER, 448, "", ()))
-    hot = decoder.decode(features, 50.0, never, model._streams)[0].tokens
+    hot = decoder.decode(features, 50.0, never)[0].tokens
     assert len(set(hot)) > len(hot) * 0.9
 
 
-def test_a_failing_window_falls_back_alone(
+def test_a_call_decodes_at_the_first_temperature_alone(
+    model: MlxWhisperModel, noise: list[Samples]
+) -> None:
+    """Whatever fails is decoded again by the service, which has the windows of all calls."""
+    options = options_of(temperatures=(0.0, 0.4), log_prob_threshold=0.0)
+    (result,) = model.transcribe(noise[:1], options, never)
+    assert {segment.temperature for segment in result.segments} == {0.0}
+    assert model.transcribe(noise[:1], options_of(), never) == [result]
+
+
+def test_a_window_that_comes_again_is_not_encoded_again(
     model: MlxWhisperModel, noise: list[Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only windows that fail a check are decoded again, at the next temperature."""
-    tried: list[tuple[int, float]] = []
-    decode = Decoder.decode
+    """Not for its language, not for another temperature; another window with equal sound is."""
+    encoded: list[int] = []
+    encode = MlxWhisperModel._encode
 
-    def counted(
-        self: Decoder, features: mx.array, temperature: float, *rest: object
-    ) -> list[Decoded]:
-        tried.append((features.shape[0], temperature))
-        return decode(self, features, temperature, *rest)  # type: ignore[arg-type] - passed on
+    def counted(self: MlxWhisperModel, mels: Sequence[mx.array]) -> mx.array:
+        encoded.append(len(mels))
+        return encode(self, mels)
 
-    monkeypatch.setattr(Decoder, "decode", counted)
-    plain = model.transcribe(noise[:2], options_of(), never)
-    likelihoods = [result.segments[0].avg_log_prob for result in plain]
-    assert likelihoods[0] != likelihoods[1]
-    tried.clear()
-    between = sum(p for p in likelihoods if p is not None) / 2
-    worse = min(range(2), key=lambda i: likelihoods[i] or 0)
-    results = model.transcribe(
-        noise[:2],
-        options_of(temperatures=(0.0, 0.4), log_prob_threshold=between),
-        never,
-    )
-    assert tried[:2] == [(2, 0.0), (1, 0.4)]
-    better = results[1 - worse].segments[0]
-    assert (better.temperature, better.avg_log_prob) == (0.0, likelihoods[1 - worse])
+    monkeypatch.setattr(MlxWhisperModel, "_encode", counted)
+    first, second, other = noise[0].copy(), noise[3].copy(), noise[2].copy()
+    model.detect_language([first, second])
+    expected = model.transcribe([first.copy()], options_of(), never)
+    encoded.clear()
+    assert model.transcribe([first], options_of(), never) == expected
+    model.transcribe([second, other], options_of(temperatures=(0.7,)), never)
+    assert encoded == [1]
+    kept = model._encoded._features
+    del first, second
+    model.detect_language([other.copy()])
+    assert id(other) in model._encoded._features
+    assert len(model._encoded._features) < len(kept)
 
 
-def test_the_checks_are_those_of_openai_whisper() -> None:
-    """Loops and unlikely texts fail; an unlikely text in probable silence is silence."""
+def test_text_in_probable_silence_is_none() -> None:
+    """An unlikely text where probably nobody speaks is silence; a loop is not (Whisper's rule)."""
     options = DecodingOptions("hi")
 
-    def checked(ratio: float, log_prob: float, no_speech: float) -> tuple[bool, bool]:
-        result = Decoded((), "", log_prob, no_speech, ratio, 0.0)
-        return whisper._fails(result, options), whisper._is_silent(result, options)
+    def is_silent(log_prob: float, no_speech: float) -> bool:
+        decoded = Decoded((), "", (), log_prob, no_speech, 2.5, 0.0, False, ())
+        return whisper._is_silent(decoded, options)
 
-    assert checked(1.0, -0.3, 0.1) == (False, False)
-    assert checked(2.5, -0.3, 0.1) == (True, False)
-    assert checked(1.0, -1.1, 0.1) == (True, False)
-    assert checked(1.0, -1.1, 0.7) == (False, True)
-    assert checked(2.5, -0.3, 0.7) == (True, False)
+    assert is_silent(-1.1, 0.7)
+    assert not is_silent(-1.1, 0.1)
+    assert not is_silent(-0.3, 0.7)
 
 
 def test_stop_ends_a_batch_between_steps(model: MlxWhisperModel, noise: list[Samples]) -> None:
@@ -293,14 +295,76 @@ def test_alignment_keeps_every_word(model: MlxWhisperModel, noise: list[Samples]
         model.align([AlignmentRequest(noise[0], text, "xx")])
 
 
-def test_the_warping_path_is_mlx_whispers() -> None:
-    """The numpy path equals that of mlx-whisper's compiled one."""
+def test_texts_aligned_together_get_the_times_that_each_gets_alone(
+    model: MlxWhisperModel, noise: list[Samples]
+) -> None:
+    """Neither the length of a companion nor its language moves a word."""
+    requests = [
+        AlignmentRequest(noise[1], "मैं कल घर जाऊँगा।", "hi"),
+        AlignmentRequest(noise[2], "Well, 42! And a good deal more than that.", "en"),
+        AlignmentRequest(noise[3], "一二三。", "zh"),
+    ]
+    together = model.align(requests)
+    for request, words_together in zip(requests, together, strict=True):
+        (alone,) = model.align([request])
+        assert [word.text for word in words_together] == [word.text for word in alone]
+        for one, two in zip(words_together, alone, strict=True):
+            assert (one.start_s, one.end_s) == pytest.approx((two.start_s, two.end_s), abs=0.021)
+            assert one.confidence == pytest.approx(two.confidence, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("compute_type", "cpu_threads"),
+    [("float32", None), ("float32", 1), ("float16", 1), ("int8", 1)],
+)
+def test_the_network_is_mlx_whispers(
+    random_mlx: Path, noise: list[Samples], compute_type: str, cpu_threads: int | None
+) -> None:
+    """Features, logits and attention are those of the library, with MLX's products or numpy's."""
+
+    def load() -> Any:
+        loaded = convert.load(random_mlx, FLOAT_TYPES.get(compute_type, mx.float32))
+        if compute_type == "int8":
+            convert.quantize(loaded, 8)
+        return loaded
+
+    library, network = load(), Network(load(), cpu_threads)
+    mel = log_mel_spectrogram(noise[1])
+    features = library.encoder(mel[None])
+    close(network.encode([mel])[0], features[0])
+    tokens = mx.array([[*TOKENIZER.sot_sequence, TOKENIZER.no_timestamps, 1000, 2000, 3000]])
+    logits, _, cross = library.decoder(tokens, features)
+    caches = network.caches(features)
+    start, attention = network.decode(tokens[:, :5], 0, caches)
+    last, more = network.decode(tokens[:, 5:6], 5, caches)
+    close(network.logits(start[0]), logits[0, :5])
+    close(network.logits(last[0]), logits[0, 5:6])
+    expected = mx.stack([cross[layer][0, head] for layer, head in ((1, 0), (1, 1))], axis=1)
+    close(mx.concatenate([attention, more], axis=1)[0], expected[:6])
+
+
+def close(one: mx.array, two: mx.array) -> None:
+    """Asserts that two arrays are equal to within a hundredth of the values' spread."""
+    a, b = (np.array(x.astype(mx.float32)) for x in (one, two))
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() < 0.01 * b.std()
+
+
+def test_the_path_through_the_attention_is_mlx_whispers() -> None:
+    """Each row is entered where mlx-whisper's compiled path enters it."""
     rng = np.random.default_rng(3)
-    for shape in ((1, 1), (1, 9), (7, 5), (30, 400)):
+    for shape in ((1, 1), (1, 9), (9, 1), (7, 5), (30, 400)):
         costs = rng.standard_normal(shape).astype(np.float32)
-        rows, columns = warp(costs)
-        expected = dtw_cpu.py_func(costs.astype(np.float64))
-        assert (rows.tolist(), columns.tolist()) == (expected[0].tolist(), expected[1].tolist())
+        rows, columns = dtw_cpu.py_func(costs.astype(np.float64))
+        jumps = np.diff(rows, prepend=-1).astype(bool)
+        assert words.onsets(costs).tolist() == columns[jumps].tolist()
+
+
+@pytest.mark.parametrize("n_positions", [3, 4, 7, 100])
+def test_the_median_is_mlx_whispers(n_positions: int) -> None:
+    """Minima and maxima leave the median of seven, mirrored at the ends."""
+    x = np.random.default_rng(0).standard_normal((4, 3, n_positions)).astype(np.float32)
+    assert np.array_equal(np.array(words._median(mx.array(x))), median_filter(x, 7))
 
 
 def test_language_probabilities_sum_to_one(model: MlxWhisperModel, noise: list[Samples]) -> None:
@@ -319,7 +383,7 @@ def test_options_that_cannot_be_honoured_are_named(model: MlxWhisperModel) -> No
     assert applied == DecodingOptions(
         "hi",
         beam_size=1,
-        temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        temperatures=(0.0, 0.6, 1.0),
         compression_ratio_threshold=2.4,
         log_prob_threshold=-1.0,
         no_speech_threshold=0.6,
@@ -361,23 +425,11 @@ def test_an_unloaded_model_refuses_to_work(engine: MlxWhisperEngine, noise: list
 async def test_a_model_works_on_the_device_thread(
     engine: MlxWhisperEngine, noise: list[Samples]
 ) -> None:
-    """MLX binds arrays to the thread that made them: load and run on one, and another fails."""
+    """MLX binds arrays to the thread that made them: loaded and run on that of the device."""
     device = DeviceThread()
     model = await device.run(lambda: engine.load(engine.resolve(""), lambda _: None))
     results = await device.run(lambda: model.transcribe(noise[:1], options_of(), never))
     assert results[0].segments
-    failures: list[Exception] = []
-
-    def elsewhere() -> None:
-        try:
-            model.transcribe(noise[:1], options_of(), never)
-        except EngineError as error:
-            failures.append(error)
-
-    other = threading.Thread(target=elsewhere)
-    other.start()
-    other.join()
-    assert len(failures) == 1
     await device.run(model.close)
     assert await device.close()
 

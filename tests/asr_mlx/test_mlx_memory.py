@@ -80,7 +80,7 @@ def test_the_whole_ladder_answers_every_window(
     assert [one.code for one in model.fallbacks] == [BATCH, BATCH, COMPUTE_TYPE, COMPUTE_TYPE]
     limit({"int4": 0})
     with pytest.raises(OutOfMemoryError, match="as int4 and one window"):
-        texts(model, noise)
+        texts(model, [window.copy() for window in noise])  # the others are encoded already
     model.close()
 
 
@@ -97,7 +97,8 @@ def test_smaller_batches_and_eight_bits_write_the_same_text(
     expected = texts(model, short)
     assert all(expected)
     limit({"float32": 0})
-    assert texts(model, short) == expected
+    again = [window.copy() for window in short]  # the others are encoded already
+    assert texts(model, again) == expected
     assert model.compute_type == "int8"
     model.close()
 
@@ -131,14 +132,16 @@ def test_a_smaller_type_needs_less_memory_already_while_it_loads(
 ) -> None:
     """The float weights of a quantized model are never in memory all at once."""
     engine = MlxWhisperEngine(settings_of(cache, model=str(bundled_asr)))
-    peaks: list[int] = []
-    for compute_type in ("float32", "int8"):
-        mx.clear_cache()
-        mx.reset_peak_memory()
-        before = mx.get_active_memory()
-        engine.load(engine.resolve(""), lambda _: None, compute_type).close()
-        peaks.append(mx.get_peak_memory() - before)
-    assert peaks[1] < 0.8 * peaks[0]  # the largest matrix alone is 0.6 of this model
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    model: Any = engine.load(engine.resolve(""), lambda _: None, "int8")
+    peak = mx.get_peak_memory() - before
+    dims = model._net.dims
+    largest = dims.n_vocab * dims.n_text_state * 4
+    # the largest matrix as it is in the file, in half precision, and as it is quantized
+    assert peak < model.memory_bytes + 1.5 * largest
+    model.close()
 
 
 @pytest.mark.parametrize(

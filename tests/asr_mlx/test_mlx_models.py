@@ -72,14 +72,15 @@ def test_logits_equal_those_of_transformers(random_checkpoint: Path, random_mlx:
             decoder_input_ids=torch.from_numpy(tokens),
         ).logits.numpy()
 
-    network = Network(load(random_mlx, mx.float32))
-    caches = network.caches(network.encode(mx.array(mel)))
-    at_once = network.logits(network.decode(mx.array(tokens), 0, caches))
+    network = Network(load(random_mlx, mx.float32), 1)
+    caches = network.caches(network.encode(list(mx.array(mel))))
+    at_once = network.logits(network.decode(mx.array(tokens), 0, caches)[0])
     assert np.abs(np.array(at_once) - expected).max() < 1e-3
 
-    caches = network.caches(network.encode(mx.array(mel)))
+    caches = network.caches(network.encode(list(mx.array(mel))))
     for position in range(tokens.shape[1]):
-        hidden = network.decode(mx.array(tokens[:, position : position + 1]), position, caches)
+        part = mx.array(tokens[:, position : position + 1])
+        hidden, _ = network.decode(part, position, caches)
         step = np.array(network.logits(hidden[:, 0]))
         assert np.abs(step - expected[:, position]).max() < 1e-3
 

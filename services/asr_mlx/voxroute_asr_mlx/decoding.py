@@ -1,16 +1,15 @@
 # pyright: basic
-"""Decodes a batch of windows with the rules of openai-whisper, each row until its own end.
+"""Decodes a batch of windows without timestamps, each row until its own end.
 
 mlx-whisper 0.4.3's decoding task takes a batch too, but
-- its rule that timestamps never go back compares positions with token ids and so never applies;
-- after a pair of timestamps it can forbid every token, and then writes "!" with probability NaN;
 - its sampling is compiled with the random state frozen in, so that it draws the same sample again;
 - a row that has ended costs as much as the others until the last one ends;
-- each step builds masks over the vocabulary on the host.
+- each step builds masks over the vocabulary on the host;
+- what the decoder attends to, which tells the time of each word, is thrown away.
 
-Here a row that has ended leaves the batch, the rules are arithmetic on the device, and the host
-reads the tokens of a step while the device computes the next one. The result of a row does not
-depend on its companions: sampling takes its noise from the number of the step alone.
+Here a row that has ended leaves the batch, and the host reads the tokens of a step while the device
+computes the next one. The result of a row does not depend on its companions: sampling takes its
+noise from the number of the step alone.
 """
 
 import zlib
@@ -23,9 +22,6 @@ import numpy as np
 from mlx_whisper.tokenizer import Tokenizer
 
 from voxroute_asr_mlx.network import LayerCache, Network, keep_rows
-from voxroute_asr_mlx.segments import TOKEN_S
-
-MAX_INITIAL_TIMESTAMP_S = 1.0  # s; openai-whisper's limit for the first timestamp of a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class Prompt:
         hints = hints[: room // 2 if before else room]
         before = before[-(room - len(hints)) :]
         previous = (tokenizer.sot_prev, *hints, *before) if hints or before else ()
-        return cls((*previous, *tokenizer.sot_sequence), len(previous))
+        return cls((*previous, *tokenizer.sot_sequence, tokenizer.no_timestamps), len(previous))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +55,20 @@ class Decoded:
 
     tokens: tuple[int, ...]
     text: str
+    log_probs: tuple[float, ...]
+    """Of the tokens."""
     avg_log_prob: float
     no_speech_prob: float
     compression_ratio: float
     temperature: float
+    is_cut_off: bool
+    """Whether the tokens end at the limit rather than at the end of the text."""
+    attention: tuple[mx.array, ...]
+    """How the alignment heads attend to the audio, each (n, heads, 1500), before the softmax.
+
+    The first is of the tokens of the task; then comes one of each token, but for the last of a
+    text that is cut off.
+    """
 
 
 def compression_ratio(text: str) -> float:
@@ -80,39 +86,27 @@ class Decoder:
         self.prompt = prompt
         dims = network.dims
         self.max_tokens = min(dims.n_text_ctx // 2, dims.n_text_ctx - len(prompt.tokens))
-        suppressed = np.zeros(tokenizer.eot, np.float32)
+        # the vocabulary is text, then the end of the text, then tokens that are not written here
+        suppressed = np.zeros(tokenizer.eot + 1, np.float32)
         suppressed[list(tokenizer.non_speech_tokens)] = -np.inf
-        self.suppressed = mx.array(suppressed)
-        mx.eval(self.suppressed)
+        first = suppressed.copy()
+        first[[*tokenizer.encode(" "), tokenizer.eot]] = -np.inf  # no window is declared empty
+        self.suppressed, self.suppressed_first = mx.array(suppressed), mx.array(first)
+        mx.eval(self.suppressed, self.suppressed_first)
 
     def decode(
-        self,
-        features: mx.array,
-        temperature: float,
-        stop: Callable[[], bool],
-        streams: Sequence[mx.Stream | mx.Device],
+        self, features: mx.array, temperature: float, stop: Callable[[], bool]
     ) -> list[Decoded]:
         """What each row of audio features (rows, 1500, n_audio_state) says.
 
-        The rows are spread over the streams, which run side by side. `stop` is asked before every
-        step; once it is true the results are what was decoded so far.
+        `stop` is asked before every step; once it is true the results are what was decoded so far.
         """
-        n_rows = features.shape[0]
-        n_lanes = min(len(streams), n_rows)
-        bounds = [n_rows * lane // n_lanes for lane in range(n_lanes + 1)]
-        lanes: list[_Lane] = []
-        for lane, stream in enumerate(streams[:n_lanes]):
-            with mx.stream(stream):
-                rows = features[bounds[lane] : bounds[lane + 1]]
-                lanes.append(_Lane(self, rows, temperature, stream))
-        active = list(lanes)
-        while active and not stop():
-            for lane in active:
-                lane.launch()
-            for lane in active:
-                lane.collect()
-            active = [lane for lane in active if lane.rows]
-        return [row.result(self.tokenizer, temperature) for lane in lanes for row in lane.all_rows]
+        with self.network.decoding():
+            batch = _Batch(self, features, temperature)
+            while batch.rows and not stop():
+                batch.launch()
+                batch.collect()
+        return [row.result(self, temperature) for row in batch.all_rows]
 
 
 @dataclass(slots=True)
@@ -121,73 +115,45 @@ class _Row:
 
     no_speech_prob: float = 0.0
     tokens: list[int] = field(default_factory=list)
-    sum_log_prob: float = 0.0
+    log_probs: list[float] = field(default_factory=list)
+    """Of the tokens, and of the end of the text."""
+    attention: list[mx.array] = field(default_factory=list)
 
-    def result(self, tokenizer: Tokenizer, temperature: float) -> Decoded:
-        text = tokenizer.decode(self.tokens).strip()
+    def result(self, decoder: Decoder, temperature: float) -> Decoded:
+        text = decoder.tokenizer.decode(self.tokens).strip()
         return Decoded(
             tokens=tuple(self.tokens),
             text=text,
+            log_probs=tuple(self.log_probs[: len(self.tokens)]),
             # the end of the text counts as a token
-            avg_log_prob=self.sum_log_prob / (len(self.tokens) + 1),
+            avg_log_prob=sum(self.log_probs) / (len(self.tokens) + 1),
             no_speech_prob=self.no_speech_prob,
             compression_ratio=compression_ratio(text),
             temperature=temperature,
+            is_cut_off=len(self.tokens) >= decoder.max_tokens,
+            attention=tuple(self.attention),
         )
 
 
 @dataclass(slots=True)
 class _Step:
-    """The outcome of one step for the rows of that moment; arrays of shape (rows,)."""
+    """The outcome of one step for the rows of that moment; the first axis is that of the rows."""
 
     tokens: mx.array
     log_probs: mx.array
+    attention: mx.array
+    """(rows, n, alignment heads, 1500)"""
+
+    def keep(self, rows: mx.array) -> "_Step":
+        return _Step(self.tokens[rows], self.log_probs[rows], self.attention[rows])
 
 
-@dataclass(slots=True)
-class _Past:
-    """What the timestamp rules need to know of the tokens so far; arrays of shape (rows,)."""
+class _Batch:
+    """Rows that are decoded in lockstep."""
 
-    last: mx.array
-    last_is_time: mx.array
-    before_is_time: mx.array
-    """Whether the token before the last is a timestamp; true where there is none."""
-    earliest: mx.array
-    """The lowest timestamp that may come next."""
-
-    def keep(self, rows: mx.array) -> "_Past":
-        return _Past(
-            self.last[rows],
-            self.last_is_time[rows],
-            self.before_is_time[rows],
-            self.earliest[rows],
-        )
-
-    @classmethod
-    def after(cls, past: "_Past | None", tokens: mx.array, first_time: int) -> "_Past":
-        """What is known once `tokens` have been written too."""
-        is_time = tokens >= first_time
-        before = mx.ones_like(is_time) if past is None else past.last_is_time
-        earliest = mx.full(tokens.shape, first_time) if past is None else past.earliest
-        # a segment's end is later than its start; the next one may begin where it ended
-        closes = is_time & ~before
-        later = mx.where(closes, tokens, tokens + 1)
-        return cls(tokens, is_time, before, mx.where(is_time, later, earliest))
-
-
-class _Lane:
-    """Rows that are decoded in lockstep on one stream."""
-
-    def __init__(
-        self,
-        decoder: Decoder,
-        features: mx.array,
-        temperature: float,
-        stream: mx.Stream | mx.Device,
-    ) -> None:
+    def __init__(self, decoder: Decoder, features: mx.array, temperature: float) -> None:
         self.decoder = decoder
         self.temperature = temperature
-        self.stream = stream
         self.all_rows = [_Row() for _ in range(features.shape[0])]
         self.rows = list(self.all_rows)  # those that have not ended
         self.n_steps = 0
@@ -197,17 +163,15 @@ class _Lane:
         self.no_speech: mx.array | None = None
         # noise that depends on the step alone
         self.keys = mx.random.split(mx.random.key(0), decoder.max_tokens) if temperature else None
-        self.past: _Past | None = None
 
     def launch(self) -> None:
         """Starts the next step, if there is one."""
         self.read_next, self.unread = self.unread, None
         if self.n_steps >= self.decoder.max_tokens:
             return
-        with mx.stream(self.stream):
-            logits = self._first_logits() if self.past is None else self._next_logits(self.past)
-            self.unread = self._choose(logits)
-            mx.async_eval(self.unread.tokens, self.unread.log_probs)
+        step = self._first() if self.read_next is None else self._next(self.read_next.tokens)
+        mx.async_eval(step.tokens, step.log_probs, step.attention)
+        self.unread = step
         self.n_steps += 1
 
     def collect(self) -> None:
@@ -223,14 +187,16 @@ class _Lane:
         tokens: Any = step.tokens.tolist()
         log_probs: Any = step.log_probs.tolist()
         for index, row in enumerate(self.rows):
-            row.sum_log_prob += log_probs[index]
+            row.log_probs.append(log_probs[index])
+            row.attention.append(step.attention[index])
             if tokens[index] != end_of_text:
                 row.tokens.append(tokens[index])
                 stay.append(index)
         if self.unread is None:  # the longest text there is has been read
             stay = []
         if 0 < len(stay) < len(self.rows):
-            self._keep(stay)
+            keep_rows(self.caches, stay)
+            self.unread = self.unread.keep(mx.array(stay)) if self.unread is not None else None
         self.rows = [self.rows[index] for index in stay]
 
     def _read_no_speech(self) -> None:
@@ -240,94 +206,30 @@ class _Lane:
                 row.no_speech_prob = probability
             self.no_speech = None
 
-    def _keep(self, stay: list[int]) -> None:
-        with mx.stream(self.stream):
-            keep_rows(self.caches, stay)
-            index = mx.array(stay)
-            self.past = self.past.keep(index) if self.past is not None else None
-            if self.unread is not None:
-                self.unread = _Step(self.unread.tokens[index], self.unread.log_probs[index])
-
-    def _first_logits(self) -> mx.array:
+    def _first(self) -> _Step:
         network, prompt = self.decoder.network, self.decoder.prompt
         n_rows = len(self.rows)
         tokens = mx.broadcast_to(mx.array(prompt.tokens), (n_rows, len(prompt.tokens)))
-        hidden = network.decode(tokens, 0, self.caches)
-        logits = network.logits(hidden[:, -1])
-        at_sot = network.logits(hidden[:, prompt.sot_index]) if len(prompt.tokens) > 1 else logits
+        hidden, attention = network.decode(tokens, 0, self.caches)
+        at_sot = network.logits(hidden[:, prompt.sot_index])
         self.no_speech = mx.softmax(at_sot, axis=-1)[:, self.decoder.tokenizer.no_speech]
-        return logits
+        logits = network.logits(hidden[:, -1])
+        return self._chosen(logits, self.decoder.suppressed_first, attention[:, prompt.sot_index :])
 
-    def _next_logits(self, past: _Past) -> mx.array:
+    def _next(self, tokens: mx.array) -> _Step:
         network = self.decoder.network
         offset = len(self.decoder.prompt.tokens) + self.n_steps - 1
-        return network.logits(network.decode(past.last[:, None], offset, self.caches)[:, 0])
+        hidden, attention = network.decode(tokens[:, None], offset, self.caches)
+        return self._chosen(network.logits(hidden[:, 0]), self.decoder.suppressed, attention)
 
-    def _choose(self, logits: mx.array) -> _Step:
-        """The next token of each row and its log probability, by the timestamp rules.
-
-        The vocabulary is text, then the end of the text, then task and language tokens, which a
-        model never writes here, then timestamps. What a rule forbids is left out part by part.
-        """
-        tokenizer = self.decoder.tokenizer
-        end, first_time = tokenizer.eot, tokenizer.timestamp_begin
-        n_rows = logits.shape[0]
-        text = logits[:, :end] + self.decoder.suppressed
-        ending = logits[:, end : end + 1]
-        times = logits[:, first_time:]
-        time_ids = mx.arange(first_time, first_time + times.shape[1])[None]
-        yes, no = mx.ones((n_rows, 1), dtype=mx.bool_), mx.zeros((n_rows, 1), dtype=mx.bool_)
-        past = self.past
-        if past is None:
-            # a window begins with a timestamp, and early
-            text_allowed, ending_allowed = no, no
-            latest = first_time + round(MAX_INITIAL_TIMESTAMP_S / TOKEN_S)
-            times = mx.where(time_ids <= latest, times, -mx.inf)
-        else:
-            opened = past.last_is_time & past.before_is_time  # text must follow
-            closed = past.last_is_time & ~past.before_is_time  # a time or the end must follow
-            text_allowed, ending_allowed = ~closed[:, None], yes
-            times = mx.where(
-                (time_ids >= past.earliest[:, None]) & ~opened[:, None], times, -mx.inf
-            )
-            # a timestamp, where all of them together are likelier than any other token
-            likeliest = mx.maximum(
-                mx.where(text_allowed, text.max(axis=-1, keepdims=True), -mx.inf), ending
-            )
-            time_needed = times.logsumexp(axis=-1, keepdims=True) > likeliest
-            text_allowed, ending_allowed = text_allowed & ~time_needed, yes & ~time_needed
-
-        ending = mx.where(ending_allowed, ending, -mx.inf)
-        offsets = mx.array([0, end, first_time])
-        scores, ids = [], []
-        noise = self._noise(logits.shape[1])
-        for part, begin in ((text, 0), (ending, end), (times, first_time)):
-            drawn = (
-                part
-                if noise is None
-                else (part / self.temperature + noise[None, begin : begin + part.shape[1]])
-            )
-            ids.append(drawn.argmax(axis=-1))
-            scores.append(drawn.max(axis=-1))
-        scores[0] = mx.where(text_allowed[:, 0], scores[0], -mx.inf)
-        part_of = mx.stack(scores, axis=1).argmax(axis=1)
-        chosen = mx.take_along_axis(mx.stack(ids, axis=1), part_of[:, None], axis=1)[:, 0]
-        tokens = (chosen + offsets[part_of]).astype(mx.int32)
-
-        mass = mx.stack(
-            [
-                mx.where(text_allowed[:, 0], text.logsumexp(axis=-1), -mx.inf),
-                ending[:, 0],
-                times.logsumexp(axis=-1),
-            ],
-            axis=1,
-        ).logsumexp(axis=1)
-        log_probs = mx.take_along_axis(logits, tokens[:, None], axis=1)[:, 0] - mass
-        self.past = _Past.after(past, tokens, first_time)
-        return _Step(tokens, log_probs)
-
-    def _noise(self, n_vocab: int) -> mx.array | None:
-        """Gumbel noise: the largest of logits plus noise is a sample of the softmax."""
-        if self.keys is None:
-            return None
-        return mx.random.gumbel((n_vocab,), key=self.keys[self.n_steps])
+    def _chosen(self, logits: mx.array, suppressed: mx.array, attention: mx.array) -> _Step:
+        """The next token of each row and its log probability."""
+        logits = logits[:, : suppressed.shape[0]] + suppressed
+        drawn = logits
+        if self.keys is not None:
+            # the largest of logits plus Gumbel noise is a sample of the softmax
+            noise = mx.random.gumbel(suppressed.shape, key=self.keys[self.n_steps])
+            drawn = logits / self.temperature + noise
+        tokens = drawn.argmax(axis=-1)
+        chosen = mx.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+        return _Step(tokens, chosen - logits.logsumexp(axis=-1), attention)

@@ -3,17 +3,26 @@
 
 The weights and layers are those of mlx-whisper; the passes are written again because its own scale
 and transpose the keys of all 1500 audio positions at every step, compute the vocabulary for every
-token of a prompt, and cannot drop a row from the batch.
+token of a prompt, give the attention of all heads or of none, and cannot drop a row from the batch.
+
+On a processor the matrix products are numpy's. Those of MLX 0.32's Linux wheel are the reference
+BLAS's: a layer of Whisper's encoder takes them 12 times as long, and 28 times as mlx-whisper has
+its weights.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
 from mlx import nn
+from mlx.utils import tree_map_with_path
 from mlx_whisper.whisper import Whisper
+from threadpoolctl import ThreadpoolController
 
 CACHE_STEP = 64  # tokens by which the cache of the decoder grows
 
@@ -22,8 +31,10 @@ CACHE_STEP = 64  # tokens by which the cache of the decoder grows
 class LayerCache:
     """Keys and values of one decoder layer, each (rows, heads, positions, head size)."""
 
-    audio_keys: mx.array  # (rows, heads, head size, 1500) on the CPU
+    audio_keys: mx.array
     audio_values: mx.array
+    aligned_keys: mx.array | None
+    """The audio's keys of the layer's alignment heads; None where it has none."""
     keys: mx.array | None = None
     values: mx.array | None = None
 
@@ -31,36 +42,51 @@ class LayerCache:
 class Network:
     """The encoder and the decoder of a model, without any state of a decoding."""
 
-    def __init__(self, model: Whisper) -> None:
+    def __init__(self, model: Whisper, cpu_threads: int | None) -> None:
+        """`cpu_threads` are those of numpy's products; None where MLX's own are fast: on a GPU."""
         self.model = model
         self.dims = model.dims
-        self.dtype = model.decoder.positional_embedding.dtype
-        self._vocabulary: mx.array | None = None
-        self.on_cpu = mx.default_device() == mx.cpu
-        if self.on_cpu:
-            self._lay_out_for_cpu()
+        self.cpu_threads = cpu_threads
+        # numpy has no fast product of halves
+        own = model.decoder.positional_embedding.dtype
+        self.dtype = own if cpu_threads is None else mx.float32
+        heads: Any = model.alignment_heads.tolist()
+        self.aligned_heads = [
+            [head for layer, head in heads if layer == index]
+            for index in range(model.dims.n_text_layer)
+        ]
+        if cpu_threads is not None:
+            _multiply_with_numpy(model)
+            self._blas = ThreadpoolController()
 
-    def _lay_out_for_cpu(self) -> None:
-        """Stores each matrix transposed, so that the transpose a layer takes of it is contiguous.
+    def encode(self, mels: Sequence[mx.array]) -> mx.array:
+        """The audio features (rows, 1500, n_audio_state) of mels (3000, n_mels)."""
+        if self.cpu_threads is None:
+            return self._encode(mx.stack(list(mels)))
+        # row by row: a batch is not faster, and the attention of one row takes memory enough
+        with self._blas.limit(limits=self.cpu_threads, user_api="blas"):
+            rows = [self._encode(mel[None]) for mel in mels]
+            mx.eval(*rows)
+        return mx.concatenate(rows)
 
-        The BLAS of MLX 0.32's Linux wheel is the reference one, 1.3 to 1.6 times faster this way.
+    @contextlib.contextmanager
+    def decoding(self) -> Iterator[None]:
+        """The block's products take one thread of a processor.
+
+        They are small, and more threads wait for each other longer than they work: on a busy
+        machine a step took ten times the processor's time on two.
         """
-        for module in self.model.modules():
-            if type(module) is nn.Linear:
-                module.weight = mx.contiguous(module.weight.T).T
-                mx.eval(module.weight)
-        # looking up a token in a transposed matrix would copy all of it: two copies instead
-        embedding = self.model.decoder.token_embedding
-        if type(embedding) is nn.Embedding:
-            self._vocabulary = mx.contiguous(embedding.weight.T)
-            mx.eval(self._vocabulary)
+        if self.cpu_threads is None:
+            yield
+            return
+        with self._blas.limit(limits=1, user_api="blas"):
+            yield
 
-    def encode(self, mel: mx.array) -> mx.array:
-        """The audio features (rows, 1500, n_audio_state) of mels (rows, 3000, n_mels)."""
+    def _encode(self, mel: mx.array) -> mx.array:
         encoder = self.model.encoder
         x = nn.gelu(encoder.conv1(mel.astype(self.dtype)))
         x = nn.gelu(encoder.conv2(x))
-        x = x + encoder._positional_embedding  # noqa: SLF001 - the library keeps it out of its weights
+        x = x + encoder._positional_embedding.astype(self.dtype)  # noqa: SLF001 - the library keeps it out of its weights
         for block in encoder.blocks:
             h = block.attn_ln(x)
             attention: Any = block.attn
@@ -68,30 +94,36 @@ class Network:
                 _split_heads(project(h), attention.n_head)
                 for project in (attention.query, attention.key, attention.value)
             )
-            x = x + attention.out(_merge_heads(self._attend(q, self._laid_out(k), v)))
+            x = x + attention.out(_merge_heads(self._attend(q, k, v)))
             x = x + block.mlp2(nn.gelu(block.mlp1(block.mlp_ln(x))))
         return encoder.ln_post(x)
 
     def caches(self, features: mx.array) -> list[LayerCache]:
         """The empty caches of the decoder's layers, with the audio's keys and values."""
         layers: list[LayerCache] = []
-        for block in self.model.decoder.blocks:
+        for block, heads in zip(self.model.decoder.blocks, self.aligned_heads, strict=True):
             attention: Any = block.cross_attn
-            keys = _split_heads(attention.key(features), attention.n_head)
-            values = _split_heads(attention.value(features), attention.n_head)
-            layers.append(LayerCache(self._laid_out(keys), values))
+            keys = mx.contiguous(_split_heads(attention.key(features), attention.n_head))
+            values = mx.contiguous(_split_heads(attention.value(features), attention.n_head))
+            aligned = mx.take(keys, mx.array(heads), axis=1) if heads else None
+            layers.append(LayerCache(keys, values, aligned))
         return layers
 
-    def decode(self, tokens: mx.array, offset: int, caches: Sequence[LayerCache]) -> mx.array:
+    def decode(
+        self, tokens: mx.array, offset: int, caches: Sequence[LayerCache]
+    ) -> tuple[mx.array, mx.array]:
         """Hidden states (rows, n, n_text_state) of tokens (rows, n) at positions from `offset`.
 
-        The caches take in the tokens' keys and values.
+        And how the alignment heads attend to the audio, before the softmax: (rows, n, alignment
+        heads, 1500). The caches take in the tokens' keys and values.
         """
         decoder = self.model.decoder
         n = tokens.shape[1]
         x = decoder.token_embedding(tokens) + decoder.positional_embedding[offset : offset + n]
-        mask = decoder._mask[:n, :n] if n > 1 else None  # noqa: SLF001 - likewise no weight
-        for block, cache in zip(decoder.blocks, caches, strict=True):
+        x = x.astype(self.dtype)
+        mask = decoder._mask[:n, :n].astype(self.dtype) if n > 1 else None  # noqa: SLF001 - likewise no weight
+        attended: list[mx.array] = []
+        for block, heads, cache in zip(decoder.blocks, self.aligned_heads, caches, strict=True):
             h = block.attn_ln(x)
             attention: Any = block.attn
             q, k, v = (
@@ -99,36 +131,40 @@ class Network:
                 for project in (attention.query, attention.key, attention.value)
             )
             keys, values = _grown(cache, offset, k, v)
-            x = x + attention.out(
-                _merge_heads(self._attend(q, self._laid_out(keys), values, mask=mask))
-            )
+            x = x + attention.out(_merge_heads(self._attend(q, keys, values, mask=mask)))
             attention, norm = cast("Any", block.cross_attn), cast("Any", block.cross_attn_ln)
             q = _split_heads(attention.query(norm(x)), attention.n_head)
-            attended = self._attend(q, cache.audio_keys, cache.audio_values)
-            x = x + attention.out(_merge_heads(attended))
+            if cache.aligned_keys is not None:
+                chosen = mx.take(q, mx.array(heads), axis=1) / math.sqrt(q.shape[-1])
+                attended.append(self._product(chosen, cache.aligned_keys.swapaxes(-1, -2)))
+            weighed = self._attend(q, cache.audio_keys, cache.audio_values)
+            x = x + attention.out(_merge_heads(weighed))
             x = x + block.mlp2(nn.gelu(block.mlp1(block.mlp_ln(x))))
-        return decoder.ln(x)
+        return decoder.ln(x), mx.concatenate(attended, axis=1).swapaxes(1, 2)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Logits (rows, n_vocab) in float32 of hidden states (rows, n_text_state)."""
-        if self._vocabulary is not None:
-            return (hidden @ self._vocabulary).astype(mx.float32)
-        return self.model.decoder.token_embedding.as_linear(hidden).astype(mx.float32)
-
-    def _laid_out(self, keys: mx.array) -> mx.array:
-        """Keys as `_attend` takes them: (..., head size, positions) on the CPU."""
-        return mx.contiguous(keys.swapaxes(-1, -2)) if self.on_cpu else keys
+        embedding: Any = self.model.decoder.token_embedding
+        if self.cpu_threads is not None:
+            return mx.array(_floats(hidden) @ _matrix(embedding).T)
+        return embedding.as_linear(hidden).astype(mx.float32)
 
     def _attend(
         self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None
     ) -> mx.array:
         scale = 1.0 / math.sqrt(q.shape[-1])
-        if not self.on_cpu:
+        if self.cpu_threads is None:
             return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
-        scores = (q * scale) @ k
+        scores = _floats(q * scale) @ _floats(k).swapaxes(-1, -2)
         if mask is not None:
-            scores = scores + mask
-        return mx.softmax(scores, axis=-1, precise=True) @ v
+            scores += _floats(mask)
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=-1, keepdims=True)
+        return mx.array(scores @ _floats(v))
+
+    def _product(self, a: mx.array, b: mx.array) -> mx.array:
+        return a @ b if self.cpu_threads is None else mx.array(_floats(a) @ _floats(b))
 
 
 def keep_rows(caches: Sequence[LayerCache], rows: Sequence[int]) -> None:
@@ -137,10 +173,12 @@ def keep_rows(caches: Sequence[LayerCache], rows: Sequence[int]) -> None:
     for cache in caches:
         cache.audio_keys = mx.take(cache.audio_keys, index, axis=0)
         cache.audio_values = mx.take(cache.audio_values, index, axis=0)
+        if cache.aligned_keys is not None:
+            cache.aligned_keys = mx.take(cache.aligned_keys, index, axis=0)
         if cache.keys is not None and cache.values is not None:
             cache.keys = mx.take(cache.keys, index, axis=0)
             cache.values = mx.take(cache.values, index, axis=0)
-        mx.eval(cache.audio_keys, cache.audio_values, cache.keys, cache.values)
+        mx.eval(cache.audio_keys, cache.audio_values, cache.aligned_keys, cache.keys, cache.values)
 
 
 def _grown(cache: LayerCache, offset: int, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
@@ -168,3 +206,65 @@ def _split_heads(x: mx.array, n_head: int) -> mx.array:
 def _merge_heads(x: mx.array) -> mx.array:
     rows, n_head, positions, size = x.shape
     return x.transpose(0, 2, 1, 3).reshape(rows, positions, n_head * size)
+
+
+# --- products on a processor
+
+
+class _Linear(nn.Module):
+    """A linear layer, quantized or not, whose product is numpy's."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __call__(self, x: mx.array) -> mx.array:
+        matrix = _matrix(self.layer)
+        # one product for all rows: numpy would do one for each
+        y = _floats(x).reshape(-1, x.shape[-1]) @ matrix.T
+        if "bias" in self.layer:
+            y += _floats(self.layer["bias"])
+        return mx.array(y.reshape(*x.shape[:-1], -1))
+
+
+class _Convolution(nn.Module):
+    """A convolution of Whisper's encoder as a product: each output sees a few positions."""
+
+    def __init__(self, layer: nn.Conv1d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __call__(self, x: mx.array) -> mx.array:
+        n_out, width, _ = self.layer.weight.shape
+        padded = np.pad(_floats(x), ((0, 0), (self.layer.padding,) * 2, (0, 0)))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)
+        seen = seen[:, :: self.layer.stride].swapaxes(-1, -2)  # (rows, positions, width, in)
+        matrix = _floats(self.layer.weight).reshape(n_out, -1)
+        y = seen.reshape(-1, matrix.shape[1]) @ matrix.T + _floats(self.layer["bias"])
+        return mx.array(y.reshape(*seen.shape[:2], n_out))
+
+
+def _multiply_with_numpy(model: Whisper) -> None:
+    """Puts numpy's products into the layers of a model."""
+
+    def fast(_: str, layer: nn.Module) -> nn.Module:
+        if isinstance(layer, nn.Linear | nn.QuantizedLinear):
+            return _Linear(layer)
+        return _Convolution(layer) if isinstance(layer, nn.Conv1d) else layer
+
+    leaves = tree_map_with_path(fast, model.leaf_modules(), is_leaf=nn.Module.is_module)
+    model.update_modules(leaves)
+
+
+def _matrix(layer: Any) -> npt.NDArray[np.float32]:
+    """The weights of a layer, (out, in)."""
+    if "scales" not in layer:
+        return _floats(layer.weight)
+    return _floats(
+        mx.dequantize(layer.weight, layer.scales, layer.get("biases"), layer.group_size, layer.bits)
+    )
+
+
+def _floats(x: mx.array) -> npt.NDArray[np.float32]:
+    """An array as numpy sees it, without a copy where it has 32 bits."""
+    return np.asarray(x.astype(mx.float32))

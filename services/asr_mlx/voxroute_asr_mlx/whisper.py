@@ -2,13 +2,15 @@
 """A Whisper model on MLX as an AsrModel: windows to segments. Imports mlx and mlx_whisper."""
 
 import contextlib
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, log_mel_spectrogram
+from mlx_whisper.audio import N_SAMPLES, log_mel_spectrogram
 from mlx_whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
 
 from voxroute_asr_mlx import convert, words
@@ -21,7 +23,7 @@ from voxroute_asr_mlx.hardware import (
 from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.models import traits_of
 from voxroute_asr_mlx.network import Network
-from voxroute_asr_mlx.segments import TOKEN_S, TokenSegment, split, within
+from voxroute_asr_mlx.words import HeardWord
 from voxroute_serving.engine import (
     SAMPLE_RATE,
     AlignmentRequest,
@@ -36,44 +38,26 @@ from voxroute_serving.engine import (
 )
 from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError, UnsupportedError
 from voxroute_serving.host import usable_processors
+from voxroute_serving.segments import (
+    TIME_PRECISION_S,
+    grouped,
+    joined,
+    next_sound_s,
+    proportional,
+    sounding,
+    tidy,
+    whole_words,
+)
 from voxroute_serving.whisper_names import bcp47, whisper_code
 
+# Decoding again helps against loops, and mild temperatures do not end those; see docs/adr/0027.
+TEMPERATURES = (0.0, 0.6, 1.0)
 # openai-whisper's defaults
-TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPRESSION_RATIO_THRESHOLD = 2.4
 LOG_PROB_THRESHOLD = -1.0
 NO_SPEECH_THRESHOLD = 0.6
 
-FRAME_S = HOP_LENGTH / SAMPLE_RATE  # s; 0.01, one mel frame
-FRAMES_PER_TOKEN = round(TOKEN_S / FRAME_S)  # 2 mel frames are one position of the encoder
-MEL_RANGE = 2.0  # the mel's lowest value below its highest: 80 dB as Whisper scales them
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # as in mlx_whisper.tokenizer
-MAX_ROUNDS = 16  # times a window is decoded again from its last timestamp
-
-
-@dataclass(slots=True)
-class _Window:
-    """A window on its way: what has been decoded and from where it goes on."""
-
-    mel: mx.array
-    """(3000, n_mels), silence after the audio."""
-    n_frames: int
-    """Mel frames with audio."""
-    duration_s: float
-    seek: int = 0
-    """The mel frame from which the window is still to be decoded."""
-    segments: list[WindowSegment] = field(default_factory=list)
-
-    @property
-    def done(self) -> bool:
-        return self.seek >= self.n_frames
-
-    def rest(self) -> mx.array:
-        """The mel from `seek` on, with silence after it."""
-        if self.seek == 0:
-            return self.mel
-        silence = mx.full((self.seek, self.mel.shape[1]), self.mel.max() - MEL_RANGE)
-        return mx.concatenate([self.mel[self.seek :], silence])
+N_POSITION_SAMPLES = round(TIME_PRECISION_S * SAMPLE_RATE)  # 320; one position of the encoder
 
 
 class MlxWhisperModel:
@@ -106,11 +90,9 @@ class MlxWhisperModel:
         self.languages = traits.languages
         self._tasks = traits.tasks
         self._multilingual = model.is_multilingual
-        self._network: Network | None = Network(model)
-        n_streams = (cpu_threads or usable_processors()) if device == "cpu" else 1
-        self._streams = [mx.default_stream(mx.default_device())] + [
-            mx.new_stream(mx.default_device()) for _ in range(n_streams - 1)
-        ]
+        n_threads = cpu_threads or usable_processors() if device == "cpu" else None
+        self._network: Network | None = Network(model, n_threads)
+        self._encoded = _Encoded(2 * max_batch)
 
     def effective_options(
         self, options: DecodingOptions
@@ -164,171 +146,92 @@ class MlxWhisperModel:
     def close(self) -> None:
         """Frees the memory of the device."""
         self._network = None
-        self._streams = []
+        self._encoded.clear()
         mx.clear_cache()
 
     # -- transcription
 
     def _transcribe(
-        self, samples: Sequence[Samples], options: DecodingOptions, stop: Stop
+        self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> list[WindowResult]:
+        """1. audio features  2. text  3. times of its words  4. segments."""
         tokenizer = self._tokenizer(options.language, options.task)
         prompt = Prompt.of(
             tokenizer, self._net.dims.n_text_ctx, options.initial_prompt, options.hotwords
         )
+        features = self._features(windows)
+        if stop():
+            return [WindowResult(()) for _ in windows]
         decoder = Decoder(self._net, tokenizer, prompt)
-        windows = [self._window(one) for one in samples]
-        for _ in range(MAX_ROUNDS):
-            open_windows = [window for window in windows if not window.done]
-            if not open_windows or stop():
-                break
-            features = self._encode([window.rest() for window in open_windows])
-            decoded = self._decode_with_fallback(decoder, features, options, stop)
-            if stop():
-                break
-            for row, window in enumerate(open_windows):
-                self._take(window, decoded[row], features[row : row + 1], tokenizer, options)
-        return [WindowResult(tuple(window.segments)) for window in windows]
+        decoded = decoder.decode(features, options.temperatures[0], stop)
+        if stop():
+            return [WindowResult(()) for _ in windows]
+        heard = self._heard(
+            [mx.concatenate(list(one.attention)) for one in decoded],
+            [(one.tokens, one.log_probs) for one in decoded],
+            windows,
+            [tokenizer] * len(windows),
+        )
+        return [
+            _result(window, one, found, options)
+            for window, one, found in zip(windows, decoded, heard, strict=True)
+        ]
 
-    def _window(self, samples: Samples) -> _Window:
-        padded = np.zeros(N_SAMPLES, np.float32)
-        padded[: len(samples)] = samples[:N_SAMPLES]
-        mel = log_mel_spectrogram(padded, n_mels=self._net.dims.n_mels)
-        n_frames = min(N_FRAMES, -(-len(samples) // HOP_LENGTH))
-        return _Window(mel, n_frames, len(samples) / SAMPLE_RATE)
-
-    def _encode(self, mels: Sequence[mx.array]) -> mx.array:
-        """The audio features of the mels, encoded side by side on the streams."""
-        n_lanes = min(len(self._streams), len(mels))
-        bounds = [len(mels) * lane // n_lanes for lane in range(n_lanes + 1)]
-        mx.eval(*mels)
-        parts: list[mx.array] = []
-        for lane, stream in enumerate(self._streams[:n_lanes]):
-            with mx.stream(stream):
-                part = self._net.encode(mx.stack(list(mels[bounds[lane] : bounds[lane + 1]])))
-                mx.async_eval(part)
-                parts.append(part)
-        mx.eval(*parts)
-        features = mx.concatenate(parts)
+    def _features(self, windows: Sequence[Samples]) -> mx.array:
+        """The audio features of the windows; those of windows seen before are not made again."""
+        found = [self._encoded.of(window) for window in windows]
+        new = [window for window, row in zip(windows, found, strict=True) if row is None]
+        if new:
+            encoded = self._encode([self._mel(window) for window in new])
+            # each row a copy: one that stays would keep its whole batch
+            rows = [mx.take(encoded, mx.array(row), axis=0) for row in range(len(new))]
+            mx.eval(*rows)
+            for window, row in zip(new, rows, strict=True):
+                self._encoded.keep(window, row)
+            made = iter(rows)
+            found = [next(made) if row is None else row for row in found]
+        features = mx.stack(found)
         mx.eval(features)
         return features
 
-    def _decode_with_fallback(
-        self, decoder: Decoder, features: mx.array, options: DecodingOptions, stop: Stop
-    ) -> list[Decoded]:
-        """What each row says, at the first temperature whose result passes the checks.
+    def _mel(self, samples: Samples) -> mx.array:
+        """Log-mel features, (3000, n_mels), of a window filled up with silence."""
+        padded = np.zeros(N_SAMPLES, np.float32)
+        padded[: len(samples)] = samples[:N_SAMPLES]
+        mel = log_mel_spectrogram(padded, n_mels=self._net.dims.n_mels)
+        mx.eval(mel)
+        return mel
 
-        Where none does, the likeliest of those that do not repeat themselves, as in faster-whisper:
-        openai-whisper keeps the last, which is the most random one.
-        """
-        n_rows = features.shape[0]
-        tried: list[list[Decoded]] = [[] for _ in range(n_rows)]
-        chosen: dict[int, Decoded] = {}
-        waiting = list(range(n_rows))
-        for temperature in options.temperatures:
-            rows = features if len(waiting) == n_rows else features[mx.array(waiting)]
-            mx.eval(rows)
-            results = decoder.decode(rows, temperature, stop, self._streams)
-            for row, result in zip(waiting, results, strict=True):
-                tried[row].append(result)
-                if not _fails(result, options):
-                    chosen[row] = result
-            waiting = [row for row in waiting if row not in chosen]
-            if not waiting or stop():
-                break
-        for row in waiting:
-            calm = [one for one in tried[row] if one.compression_ratio <= _ratio_limit(options)]
-            chosen[row] = max(calm or tried[row], key=lambda one: one.avg_log_prob)
-        return [chosen[row] for row in range(n_rows)]
+    def _encode(self, mels: Sequence[mx.array]) -> mx.array:
+        """The audio features (rows, 1500, n_audio_state) of mels."""
+        return self._net.encode(mels)
 
-    def _take(
+    def _heard(
         self,
-        window: _Window,
-        decoded: Decoded,
-        features: mx.array,
-        tokenizer: Tokenizer,
-        options: DecodingOptions,
-    ) -> None:
-        """Adds what was decoded to the window and moves on in it."""
-        offset_s = window.seek * FRAME_S
-        if _is_silent(decoded, options):
-            window.seek = window.n_frames
-            return
-        parts = split(
-            decoded.tokens,
-            timestamp_begin=tokenizer.timestamp_begin,
-            end_of_text=tokenizer.eot,
-            start_s=offset_s,
-            duration_s=window.duration_s - offset_s,
-        )
-        texts = [tokenizer.decode(list(part.tokens)).strip() for part in parts.segments]
-        kept = [
-            (part, text)
-            for part, text in zip(parts.segments, texts, strict=True)
-            if text and part.end_s > part.start_s
+        attention: Sequence[mx.array],
+        texts: Sequence[tuple[Sequence[int], Sequence[float]]],
+        windows: Sequence[Samples],
+        tokenizers: Sequence[Tokenizer],
+    ) -> list[list[HeardWord]]:
+        """The words of each text, its tokens and their log probabilities, with their times."""
+        matrices = [
+            words.matrix(one, len(tokenizer.sot_sequence), -(-len(window) // N_POSITION_SAMPLES))
+            for one, window, tokenizer in zip(attention, windows, tokenizers, strict=True)
         ]
-        segments = [part for part, _ in kept]
-        timed = (
-            self._timed(window, segments, features, tokenizer)
-            if options.word_timestamps
-            else self._untimed(window, segments)
-        )
-        for (_, text), segment in zip(kept, timed, strict=True):
-            window.segments.append(
-                WindowSegment(
-                    start_s=segment.start_s,
-                    end_s=segment.end_s,
-                    text=text,
-                    words=segment.words,
-                    avg_log_prob=decoded.avg_log_prob,
-                    no_speech_prob=decoded.no_speech_prob,
-                    compression_ratio=decoded.compression_ratio,
-                    temperature=decoded.temperature,
-                )
-            )
-        rest_s = parts.rest_from_s
-        window.seek = window.n_frames if rest_s is None else round(rest_s / FRAME_S)
-
-    def _untimed(
-        self, window: _Window, segments: Sequence[TokenSegment]
-    ) -> list[words.TimedSegment]:
-        timed: list[words.TimedSegment] = []
-        earliest_s = window.segments[-1].end_s if window.segments else 0.0
-        for segment in segments:
-            start_s, end_s = within(
-                segment.start_s, segment.end_s, earliest_s=earliest_s, duration_s=window.duration_s
-            )
-            timed.append(words.TimedSegment(start_s, end_s, ()))
-            earliest_s = end_s
-        return timed
-
-    def _timed(
-        self,
-        window: _Window,
-        segments: Sequence[TokenSegment],
-        features: mx.array,
-        tokenizer: Tokenizer,
-    ) -> list[words.TimedSegment]:
-        tokens = [token for segment in segments for token in segment.tokens]
-        n_positions = (window.n_frames - window.seek) // FRAMES_PER_TOKEN
-        timings = words.align(self._net.model, tokenizer, features, tokens, n_positions)
-        return words.assign(
-            segments,
-            timings,
-            offset_s=window.seek * FRAME_S,
-            earliest_s=window.segments[-1].end_s if window.segments else 0.0,
-            duration_s=window.duration_s,
-            spaced=tokenizer.language not in UNSPACED,
-        )
+        mx.eval(*matrices)
+        return [
+            words.timed(*text, words.onsets(-np.asarray(matrix)), tokenizer)
+            for text, matrix, tokenizer in zip(texts, matrices, tokenizers, strict=True)
+        ]
 
     # -- the other methods
 
     def _detect_language(self, samples: Sequence[Samples]) -> list[Mapping[str, float]]:
         if not self._multilingual:
             return [{"en": 1.0} for _ in samples]
-        features = self._encode([self._window(one).mel for one in samples])
+        features = self._features(samples)
         tokenizer = self._tokenizer("en", "transcribe")
-        hidden = self._net.decode(
+        hidden, _ = self._net.decode(
             mx.full((len(samples), 1), tokenizer.sot, dtype=mx.int32),
             0,
             self._net.caches(features),
@@ -349,16 +252,44 @@ class MlxWhisperModel:
                 raise UnsupportedError(
                     f"the model {self.ref.id!r} does not know the language {request.language!r}"
                 )
-        windows = [self._window(request.samples) for request in requests]
-        features = self._encode([window.mel for window in windows])
-        found: list[tuple[Word, ...]] = []
-        for row, (request, window) in enumerate(zip(requests, windows, strict=True)):
-            tokenizer = self._tokenizer(request.language, "transcribe")
-            tokens = tokenizer.encode(" " + " ".join(request.text.split()))
-            tokens = tokens[: self._net.dims.n_text_ctx - len(tokenizer.sot_sequence) - 2]
-            segment = TokenSegment(0.0, window.duration_s, tuple(tokens))
-            timed = self._timed(window, [segment], features[row : row + 1], tokenizer)
-            found.append(timed[0].words if request.text.strip() else ())
+        windows = [request.samples for request in requests]
+        tokenizers = [self._tokenizer(request.language, "transcribe") for request in requests]
+        n_before = len(tokenizers[0].sot_sequence) + 1  # tokens of the task, and no_timestamps
+        texts = [
+            tokenizer.encode(" " + " ".join(request.text.split()))[
+                : self._net.dims.n_text_ctx - n_before
+            ]
+            for request, tokenizer in zip(requests, tokenizers, strict=True)
+        ]
+        n_tokens = max(map(len, texts))
+        tokens = [
+            [*one.sot_sequence, one.no_timestamps, *text, *[one.eot] * (n_tokens - len(text))]
+            for one, text in zip(tokenizers, texts, strict=True)
+        ]
+        hidden, attention = self._net.decode(
+            mx.array(tokens), 0, self._net.caches(self._features(windows))
+        )
+        n_known = [n_before + len(text) for text in texts]
+        log_probs = [
+            self._log_probs(hidden[row, n_before - 1 : n_known[row] - 1], text)
+            for row, text in enumerate(texts)
+        ]
+        heard = self._heard(
+            [attention[row, :n] for row, n in enumerate(n_known)],
+            list(zip(texts, log_probs, strict=True)),
+            windows,
+            tokenizers,
+        )
+        return [
+            _aligned(request.samples, found) if request.text.strip() else ()
+            for request, found in zip(requests, heard, strict=True)
+        ]
+
+    def _log_probs(self, hidden: mx.array, tokens: Sequence[int]) -> list[float]:
+        """The log probability of each token after the hidden state before it."""
+        logits = self._net.logits(hidden)
+        chosen = mx.take_along_axis(logits, mx.array(list(tokens))[:, None], axis=-1)[:, 0]
+        found: Any = (chosen - logits.logsumexp(axis=-1)).tolist()
         return found
 
     # -- parts
@@ -388,6 +319,7 @@ class MlxWhisperModel:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise EngineError("the speech model failed on this audio") from error
+            self._encoded.clear()
             mx.clear_cache()
             raise OutOfMemoryError(
                 "the device's memory is too small for the model and these windows; use a smaller"
@@ -399,20 +331,83 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _ratio_limit(options: DecodingOptions) -> float:
-    return _or(options.compression_ratio_threshold, COMPRESSION_RATIO_THRESHOLD)
-
-
-def _fails(result: Decoded, options: DecodingOptions) -> bool:
-    """Whether a result is to be decoded again at a higher temperature (openai-whisper's checks)."""
-    if _is_silent(result, options):
-        return False
-    unlikely = result.avg_log_prob < _or(options.log_prob_threshold, LOG_PROB_THRESHOLD)
-    return unlikely or result.compression_ratio > _ratio_limit(options)
-
-
-def _is_silent(result: Decoded, options: DecodingOptions) -> bool:
-    """Whether the window holds no speech: probably none, and an unlikely text besides."""
-    return result.no_speech_prob > _or(
+def _is_silent(decoded: Decoded, options: DecodingOptions) -> bool:
+    """Whether the window probably holds no speech, and the text is a guess."""
+    return decoded.no_speech_prob > _or(
         options.no_speech_threshold, NO_SPEECH_THRESHOLD
-    ) and result.avg_log_prob < _or(options.log_prob_threshold, LOG_PROB_THRESHOLD)
+    ) and decoded.avg_log_prob < _or(options.log_prob_threshold, LOG_PROB_THRESHOLD)
+
+
+def _result(
+    window: Samples, decoded: Decoded, heard: Sequence[HeardWord], options: DecodingOptions
+) -> WindowResult:
+    """The window's segments, with their words where they are wanted."""
+    if _is_silent(decoded, options) or not decoded.text:
+        return WindowResult(())
+    duration_s = len(window) / SAMPLE_RATE
+    sound = sounding(window)
+    pieces = [one.piece for one in heard]
+    rest_from_s = None
+    if decoded.is_cut_off and len(pieces) > 1:
+        pieces = whole_words(pieces)
+        rest_from_s = next_sound_s(window, pieces[-1].end_s)
+    groups = grouped(pieces, sound)
+    found = [joined(group) for group in groups] or proportional(decoded.text, sound, duration_s)
+    confidences = iter(heard)
+    segments: list[WindowSegment] = []
+    for index, piece in enumerate(tidy(found, duration_s)):
+        of_segment = [
+            HeardWord(word, next(confidences).confidence)
+            for word in (groups[index] if groups else ())
+        ]
+        segments.append(
+            WindowSegment(
+                piece.start_s,
+                piece.end_s,
+                piece.text,
+                words.within(of_segment, piece.start_s, piece.end_s)
+                if options.word_timestamps
+                else (),
+                avg_log_prob=decoded.avg_log_prob,
+                no_speech_prob=decoded.no_speech_prob,
+                compression_ratio=decoded.compression_ratio,
+                temperature=decoded.temperature,
+            )
+        )
+    return WindowResult(tuple(segments), rest_from_s=rest_from_s)
+
+
+def _aligned(samples: Samples, heard: Sequence[HeardWord]) -> tuple[Word, ...]:
+    """The words without the silence that the attention gives them."""
+    groups = grouped([one.piece for one in heard], sounding(samples))
+    spoken = [word for group in groups for word in group]
+    confident = [HeardWord(w, h.confidence) for w, h in zip(spoken, heard, strict=True)]
+    return words.within(confident, 0.0, len(samples) / SAMPLE_RATE)
+
+
+class _Encoded:
+    """The audio features of the windows that were encoded last, for as long as those are in use.
+
+    A window comes again to be decoded at another temperature, and once its language is told; the
+    encoder is most of the work for a large model with a small decoder, and on a processor.
+    """
+
+    def __init__(self, n_windows: int) -> None:
+        self._n_windows = n_windows
+        self._features: dict[int, tuple[weakref.ref[Samples], mx.array]] = {}
+
+    def of(self, window: Samples) -> mx.array | None:
+        """Its features, (1500, n_audio_state), if they are still there."""
+        known, features = self._features.get(id(window), (None, None))
+        return features if known is not None and known() is window else None
+
+    def keep(self, window: Samples, features: mx.array) -> None:
+        """Keeps the features of a window, and drops those of the oldest ones, and of gone ones."""
+        self._features = {k: v for k, v in self._features.items() if v[0]() is not None}
+        self._features[id(window)] = (weakref.ref(window), features)
+        while len(self._features) > self._n_windows:
+            del self._features[next(iter(self._features))]
+
+    def clear(self) -> None:
+        """Drops all of them."""
+        self._features.clear()

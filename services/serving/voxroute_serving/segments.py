@@ -64,13 +64,23 @@ def ends_sentence(text: str) -> bool:
 
 
 def from_words(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]:
-    """Segments of words: cut where a sentence ends or a pause separates two words.
+    """The segments that `grouped` makes of words."""
+    return [joined(group) for group in grouped(words, sound)]
+
+
+def joined(words: Sequence[Piece]) -> Piece:
+    """One segment of all the words."""
+    return Piece(words[0].start_s, words[-1].end_s, "".join(word.text for word in words))
+
+
+def grouped(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[list[Piece]]:
+    """The words by segment: cut where a sentence ends or a pause separates two words.
 
     A stretch that is longer than MAX_SEGMENT_S without either is cut at its longest pause, again
     until none is longer. The texts of the words carry their own blanks; `sound` is of the window.
     """
     words = _spoken(words, sound)
-    segments: list[Piece] = []
+    groups: list[list[Piece]] = []
     begin = 0
     for index, word in enumerate(words):
         pause_s = words[index + 1].start_s - word.end_s if index + 1 < len(words) else math.inf
@@ -78,9 +88,9 @@ def from_words(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Pie
             ends_sentence(word.text)
             and not (pause_s < MIN_SILENCE_S and _MAY_BE_TITLE.fullmatch(word.text.strip()))
         ):
-            segments.extend(_cut_at_pauses(words[begin : index + 1]))
+            groups.extend(_cut_at_pauses(words[begin : index + 1]))
             begin = index + 1
-    return segments
+    return groups
 
 
 def whole_words(words: Sequence[Piece]) -> Sequence[Piece]:
@@ -138,10 +148,9 @@ def _frame(time_s: float) -> int:
     return round(time_s / TIME_PRECISION_S)
 
 
-def _cut_at_pauses(words: Sequence[Piece]) -> list[Piece]:
-    whole = Piece(words[0].start_s, words[-1].end_s, "".join(word.text for word in words))
-    if whole.end_s - whole.start_s <= MAX_SEGMENT_S or len(words) == 1:
-        return [whole]
+def _cut_at_pauses(words: list[Piece]) -> list[list[Piece]]:
+    if words[-1].end_s - words[0].start_s <= MAX_SEGMENT_S or len(words) == 1:
+        return [words]
     # of equal pauses, the one nearest the middle
     middle = len(words) / 2
     cut = max(
