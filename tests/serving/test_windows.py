@@ -273,7 +273,7 @@ def test_the_rest_of_a_window_keeps_the_recordings_clock() -> None:
     """Its samples, and what is left of speech and voice, from its own start on."""
     samples = np.arange(4 * SAMPLE_RATE, dtype=np.float32)
     window = Window(samples, 10.0, ((0.0, 1.0), (1.5, 4.0)), ((0.2, 0.9), (1.5, 2.5), (3.0, 3.9)))
-    rest = window.rest(2.0)
+    rest = window.part(2.0)
     assert np.array_equal(rest.samples, samples[2 * SAMPLE_RATE :])
     assert (rest.start_s, rest.end_s) == (12.0, window.end_s)
     assert rest.speech == ((0.0, 2.0),)

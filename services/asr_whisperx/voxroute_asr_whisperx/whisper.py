@@ -411,7 +411,8 @@ class WhisperXModel:
             "ALIGNMENT_FAILED",
             f"{unaligned} of {len(segments)} segments could not be aligned; they have no words",
         )
-        return WindowResult(tuple(segments), (warning,) if unaligned else (), rest_from_s)
+        warnings = (warning,) if unaligned else ()
+        return WindowResult(tuple(segments), warnings, rest_from_s, decoded.is_cut_off)
 
     def _of_model(self, probabilities: Mapping[str, float]) -> dict[str, float]:
         """Probabilities of the model's own languages, which share what others got."""

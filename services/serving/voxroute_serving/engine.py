@@ -129,6 +129,8 @@ class WindowResult:
     rest_from_s: float | None = None
     """Where the text stops for want of room, seconds from the start of the window; what follows is
     to be transcribed as a window of its own. None where the text is whole."""
+    cut_off: bool = False
+    """Whether the text ends for want of room; a loop does so without a rest."""
     heard: Mapping[str, float] = field(default_factory=dict[str, float])
     """The probability of each language, BCP-47, where the decoding has come by it; else empty."""
     redecodes: int = 0
@@ -139,7 +141,9 @@ class WindowResult:
         moved = tuple(segment.moved(rest_from_s) for segment in rest.segments)
         warnings = (*self.warnings, *rest.warnings)
         redecodes = self.redecodes + rest.redecodes
-        return WindowResult((*self.segments, *moved), warnings, None, self.heard, redecodes)
+        return WindowResult(
+            (*self.segments, *moved), warnings, None, rest.cut_off, self.heard, redecodes
+        )
 
 
 @dataclass(frozen=True, slots=True)

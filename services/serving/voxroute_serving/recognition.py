@@ -4,7 +4,8 @@
 2. decode it at the first temperature, hold its times against the voice, and judge the text;
 3. what repeats itself or seems invented is decoded again, temperature by temperature, until it
    passes, and the best is kept; no other doubt is lessened by decoding again (docs/adr/0027);
-4. where the text stops for want of room, the rest of the window is a window of its own;
+4. where the text stops for want of room, the rest of the window is a window of its own, and so is
+   each stretch in which a voice sounds and no text stands;
 5. where the kept text is in doubt, listen whether the window sounds like another language.
 
 A window's outcome depends on nothing but the window, and above temperature zero on chance where
@@ -32,12 +33,14 @@ from voxroute_serving.doubt import (
     warrants_listening,
 )
 from voxroute_serving.engine import DecodingOptions, Samples, WindowResult
-from voxroute_serving.segment_times import held_against_voice
+from voxroute_serving.segment_times import held_against_voice, uncovered
 from voxroute_serving.windows import VadOptions, Window, stretches
 
 # s of a window that its text must cover before the rest is looked at: half of Whisper's context,
 # 224 tokens, in less time is nothing that a person says
 _MIN_ADVANCE_S = 3.0
+_AROUND_S = 0.2  # s around a voice that no segment covers: consonants begin softly
+_MOST_MISSING = 4  # such stretches of a window; more is a text that has nothing to do with it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +87,7 @@ class Recogniser:
         options = self.options_of(language)
         thresholds = Thresholds.of(options)
         judged, timed = await self._decoded(window, options, thresholds)
+        judged, timed = await self._filled(judged, timed, window, options)
         if await self._switches(judged, window, language, thresholds):
             switched = tuple(one | {Doubt.LANGUAGE_SWITCH} for one in judged.doubts)
             judged = replace(judged, doubts=switched)
@@ -111,13 +115,47 @@ class Recogniser:
         judged = replace(judged, result=replace(judged.result, redecodes=redecodes))
         rest_s = judged.result.rest_from_s
         if rest_s is not None and rest_s >= _MIN_ADVANCE_S and not judged.repeats:
-            rest, rest_timed = await self._decoded(window.rest(rest_s), options, thresholds)
+            rest, rest_timed = await self._decoded(window.part(rest_s), options, thresholds)
             judged = Judged(
                 judged.result.followed_by(rest.result, rest_s), (*judged.doubts, *rest.doubts)
             )
             queue_s += rest_timed.queue_s
             spent_s.append(rest_timed.inference_s)
         return judged, Timed(judged.result, queue_s, sum(spent_s))
+
+    async def _filled(
+        self,
+        judged: Judged,
+        timed: Timed[WindowResult],
+        window: Window,
+        options: DecodingOptions,
+    ) -> tuple[Judged, Timed[WindowResult]]:
+        """The text with what is said where no segment stands; that is decoded on its own."""
+        if judged.repeats or not judged.has_text:
+            return judged, timed
+        missing = [
+            (max(0.0, start_s - _AROUND_S), end_s + _AROUND_S)
+            for start_s, end_s in uncovered(judged.result.segments, window.voice)[:_MOST_MISSING]
+        ]
+        parts = [window.part(start_s, end_s) for start_s, end_s in missing]
+        one = replace(options, temperatures=options.temperatures[:1])
+        results = await asyncio.gather(*(self.transcribe(one, part.samples) for part in parts))
+        lines = list(zip(judged.result.segments, judged.doubts, strict=True))
+        thresholds = Thresholds.of(options)
+        for (start_s, _), part, result in zip(missing, parts, results, strict=True):
+            held = held_against_voice(result.result, part.voice)
+            found = await self._judge(held, part, thresholds)
+            if not found.all:  # what is in doubt here is no more than what made it be left out
+                moved = (segment.moved(start_s) for segment in held.segments)
+                lines += zip(moved, found.doubts, strict=True)
+        lines.sort(key=lambda line: line[0].start_s)
+        segments, doubts_of = zip(*lines, strict=True)
+        judged = Judged(replace(judged.result, segments=segments), doubts_of)
+        return judged, Timed(
+            judged.result,
+            timed.queue_s + sum(one.queue_s for one in results),
+            timed.inference_s + sum(one.inference_s for one in results),
+        )
 
     async def _language(self, window: Window) -> str:
         """The likeliest of the allowed languages, the first of equals."""

@@ -12,6 +12,9 @@ from itertools import pairwise
 from voxroute_serving.engine import WindowResult, WindowSegment
 
 REACH_S = 0.5  # s; an onset or an end that is nearer is that of the segment
+MIN_MISSING_S = 0.8  # s of voice without text that may hold words
+MARGIN_S = 0.2  # s of voice beside a segment that are its own: words fade out
+_JOINED_S = 1.0  # s; voices without text that are nearer are one
 TAIL_S = 0.15  # s; what is left of a voice that short belongs to the word before
 Stretch = tuple[float, float]
 
@@ -65,3 +68,30 @@ def _end(time_s: float, voice: Sequence[Stretch], ceiling_s: float) -> float:
     if fades_s <= time_s or (fades_s <= ceiling_s and fades_s - time_s <= REACH_S):
         return fades_s
     return time_s
+
+
+def uncovered(segments: Sequence[WindowSegment], voice: Sequence[Stretch]) -> list[Stretch]:
+    """Stretches of MIN_MISSING_S or longer in which a voice sounds and no segment stands.
+
+    Whisper leaves out what is said now and then, sure of itself; only the voice tells.
+    """
+    taken = [(one.start_s - MARGIN_S, one.end_s + MARGIN_S) for one in segments]
+    free: list[Stretch] = []
+    for start_s, end_s in voice:
+        at_s = start_s
+        for taken_from, taken_to in [(a, b) for a, b in taken if b > start_s and a < end_s]:
+            free.append((at_s, taken_from))
+            at_s = max(at_s, taken_to)
+        free.append((at_s, end_s))
+    joined: list[list[Stretch]] = []
+    for start_s, end_s in free:
+        if end_s <= start_s:
+            continue
+        before = joined[-1][-1][1] if joined else -_JOINED_S
+        apart = any(before <= a and b <= start_s for a, b in taken)
+        if joined and start_s - before < _JOINED_S and not apart:
+            joined[-1].append((start_s, end_s))
+        else:
+            joined.append([(start_s, end_s)])
+    stretches = [(parts[0][0], parts[-1][1]) for parts in joined]
+    return [one for one in stretches if one[1] - one[0] >= MIN_MISSING_S]

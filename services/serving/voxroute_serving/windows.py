@@ -71,16 +71,19 @@ class Window:
     speech: tuple[tuple[float, float], ...]
     voice: tuple[tuple[float, float], ...] = ()
 
-    def rest(self, from_s: float) -> "Window":
-        """The window from a time of its own on."""
+    def part(self, from_s: float, to_s: float = math.inf) -> "Window":
+        """The window from a time of its own on, to another."""
 
-        def left(stretches: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        def inside(stretches: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
             return tuple(
-                (max(0.0, start - from_s), end - from_s) for start, end in stretches if end > from_s
+                (max(0.0, start - from_s), min(end, to_s) - from_s)
+                for start, end in stretches
+                if end > from_s and start < to_s
             )
 
-        samples = self.samples[round(from_s * SAMPLE_RATE) :]
-        return Window(samples, self.start_s + from_s, left(self.speech), left(self.voice))
+        last = len(self.samples) if to_s >= self.duration_s else round(to_s * SAMPLE_RATE)
+        samples = self.samples[round(from_s * SAMPLE_RATE) : last]
+        return Window(samples, self.start_s + from_s, inside(self.speech), inside(self.voice))
 
     @property
     def duration_s(self) -> float:
