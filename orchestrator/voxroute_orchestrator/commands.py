@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
 import tempfile
 from collections import Counter
@@ -41,6 +42,7 @@ from voxroute_orchestrator.results import (
     write_results,
 )
 from voxroute_orchestrator.settings import Settings
+from voxroute_orchestrator.spans import is_cut
 from voxroute_orchestrator.streams import Service
 from voxroute_orchestrator.subtitles import FORMATS, to_srt
 from voxroute_orchestrator.transcript import (
@@ -251,6 +253,8 @@ async def _early(media: Media, options: JobOptions) -> AsyncGenerator[EarlyReade
     try:
         await reading(reader.watch, reader.check)
         ahead = asyncio.ensure_future(reading(reader.watch, reader.read_ahead))
+        if is_cut(media.duration_s):  # with numpy, which comes while the services are asked
+            asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "numpy")
         yield reader
         await ahead
     finally:

@@ -42,6 +42,11 @@ def target_s(duration_s: float | None) -> float:
     return min(max(duration_s / N_SPANS, _MIN_TARGET_S), _MAX_TARGET_S)
 
 
+def is_cut(duration_s: float | None) -> bool:
+    """Whether a recording of that length, seconds, has several spans; so where it is not known."""
+    return duration_s is None or duration_s >= (1 + _REACH) * target_s(duration_s)
+
+
 def spans(reader: PcmReader, duration_s: float | None) -> Iterator[Span]:
     """The spans of a recording, in order and without gaps; blocking. Raises MediaError.
 

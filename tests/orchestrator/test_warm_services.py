@@ -263,6 +263,7 @@ async def test_an_edited_installation_never_meets_an_old_service(
     """A file of the service's code that changes makes the next command start a new one."""
     shutil.copytree(STAND_INS / SPEECH.module, tmp_path / SPEECH.module)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, SPEECH.module, raising=False)  # the real one, of other tests
     place.environment["PYTHONPATH"] = f"{tmp_path}:{ROOT}"
     async with place.services():
         pass
