@@ -247,12 +247,27 @@ def test_defaults_are_told(model: AsrModel) -> None:
     assert effective == DecodingOptions(
         language="hi",
         beam_size=5,
-        temperatures=(0.0, 0.6, 1.0),
+        temperatures=(0.0, 0.2),
         compression_ratio_threshold=2.4,
         log_prob_threshold=-1.0,
         no_speech_threshold=0.6,
     )
     assert ignored == ()
+
+
+def test_features_are_those_of_the_library(noise: list[np.ndarray]) -> None:
+    """In a third of the time, and filled up with silence: equal to the fifth decimal."""
+    from faster_whisper.feature_extractor import FeatureExtractor  # noqa: PLC0415 - takes seconds
+
+    from voxroute_asr_whisperx.features import LogMel  # noqa: PLC0415 - takes seconds
+
+    for n_mels in (80, 128):
+        extract = FeatureExtractor(feature_size=n_mels)
+        ours = LogMel(extract)(noise)
+        assert ours.shape == (len(noise), n_mels, 3000)
+        for window, features in zip(noise, ours, strict=True):
+            filled = np.pad(window, (0, 30 * SAMPLE_RATE - len(window)))
+            assert np.abs(extract(filled, padding=0) - features).max() < 1e-4
 
 
 def test_options_that_cannot_be_honoured_are_listed_with_a_reason(bilingual: AsrModel) -> None:

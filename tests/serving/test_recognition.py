@@ -347,3 +347,45 @@ async def test_doubtful_windows_keep_their_place_among_the_others() -> None:
     assert [segment.id for segment in found] == list(range(1, len(found) + 1))
     assert len(found) >= 5
     assert {0.0, 0.6, 1.0} == set(_temperatures(engine))
+
+
+def _left_out(writes_again: WindowSegment | None) -> Script:
+    """Writes the first two seconds of a long window, and what it is asked for of the rest."""
+
+    def writes(_: float, samples: Samples) -> WindowResult:
+        if len(samples) > 5 * SAMPLE_RATE:
+            return WindowResult((said("Where is the key?"), replace(said("Here."), start_s=6.0)))
+        return WindowResult((writes_again,) if writes_again else ())
+
+    return Script(writes)
+
+
+async def test_what_is_said_where_no_text_stands_is_decoded_on_its_own() -> None:
+    """Its text comes in its place; the decoding is told with the others."""
+    script = _left_out(said("On the table."))
+    found = await script(window(9.0, voice=((0.0, 2.0), (3.0, 5.0), (6.0, 9.0))))
+    assert texts_of(found)[:2] == ["Where is the key?", "On the table."]
+    assert found.judged.result.segments[1].start_s == pytest.approx(3.0, abs=0.01)
+    assert script.tried[0] == (0.0, 9.0)
+    assert (0.0, 2.4) in script.tried
+    assert found.timed.inference_s == 2.0 * len(script.tried)
+
+
+@pytest.mark.parametrize("again", [None, said(INVENTED, -0.95), said("Hm.", -3.0)])
+async def test_text_in_doubt_does_not_fill_a_gap(again: WindowSegment | None) -> None:
+    """What made the model leave it out is no reason to invent something."""
+    found = await _left_out(again)(window(9.0, voice=((0.0, 2.0), (3.0, 5.0), (6.0, 9.0))))
+    assert texts_of(found) == ["Where is the key?", "Here."]
+
+
+async def test_what_people_say_over_and_over_stays() -> None:
+    """It looks like a loop; the likelier text is kept where there was room for all of it."""
+    chant = said("We want the key. " * 5, -0.05)
+    script = by_temperature(chant, said("We want the quay. Weary.", -0.6), said("No.", -0.9))
+    assert texts_of(await script()) == [chant.text]
+    cut = Script(
+        lambda t, _: WindowResult(
+            (chant if t == 0 else said("We want it."),), cut_off=t == 0, rest_from_s=None
+        )
+    )
+    assert texts_of(await cut()) == ["We want it."]

@@ -1,13 +1,19 @@
 """Segments held against the voice: no subtitle before somebody speaks, none long after."""
 
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voxroute_serving.engine import WindowResult, WindowSegment, Word
-from voxroute_serving.segment_times import REACH_S, TAIL_S, Stretch, held_against_voice
+from voxroute_serving.segment_times import (
+    REACH_S,
+    TAIL_S,
+    Stretch,
+    held_against_voice,
+    uncovered,
+)
 
 
 def result(*times: tuple[float, float], rest_from_s: float | None = None) -> WindowResult:
@@ -100,3 +106,25 @@ def test_held_segments_are_ordered_and_begin_and_end_in_a_voice(
                 assert any(start <= time_s <= end for start, end in voice)
         elif not voice:
             assert after == before
+
+
+@pytest.mark.parametrize(
+    ("times", "voice", "missing"),
+    [
+        ([(0.0, 5.0)], [(0.0, 5.0)], []),
+        ([(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.5, 3.5), (4.0, 6.0)], [(2.5, 3.5)]),
+        ([(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.5, 3.0), (4.0, 6.0)], []),
+        ([(0.0, 2.0), (5.0, 6.0)], [(0.0, 2.0), (2.5, 2.9), (3.4, 3.9)], [(2.5, 3.9)]),
+        ([(0.0, 2.0)], [(0.0, 8.0)], [(2.2, 8.0)]),
+        ([(4.0, 6.0)], [(0.0, 6.0)], [(0.0, 3.8)]),
+        ([], [(1.0, 3.0)], [(1.0, 3.0)]),
+    ],
+    ids=["whole", "between", "short", "words apart", "after", "before", "no text"],
+)
+def test_a_voice_that_no_segment_covers_is_found(
+    times: list[tuple[float, float]], voice: list[Stretch], missing: list[Stretch]
+) -> None:
+    """Words with a pause between them are one stretch; a breath beside a segment is none."""
+    found = uncovered(result(*times).segments, voice)
+    assert len(found) == len(missing)
+    assert [*chain(*found)] == pytest.approx([*chain(*missing)])

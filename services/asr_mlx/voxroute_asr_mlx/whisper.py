@@ -374,7 +374,7 @@ def _result(
                 temperature=decoded.temperature,
             )
         )
-    return WindowResult(tuple(segments), rest_from_s=rest_from_s)
+    return WindowResult(tuple(segments), rest_from_s=rest_from_s, cut_off=decoded.is_cut_off)
 
 
 def _aligned(samples: Samples, heard: Sequence[HeardWord]) -> tuple[Word, ...]:

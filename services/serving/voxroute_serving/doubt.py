@@ -30,8 +30,6 @@ _MIN_SHORT_LOOP = 8  # the same for a single word: "no, no, no, no" is said
 _MAX_PERIOD = 24  # words, or characters where words are not spaced
 _SHORT_CHARACTERS = 3  # without spaces a phrase up to this long counts as a single word
 
-_SURER = 0.5  # of a mean log probability: one text is clearly likelier than another
-
 _SWITCH_PROBABILITY = 0.8  # of another language; below it detection is often wrong on 30 s
 _MIN_SWITCH_SPEECH_S = 1.0  # s; less speech tells no language
 
@@ -249,7 +247,7 @@ def better(first: Judged, second: Judged) -> Judged:
     """
     if first.has_text != second.has_text:
         return first if first.has_text else second
-    if first.repeats and not first.result.cut_off and second.log_prob < first.log_prob - _SURER:
+    if first.repeats and not first.result.cut_off and second.log_prob < first.log_prob:
         return first
     return max(first, second, key=lambda one: (-len(one.all), one.log_prob))
 
