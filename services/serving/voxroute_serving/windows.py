@@ -28,7 +28,7 @@ _MIN_NEGATIVE_THRESHOLD = 0.01
 # windows stay long and the cut has 15 s to find a breath.
 _N_CUT_SEARCH_SAMPLES = N_WINDOW_SAMPLES // 2
 # Calls whose voices are looked for at once: each takes a core, of which the threads that feed a
-# device need some more urgently. Three keep up with any; Silero does 400 s of audio a second.
+# device need some more urgently. Silero does 400 s of audio a second on each, so four keep up.
 _at_once = threading.BoundedSemaphore(max(1, min(4, usable_processors() // 2)))
 
 _N_VOICE_PAUSE_FRAMES = 6  # 0.2 s; a shorter pause is within a word
