@@ -21,6 +21,8 @@ from tests.orchestrator.daemon import (
 from tests.orchestrator.test_mux import FILM, TRACKS, shown
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.errors import OutputError
+from voxroute_orchestrator.job_errors import InvalidJobError
+from voxroute_orchestrator.job_service import checked
 from voxroute_orchestrator.mux import mux
 from voxroute_orchestrator.output import claimed
 from voxroute_serving.media import MediaFile, MediaRefusedError
@@ -133,3 +135,18 @@ def test_the_lock_that_another_users_killed_run_has_left_blocks_nobody(tmp_path:
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "has it\n", done.stderr
     assert not lock.exists()
+
+
+def test_a_folder_where_the_service_was_started_is_no_model_for_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients name models, and no folder of the host, a relative one neither."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "model").mkdir(parents=True)
+    for field in ("asr_model", "translate_model"):
+        for name in ("owner", "owner/model", "tiny\0", "tiny\n"):
+            job = config(upload_name="film.mp4", **{field: name})
+            with pytest.raises(InvalidJobError, match=f"{field}: name a model"):
+                checked(jobs_pb2.SubmitJobConfig(job=job))
+        job = config(upload_name="film.mp4", **{field: "owner/another"})
+        assert getattr(checked(jobs_pb2.SubmitJobConfig(job=job)), field) == "owner/another"
