@@ -79,6 +79,8 @@ class JobOptions:
     media: Path
     media_name: str = ""
     """What people know it by, if not by its path."""
+    media_links: bool = True
+    """Whether links in its path are followed."""
     hls_folder: bool = False
     """Whether a playlist may open what is in its folder."""
     max_audio_s: float | None = None
@@ -128,7 +130,7 @@ class JobOptions:
     @property
     def recording(self) -> Source:
         """The media, as it is opened."""
-        return Source(self.media, self.media_name, self.hls_folder)
+        return Source(self.media, self.media_name, self.hls_folder, self.media_links)
 
     @property
     def tells_speakers(self) -> bool:

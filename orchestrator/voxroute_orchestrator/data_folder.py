@@ -232,7 +232,7 @@ def _read_marker(path: Path) -> str:
         text = file.read(_MARKER_BYTES)
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     marker = cast("dict[str, object]", content) if isinstance(content, dict) else {}
     version, own_id = marker.get("version"), marker.get("id")

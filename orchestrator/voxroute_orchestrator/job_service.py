@@ -383,7 +383,9 @@ def _tag(text: str, field: str) -> str:
 
 
 def _check_model(name: str, field: str) -> None:
-    if name.startswith(("/", ".", "~")) or "\\" in name or ".." in name.split("/"):
+    outside = name.startswith(("/", ".", "~")) or "\\" in name or ".." in name.split("/")
+    # a service that the job starts would take one in the folder that this one was started in
+    if outside or (name and (not name.isprintable() or Path(name).exists())):
         raise InvalidJobError.of_field(
             field, "name a model, no folder of this host; its operator sets one with --model"
         )

@@ -63,6 +63,8 @@ class Source:
     """What people know it by; else its path."""
     hls_folder: bool = False
     """Whether a playlist may open what is in its folder."""
+    links: bool = True
+    """Whether links in the path are followed; not where all were resolved before."""
 
     @property
     def label(self) -> str:
@@ -99,6 +101,7 @@ def _probe(source: Source, stream: int | None, language: str | None, watch: Watc
         return Media(
             path=source.label,
             file=source.path,
+            links=source.links,
             title=source.path.stem,
             duration_s=round(duration_s, 3) if duration_s is not None else None,
             audio_start_s=round(start_s, 3),
@@ -129,7 +132,9 @@ def _opened(source: Source, watch: Watch, stack: contextlib.ExitStack) -> InputC
             raise MediaNotFoundError(f"{label} is no regular file; name a media file")
         hls = HlsFolder(path, watch) if source.hls_folder and _is_playlist(path) else None
         file = stack.enter_context(
-            contextlib.closing(hls.open(hls.name) if hls else MediaFile(path, watch))
+            contextlib.closing(
+                hls.open(hls.name) if hls else MediaFile(path, watch, links=source.links)
+            )
         )
         if file.size == 0:
             raise CorruptMediaError(f"{label} is empty; copy or download it again")
@@ -318,7 +323,8 @@ class PcmReader:
     def _pieces(self) -> Iterator[bytes]:
         media = self.media
         # a playlist was opened once only where its folder may be
-        source = Source(media.file or Path(media.path), media.path, media.format == "hls")
+        path, hls = media.file or Path(media.path), media.format == "hls"
+        source = Source(path, media.path, hls, media.links)
         with open_media(source, self.watch) as container:
             stream = container.streams.audio[media.audio_stream]
             self._clock.origin_s = origin_s(container)

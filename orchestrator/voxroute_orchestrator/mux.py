@@ -145,7 +145,9 @@ class _Copy:
             # AVI has no presentation times, and Matroska needs them
             source.flags |= Flags.gen_pts.value
             try:
-                target: Any = av.open(str(self._target_path), "w", format=self._wrapper.muxer)
+                # absolute: a colon in the first folder's name would be taken for a protocol
+                path = str(self._target_path.absolute())
+                target: Any = av.open(path, "w", format=self._wrapper.muxer)
                 with target:
                     ours = self._begin(source, target)
                     self._merge(source, target, ours)

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -103,7 +104,7 @@ def claimed(folder: Path, title: str) -> Generator[None]:
 def _locked(path: Path) -> int:
     """The descriptor of the lock's file, which has this process's id in it. Raises OutputError."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _opened_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -128,10 +129,37 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
+def _opened_lock(path: Path) -> int:
+    """The descriptor of the lock's file, which is made. Raises OutputError, OSError.
+
+    In a folder that others write to too, the name may be a link to a file of somebody's, which
+    must not become a lock; or the lock that another user's killed run has left, which is only read.
+    """
+    flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        try:
+            descriptor = os.open(path, os.O_RDWR | flags, 0o666)
+        except PermissionError:
+            descriptor = os.open(path, os.O_RDONLY | flags & ~os.O_CREAT)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _no_lock(path) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_size > _PID_DIGITS:
+        os.close(descriptor)
+        raise _no_lock(path)
+    return descriptor
+
+
+def _no_lock(path: Path) -> OutputError:
+    return OutputError(f"{path} is no lock of voxroute; remove it, or name another folder with -o")
+
+
 def _is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file still has its name."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
 

@@ -300,6 +300,7 @@ def options_of(
     return JobOptions(
         media=media,
         media_name=_name_of(config),
+        media_links=False,  # it was looked at with all links resolved
         max_audio_s=defaults.max_audio_s,
         source=spoken[0] if len(spoken) == 1 else None,
         allowed_languages=spoken if len(spoken) > 1 else (),

@@ -27,6 +27,7 @@ _TAGS = re.compile(
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]+)>", re.IGNORECASE)
 _OVERRIDES = re.compile(r"\{\\[^{}]*\}")  # {\an8}: positions and styles, in SRT as well
 _ASS_BLOCKS = re.compile(r"(?<!\\)\{[^{}]*\}")
+_DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")  # vectors, not text
 _WORD_JOINER = (
     "\u2060"  # as FFmpeg: after a backslash, it keeps the next letter from being a command
 )
@@ -256,6 +257,7 @@ def read(path: Path, *, encoding: str | None = None) -> list[Cue]:
         IndexError,
         SyntaxError,
         NotImplementedError,
+        RecursionError,
     ) as error:  # XML that is broken is a SyntaxError
         raise UsageError(
             f"{path} is in no subtitle format that is known ({error}); give SRT, WebVTT or ASS"
@@ -264,7 +266,10 @@ def read(path: Path, *, encoding: str | None = None) -> list[Cue]:
     cues = [
         Cue(event.start, event.end, cleaned, _speaker(event.name, event.text, known))
         for event in subtitles
-        if not event.is_comment and not event.is_drawing and (cleaned := _clean(event.text, known))
+        if not event.is_comment
+        # not is_drawing of pysubs2 (1.8), which takes the square of the braces that nothing closes
+        and not _DRAWING.search(event.text)
+        and (cleaned := _clean(event.text, known))
     ]
     if not cues:
         raise UsageError(f"{path} has no cues; is it a subtitle file?")
@@ -278,7 +283,16 @@ def _from_json(text: str, path: Path) -> list[Cue]:
             Cue(int(i["start_ms"]), int(i["end_ms"]), str(i["text"]), str(i.get("speaker", "")))
             for i in items
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for cue in cues:
+            (cue.text + cue.speaker).encode()  # half of a surrogate pair cannot be written again
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise UsageError(f"{path} is no whole {CUES_SCHEMA} file ({error})") from error
     if not cues:
         raise UsageError(f"{path} has no cues; is it a subtitle file?")
@@ -308,6 +322,8 @@ def _decode(path: Path, encoding: str | None) -> str:
         raise UsageError(
             f"{path} is not {assumed}; name its encoding with --encoding (cp1252, utf-16, ...)"
         ) from error
+    except ValueError as error:  # the encoding "undefined", or a zero byte in the name of one
+        raise UsageError(f"{assumed!r} is no encoding; use utf-8, cp1252, ...") from error
 
 
 def _clean(text: str, format_name: str) -> str:

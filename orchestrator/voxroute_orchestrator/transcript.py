@@ -27,6 +27,8 @@ class Media(_Value):
     """What people know it by."""
     file: Path | None = Field(default=None, exclude=True)
     """Where it is, if not there."""
+    links: bool = Field(default=True, exclude=True)
+    """Whether links on the way there are followed."""
     title: str
     duration_s: float | None
     """Length of the media on its timeline; None where the container does not tell."""

@@ -229,6 +229,11 @@ def _other_marker(data: Path) -> Path:
     return mark(data, kind="something else")
 
 
+def _too_deep(data: Path) -> Path:
+    write(data / MARKER_NAME, "[" * 4000)
+    return data
+
+
 def _no_json(data: Path) -> Path:
     write(data / MARKER_NAME, "\0" * 100)
     return data
@@ -326,6 +331,7 @@ def _earlier_with_a_film_in_a_job(data: Path) -> Path:
         (_newer_marker, "newer voxroute"),
         (_older_marker, "is damaged"),
         (_other_marker, "is no marker of the job service"),
+        (_too_deep, "is no marker of the job service"),
         (_no_json, "is no marker of the job service"),
         (_no_id, "is damaged"),
         (_linked_marker, "is a link"),

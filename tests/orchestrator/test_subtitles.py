@@ -1,6 +1,7 @@
 """Subtitle files: what is written, and what is read."""
 
 import json
+import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -185,3 +186,41 @@ def test_files_that_are_no_subtitles_are_refused(tmp_path: Path) -> None:
     assert subtitles.read(path, encoding="cp1252")[0].text == "café"
     path.write_text("1\n00:00:01,000 --> 00:00:02,000\ncafé\n", encoding="utf-16")
     assert subtitles.read(path)[0].text == "café"
+
+
+HOSTILE = {
+    "deep.ttml": '<tt xmlns="http://www.w3.org/ns/ttml"><body><div><p begin="0s" end="1s">'
+    + "<span>" * 50_000
+    + "x"
+    + "</span>" * 50_000
+    + "</p></div></body></tt>",
+    "deep.json": '{"schema": "voxroute.cues/1", "cues": ' + "[" * 50_000 + "]" * 50_000 + "}",
+    "endless.json": '{"schema": "voxroute.cues/1", "cues": [{"start_ms": 1e400, "end_ms": 1}]}',
+    "half.json": '{"schema": "voxroute.cues/1", "cues":'
+    ' [{"start_ms": 0, "end_ms": 1, "text": "\\ud800"}]}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_no_reader_can_hold_is_refused_with_a_sentence(tmp_path: Path, name: str) -> None:
+    """Depth, numbers and letters beyond Python's."""
+    (tmp_path / name).write_text(HOSTILE[name])
+    with pytest.raises(UsageError, match=name):
+        subtitles.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "utf-8\0"])
+def test_an_encoding_that_is_none_is_a_sentence(tmp_path: Path, encoding: str) -> None:
+    """Python raises something else for each."""
+    (tmp_path / "film.srt").write_text("1")
+    with pytest.raises(UsageError, match="is no encoding"):
+        subtitles.read(tmp_path / "film.srt", encoding=encoding)
+
+
+def test_braces_that_nothing_closes_take_no_longer_than_other_letters(tmp_path: Path) -> None:
+    """The square of their number would be minutes."""
+    head = "1\n00:00:00,000 --> 00:00:01,000\n"
+    (tmp_path / "film.srt").write_text(head + "{\\" * 300_000)
+    started = time.monotonic()
+    assert len(subtitles.read(tmp_path / "film.srt")) == 1
+    assert time.monotonic() - started < 10

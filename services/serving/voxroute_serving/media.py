@@ -6,6 +6,7 @@ is refused. The one exception is a folder of HLS segments that its owner has nam
 (`HlsFolder`).
 """
 
+import errno
 import os
 import stat
 import time
@@ -87,14 +88,18 @@ class MediaFile:
     """A regular file as FFmpeg sees it: as long as it was when it was opened.
 
     Raises OSError where it cannot be opened or read, MediaRefusedError for a pipe, a device or a
-    folder, which might never end or never begin.
+    folder, which might never end or never begin; and for a link on the way where `links` are not
+    followed.
     """
 
-    def __init__(self, path: Path, watch: Watch | None = None, *, name: str = "") -> None:
+    def __init__(
+        self, path: Path, watch: Watch | None = None, *, name: str = "", links: bool = True
+    ) -> None:
         self.name = name or path.name  # FFmpeg knows some formats by it
         self._watch = watch or Watch(self.name)
         # without O_NONBLOCK a pipe that has taken the file's place would hold up the opening
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags) if links else _opened_without_links(path, flags)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
@@ -125,6 +130,30 @@ class MediaFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _opened_without_links(path: Path, flags: int) -> int:
+    """The descriptor of a file whose absolute path has no link, one folder after the other.
+
+    A path that was looked at and is opened later may lead elsewhere by then. Raises
+    MediaRefusedError, OSError.
+    """
+    through = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    at = os.open(path.anchor, through)
+    try:
+        for part in path.parts[1:-1]:
+            below = os.open(part, through, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(path.name, flags | os.O_NOFOLLOW, dir_fd=at)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:
+            raise MediaRefusedError(
+                f"{path.name} has become a link, or lies behind one; put the file itself in place"
+            ) from error
+        raise
+    finally:
+        os.close(at)
 
 
 class HlsFolder:
