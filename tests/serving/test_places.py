@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import subprocess
 import sys
 import time
+import wave
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.serving import recordings
 from tests.serving.fake_service import Process, running
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
+from voxroute_serving import places
 
 Request = asr_pb2.TranscribeRequest
 STATUS = grpc.StatusCode
@@ -90,6 +93,23 @@ async def trickling(parts: bytes, every_s: float) -> AsyncIterator[Request]:
         await asyncio.sleep(every_s)
 
 
+async def lean(every_s: float) -> AsyncIterator[Request]:
+    """A file whose bytes come at the leanest codecs' rate."""
+    audio = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
+    vad = asr_pb2.VadOptions(disabled=True)
+    yield Request(config=asr_pb2.TranscribeConfig(language="hi", audio=audio, vad=vad))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes(bytes(64_000))
+    yield Request(audio=file.getvalue()[:4096])
+    while True:
+        yield Request(audio=bytes(500))
+        await asyncio.sleep(every_s)
+
+
 async def whole(audio: bytes = SPEECH) -> AsyncIterator[Request]:
     """A recording as a client sends it that has it."""
     yield config()
@@ -147,6 +167,20 @@ async def test_a_client_that_trickles_gives_way_to_one_that_works(tmp_path: Path
                 await call.leave()
 
 
+def test_raw_samples_pay_by_what_live_ones_have() -> None:
+    """An eighth of their rate at least: 64 bytes a second of samples are no live source."""
+    caller = places.Caller(0.0, 64.0)
+    caller.received(config())
+    with caller.waiting():
+        caller.received(Request(audio=bytes(4_000)))
+    assert caller.owed_s == pytest.approx(-1.0, abs=0.2)
+    compressed = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
+    other = places.Caller(0.0, 64.0)
+    other.received(Request(config=asr_pb2.TranscribeConfig(audio=compressed)))
+    other.received(Request(audio=bytes(64)))
+    assert other.owed_s == pytest.approx(-1.0, abs=0.2)
+
+
 async def test_empty_messages_do_not_keep_a_place(tmp_path: Path) -> None:
     """Neither they nor a byte now and then are signs of life; the call ends by itself."""
     with service(tmp_path, "--idle-timeout-s=1") as running_service:
@@ -162,7 +196,7 @@ async def test_live_speech_keeps_its_place_where_all_are_taken(tmp_path: Path) -
         async with client(running_service.address) as live, client(running_service.address) as late:
             calls = [
                 await held(live, trickling(bytes(3200), 0.1)),
-                await held(live, trickling(bytes(500), 1.0)),
+                await held(live, lean(1.0)),
             ]
             until = time.monotonic() + 4
             while time.monotonic() < until:

@@ -16,7 +16,7 @@ from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute_orchestrator.credentials import Credentials, read_token
 from voxroute_serving import files
 from voxroute_serving.files import Look, Watched
-from voxroute_serving.tokens import TokenFile
+from voxroute_serving.tokens import TokenFile, TokenFileError
 
 SETTLE_S = 0.3
 NEW = "carols-token-0123456789"
@@ -91,6 +91,18 @@ def test_half_a_file_of_tokens_takes_nobody_out(text: str | None, tmp_path: Path
     for _ in range(3):
         assert (tokens.name_of(ALICE), tokens.name_of(BOB)) == ("alice", "bob")
         assert tokens.name_of(BOB[:18]) is None
+
+
+def test_a_pipe_in_the_place_of_the_tokens_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Nobody may ever write to it; the tokens that were there stay good."""
+    path = written(tmp_path / "tokens", f"alice:{ALICE}\n")
+    tokens = TokenFile(path)
+    path.unlink()
+    os.mkfifo(path)
+    for _ in range(3):
+        assert tokens.name_of(ALICE) == "alice"
+    with pytest.raises(TokenFileError, match="no regular file"):
+        TokenFile(path)
 
 
 async def test_what_is_added_is_good_at_once_and_what_is_taken_out_is_out_soon(

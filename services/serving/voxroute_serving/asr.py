@@ -1086,6 +1086,7 @@ class AsrApp:
 
         Where there is no room for all, those that were named first stay.
         """
+        await asyncio.to_thread(audio.load_libraries)
         for name in reversed(self._preload_models):
             await self._pool.load(name)
         await self.servicer.warm_up()

@@ -6,6 +6,7 @@ read from a `Source` that blocks until bytes arrive.
 """
 
 import contextlib
+import importlib
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -86,6 +87,15 @@ class ContainerFormat:
 
 
 AudioFormat = PcmFormat | ContainerFormat
+
+
+def load_libraries() -> None:
+    """Imports FFmpeg's libraries, which takes a tenth of a second.
+
+    At the start, by one thread: where the threads of two calls begin with them at once, Python's
+    import fails in one of them (CPython 3.11, av and av.error).
+    """
+    importlib.import_module("av.error")
 
 
 def decoder(audio_format: AudioFormat, source: Source, max_audio_s: float) -> Decoder:

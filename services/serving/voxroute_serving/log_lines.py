@@ -62,11 +62,13 @@ def _without_quotes(exc_info: _ExcInfo) -> str:
     return "\n".join(_described(exc_info[1]))
 
 
-def _described(error: BaseException) -> list[str]:
+def _described(error: BaseException, told_already: frozenset[int] = frozenset()) -> list[str]:
+    """Its lines after those of what came before; exceptions may come before each other."""
     lines: list[str] = []
+    known = told_already | {id(error)}
     earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if earlier is not None:
-        lines += [*_described(earlier), "", "Then:", ""]
+    if earlier is not None and id(earlier) not in known:
+        lines += [*_described(earlier, known), "", "Then:", ""]
     lines.append("Traceback (most recent call last):")
     lines += "".join(traceback.format_tb(error.__traceback__)).splitlines()
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
@@ -74,7 +76,7 @@ def _described(error: BaseException) -> list[str]:
     lines.append(f"{kind}: {told}")
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            lines += ["", "Part of it:", "", *_described(part)]  # pyright: ignore[reportUnknownArgumentType]
+            lines += ["", "Part of it:", "", *_described(part, known)]  # pyright: ignore[reportUnknownArgumentType]
     return lines
 
 

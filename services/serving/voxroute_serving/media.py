@@ -165,8 +165,9 @@ class HlsFolder:
     """
 
     def __init__(self, playlist: Path, watch: Watch) -> None:
-        self.name = f"/{playlist.name}"
-        self._root = playlist.resolve(strict=True).parent
+        real = playlist.resolve(strict=True)
+        self.name = f"/{real.name}"
+        self._root = real.parent
         self._watch = watch
         self._playlists: set[str] = set()
 

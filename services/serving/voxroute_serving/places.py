@@ -43,6 +43,9 @@ _SLOW_FOR_S = 60.0  # for so long a connection whose call gave way is served aft
 _MAX_SLOW = 4096
 _RETRY_S = 2.0
 
+_SAMPLE_BYTES = 2  # s16le
+_LIVE_SHARE = 1 / 8  # of live samples; a film over a slow line is behind live speech by no more
+
 _UNPAID = {"config", "finish"}  # every stream of the contracts calls its first and last message so
 
 
@@ -55,6 +58,19 @@ def worth_s(message: object, bytes_per_s: float) -> float:
             if field_.type == field_.TYPE_MESSAGE and field_.name not in _UNPAID:
                 return ITEM_S if value.ByteSize() else 0.0
     return 0.0
+
+
+def pcm_bytes_per_s(message: object) -> float:
+    """What raw samples cost a second, where a message says that such follow; else 0.
+
+    A share of what live ones have: who sends fewer is no live source, and 64 bytes a second of
+    samples are none at all.
+    """
+    config = getattr(message, "config", None)
+    pcm = getattr(getattr(config, "audio", None), "pcm", None)
+    if pcm is None or not pcm.sample_rate_hz:
+        return 0.0
+    return pcm.sample_rate_hz * max(1, pcm.channels) * _SAMPLE_BYTES * _LIVE_SHARE
 
 
 def _pay_s(n_bytes: int, bytes_per_s: float) -> float:
@@ -152,6 +168,8 @@ class Caller:
     def received(self, message: object) -> None:
         """Pays with a message of the client's."""
         with self._lock:
+            if self._bytes_per_s:
+                self._bytes_per_s = max(self._bytes_per_s, pcm_bytes_per_s(message))
             self._owed_s = max(-CREDIT_S, self._owed_s - worth_s(message, self._bytes_per_s))
 
     def _settled(self, more_waits: int, more_works: int) -> float:

@@ -13,9 +13,12 @@ nobody has written to the file for a second, since a file that is saved in place
 it is written. Only digests of the tokens are kept.
 """
 
+import errno
 import hashlib
 import hmac
+import os
 import re
+import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,14 +110,22 @@ class TokenFile:
     def _whole_lines(self) -> tuple[_Known, ...]:
         """The tokens of a file that may be half written: those of lines that have their end."""
         try:
-            whole, _, _ = self._path.read_bytes().rpartition(b"\n")
+            whole, _, _ = self._bytes().rpartition(b"\n")
             return _parsed(whole.decode())[0]
         except (OSError, UnicodeDecodeError):
             return ()
 
+    def _bytes(self) -> bytes:
+        """What the file holds; a pipe in its place must not keep the service waiting."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
+            return file.read()
+
     def _text(self) -> str:
         try:
-            return self._path.read_text(encoding="utf-8")
+            return self._bytes().decode()
         except OSError as error:
             raise TokenFileError(f"cannot read {self._path}: {error.strerror}") from error
         except UnicodeDecodeError as error:

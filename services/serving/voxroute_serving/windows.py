@@ -29,6 +29,7 @@ _MIN_NEGATIVE_THRESHOLD = 0.01
 _N_CUT_SEARCH_SAMPLES = N_WINDOW_SAMPLES // 2
 # Calls whose voices are looked for at once: each takes a core, of which the threads that feed a
 # device need some more urgently. Silero does 400 s of audio a second on each, so four keep up.
+_loading = threading.Lock()
 _at_once = threading.BoundedSemaphore(max(1, min(4, usable_processors() // 2)))
 
 _N_VOICE_PAUSE_FRAMES = 6  # 0.2 s; a shorter pause is within a word
@@ -150,8 +151,10 @@ class SpeechProbabilities:
         context = np.concatenate([self._context[np.newaxis], tails[:-1]])
         self._context = tails[-1].copy()
         inputs = {"input": np.concatenate([context, frames], axis=1), "h": self._h, "c": self._c}
+        with _loading:  # by one thread: an import that two begin at once can fail
+            silero = _silero()
         with _at_once:
-            output, self._h, self._c = _silero().run(None, inputs)
+            output, self._h, self._c = silero.run(None, inputs)
         return cast("Probabilities", output).reshape(-1)
 
 
