@@ -371,6 +371,18 @@ async def test_what_is_said_where_no_text_stands_is_decoded_on_its_own() -> None
     assert found.timed.inference_s == 2.0 * len(script.tried)
 
 
+async def test_what_the_engine_says_of_such_a_stretch_is_told() -> None:
+    """A warning of its own decoding stands beside those of the window."""
+
+    def writes(_: float, samples: Samples) -> WindowResult:
+        whole = len(samples) > 5 * SAMPLE_RATE
+        text = said("Where is the key?") if whole else said("On the table.")
+        return WindowResult((text,), (("WHOLE" if whole else "PART", "of the words"),))
+
+    found = await Script(writes)(window(9.0, voice=((0.0, 2.0), (3.0, 5.0))))
+    assert [code for code, _ in found.judged.result.warnings] == ["WHOLE", "PART"]
+
+
 @pytest.mark.parametrize("again", [None, said(INVENTED, -0.95), said("Hm.", -3.0)])
 async def test_text_in_doubt_does_not_fill_a_gap(again: WindowSegment | None) -> None:
     """What made the model leave it out is no reason to invent something."""

@@ -9,8 +9,8 @@
 5. where the kept text is in doubt, listen whether the window sounds like another language.
 
 A window's outcome depends on nothing but the window, and above temperature zero on chance where
-the engine draws at random. Each decoding goes through the same queue as all
-other work: what fails in several windows, of any call, shares the batches of its temperature.
+the engine draws at random. Each decoding goes through the same queue as all other work: what fails
+in several windows, of any call, shares the batches of its temperature.
 """
 
 import asyncio
@@ -141,16 +141,19 @@ class Recogniser:
         one = replace(options, temperatures=options.temperatures[:1])
         results = await asyncio.gather(*(self.transcribe(one, part.samples) for part in parts))
         lines = list(zip(judged.result.segments, judged.doubts, strict=True))
+        warnings = judged.result.warnings
         thresholds = Thresholds.of(options)
-        for (start_s, _), part, result in zip(missing, parts, results, strict=True):
-            held = held_against_voice(result.result, part.voice)
+        for (start_s, _), part, decoded in zip(missing, parts, results, strict=True):
+            held = held_against_voice(decoded.result, part.voice)
             found = await self._judge(held, part, thresholds)
             if not found.all:  # what is in doubt here is no more than what made it be left out
                 moved = (segment.moved(start_s) for segment in held.segments)
                 lines += zip(moved, found.doubts, strict=True)
+                warnings += held.warnings
         lines.sort(key=lambda line: line[0].start_s)
         segments, doubts_of = zip(*lines, strict=True)
-        judged = Judged(replace(judged.result, segments=segments), doubts_of)
+        result = replace(judged.result, segments=segments, warnings=warnings)
+        judged = Judged(result, doubts_of)
         return judged, Timed(
             judged.result,
             timed.queue_s + sum(one.queue_s for one in results),
