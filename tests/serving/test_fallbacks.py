@@ -27,7 +27,7 @@ from voxroute_serving.engine import (
     WindowResult,
     WindowSegment,
 )
-from voxroute_serving.errors import EngineError, OutOfMemoryError
+from voxroute_serving.errors import EngineError, OutOfMemoryError, chain
 from voxroute_serving.fake_engine import FakeEngine, FakeModel
 from voxroute_serving.fallbacks import FallbackModel
 
@@ -329,3 +329,11 @@ async def test_a_call_after_the_last_rung_is_resource_exhausted() -> None:
         assert "google.rpc.RetryInfo" not in details
         engine.capacities = {"float32": None}
         assert segments(await service.transcribe(messages(FILM)))
+
+
+def test_exceptions_that_come_before_each_other_are_told_once() -> None:
+    """A circle of causes ends; the errors of tasks that wait for each other can make one."""
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__context__ = second, first
+    assert [*chain(first)] == [first, second]
+    assert [*chain(None)] == []

@@ -25,7 +25,7 @@ the exception. The message of a ServingError goes to the client, so it is a sent
 what to do; what only an operator may see belongs in the log.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -195,3 +195,12 @@ class EngineError(ServingError):
 
     status = grpc.StatusCode.INTERNAL
     reason = "ENGINE_FAILED"
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what came before it, each once: exceptions may come before each other."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -31,7 +31,7 @@ from voxroute_serving.engine import (
     WindowResult,
     Word,
 )
-from voxroute_serving.errors import EngineError, OutOfMemoryError
+from voxroute_serving.errors import EngineError, OutOfMemoryError, chain
 from voxroute_serving.logs import get_logger
 
 Item = TypeVar("Item")
@@ -292,8 +292,6 @@ class FallbackModel:
 
 def _forget_locals(error: BaseException) -> None:
     """Drops what the frames of an error and of its causes keep alive: the arrays of a batch."""
-    link: BaseException | None = error
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
+    for one in chain(error):
+        traceback.clear_frames(one.__traceback__)
     gc.collect()

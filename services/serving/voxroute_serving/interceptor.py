@@ -30,6 +30,7 @@ from voxroute_serving.errors import (
     NotReadyError,
     ServingError,
     UnsupportedError,
+    chain,
 )
 from voxroute_serving.metrics import UNKNOWN_METHOD, Method, Metrics
 from voxroute_serving.places import Caller, enter
@@ -523,9 +524,8 @@ def _forget(error: BaseException | None) -> None:
     They know the error, and the request: as a circle they would keep its megabytes until the
     garbage collector comes, which counts objects and not their bytes.
     """
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    for one in chain(error):
+        one.__traceback__ = None
 
 
 def _metadata(context: Context) -> dict[str, str]:
