@@ -361,9 +361,11 @@ class Recognition:
         in_flight_s = limits.audio_in_flight.ToTimedelta().total_seconds()
         span_s = target_s(self._length_s)
         wanted = math.ceil(in_flight_s / span_s)
-        n_spans = math.ceil((self._length_s or 0.0) / span_s) or N_SPANS
-        share = n_spans // max(1, len(self._workers))
-        return max(_MIN_LANES, min(wanted, share, limits.max_concurrent_calls // 2))
+        lanes = min(wanted, limits.max_concurrent_calls // 2)
+        if len(self._workers) > 1:
+            n_spans = math.ceil((self._length_s or 0.0) / span_s) or N_SPANS
+            lanes = min(lanes, n_spans // len(self._workers))
+        return max(_MIN_LANES, lanes)
 
     async def take(self, speech: Speech, usual_s: float | None) -> _Part | None:
         """As _Board.take."""

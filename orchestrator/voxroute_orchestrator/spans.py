@@ -17,6 +17,8 @@ _REACH = 0.25  # a cut is looked for within this share of the target around it
 _N_FRAME_SAMPLES = 512  # 32 ms
 _N_QUIET_FRAMES = 16  # half a second: a pause between sentences, not one between words
 
+_AS_QUIET = 1.1  # times the energy of the quietest
+
 _BYTES_PER_S = SAMPLE_RATE * SAMPLE_BYTES
 
 
@@ -81,5 +83,8 @@ def _quietest(buffer: bytearray, n_low: int, n_high: int) -> int:
     frames = samples[: n_frames * _N_FRAME_SAMPLES].reshape(n_frames, _N_FRAME_SAMPLES)
     energy = np.square(frames, dtype=np.float64).mean(axis=1)
     quiet = np.convolve(energy, np.ones(_N_QUIET_FRAMES), "valid")
-    frame = int(quiet.argmin()) + _N_QUIET_FRAMES // 2
+    # of pauses that are as quiet, digital silence say, the one nearest to the target
+    quietest = np.flatnonzero(quiet <= quiet.min() * _AS_QUIET)
+    nearest = int(np.abs(quietest - len(quiet) // 2).argmin())
+    frame = int(quietest[nearest]) + _N_QUIET_FRAMES // 2
     return n_low + frame * _N_FRAME_SAMPLES * SAMPLE_BYTES

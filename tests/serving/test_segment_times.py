@@ -12,6 +12,7 @@ from voxroute_serving.segment_times import (
     TAIL_S,
     Stretch,
     held_against_voice,
+    parted,
     uncovered,
 )
 
@@ -128,3 +129,39 @@ def test_a_voice_that_no_segment_covers_is_found(
     found = uncovered(result(*times).segments, voice)
     assert len(found) == len(missing)
     assert [*chain(*found)] == pytest.approx([*chain(*missing)])
+
+
+def test_no_segment_stands_across_a_pause_that_was_left_out() -> None:
+    """Each side has its own segment; a word in the quiet before belongs to the next."""
+    attended = tuple(
+        Word(text, start, end)
+        for text, start, end in [
+            ("Come", 0.5, 0.9),
+            (" in.", 0.9, 1.6),
+            (" Years", 1.9, 2.5),
+            (" later.", 2.5, 3.2),
+        ]
+    )
+    one = WindowSegment(0.5, 3.2, "Come in. Years later.", attended=attended)
+    found = parted(WindowResult((one,)), [2.0], [(0.5, 1.8), (2.2, 3.2)]).segments
+    assert [(part.start_s, part.end_s, part.text) for part in found] == [
+        (0.5, 2.0, "Come in."),
+        (2.0, 3.2, "Years later."),
+    ]
+    assert [len(part.attended) for part in found] == [2, 2]
+
+
+@given(
+    text=st.text(alphabet="ab \n।好.", min_size=1, max_size=40),
+    breaks=st.lists(st.floats(0, 30), max_size=5),
+    times=st.tuples(st.floats(0, 30), st.floats(0, 30)),
+)
+def test_parting_loses_no_letter(
+    text: str, breaks: list[float], times: tuple[float, float]
+) -> None:
+    """Also where the engine knows no times of words; parts stay in order."""
+    one = WindowSegment(min(times), max(times), text)
+    found = parted(WindowResult((one,)), sorted(breaks), []).segments
+    assert "".join("".join(part.text.split()) for part in found) == "".join(text.split())
+    ends = [time for part in found for time in (part.start_s, part.end_s)]
+    assert ends == sorted(ends)

@@ -1,7 +1,9 @@
 """Voice activity and windows: speech is found as faster-whisper finds it, and packed up to 30 s."""
 
+import math
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -149,15 +151,16 @@ def _scripted(patch: pytest.MonkeyPatch, probabilities: Sequence[float]) -> None
     ),
     padding_s=st.sampled_from([0.0, 0.2, 1.0]),
     min_silence_s=st.sampled_from([0.0, 0.5, 2.0]),
+    max_pause_s=st.sampled_from([3.0, math.inf]),
 )
 def test_windows_hold_all_speech_and_never_more_than_30_s(
-    runs: list[tuple[float, int]], padding_s: float, min_silence_s: float
+    runs: list[tuple[float, int]], padding_s: float, min_silence_s: float, max_pause_s: float
 ) -> None:
     """For any speech: windows in order, apart, at most 30 s, and every speech frame in one."""
     probabilities = [p for value, n in runs for p in [value] * n]
     n_samples = len(probabilities) * N_FRAME_SAMPLES
     samples = np.arange(n_samples, dtype=np.float32)  # each sample tells where it was
-    options = VadOptions(padding_s=padding_s, min_silence_s=min_silence_s)
+    options = VadOptions(padding_s=padding_s, min_silence_s=min_silence_s, max_pause_s=max_pause_s)
     with pytest.MonkeyPatch.context() as patch:
         _scripted(patch, probabilities)
         found = cut(samples, options)
@@ -165,12 +168,18 @@ def test_windows_hold_all_speech_and_never_more_than_30_s(
     covered = np.zeros(n_samples, bool)
     voiced: set[int] = set()
     for window in found:
-        start = round(window.start_s * SAMPLE_RATE)
-        assert start >= position
-        position = start + len(window.samples)
         assert 0 < len(window.samples) <= N_WINDOW_SAMPLES
-        assert np.array_equal(window.samples, samples[start:position])
-        covered[start:position] = True
+        places = window.samples.astype(int)
+        assert places[0] >= position
+        assert np.all(np.diff(places) >= 1)
+        position = int(places[-1]) + 1
+        covered[places] = True
+        steps = [0, *(np.flatnonzero(np.diff(places) > 1) + 1), len(places)]
+        assert [round(at_s * SAMPLE_RATE) for at_s, _ in window.skips] == steps[1:-1]
+        for first, last in pairwise(steps):
+            assert window.at(first / SAMPLE_RATE) == pytest.approx(places[first] / SAMPLE_RATE)
+            ends_at = (places[last - 1] + 1) / SAMPLE_RATE
+            assert window.until(last / SAMPLE_RATE) == pytest.approx(ends_at)
         ends = [0.0, *(time for stretch in window.speech for time in stretch)]
         assert ends == sorted(ends)
         assert ends[-1] <= window.duration_s + 1e-9
@@ -179,7 +188,7 @@ def test_windows_hold_all_speech_and_never_more_than_30_s(
         assert min(voice, default=0.0) >= 0
         assert max(voice, default=0.0) <= window.duration_s + 1e-9
         voiced |= {
-            round((window.start_s + time) / FRAME_S)
+            round(window.at(time + 1e-6) / FRAME_S)
             for start, end in window.voice
             for time in np.arange(start, end - FRAME_S / 2, FRAME_S)
         }
@@ -190,14 +199,32 @@ def test_windows_hold_all_speech_and_never_more_than_30_s(
             assert voiced & {index - 1, index, index + 1}, f"frame {index} is in no voice"
 
 
-def test_neighbouring_speech_shares_a_window_with_its_pauses() -> None:
-    """Short utterances are packed; the window keeps the recording's own clock."""
-    samples = talk(2.0, 1.0, 2.0, 1.0, 2.0)
+def test_neighbouring_speech_shares_a_window_with_its_short_pauses() -> None:
+    """Short utterances are packed; of a longer pause what is beside the speech is kept."""
+    samples = talk(2.0, 0.6, 2.0, 2.0, 2.0)
     (window,) = cut(samples)
     assert len(window.speech) == 3
-    assert window.duration_s == pytest.approx(8.0, abs=0.5)
-    start = round(window.start_s * SAMPLE_RATE)
-    assert np.array_equal(window.samples, samples[start : start + len(window.samples)])
+    ((skip_s, length_s),) = window.skips
+    assert window.until(skip_s) == pytest.approx(4.6 + DEFAULTS.padding_s, abs=0.1)
+    assert length_s == pytest.approx(2.0 - 2 * DEFAULTS.padding_s, abs=0.15)
+    assert window.end_s == pytest.approx(window.start_s + window.duration_s + length_s)
+    start, skip, skipped = (
+        round(at_s * SAMPLE_RATE) for at_s in (window.start_s, skip_s, length_s)
+    )
+    assert np.array_equal(window.samples[:skip], samples[start : start + skip])
+    rest = samples[start + skip + skipped :][: len(window.samples) - skip]
+    assert np.array_equal(window.samples[skip:], rest)
+
+
+def test_a_recording_fills_its_windows_across_any_pause() -> None:
+    """Each window costs the encoder the same, however little is said in it."""
+    samples = talk(4.0, 20.0, 4.0, 50.0, 4.0)
+    (window,) = cut(samples, VadOptions(max_pause_s=math.inf))
+    assert window.duration_s == pytest.approx(12.0, abs=1.2)
+    onsets = [window.at(start) for start, _ in window.voice]
+    assert onsets[0] == pytest.approx(0.0, abs=0.15)
+    assert min(abs(one - 24.0) for one in onsets) < 0.15
+    assert min(abs(one - 78.0) for one in onsets) < 0.5  # Silero is slow after so long a silence
 
 
 def test_windows_are_cut_in_pauses() -> None:

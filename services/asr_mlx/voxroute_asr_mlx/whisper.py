@@ -372,6 +372,9 @@ def _result(
                 no_speech_prob=decoded.no_speech_prob,
                 compression_ratio=decoded.compression_ratio,
                 temperature=decoded.temperature,
+                attended=tuple(
+                    Word(one.piece.text, one.piece.start_s, one.piece.end_s) for one in of_segment
+                ),
             )
         )
     return WindowResult(tuple(segments), rest_from_s=rest_from_s, cut_off=decoded.is_cut_off)

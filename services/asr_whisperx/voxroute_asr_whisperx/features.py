@@ -7,6 +7,7 @@ transform in single precision and filters without their zeros take 5.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ import scipy.sparse
 from faster_whisper.feature_extractor import FeatureExtractor
 
 from voxroute_serving.engine import N_WINDOW_SAMPLES, Samples
+from voxroute_serving.host import usable_processors
 
+_MAX_THREADS = 4
 _FLOOR = 1e-10  # of a mel's power, before its logarithm
 _RANGE = 8.0  # decades below the loudest; what is lower counts as silence
 
@@ -30,11 +33,13 @@ class LogMel:
         self._n_fft = int(extractor.n_fft)
         self._hop = int(extractor.hop_length)
         self._window = np.hanning(self._n_fft + 1)[:-1].astype(np.float32)
+        # beside a GPU a batch takes as long as some steps of its decoding
+        self._threads = ThreadPoolExecutor(min(_MAX_THREADS, usable_processors()), "features")
         self._filters = scipy.sparse.csr_array(extractor.mel_filters.astype(np.float32))
 
     def __call__(self, windows: Sequence[Samples]) -> Features:
         """Shape (windows, mels, 3000); each window is filled up to 30 s with silence."""
-        return np.stack([self._features(window) for window in windows])
+        return np.stack(list(self._threads.map(self._features, windows)))
 
     def _features(self, window: Samples) -> Features:
         filled = np.pad(window, (0, N_WINDOW_SAMPLES - len(window)))

@@ -45,7 +45,8 @@ from voxroute_serving.engine import (
 from voxroute_serving.errors import OutOfMemoryError
 from voxroute_serving.segments import (
     Piece,
-    from_words,
+    grouped,
+    joined,
     next_sound_s,
     proportional,
     sounding,
@@ -69,9 +70,6 @@ NO_SPEECH_THRESHOLD = 0.6
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
-# CTranslate2 workers on one device, which share its weights: two overlap what one cannot, and one
-# thread more has a batch ready for the next that is free. On a CPU one uses all the processors.
-WORKERS = {"cpu": 1, "cuda": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,8 @@ class _Decoded:
 class WhisperXModel:
     """An AsrModel; see voxroute_serving.engine for what its methods promise.
 
-    One CTranslate2 model on each of `device_indices`; batches go to the one with the fewest.
+    One CTranslate2 model on each of `device_indices`, with `workers` that share its weights;
+    batches go to the model with the fewest.
     """
 
     def __init__(
@@ -122,13 +121,14 @@ class WhisperXModel:
         compute_type: str,
         cpu_threads: int,
         max_batch: int,
+        workers: int,
         aligners: Aligners,
     ) -> None:
         self.ref = ref
         self.languages = traits.languages
         self.max_batch = max_batch
         self.memory_bytes = 0  # whoever loads it knows
-        self.workers = (WORKERS[device] + 1) * len(device_indices)
+        self.workers = workers * len(device_indices)
         self._traits = traits
         self._aligners = aligners
         self._device = device
@@ -139,7 +139,7 @@ class WhisperXModel:
                 device_index=index,
                 compute_type=compute_type,
                 cpu_threads=cpu_threads,
-                num_workers=WORKERS[device],
+                num_workers=workers,
                 local_files_only=True,
             )
             for index in device_indices
@@ -381,10 +381,13 @@ class WhisperXModel:
         if decoded.is_cut_off and len(words) > 1:
             words = whole_words(words)
             rest_from_s = next_sound_s(window, words[-1].end_s)
-        pieces = from_words(words, sound) or proportional(decoded.text, sound, duration_s)
+        groups = grouped(words, sound)
+        pieces = [joined(group) for group in groups] or proportional(
+            decoded.text, sound, duration_s
+        )
         segments: list[WindowSegment] = []
         unaligned = 0
-        for piece in tidy(pieces, duration_s):
+        for index, piece in enumerate(tidy(pieces, duration_s)):
             aligned: tuple[Word, ...] = ()
             start_s, end_s = piece.start_s, piece.end_s
             if options.word_timestamps and not stop():
@@ -405,6 +408,10 @@ class WhisperXModel:
                     no_speech_prob=decoded.no_speech_prob,
                     compression_ratio=decoded.compression_ratio,
                     temperature=decoded.temperature,
+                    attended=tuple(
+                        Word(word.text, word.start_s, word.end_s)
+                        for word in (groups[index] if groups else ())
+                    ),
                 )
             )
         warning = (

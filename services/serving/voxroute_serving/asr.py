@@ -74,12 +74,11 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
-# Full ones, so that the device never waits for the next: two, and one for what a call lacks between
-# its last window and the first of the span after it.
-_BATCHES_WAITING = 3
-# A GPU that runs several batches at once wastes a turn on a small one: so long it fills, seconds.
+# Full ones, so that the device never waits for the next: three, and one for what a call lacks
+# between its last window and the first of the span after it.
+_BATCHES_WAITING = 4
+# s that batches fill before a GPU, which does small ones hardly quicker
 _LINGER_S = 0.1
-_FEW_WORKERS = 2  # of a processor; there a small batch costs no more for each window
 
 _WINDOWS_WAITING = 2  # complete windows that may wait for a place in the queue
 _PIECES_WAITING = 8  # the same for the audio of segments to be aligned
@@ -165,7 +164,10 @@ class _Device:
             return key.model_id
 
         def linger_s(key: Any) -> float:
-            return _LINGER_S if key.model.workers > _FEW_WORKERS else 0.0
+            return _LINGER_S if key.model.workers > 1 else 0.0
+
+        def workers(key: Any) -> int:
+            return key.model.workers
 
         self._limit = limit
         self._transcribing: Batcher[Samples, WindowResult] = Batcher(
@@ -177,6 +179,7 @@ class _Device:
             on_batch,
             "transcribe",
             model_of,
+            workers,
             linger_s,
         )
         self._detecting: Batcher[Samples, Any] = Batcher(
@@ -186,6 +189,7 @@ class _Device:
             on_batch,
             "detect_language",
             model_of,
+            workers,
         )
         self._aligning: Batcher[AlignmentRequest, tuple[Word, ...]] = Batcher(
             thread,
@@ -194,6 +198,7 @@ class _Device:
             on_batch,
             "align",
             model_of,
+            workers,
         )
 
     @property
@@ -1001,7 +1006,7 @@ def _aligned(piece: _Piece, words: tuple[Word, ...], language: str) -> asr_pb2.A
             end=messages.duration(segment.end_s),
             text=segment.text,
             language=language,
-            words=messages.words_message(words, piece.start_s),
+            words=messages.words_message(words, Window(piece.samples, piece.start_s, ())),
         )
     )
 
@@ -1035,7 +1040,8 @@ class AsrApp:
     ) -> None:
         def load(model: str, activity: Activity) -> FallbackModel:
             loaded = FallbackModel(engine, model, activity, runtime.metrics.observe_fallback)
-            runtime.device.grow(loaded.workers)
+            # one more has a batch ready for the worker that is free next
+            runtime.device.grow(loaded.workers + (loaded.workers > 1))
             return loaded
 
         self._preload_models = settings.preload_models

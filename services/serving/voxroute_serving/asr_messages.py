@@ -3,6 +3,7 @@
 The one place that knows both sides; engines never see a message.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -313,7 +314,7 @@ def transcribe_options(config: asr_pb2.TranscribeConfig) -> TranscribeOptions:
     return TranscribeOptions(
         audio=_audio_format(config.audio),
         model=config.model,
-        vad=_vad(config.vad),
+        vad=replace(_vad(config.vad), max_pause_s=_max_pause_s(config)),
         decoding=DecodingOptions(
             language=config.language,
             task="translate" if config.task == asr_pb2.TASK_TRANSLATE else "transcribe",
@@ -387,6 +388,15 @@ def _audio_format(message: asr_pb2.AudioFormat) -> audio.AudioFormat:
             message.pcm.sample_rate_hz, message.pcm.channels or 1, seconds(message.start_offset)
         )
     return audio.ContainerFormat(message.container.audio_stream)
+
+
+def _max_pause_s(config: asr_pb2.TranscribeConfig) -> float:
+    """The pause that closes a window, seconds; none does in a recording.
+
+    Samples whose length nobody tells may arrive as they are spoken, and somebody waits for them.
+    """
+    recorded = config.HasField("expected_duration") or not config.audio.HasField("pcm")
+    return math.inf if recorded else VadOptions().max_pause_s
 
 
 def _vad(message: asr_pb2.VadOptions) -> VadOptions:
@@ -528,13 +538,13 @@ def languages_message(
     ]
 
 
-def words_message(words: Iterable[Word], offset_s: float) -> list[asr_pb2.Word]:
-    """Words in media time; `offset_s` is the media time of their window's start."""
+def words_message(words: Iterable[Word], window: Window) -> list[asr_pb2.Word]:
+    """Words of a window in media time."""
     return [
         asr_pb2.Word(
             text=word.text.strip(),
-            start=duration(offset_s + max(0.0, word.start_s)),
-            end=duration(offset_s + max(0.0, word.start_s, word.end_s)),
+            start=duration(window.at(max(0.0, word.start_s))),
+            end=duration(window.until(max(0.0, word.start_s, word.end_s))),
             confidence=word.confidence,
         )
         for word in words
@@ -556,13 +566,12 @@ class SegmentNumbering:
         self, segment: WindowSegment, window: Window, language: str, doubts: Doubts
     ) -> asr_pb2.Segment | None:
         """The next segment in media time, or None for one without text."""
-        window_start_s = window.start_s
         text = segment.text.strip()
         if not text:
             return None
         latest_s = window.end_s
-        start_s = min(max(window_start_s + segment.start_s, window_start_s), latest_s)
-        end_s = min(max(window_start_s + segment.end_s, start_s), latest_s)
+        start_s = min(max(window.at(segment.start_s), window.start_s), latest_s)
+        end_s = min(max(window.until(segment.end_s), start_s), latest_s)
         start_s = max(start_s, self.end_s)
         end_s = max(end_s, start_s + _MIN_SEGMENT_S)
         self.sent += 1
@@ -573,7 +582,7 @@ class SegmentNumbering:
             end=duration(end_s),
             text=text,
             language=language,
-            words=words_message(segment.words, window_start_s),
+            words=words_message(segment.words, window),
             avg_log_prob=segment.avg_log_prob,
             no_speech_prob=segment.no_speech_prob,
             compression_ratio=segment.compression_ratio,

@@ -24,11 +24,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 T = TypeVar("T")
 
-# How long work is held back so that batches are full, in times of the last batch.
-_MAX_WAIT_BATCHES = 2.0  # behind full batches of others, or while others run
-_HALF_FULL_WAITS = 0.5  # while others run, of a batch that is half full
+# How long work is held back so that batches are full.
+_MAX_WAIT_BATCHES = 2.0  # behind full batches of others, in times of the last batch
+_MAX_LINGERS = 10  # before a free worker, while items go on arriving; in times of `linger_s`
+# Batches of which one that is not full is one: several small ones together take a GPU as long as
+# full ones, so what is left over waits for more of its kind.
+_WITH_SMALL = 2
 _HALF = 0.5
-_MAX_LINGERS = 5  # before an idle device, while items go on arriving; in times of `linger_s`
+_LOOK_S = 1.0  # before workers that are busy: a batch that ends lets the queue be looked at anyway
 
 _log = logs.get_logger(__name__)
 
@@ -332,11 +335,11 @@ class Batcher(Generic[Item, Result]):
     the key, one of each caller in turn, fill the batch up to `max_batch(key)`. A film that queues
     all its windows thus delays a short call by a batch or two.
 
-    While the device is busy, the queue fills a batch: one that is not half full waits for the
-    running ones to end, a fuller one half of that, and any `linger_s` before an idle device.
-    Items whose caller is gone are dropped before they run, and `stop` turns true when all callers
-    of a running batch are gone. The queue holds what admitted calls wait for, so it is bounded by
-    how many calls are admitted and by how much each submits at once.
+    Full batches run as many at once as there are threads. One that is not full runs beside one
+    other at most, and waits for `linger_s` until then. Items whose caller is gone are dropped
+    before they run, and `stop` turns true when all callers of a running batch are gone. The queue
+    holds what admitted calls wait for, so it is bounded by how many calls are admitted and by how
+    much each submits at once.
     """
 
     device: DeviceThread
@@ -347,8 +350,10 @@ class Batcher(Generic[Item, Result]):
     """What the batches do, for traces: "transcribe"."""
     model_of: Callable[[Hashable], str] = lambda _: ""
     """The id of a key's model, for traces."""
+    workers: Callable[[Hashable], int] = lambda _: 1
+    """Batches of a key that the device works on at once."""
     linger_s: Callable[[Hashable], float] = lambda _: 0.0
-    """How long a batch of a key that is not full waits before an idle device, seconds, after the
+    """How long a batch of a key that is not full waits before a free worker, seconds, after the
     last item that has come."""
     max_running: int | None = None
     """Batches that may run at once; None for as many as the device has threads."""
@@ -426,9 +431,8 @@ class Batcher(Generic[Item, Result]):
         """How much longer a batch of a key that is full to a share may wait, seconds."""
         if share >= 1:
             return 0.0
-        if self._running:
-            longest = _HALF_FULL_WAITS if share >= _HALF else _MAX_WAIT_BATCHES
-            return longest * self._batch_s - waited_s
+        if self._running >= min(_WITH_SMALL, self.workers(key)):
+            return max(_LOOK_S, _MAX_WAIT_BATCHES * self._batch_s) - waited_s
         linger_s = self.linger_s(key)
         quiet_s = time.monotonic() - self._arrived
         return min(linger_s - quiet_s, _MAX_LINGERS * linger_s - waited_s)

@@ -22,6 +22,8 @@ Samples = npt.NDArray[np.float32]
 Stop = Callable[[], bool]
 """True once nobody waits for the result any more; an engine may then return early."""
 
+Clock = Callable[[float], float]
+"""A time of one clock told by another, seconds."""
 Activity = Callable[[str], None]
 """Takes what is being done, as a few words for a person."""
 
@@ -96,6 +98,10 @@ class Word:
     end_s: float
     confidence: float | None = None
 
+    def replaced(self, start: Clock, end: Clock) -> "Word":
+        """The same word by another clock, which may tell starts and ends apart."""
+        return replace(self, start_s=start(self.start_s), end_s=end(self.end_s))
+
 
 @dataclass(frozen=True, slots=True)
 class WindowSegment:
@@ -109,14 +115,23 @@ class WindowSegment:
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
     temperature: float | None = None
+    attended: tuple[Word, ...] = ()
+    """Its words as the decoder attends to them: all of its text, blanks included, in rough times.
+    Empty where the engine does not know; clients never see them."""
+
+    def replaced(self, start: Clock, end: Clock) -> "WindowSegment":
+        """The same segment by another clock, which may tell starts and ends apart."""
+        return replace(
+            self,
+            start_s=start(self.start_s),
+            end_s=end(self.end_s),
+            words=tuple(word.replaced(start, end) for word in self.words),
+            attended=tuple(word.replaced(start, end) for word in self.attended),
+        )
 
     def moved(self, by_s: float) -> "WindowSegment":
         """The same segment, later."""
-        words = tuple(
-            replace(word, start_s=word.start_s + by_s, end_s=word.end_s + by_s)
-            for word in self.words
-        )
-        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s, words=words)
+        return self.replaced(lambda time_s: time_s + by_s, lambda time_s: time_s + by_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +195,8 @@ class AsrModel(Protocol):
     max_batch: int
     """Most windows in one call of `transcribe`, of `detect_language` and of `align`."""
     workers: int
-    """Threads that may be in its methods at once, each with a batch."""
+    """Batches that it works on at once; where they are several, one thread more may be waiting in
+    its methods."""
 
     @property
     def memory_bytes(self) -> int:

@@ -33,14 +33,13 @@ from voxroute_serving.doubt import (
     warrants_listening,
 )
 from voxroute_serving.engine import DecodingOptions, Samples, WindowResult
-from voxroute_serving.segment_times import held_against_voice, uncovered
+from voxroute_serving.segment_times import held_against_voice, parted, uncovered
 from voxroute_serving.windows import VadOptions, Window, stretches
 
 # s of a window that its text must cover before the rest is looked at: half of Whisper's context,
 # 224 tokens, in less time is nothing that a person says
 _MIN_ADVANCE_S = 3.0
 _AROUND_S = 0.2  # s around a voice that no segment covers: consonants begin softly
-_MOST_MISSING = 4  # such stretches of a window; more is a text that has nothing to do with it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +103,7 @@ class Recogniser:
             timed = await self.transcribe(one, window.samples)
             queue_s += timed.queue_s
             spent_s.append(timed.inference_s)
-            result = held_against_voice(timed.result, window.voice)
+            result = _placed(timed.result, window)
             attempts.append(await self._judge(result, window, thresholds))
             if not warrants_another(attempts[-1], unsure=self.unsure_again):
                 break
@@ -134,30 +133,32 @@ class Recogniser:
         if judged.repeats or not judged.has_text:
             return judged, timed
         missing = [
-            (max(0.0, start_s - _AROUND_S), end_s + _AROUND_S)
-            for start_s, end_s in uncovered(judged.result.segments, window.voice)[:_MOST_MISSING]
+            (max(0.0, start_s - _AROUND_S), min(end_s + _AROUND_S, window.duration_s))
+            for start_s, end_s in uncovered(judged.result.segments, window.voice)
         ]
-        parts = [window.part(start_s, end_s) for start_s, end_s in missing]
+        if not missing:
+            return judged, timed
+        left = window.only(missing)
         one = replace(options, temperatures=options.temperatures[:1])
-        results = await asyncio.gather(*(self.transcribe(one, part.samples) for part in parts))
+        decoded = await self.transcribe(one, left.samples)
+        found = await self._judge(_placed(decoded.result, left), left, Thresholds.of(options))
         lines = list(zip(judged.result.segments, judged.doubts, strict=True))
-        warnings = judged.result.warnings
-        thresholds = Thresholds.of(options)
-        for (start_s, _), part, decoded in zip(missing, parts, results, strict=True):
-            held = held_against_voice(decoded.result, part.voice)
-            found = await self._judge(held, part, thresholds)
-            if not found.all:  # what is in doubt here is no more than what made it be left out
-                moved = (segment.moved(start_s) for segment in held.segments)
-                lines += zip(moved, found.doubts, strict=True)
-                warnings += held.warnings
+        if not found.repeats:
+            # what is in doubt here is no more than what made it be left out
+            lines += (
+                (segment.replaced(left.at, left.until), of_segment)
+                for segment, of_segment in zip(found.result.segments, found.doubts, strict=True)
+                if not of_segment
+            )
         lines.sort(key=lambda line: line[0].start_s)
         segments, doubts_of = zip(*lines, strict=True)
+        warnings = judged.result.warnings + found.result.warnings
         result = replace(judged.result, segments=segments, warnings=warnings)
         judged = Judged(result, doubts_of)
         return judged, Timed(
             judged.result,
-            timed.queue_s + sum(one.queue_s for one in results),
-            timed.inference_s + sum(one.inference_s for one in results),
+            timed.queue_s + decoded.queue_s,
+            timed.inference_s + decoded.inference_s,
         )
 
     async def _language(self, window: Window) -> str:
@@ -183,3 +184,9 @@ class Recogniser:
             return False
         heard = judged.result.heard or await self.detect(window.samples)
         return sounds_like_another(heard, language)
+
+
+def _placed(result: WindowResult, window: Window) -> WindowResult:
+    """The result with its times held against the voice, and no segment across a pause left out."""
+    breaks = [at_s for at_s, _ in window.skips]
+    return held_against_voice(parted(result, breaks, window.voice), window.voice)

@@ -5,11 +5,13 @@ words, tells to a frame where a voice begins and ends. A segment that begins nea
 voice begins there, and none begins or ends in a silence.
 """
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from voxroute_serving.engine import WindowResult, WindowSegment
+from voxroute_serving.engine import WindowResult, WindowSegment, Word
 
 REACH_S = 0.5  # s; an onset or an end that is nearer is that of the segment
 MIN_MISSING_S = 0.8  # s of voice without text that may hold words
@@ -17,6 +19,61 @@ MARGIN_S = 0.2  # s of voice beside a segment that are its own: words fade out
 _JOINED_S = 1.0  # s; voices without text that are nearer are one
 TAIL_S = 0.15  # s; what is left of a voice that short belongs to the word before
 Stretch = tuple[float, float]
+
+
+def parted(result: WindowResult, breaks: Sequence[float], voice: Sequence[Stretch]) -> WindowResult:
+    """The result with no segment across a break, where a pause was left out of the window.
+
+    The voice before a break ends `padding` earlier, so a word that begins after that end, to
+    TAIL_S, is one of the next segment. `breaks` are seconds from the start of the window.
+    """
+    segments = list(result.segments)
+    for at_s in breaks:
+        ends = [end for start, end in voice if start < at_s and end <= at_s + TAIL_S]
+        faded_s = min(at_s, ends[-1]) if ends and at_s - ends[-1] <= REACH_S else at_s
+        segments = [
+            part for segment in segments for part in _parts(segment, at_s, faded_s - TAIL_S)
+        ]
+    return replace(result, segments=tuple(segments))
+
+
+def _parts(segment: WindowSegment, at_s: float, faded_s: float) -> list[WindowSegment]:
+    """The segment, or what stands of it before and after a break in it."""
+    if not segment.start_s < at_s < segment.end_s:
+        return [segment]
+    attended = segment.attended or _even(segment)
+    before = [word for word in attended if word.start_s < faded_s]
+    after = [word for word in attended if word.start_s >= faded_s]
+    if not before:
+        return [replace(segment, start_s=at_s)]
+    if not after:
+        return [replace(segment, end_s=at_s)]
+    n_before = sum(word.start_s < faded_s for word in segment.words)
+    return [
+        replace(
+            segment,
+            start_s=start_s,
+            end_s=end_s,
+            text="".join(word.text for word in words).strip(),
+            words=aligned,
+            attended=tuple(words),
+        )
+        for start_s, end_s, words, aligned in (
+            (segment.start_s, at_s, before, segment.words[:n_before]),
+            (at_s, segment.end_s, after, segment.words[n_before:]),
+        )
+    ]
+
+
+def _even(segment: WindowSegment) -> list[Word]:
+    """The words of a segment, each with the share of its time that it has of its letters."""
+    words = re.findall(r"\s*\S+\s*$|\s*\S+", segment.text)
+    bounds = [0, *itertools.accumulate(map(len, words))]
+    scale_s = (segment.end_s - segment.start_s) / max(1, bounds[-1])
+    return [
+        Word(word, segment.start_s + scale_s * begin, segment.start_s + scale_s * end)
+        for word, (begin, end) in zip(words, pairwise(bounds), strict=True)
+    ]
 
 
 def held_against_voice(result: WindowResult, voice: Sequence[Stretch]) -> WindowResult:

@@ -8,8 +8,8 @@ from the start of the audio until a window leaves.
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -34,6 +34,11 @@ _at_once = threading.BoundedSemaphore(max(1, min(4, usable_processors() // 2)))
 
 _N_VOICE_PAUSE_FRAMES = 6  # 0.2 s; a shorter pause is within a word
 _N_CUT_SMOOTHING_FRAMES = 3  # about a tenth of a second: a breath, not the closure of a plosive
+# What a pause has beyond the padding of the speech around it, from which on it is left out: then
+# windows hold speech, as in faster-whisper's batches, and a film takes fewer of them. Pauses that
+# part two segments (segments.PAUSE_S) are at least so long.
+_N_SKIPPED_SAMPLES = SAMPLE_RATE * 3 // 10
+
 # Without voice activity: at the quietest point of the last 5 s.
 _N_QUIET_SEARCH_SAMPLES = 5 * SAMPLE_RATE
 
@@ -47,7 +52,8 @@ class VadOptions:
 
     Silero's own defaults, but for the silence and the padding, which are shorter: subtitles need
     the pauses of a dialogue. `max_pause_s` closes a window at a longer pause, which bounds how
-    long text of live speech is held back.
+    long text of live speech is held back; a recording, which nobody waits for word by word, fills
+    its windows across any pause.
     """
 
     disabled: bool = False
@@ -59,18 +65,28 @@ class VadOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Audio for the recogniser, as it was recorded: pauses inside are kept.
+    """Audio for the recogniser: speech, with its short pauses as they were recorded.
 
-    A time in the window plus `start_s` (media time, seconds) is media time. `speech` holds the
-    stretches of speech as they were packed, with their padding, and `voice` those in which a voice
-    sounds, down to short pauses; seconds from the start of the window. Without voice activity
-    there is no `voice`.
+    Longer pauses are left out: `skips` holds where, in seconds from the start of the window, and
+    how many seconds each. `start_s` is the media time of the first sample, seconds; `at` and
+    `until` tell that of others. `speech` holds the stretches of speech as they were packed, with
+    their padding, and `voice` those in which a voice sounds, down to short pauses; seconds from
+    the start of the window. Without voice activity there is no `voice`.
     """
 
     samples: Samples
     start_s: float
     speech: tuple[tuple[float, float], ...]
     voice: tuple[tuple[float, float], ...] = ()
+    skips: tuple[tuple[float, float], ...] = ()
+
+    def at(self, time_s: float) -> float:
+        """The media time of what begins at a time of the window: after a pause left out there."""
+        return self.start_s + time_s + sum(length for at_s, length in self.skips if at_s <= time_s)
+
+    def until(self, time_s: float) -> float:
+        """The media time of what ends at a time of the window: before a pause left out there."""
+        return self.start_s + time_s + sum(length for at_s, length in self.skips if at_s < time_s)
 
     def part(self, from_s: float, to_s: float = math.inf) -> "Window":
         """The window from a time of its own on, to another."""
@@ -84,7 +100,20 @@ class Window:
 
         last = len(self.samples) if to_s >= self.duration_s else round(to_s * SAMPLE_RATE)
         samples = self.samples[round(from_s * SAMPLE_RATE) : last]
-        return Window(samples, self.start_s + from_s, inside(self.speech), inside(self.voice))
+        skips = tuple((at - from_s, length) for at, length in self.skips if from_s < at < to_s)
+        return Window(samples, self.at(from_s), inside(self.speech), inside(self.voice), skips)
+
+    def only(self, stretches: Sequence[tuple[float, float]]) -> "Window":
+        """Stretches of the window, in order and apart, as a window whose media time is this one's.
+
+        So what is found there is told in seconds from the start of this window.
+        """
+        return _joined(
+            [
+                replace(self.part(start_s, end_s), start_s=start_s, skips=())
+                for start_s, end_s in stretches
+            ]
+        )
 
     @property
     def duration_s(self) -> float:
@@ -94,12 +123,31 @@ class Window:
     @property
     def end_s(self) -> float:
         """Media time of its end, seconds."""
-        return self.start_s + self.duration_s
+        return self.until(self.duration_s)
 
     @property
     def speech_s(self) -> float:
         """Speech in it, seconds."""
         return sum(end - start for start, end in self.speech)
+
+
+def _joined(parts: Sequence[Window]) -> Window:
+    """Windows in order as one, without what lies between them."""
+    if len(parts) == 1:
+        return parts[0]
+    speech: list[tuple[float, float]] = []
+    voice: list[tuple[float, float]] = []
+    skips: list[tuple[float, float]] = []
+    at_s = 0.0
+    for index, part in enumerate(parts):
+        if index:
+            skips.append((at_s, part.start_s - parts[index - 1].end_s))
+        speech += ((start + at_s, end + at_s) for start, end in part.speech)
+        voice += ((start + at_s, end + at_s) for start, end in part.voice)
+        skips += ((at + at_s, length) for at, length in part.skips)
+        at_s += part.duration_s
+    samples = np.concatenate([part.samples for part in parts])
+    return Window(samples, parts[0].start_s, tuple(speech), tuple(voice), tuple(skips))
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,17 +369,21 @@ class SampleBuffer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Cut:
-    """A window in samples: where it stands, its audio, and the speech in it."""
+class _Piece:
+    """Audio of a window without a gap: its place in the recording in samples, and as in Window."""
 
     start: int
     samples: Samples
-    speech: tuple[Span, ...]
+    speech: tuple[tuple[float, float], ...]
     voice: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
 
 
 class _SpeechWindows:
-    """Packs neighbouring speech into windows; pauses between windows are left out.
+    """Packs neighbouring speech into windows; longer pauses in and between them are left out.
 
     For each frame:
     1. take the stretch of speech that became certain into the window, or, where it does not fit,
@@ -344,16 +396,16 @@ class _SpeechWindows:
     def __init__(self, options: VadOptions) -> None:
         self._silero = SpeechProbabilities()
         self._spans = SpeechSpans(options)
-        self._n_max_pause = int(options.max_pause_s * SAMPLE_RATE)
+        self._max_pause_s = options.max_pause_s
         self._n_padding = int(options.padding_s * SAMPLE_RATE)
         self._buffer = SampleBuffer()
         self._position = 0  # end of the last frame
-        # of a window, and of the pause after it or the speech that did not fit
+        # of the speech that goes on, and of the stretch before it
         self._recent: deque[float] = deque(maxlen=2 * (N_WINDOW_SAMPLES // N_FRAME_SAMPLES + 2))
-        self._window: list[Span] = []
+        self._window: list[_Piece] = []
         self._threshold = options.threshold
 
-    def push(self, samples: Samples) -> Iterator[_Cut]:
+    def push(self, samples: Samples) -> Iterator[list[_Piece]]:
         self._buffer.append(samples)
         yield from self._frames(self._silero.push(samples))
         needed = self._position - self._n_padding
@@ -361,21 +413,22 @@ class _SpeechWindows:
         if pending is not None:
             needed = min(needed, pending)
         if self._window:
-            needed = min(needed, self._window[0].start)
+            # a short pause belongs to the window
+            needed -= self._gap(needed)
         self._buffer.drop_before(needed)
 
-    def finish(self) -> Iterator[_Cut]:
+    def finish(self) -> Iterator[list[_Piece]]:
         yield from self._frames(self._silero.finish())
         for span in self._spans.finish(self._buffer.end):
             yield from self._add(span)
         if self._window:
             yield self._close()
 
-    def _frames(self, probabilities: Probabilities) -> Iterator[_Cut]:
+    def _frames(self, probabilities: Probabilities) -> Iterator[list[_Piece]]:
         for probability in cast("list[float]", probabilities.tolist()):
             yield from self._frame(probability)
 
-    def _frame(self, probability: float) -> Iterator[_Cut]:
+    def _frame(self, probability: float) -> Iterator[list[_Piece]]:
         self._position += N_FRAME_SAMPLES
         self._recent.append(probability)
         span = self._spans.push(probability)
@@ -383,7 +436,7 @@ class _SpeechWindows:
             yield from self._add(span)
         going_on = self._spans.open_start
         if going_on is not None:
-            if self._window and self._position - self._window[0].start > N_WINDOW_SAMPLES:
+            if self._window and not self._fits(Span(going_on, self._position)):
                 yield self._close()
             if self._position - going_on > N_WINDOW_SAMPLES:
                 span = self._spans.cut(self._best_cut(going_on))
@@ -392,7 +445,7 @@ class _SpeechWindows:
         elif (
             self._window
             and self._spans.pending_start is None
-            and self._position - self._window[-1].end > self._n_max_pause
+            and self._position - self._window[-1].end > self._max_pause_s * SAMPLE_RATE
         ):
             yield self._close()
 
@@ -404,30 +457,50 @@ class _SpeechWindows:
         smooth = _smoothed(np.array(self._recent, np.float64))[low - first : high - first]
         return (low + int(smooth.argmin())) * N_FRAME_SAMPLES + N_FRAME_SAMPLES // 2
 
-    def _add(self, span: Span) -> Iterator[_Cut]:
-        if self._window and span.end - self._window[0].start > N_WINDOW_SAMPLES:
+    def _gap(self, start: int) -> int:
+        """Samples of the pause between the window and what begins at `start` that are kept."""
+        gap = start - self._window[-1].end
+        return gap if gap < _N_SKIPPED_SAMPLES else 0
+
+    def _fits(self, span: Span) -> bool:
+        """Whether the window still has room for a stretch of speech."""
+        taken = sum(len(piece.samples) for piece in self._window)
+        return taken + self._gap(span.start) + span.end - span.start <= N_WINDOW_SAMPLES
+
+    def _add(self, span: Span) -> Iterator[list[_Piece]]:
+        if self._window and not self._fits(span):
             yield self._close()
-        start = self._window[0].start if self._window else span.start
         # only padding is lost here: speech itself was cut before it grew too long
-        self._window.append(Span(span.start, min(span.end, start + N_WINDOW_SAMPLES)))
+        span = Span(span.start, min(span.end, span.start + N_WINDOW_SAMPLES, self._buffer.end))
+        last = self._window[-1] if self._window else None
+        if last is None or self._gap(span.start) < span.start - last.end:
+            samples = self._buffer.take(span)
+            speech, voice = (0.0, len(samples) / SAMPLE_RATE), self._voice(span, span.start)
+            self._window.append(_Piece(span.start, samples, (speech,), voice))
+            return
+        more = Span(last.end, span.end)
+        speech = ((span.start - last.start) / SAMPLE_RATE, (span.end - last.start) / SAMPLE_RATE)
+        self._window[-1] = replace(
+            last,
+            samples=np.concatenate([last.samples, self._buffer.take(more)]),
+            speech=(*last.speech, speech),
+            voice=(*last.voice, *self._voice(more, last.start)),
+        )
 
-    def _close(self) -> _Cut:
-        whole = Span(self._window[0].start, min(self._window[-1].end, self._buffer.end))
-        voice = self._voice(whole)
-        cut = _Cut(whole.start, self._buffer.take(whole), tuple(self._window), voice)
-        self._window = []
-        return cut
+    def _close(self) -> list[_Piece]:
+        pieces, self._window = self._window, []
+        return pieces
 
-    def _voice(self, whole: Span) -> tuple[tuple[float, float], ...]:
-        """Where a voice sounds in a span, seconds from its start."""
+    def _voice(self, span: Span, from_sample: int) -> tuple[tuple[float, float], ...]:
+        """Where a voice sounds in a span, seconds from a sample."""
         oldest = self._position // N_FRAME_SAMPLES - len(self._recent)  # index of _recent[0]
-        first = max(0, whole.start // N_FRAME_SAMPLES - oldest)
-        last = max(0, -(-whole.end // N_FRAME_SAMPLES) - oldest)
+        first = max(0, span.start // N_FRAME_SAMPLES - oldest)
+        last = max(0, -(-span.end // N_FRAME_SAMPLES) - oldest)
         frames = np.array(self._recent, np.float32)[first:last]
-        offset_s = ((oldest + first) * N_FRAME_SAMPLES - whole.start) / SAMPLE_RATE
-        length_s = (whole.end - whole.start) / SAMPLE_RATE
+        offset_s = ((oldest + first) * N_FRAME_SAMPLES - from_sample) / SAMPLE_RATE
+        begin_s, end_s = ((at - from_sample) / SAMPLE_RATE for at in (span.start, span.end))
         return tuple(
-            (max(0.0, start + offset_s), min(end + offset_s, length_s))
+            (max(begin_s, start + offset_s), min(end + offset_s, end_s))
             for start, end in voiced_stretches(frames, self._threshold)
         )
 
@@ -439,13 +512,13 @@ class _FixedWindows:
         self._buffer = SampleBuffer()
         self._start = 0
 
-    def push(self, samples: Samples) -> Iterator[_Cut]:
+    def push(self, samples: Samples) -> Iterator[list[_Piece]]:
         self._buffer.append(samples)
         while self._buffer.end - self._start > N_WINDOW_SAMPLES:
             yield self._cut(self._quietest())
             self._buffer.drop_before(self._start)
 
-    def finish(self) -> Iterator[_Cut]:
+    def finish(self) -> Iterator[list[_Piece]]:
         if self._buffer.end > self._start:
             yield self._cut(self._buffer.end)
 
@@ -457,10 +530,11 @@ class _FixedWindows:
         energy = np.square(tail.reshape(n_frames, N_FRAME_SAMPLES), dtype=np.float64).mean(axis=1)
         return low + int(_smoothed(energy).argmin()) * N_FRAME_SAMPLES + N_FRAME_SAMPLES // 2
 
-    def _cut(self, end: int) -> _Cut:
+    def _cut(self, end: int) -> list[_Piece]:
         whole = Span(self._start, end)
         self._start = end
-        return _Cut(whole.start, self._buffer.take(whole), (whole,))
+        samples = self._buffer.take(whole)
+        return [_Piece(whole.start, samples, ((0.0, len(samples) / SAMPLE_RATE),))]
 
 
 def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -498,9 +572,13 @@ class WindowStream:
             self.n_samples += len(block)
         yield from map(self._window, self._cutter.finish())
 
-    def _window(self, cut: _Cut) -> Window:
-        speech = tuple(
-            ((span.start - cut.start) / SAMPLE_RATE, (span.end - cut.start) / SAMPLE_RATE)
-            for span in cut.speech
+    def _window(self, pieces: Sequence[_Piece]) -> Window:
+        start_s = self._start_s()
+        return _joined(
+            [
+                Window(
+                    piece.samples, start_s + piece.start / SAMPLE_RATE, piece.speech, piece.voice
+                )
+                for piece in pieces
+            ]
         )
-        return Window(cut.samples, self._start_s() + cut.start / SAMPLE_RATE, speech, cut.voice)
