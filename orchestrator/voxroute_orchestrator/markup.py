@@ -15,15 +15,15 @@ WORD_JOINER = "\u2060"
 """After a backslash, it keeps the next letter from being a command, as FFmpeg does it."""
 
 _TAG = (
-    r"(?P<tag></?(?:b|i|u|s|em|strong|font|c|v|lang|ruby|rt|span)(?:[.\s][^<>]*)?>"
-    r"|<\d+:[\d:.]+>)|(?P<line><br\s*/?>)"
+    r"(?P<tag>(?i:</?(?:b|i|u|s|em|strong|font|c|v|lang|ruby|rt|span)(?:[.\s][^<>]*)?>"
+    r")|<\d+:[\d:.]+>)|(?P<line><[bB][rR]\s*/?>)"
 )
-_BLOCK = r"(?P<block>\{\\[^{}]*\})"  # {\an8}: positions and styles, in SRT as well
+_BLOCK = rf"(?P<block>\{{\\(?!{WORD_JOINER})[^{{}}]*\}})"  # {\an8}: positions and styles, in SRT as well
 _ASS_BLOCK = r"(?P<block>(?<!\\)\{[^{}]*\})"
 _BREAK = r"(?P<break>\\N)"
 _ASS_BREAK = r"(?P<break>\\[Nn])"
 _BLANK = r"(?P<blank>\\h)"
-_MARKUP = re.compile(f"{_TAG}|{_BLOCK}|{_BREAK}|{_BLANK}", re.IGNORECASE)
+_MARKUP = re.compile(f"{_TAG}|{_BLOCK}|{_BREAK}|{_BLANK}")
 _ASS_MARKUP = re.compile(f"{_ASS_BLOCK}|{_ASS_BREAK}|{_BLANK}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,31}\d{0,2});")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]+)>", re.IGNORECASE)

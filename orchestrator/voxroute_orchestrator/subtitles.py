@@ -24,7 +24,7 @@ GENERATOR = "Written by voxroute"
 
 _LIKE_MARKUP = re.compile(r"<(?=/?[a-zA-Z]|\d+:|br)|&(?=#?\w{1,31};)", re.IGNORECASE)
 """What a reader of SubRip may take for a tag or an entity."""
-_LIKE_COMMAND = re.compile(r"(\\)(?=[NhnT\u2060]|[a-z0-9]+[^{}]*\})|(?<=\{)(\\)")
+_LIKE_COMMAND = re.compile(r"\\(?=[Nh\u2060])|(?<=\{)\\")
 _WORD_JOINER = (
     "\u2060"  # as FFmpeg: after a backslash, it keeps the next letter from being a command
 )
