@@ -72,10 +72,10 @@ def looks_like(text: str) -> bool:
     """Whether the text is one of these files."""
     return (
         re.search(
-            r"^\s*\[(?:Script Info|V4\+? Styles|Events)\]", text, re.IGNORECASE | re.MULTILINE
+            r"^[ \t]*\[(?:Script Info|V4\+? Styles|Events)\]", text, re.IGNORECASE | re.MULTILINE
         )
         is not None
-        and re.search(r"^\s*Dialogue:", text, re.IGNORECASE | re.MULTILINE) is not None
+        and re.search(r"^[ \t]*Dialogue:", text, re.IGNORECASE | re.MULTILINE) is not None
     )
 
 
@@ -86,7 +86,7 @@ def read(text: str) -> tuple[list[Found], list[str]]:
     """
     found: list[Found] = []
     wrong: list[str] = []
-    old = re.search(r"^\s*\[V4 Styles\]", text, re.IGNORECASE | re.MULTILINE) is not None
+    old = re.search(r"^[ \t]*\[V4 Styles\]", text, re.IGNORECASE | re.MULTILINE) is not None
     styles, picture = _styles(text, old=old), _picture(text)
     fields = _OLD_EVENT if old else _EVENT
     for number, section, name, value in _entries(text):
@@ -119,7 +119,8 @@ def _entries(text: str) -> Iterator[tuple[int, str, str, str]]:
     section = ""
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
-        if re.fullmatch(r"\[[^\]]*[a-z+][^\]]*\]", stripped):
+        # embedded fonts have lines in brackets too, but no small letters
+        if stripped[:1] == "[" and stripped[-1:] == "]" and any(map(str.islower, stripped)):
             section = stripped[1:-1].strip().lower()
         elif ":" in stripped and not stripped.startswith(";"):
             name, value = stripped.split(":", 1)

@@ -18,7 +18,9 @@ _TAG = (
     r"(?P<tag>(?i:</?(?:b|i|u|s|em|strong|font|c|v|lang|ruby|rt|span)(?:[.\s][^<>]*)?>"
     r")|<\d+:[\d:.]+>)|(?P<line><[bB][rR]\s*/?>)"
 )
-_BLOCK = rf"(?P<block>\{{\\(?!{WORD_JOINER})[^{{}}]*\}})"  # {\an8}: positions and styles, in SRT as well
+_BLOCK = (
+    rf"(?P<block>\{{\\(?!{WORD_JOINER})[^{{}}]*\}})"  # {\an8}: positions and styles, in SRT as well
+)
 _ASS_BLOCK = r"(?P<block>(?<!\\)\{[^{}]*\})"
 _BREAK = r"(?P<break>\\N)"
 _ASS_BREAK = r"(?P<break>\\[Nn])"

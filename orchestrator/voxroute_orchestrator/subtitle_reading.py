@@ -7,6 +7,7 @@ TTML and ASS for the reasons that stand in their modules. MicroDVD, MPL2, TMPlay
 with pysubs2.
 """
 
+import contextlib
 import json
 import re
 import warnings
@@ -176,7 +177,11 @@ def _encoding_of(data: bytes) -> str:
     if max(high, low) * 20 > len(data) and max(high, low) > 4 * min(high, low):
         return "utf-16-be" if high > low else "utf-16-le"
     declared = _ENCODED.match(data[:300])
-    return declared[1].decode() if declared else "utf-8-sig"
+    if declared:
+        with contextlib.suppress(LookupError, ValueError):  # it may be declared wrongly
+            data.decode(declared[1].decode())
+            return declared[1].decode()
+    return "utf-8-sig"
 
 
 def _from_blocks(lines: Sequence[str], times: re.Pattern[str]) -> list[Found]:
@@ -311,7 +316,7 @@ def _vtt_cues(part: str, shift_ms: int, began: int, tell: Tell) -> Iterator[Foun
         region.id: _region_settings(region.viewportanchor, region.regionanchor, region.width)
         for region in file.regions
     }
-    for number, caption in enumerate(file, start=1):
+    for number, caption in enumerate(file.captions, start=1):
         position = canonical(str(caption.settings))
         if caption.settings.region in regions and "line" not in position:
             position = canonical(f"{regions[caption.settings.region]} {position}")

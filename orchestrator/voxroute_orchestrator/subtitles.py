@@ -167,7 +167,11 @@ def to_ttml(cues: Iterable[Cue], language: str = "") -> str:
         },
     )
     agents, regions = _ttml_head(ET.SubElement(root, f"{{{_TTML}}}head"), known)
-    body = ET.SubElement(root, f"{{{_TTML}}}body", {"region": "bottom", "style": "plain"})
+    # a region of the body would hide the paragraphs that have another
+    several = len(regions) > 1
+    body = ET.SubElement(root, f"{{{_TTML}}}body", {"style": "plain"})
+    if not several:
+        body.set("region", regions[BELOW])
     division = ET.SubElement(body, f"{{{_TTML}}}div")
     for number, cue in enumerate(known, start=1):
         attributes = {
@@ -175,7 +179,7 @@ def to_ttml(cues: Iterable[Cue], language: str = "") -> str:
             "begin": _time(cue.start_ms, "."),
             "end": _time(cue.end_ms, "."),
         }
-        if cue.position != BELOW:
+        if several:
             attributes["region"] = regions[cue.position]
         if cue.italic:
             attributes[f"{{{_TTML_STYLING}}}fontStyle"] = "italic"

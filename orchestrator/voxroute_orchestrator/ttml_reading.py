@@ -25,7 +25,6 @@ _LENGTH = re.compile(r"([+-]?\d{1,6}(?:\.\d{1,6})?)(%|px|c|rw|rh)")
 _NOT_SAID = frozenset({"metadata", "set", "animate", "desc", "title", "agent", "name", "copyright"})
 _RUBY = frozenset({"text", "textContainer", "delimiter"})
 _DROPPED = 2  # frame numbers that NTSC leaves out in each minute but every tenth
-_STYLE_DEPTH = 20  # of styles that refer to styles
 
 _Times = tuple[Fraction | None, Fraction | None]
 
@@ -150,12 +149,16 @@ class _Document:
                         own |= self._resolved(_attributes(child))
                 self._regions[name] = own
 
-    def _resolved(self, attributes: Mapping[str, str], depth: int = 0) -> dict[str, str]:
-        """The attributes with those of the styles that they refer to."""
+    def _resolved(
+        self, attributes: Mapping[str, str], seen: set[str] | None = None
+    ) -> dict[str, str]:
+        """The attributes with those of the styles that they refer to, each of which counts once."""
+        seen = set() if seen is None else seen
         found: dict[str, str] = {}
-        if depth < _STYLE_DEPTH:
-            for name in attributes.get("style", "").split():
-                found |= self._resolved(self._styles.get(name, {}), depth + 1)
+        for name in attributes.get("style", "").split():
+            if name not in seen:
+                seen.add(name)
+                found |= self._resolved(self._styles.get(name, {}), seen)
         return found | {name: value for name, value in attributes.items() if name != "style"}
 
     def within(self, element: ET.Element, above: _Place, starts: Fraction | None) -> _Place:
