@@ -20,7 +20,10 @@ _VALID: Mapping[str, re.Pattern[str]] = {
 }
 _DEFAULTS = {"line": "-1", "position": "50%", "size": "100%", "align": "center"}
 _LINE_PERCENT = 100 / 15  # a line's share of the picture's height, with what stands between lines
-_SAFE_X, _SAFE_Y = 3.125, 5.0  # percent of the picture that `to_ass` keeps free at its edges
+_EDGES_X, _EDGES_Y = (3.125, 50.0, 96.875), (95.0, 50.0, 5.0)
+"""Where text stands, percent of the picture, with the margins of `to_ass`: by column and row."""
+_NARROW, _FLAT = 15, 10  # percent of the picture, in which no text has room
+_MIDDLE = 0.5  # percent from the middle within which a TTML region is in it
 _ROUNDING = 0.01  # percent
 _EDGE = 12  # percent from an edge within which a TTML region stands at that edge
 _THIRD = 100 / 3
@@ -121,12 +124,16 @@ def of_point(place: int, x: float, y: float) -> str:
     if not (0 <= x <= 100 and 0 <= y <= 100):  # noqa: PLR2004 - percent
         return of_keypad(place)
     row, column = divmod(place - 1, 3)
+    if (x, 2 * min(x, 100 - x), 100 - x)[2 - column] < _NARROW:
+        place = 1 + 3 * row + min(int(x / _THIRD), 2)
+        return of_point(place, _EDGES_X[(place - 1) % 3], y)
+    if (y, 100.0, 100 - y)[row] < _FLAT:  # off the picture
+        return of_point(3 * (2 - row) + 1 + column, x, _EDGES_Y[2 - row])
     line = f"line:{round(y, 2):g}%" + (",end", ",center", "")[row]
-    edges_y, edges_x = (100 - _SAFE_Y, 50, _SAFE_Y), (_SAFE_X, 50, 100 - _SAFE_X)
-    if abs(y - edges_y[row]) < _ROUNDING:
+    if abs(y - _EDGES_Y[row]) < _ROUNDING:
         line = ("", "line:50%,center", "line:0")[row]
     position = f"position:{round(x, 2):g}%"
-    if abs(x - edges_x[column]) < _ROUNDING:
+    if abs(x - _EDGES_X[column]) < _ROUNDING:
         position = ""
     align = ("align:left", "", "align:right")[column]
     return canonical(f"{line} {position} {align}")
@@ -138,8 +145,8 @@ def point(settings: str) -> tuple[int, float, float] | None:
     if told.x is None and told.y is None:
         return None
     row, column = divmod(told.keypad - 1, 3)
-    x = told.x if told.x is not None else (_SAFE_X, 50, 100 - _SAFE_X)[column]
-    y = told.y if told.y is not None else (100 - _SAFE_Y, 50, _SAFE_Y)[row]
+    x = told.x if told.x is not None else _EDGES_X[column]
+    y = told.y if told.y is not None else _EDGES_Y[row]
     return told.keypad, x, y
 
 
@@ -190,9 +197,9 @@ def of_box(region: Box) -> str:
     y = (region.y + region.height, region.y + region.height / 2, region.y)[row]
     x = (region.x, region.x + region.width / 2, region.x + region.width)[column]
     line = f"line:{min(max(round(y, 2), 0), 100):g}%" + (",end", ",center", "")[row]
-    if (y >= 100 - _EDGE, abs(y - 50) < 1, y <= _EDGE)[row]:
+    if (y >= 100 - _EDGE, abs(y - 50) < _MIDDLE, y <= _EDGE)[row]:
         line = ("", "line:50%,center", "line:0")[row]
     position = f"position:{min(max(round(x, 2), 0), 100):g}%"
-    if (x <= _EDGE, abs(x - 50) <= 1, x >= 100 - _EDGE)[column]:
+    if (x <= _EDGE, abs(x - 50) < _MIDDLE, x >= 100 - _EDGE)[column]:
         position = ""
     return canonical(f"{line} {position} {('align:left', '', 'align:right')[column]}")

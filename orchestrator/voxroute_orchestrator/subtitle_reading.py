@@ -38,6 +38,7 @@ _VTT_HEADER = re.compile(r"^WEBVTT(?:[ \t].*)?$")
 _VTT_TIME = r"(?:\d{1,9}:)?\d{1,2}:\d{1,2}\.\d{1,3}"
 _VTT_TIMES = re.compile(rf"^\s*{_VTT_TIME}\s*-->\s*{_VTT_TIME}")
 _VTT_COMMAS = re.compile(r"^[\d:\s]{1,20},\d{1,3}\s*-->[\d:\s]{1,20},\d{1,3}")
+_VTT_BEFORE_0 = re.compile(r"^\s*-[\d:]{1,20}[.,]\d{1,3}\s*-->(?=\s*\d)")
 _TTML = re.compile(r"<(?:[\w.-]{1,40}:)?tt[\s>]")
 _MAP = re.compile(r"^X-TIMESTAMP-MAP=.*$", re.MULTILINE)
 _MPEG_HZ, _MPEG_WRAP = 90, 2**33  # ticks a millisecond, and where they begin anew
@@ -60,7 +61,8 @@ def read(path: Path, *, encoding: str | None, tell: Tell) -> list[Cue]:
     if len(told) > _MOST_TOLD:
         tell(f"{path.name}: so it is with {len(told) - _MOST_TOLD} more of its cues")
     if not cues:
-        raise UsageError(f"{path} has no cues; is it a subtitle file?")
+        why = f" ({told[0]})" if told else ""
+        raise UsageError(f"{path} has no cues{why}; is it a subtitle file?")
     return cues
 
 
@@ -252,9 +254,10 @@ def _from_vtt(text: str, tell: Tell) -> list[Found]:
     """The cues of WebVTT, of several files one after the other too, as HLS segments come."""
     found: list[Found] = []
     ends: dict[tuple[int | None, str, str], int] = {}
+    known: set[tuple[int | None, int | None, str, str]] = set()
     first_ms: int | None = None
     began = 1
-    for part in _vtt_parts(text):
+    for part in _vtt_parts(text, tell):
         own_ms = _shift_ms(part)
         first_ms = own_ms if first_ms is None else first_ms
         shift_ms = 0 if own_ms is None or first_ms is None else own_ms - first_ms
@@ -264,6 +267,10 @@ def _from_vtt(text: str, tell: Tell) -> list[Found]:
         for cue in _vtt_cues(part, shift_ms, began, tell):
             # one that was cut where segments meet is whole again
             index = ends.get((cue.start_ms, cue.text, cue.speaker))
+            key = (cue.start_ms, cue.end_ms, cue.text, cue.speaker)
+            if key in known:
+                continue
+            known.add(key)
             if index is not None and cue.end_ms is not None:
                 found[index] = found[index].until(cue.end_ms)
             else:
@@ -276,19 +283,31 @@ def _from_vtt(text: str, tell: Tell) -> list[Found]:
     return found
 
 
-def _vtt_parts(text: str) -> list[str]:
-    """The files that the text is made of."""
-    lines = [
-        line.replace(",", ".") if _VTT_COMMAS.match(line) else line for line in text.split("\n")
-    ]
-    begins = [
-        number
-        for number, line in enumerate(lines)
-        if _VTT_HEADER.match(line)
-        and (number == 0 or not lines[number - 1].strip() or line.strip() == "WEBVTT")
-    ]
+def _vtt_parts(text: str, tell: Tell) -> list[str]:
+    """The files that the text is made of, with times as webvtt-py takes them."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if _VTT_COMMAS.match(line):
+            lines[number] = line.replace(",", ".")
+        if _VTT_BEFORE_0.match(line):
+            tell(f'line {number + 1}: "{line.strip()[:40]}" begins before the film; it begins at 0')
+            lines[number] = _VTT_BEFORE_0.sub("00:00.000 -->", line)
+    begins = [number for number in range(len(lines)) if _begins_vtt(lines, number)]
     ends = [*begins[1:], len(lines)]
     return ["\n".join(lines[begin:end]) for begin, end in zip(begins, ends, strict=True)]
+
+
+def _begins_vtt(lines: Sequence[str], number: int) -> bool:
+    """Whether a file begins with the line; what looks like a header amid text is text."""
+    if not _VTT_HEADER.match(lines[number]):
+        return False
+    following = lines[number + 1] if number + 1 < len(lines) else ""
+    return (
+        number == 0
+        or not lines[number - 1].strip()
+        or (lines[number].strip() == "WEBVTT" and not following.strip())
+        or _MAP.match(following) is not None
+    )
 
 
 def _shift_ms(part: str) -> int | None:
@@ -375,11 +394,12 @@ def _from_pysubs2(text: str, tell: Tell) -> list[Found]:
     except Pysubs2Error as error:
         raise ValueError(str(error)) from error
     found: list[Found] = []
-    for number, event in enumerate(file, start=1):
+    ends = [event.end for event in file]
+    if file.format == "sami":  # which shows a text until the next, however empty
+        ends = [*(event.start for event in file[1:]), *ends[-1:]]
+    for number, (event, end) in enumerate(zip(file, ends, strict=True), start=1):
         own = re.sub(r"\{[a-zA-Z]:[^{}]*\}", "", event.text)  # {c:$0000ff}: colours of MicroDVD
         said = markup.overridden(own)
         if said is not None:
-            found.append(
-                Found(f"cue {number}", event.start, event.end, said.text, italic=said.italic)
-            )
+            found.append(Found(f"cue {number}", event.start, end, said.text, italic=said.italic))
     return found

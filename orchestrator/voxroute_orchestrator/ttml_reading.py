@@ -109,6 +109,8 @@ class _Place:
     region: str = ""
     agent: str = ""
     preserve: bool = False
+    wrong: bool = False
+    """Whether it is told when it begins, in no way that can be read."""
 
     @property
     def times(self) -> _Times:
@@ -182,6 +184,7 @@ class _Document:
             own.get("region", above.region),
             own.get("agent", above.agent),
             own.get("space", "preserve" if above.preserve else "") == "preserve",
+            above.wrong or (begin is None and "begin" in own),
         )
 
     def _time(self, text: str | None) -> Fraction | None:
@@ -279,8 +282,8 @@ def _blanks(text: str | None, place: _Place) -> str:
 def read(text: str) -> tuple[list[Found], list[str]]:
     """What a TTML document shows, and the time expressions that are none.
 
-    A paragraph without times of its own whose spans have some is shown span by span. Raises
-    xml.etree.ElementTree.ParseError, RecursionError.
+    A paragraph without times of its own, or without an end, is shown span by span where its spans
+    have some. Raises xml.etree.ElementTree.ParseError, RecursionError.
     """
     root = ET.fromstring(text)  # noqa: S314 - expat bounds what entities grow to
     document = _Document(root)
@@ -289,7 +292,8 @@ def read(text: str) -> tuple[list[Found], list[str]]:
     for number, (element, place) in enumerate(document.paragraphs(root, top), start=1):
         runs = list(document.runs(element, place))
         own = _attributes(element)
-        if {"begin", "end", "dur"} & own.keys():
+        untold = place.end is None and any(run.times[1] is not None for run in runs)
+        if {"begin", "end", "dur"} & own.keys() and not untold:
             groups = [(place.times, runs)]
         else:
             groups = list(_by_times(runs))
@@ -298,7 +302,7 @@ def read(text: str) -> tuple[list[Found], list[str]]:
             found.append(
                 Found(
                     place=f"paragraph {number}",
-                    start_ms=ms_of(begin),
+                    start_ms=None if place.wrong else ms_of(begin),
                     end_ms=ms_of(end),
                     text="".join(run.text for run in part),
                     speaker=document.speaker(place),

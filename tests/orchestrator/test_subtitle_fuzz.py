@@ -10,6 +10,7 @@ import pytest
 from voxroute_orchestrator import subtitles
 from voxroute_orchestrator.cues import Cue, rewrapped
 from voxroute_orchestrator.errors import UsageError
+from voxroute_orchestrator.turns import turns_of
 
 TALK = ["- Where is the key?\n- On the table.", "<i>Good night.</i>", "1984", "नमस्ते &amp; hello"]
 ENCODINGS = [
@@ -23,14 +24,16 @@ ENCODINGS = [
     "shift_jis",
 ]
 HOSTILE = [
-    "<i", "{\\", "{\\pos(", "&#", "&#xD800;", "-->", "\0", "\ufeff", "\u2028", "00:00:01,000", "9" * 400,
-    "[", "]]>", "<p begin='1s'>", "<tt ", "WEBVTT\n", "NOTE\n", "STYLE\n", "REGION\nid:x\n", "\n\n", "-1",
-    "X-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:9", "{1}{2}", "[Events]\n", "Dialogue: ", "Format: Text",
-    "\ud800", "<SAMI>", "<SYNC Start=1>", "\x85", "\x0b", "ttp:frameRate='0'", "<!DOCTYPE x>", "<v ",
+    "<i", "{\\", "{\\pos(", "&#", "&#xD800;", "-->", "\0", "\ufeff", "\u2028", "00:00:01,000",
+    "9" * 400, "[", "]]>", "<p begin='1s'>", "<tt ", "WEBVTT\n", "NOTE\n", "STYLE\n", "-1", "\n\n",
+    "REGION\nid:x\n", "X-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:9", "{1}{2}", "[Events]\n", "<v ",
+    "Dialogue: ", "Format: Text", "\ud800", "<SAMI>", "<SYNC Start=1>", "\x85", "\x0b",
+    "ttp:frameRate='0'", "<!DOCTYPE x>",
 ]  # fmt: skip
 
 
 def srt() -> str:
+    """SubRip."""
     return "".join(
         f"{k + 1}\n00:00:0{k},000 --> 00:00:0{k},900\n{{\\an8}}{text}\n\n"
         for k, text in enumerate(TALK)
@@ -38,6 +41,7 @@ def srt() -> str:
 
 
 def vtt() -> str:
+    """WebVTT."""
     return "WEBVTT\n\nREGION\nid:fred\nwidth:40%\nviewportanchor:10%,90%\n\nNOTE x\n\n" + "".join(
         f"id-{k}\n00:0{k}.000 --> 00:0{k}.900 line:{k * 20}% region:fred\n<v Asha>{text}</v>\n\n"
         for k, text in enumerate(TALK)
@@ -45,51 +49,64 @@ def vtt() -> str:
 
 
 def ttml() -> str:
+    """TTML."""
     body = "".join(
-        f'<p begin="00:00:0{k}:12" dur="0.4s" region="r" ttm:agent="a">{text.replace("&", "&amp;")}</p>'
+        f'<p begin="00:00:0{k}:12" dur="0.4s" region="r">{text.replace("&", "&amp;")}</p>'
         for k, text in enumerate(TALK)
     )
     return (
-        '<?xml version="1.0" encoding="UTF-8"?><tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http:'
-        '//www.w3.org/ns/ttml#styling" xmlns:ttp="http://www.w3.org/ns/ttml#parameter" xmlns:ttm="'
-        'http://www.w3.org/ns/ttml#metadata" ttp:frameRate="25"><head><layout><region xml:id="r" '
-        'tts:origin="10% 10%" tts:extent="80% 10%"/></layout></head><body><div begin="1s">'
-        f"{body}</div></body></tt>"
-    ).replace("<i>", "<span>").replace("</i>", "</span>")  # fmt: skip
+        (
+            '<?xml version="1.0" encoding="UTF-8"?><tt xmlns="http://www.w3.org/ns/ttml"'
+            ' xmlns:tts="http://www.w3.org/ns/ttml#styling"'
+            ' xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:frameRate="25"><head><layout>'
+            '<region xml:id="r" tts:origin="10% 10%" tts:extent="80% 10%"/></layout></head>'
+            f'<body><div begin="1s">{body}</div></body></tt>'
+        )
+        .replace("<i>", "<span>")
+        .replace("</i>", "</span>")
+    )
 
 
 def ass() -> str:
+    """ASS."""
     return subtitles.to_ass([Cue(k * 1000, k * 1000 + 900, text) for k, text in enumerate(TALK)])
 
 
 def ssa() -> str:
+    """SSA."""
     return ass().replace("V4+ Styles", "V4 Styles").replace("Dialogue: 0", "Dialogue: Marked=0")
 
 
 def sbv() -> str:
+    """SBV."""
     return "".join(f"0:00:0{k}.000,0:00:0{k}.900\n{text}\n\n" for k, text in enumerate(TALK))
 
 
 def microdvd() -> str:
+    """MicroDVD."""
     lines = (f"{{{k * 25}}}{{{k * 25 + 20}}}{{y:i}}{t}" for k, t in enumerate(TALK))
     return "{1}{1}25\n" + "\n".join(line.replace("\n", "|") for line in lines)
 
 
 def mpl2() -> str:
+    """MPL2."""
     return "\n".join(f"[{k * 10}][{k * 10 + 9}]/{t}".replace("\n", "|") for k, t in enumerate(TALK))
 
 
 def tmplayer() -> str:
+    """TMPlayer."""
     return "\n".join(f"00:00:0{k}:{t}".replace("\n", "|") for k, t in enumerate(TALK))
 
 
 def sami() -> str:
+    """SAMI."""
     return "<SAMI><BODY>" + "".join(
         f"<SYNC Start={k}000><P>{t}\n<SYNC Start={k}900><P>&nbsp;\n" for k, t in enumerate(TALK)
     )
 
 
 def own() -> str:
+    """Our JSON."""
     return subtitles.to_json([Cue(k * 1000, k * 1000 + 900, text) for k, text in enumerate(TALK)])
 
 
@@ -132,7 +149,8 @@ def check(path: Path, chance: random.Random) -> bool:
     try:
         cues = subtitles.read(path, encoding=encoding, tell=told.append)
     except UsageError as error:
-        assert str(path) in str(error)
+        if str(path) not in str(error):
+            pytest.fail(f"no sentence about the file: {error}")
         return False
     assert all(told)
     assert all(0 <= cue.start_ms < cue.end_ms and cue.text for cue in cues)
@@ -141,11 +159,12 @@ def check(path: Path, chance: random.Random) -> bool:
     for kind, write in subtitles.FORMATS.items():
         written = path.with_name(f"written.{kind}")
         written.write_text(write(wrapped, "en"), encoding="utf-8", newline="\n")
-        subtitles.read(written, tell=lambda sentence: pytest.fail(sentence))
+        subtitles.read(written, tell=pytest.fail)
     return True
 
 
 def fuzz(folder: Path, seeds: range) -> None:
+    """Reads a file for each seed."""
     path = folder / "film.sub"
     read = 0
     for seed in seeds:
@@ -178,37 +197,40 @@ def test_a_thousand_damaged_files_end_in_cues_or_in_a_sentence(tmp_path: Path) -
     fuzz(tmp_path, range(1000, 2000))
 
 
+SRT = "1\n00:00:00,000 --> 00:00:01,000\n"
+VTT = "WEBVTT\n\n00:00.000 --> 00:01.000"
+ASS = "[Script Info]\n\n[Events]\n"
+EVENT = "Dialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,"
 LONG = {
-    "tags.srt": "1\n00:00:00,000 --> 00:00:01,000\n" + "<i " * 200_000,
-    "overrides.srt": "1\n00:00:00,000 --> 00:00:01,000\n" + "{\\an8" * 100_000,
-    "entities.srt": "1\n00:00:00,000 --> 00:00:01,000\n" + "&#1" * 200_000,
-    "numbers.srt": "1\n00:00:00,000 --> 00:00:01,000\n" + "\n" * 300_000 + "7",
-    "arrows.srt": "1\n00:00:00,000 --> 00:00:01,000\n" + "--> " * 200_000,
+    "tags.srt": SRT + "<i " * 200_000,
+    "overrides.srt": SRT + "{\\an8" * 100_000,
+    "entities.srt": SRT + "&#1" * 200_000,
+    "numbers.srt": SRT + "\n" * 300_000 + "7",
+    "arrows.srt": SRT + "--> " * 200_000,
     "times.srt": "00:00:00,000 --> 00:00:01,000\n" * 20_000 + "x",
-    "digits.srt": "1\n00:00:00,000 --> 00:00:01,000\nx\n" + "1" * 500_000,
-    "colons.srt": "1\n00:00:00,000 --> 00:00:01,000\nx\n" + "1:" * 300_000,
-    "headers.vtt": "WEBVTT\n\n00:00.000 --> 00:01.000\nx\n\n" + "WEBVTT\n\n" * 20_000,
-    "voices.vtt": "WEBVTT\n\n00:00.000 --> 00:01.000\n" + "<v A>x" * 20_000,
-    "settings.vtt": "WEBVTT\n\n00:00.000 --> 00:01.000 " + "line:1 " * 50_000 + "\nx\n",
-    "blocks.vtt": "WEBVTT\n\n" + "NOTE x\n\n" * 50_000 + "00:00.000 --> 00:01.000\nx\n",
-    "segments.vtt": "".join(
-        f"WEBVTT\n\n00:{k // 60 % 60:02}:{k % 60:02}.000 --> 00:{k // 60 % 60:02}:{k % 60:02}.900\nx{k}\n\n"
-        for k in range(3000)
-    ),
-    "braces.ass": "[Script Info]\n\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,," + "{" * 300_000,
-    "styles.ass": "[Script Info]\n\n[V4+ Styles]\n" + "Style: a\n" * 50_000
-    + "[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,x",
-    "heads.ass": "[" * 300_000 + "\n[Script Info]\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,x",
-    "styles.ttml": '<tt xmlns="http://www.w3.org/ns/ttml"><head><styling>'
-    + "".join(f'<style xml:id="s{k}" style="s{k + 1} s{k + 2} s{k + 3}"/>' for k in range(60))
-    + '</styling></head><body><div><p style="s0" begin="0s" end="1s">x</p></div></body></tt>',
-    "signs.ass": "[Script Info]\n\n[Events]\n"
-    + "".join(f"Dialogue: 0,0:00:00.00,0:00:01.00,,,0,0,0,,x{k % 7}\n" for k in range(20_000)),
+    "digits.srt": SRT + "x\n" + "1" * 500_000,
+    "colons.srt": SRT + "x\n" + "1:" * 300_000,
     "rolling.srt": "".join(
         f"{k}\n00:00:{k % 60:02},000 --> 00:00:{k % 60:02},000\nsame\n\n" for k in range(3000)
     ),
-    "turns.srt": "1\n00:00:00,000 --> 00:01:00,000\n" + "- a.\n" * 2000,
-}  # fmt: skip
+    "turns.srt": SRT + "- a.\n" * 20_000,
+    "names.srt": SRT + "A" * 200_000 + "\n" + "A b:" * 100_000,
+    "headers.vtt": VTT + "\nx\n\n" + "WEBVTT\n\n" * 20_000,
+    "voices.vtt": VTT + "\n" + "<v A>x" * 20_000,
+    "settings.vtt": VTT + " line:1" * 50_000 + "\nx\n",
+    "comments.vtt": "WEBVTT\n\n" + "NOTE x\n\n" * 50_000 + "00:00.000 --> 00:01.000\nx\n",
+    "segments.vtt": "".join(
+        f"WEBVTT\n\n00:{k // 60:02}:{k % 60:02}.000 --> 00:{k // 60:02}:{k % 60:02}.900\nx{k}\n\n"
+        for k in range(3000)
+    ),
+    "braces.ass": ASS + EVENT + "{" * 300_000,
+    "styles.ass": "[V4+ Styles]\n" + "Style: a\n" * 50_000 + ASS + EVENT + "x",
+    "heads.ass": "[" * 300_000 + f"\n[{'a' * 100_000}\n" + ASS + EVENT + "x",
+    "signs.ass": ASS + "".join(f"{EVENT}x{k % 7}\n" for k in range(20_000)),
+    "styles.ttml": '<tt xmlns="http://www.w3.org/ns/ttml"><head><styling>'
+    + "".join(f'<style xml:id="s{k}" style="s{k + 1} s{k + 2} s{k + 3}"/>' for k in range(60))
+    + '</styling></head><body><div><p style="s0" begin="0s" end="1s">x</p></div></body></tt>',
+}
 
 
 @pytest.mark.parametrize("name", LONG)
@@ -223,4 +245,6 @@ def test_no_file_takes_the_square_of_its_length(tmp_path: Path, name: str) -> No
         cues = []
     for write in subtitles.FORMATS.values():
         write(cues, "en")
+    for cue in cues:
+        turns_of(cue.text)
     assert time.monotonic() - started < 15

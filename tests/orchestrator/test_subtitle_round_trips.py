@@ -20,9 +20,10 @@ KINDS = tuple(subtitles.FORMATS)
 PLACES = [of_keypad(number) for number in range(1, 10)]
 WORDS = [
     "Where", "is", "the", "key?", "No.", "42", "1984", "3", "नमस्ते", "क्या?", "שלום", "你好", "a & b",
-    "x < y", "<i>", "</i>", "<b>bold</b>", "<3", "&amp;", "&nbsp;", "&#39;", "AT&T", "{b}", "{\\an8}",
-    "C:\\New", "C:\\new\\hut", "\\N", "♪ la ♪", "[door]", "NOTE", "STYLE", "WEBVTT", "REGION x",
-    "Dialogue:", "...", "—", "it's", '"quoted"', "50%", "10:30", "e\u0301", "<v Asha>", "<br>", "]]>",
+    "x < y", "<i>", "</i>", "<b>bold</b>", "<3", "&amp;", "&nbsp;", "&#39;", "AT&T", "{b}",
+    "{\\an8}", "C:\\New", "C:\\new\\hut", "\\N", "♪ la ♪", "[door]", "NOTE", "STYLE", "WEBVTT", "REGION x",
+    "Dialogue:", "...", "—", "it's", '"quoted"', "50%", "10:30", "e\u0301", "<v Asha>", "<br>",
+    "]]>",
 ]  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def texts(draw: st.DrawFn) -> str:
 
 @st.composite
 def files(draw: st.DrawFn, positions: st.SearchStrategy[str]) -> list[Cue]:
-    """Cues in order, with hundredths of seconds, no two with one text."""
+    """Cues in order, times in hundredths of a second, no two with one text."""
     cues: list[Cue] = []
     start = draw(st.integers(0, 4_000_000)) * 10
     for number, text in enumerate(draw(st.lists(texts(), min_size=1, max_size=5))):
@@ -81,7 +82,7 @@ def through(folder: Path, cues: list[Cue], kind: str) -> list[Cue]:
     """The cues, written in a format and read again; nothing is to be mended."""
     path = folder / f"film.{kind}"
     path.write_text(subtitles.FORMATS[kind](cues, "hi"), encoding="utf-8")
-    return subtitles.read(path, tell=lambda sentence: pytest.fail(sentence))
+    return subtitles.read(path, tell=pytest.fail)
 
 
 def held(cue: Cue, kinds: tuple[str, ...]) -> Cue:
@@ -124,7 +125,25 @@ def test_points_of_the_picture_pass_through_the_formats_that_know_them(
     assert through(folder, through(folder, cues, kinds[0]), kinds[1]) == cues
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOWER)
+@pytest.mark.slow
+@settings(max_examples=700, deadline=None, suppress_health_check=SLOWER)
+@given(
+    cues=files(EXACT),
+    places=files(st.sampled_from(PLACES)),
+    kinds=st.tuples(*[st.sampled_from(KINDS)] * 3),
+)
+def test_many_files_pass_through_three_formats(
+    folder: Path, cues: list[Cue], places: list[Cue], kinds: tuple[str, str, str]
+) -> None:
+    """As above, more of them."""
+    given_cues = places if "srt" in kinds else cues
+    read = given_cues
+    for kind in kinds:
+        read = through(folder, read, kind)
+    assert read == [held(cue, kinds) for cue in given_cues]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=SLOWER)
 @given(cues=files(EXACT))
 def test_a_point_becomes_the_nearest_of_nine_places_in_subrip(
     folder: Path, cues: list[Cue]
