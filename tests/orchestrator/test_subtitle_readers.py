@@ -73,7 +73,7 @@ SRT = {
         ),
         ["a", "b", "c"],
     ),
-    "numbers of another script": (TWO.format("a\n१२", "b"), ["a\n१२", "b"]),  # noqa: RUF001
+    "numbers of another script": (TWO.format("a\n१२", "b"), ["a\n१२", "b"]),
 }
 
 
@@ -104,7 +104,7 @@ def test_utf_16_is_known_with_and_without_its_mark(read, word: str, encoding: st
 
 
 def test_what_ends_before_it_begins_is_told_and_mended(read) -> None:
-    """It keeps its beginning, until it can be read or the next begins; before 0 there is nothing."""
+    """It keeps its beginning, until it is read or the next begins; before 0 there is nothing."""
     cues, told = read(
         "1\n00:00:05,000 --> 00:00:03,000\nreversed\n\n2\n00:00:05,500 --> 00:00:06,000\nnext\n\n"
         "3\n-00:00:01,000 --> 00:00:02,000\nearly\n\n4\n-00:00:03,000 --> -00:00:02,000\ngone\n\n"
@@ -164,7 +164,7 @@ def test_entities_of_subrip_are_letters_and_what_is_none_stays(read) -> None:
     ],
 )
 def test_places_and_italics_of_whole_cues_of_subrip_are_kept(
-    read, text: str, italic: bool, position: str
+    read, text: str, *, italic: bool, position: str
 ) -> None:
     """Where they hold for a part only, they go."""
     cue = read(TWO.format(text, "x"))[0][0]
@@ -258,10 +258,13 @@ def test_webvtt_that_is_nearly_right_is_read_and_what_is_not_is_told(read) -> No
 ROLLING = {
     "of a video site": (
         (
-            "WEBVTT\nKind: captions\n\n00:00.000 --> 00:02.000 align:start position:0%\n \n"
-            "so<00:00.500><c> we</c><00:01.000><c> meet</c>\n\n00:02.000 --> 00:02.010\nso we meet\n \n\n"
-            "00:02.010 --> 00:04.000\nso we meet\nat<00:02.500><c> noon</c>\n\n00:04.000 --> 00:04.010\n"
-            "at noon\n \n\n00:04.010 --> 00:06.000\nat noon\nor not\n"
+            "WEBVTT\nKind: captions\n\n"
+            "00:00.000 --> 00:02.000 align:start position:0%\n \n"
+            "so<00:00.500><c> we</c><00:01.000><c> meet</c>\n\n"
+            "00:02.000 --> 00:02.010\nso we meet\n \n\n"
+            "00:02.010 --> 00:04.000\nso we meet\nat<00:02.500><c> noon</c>\n\n"
+            "00:04.000 --> 00:04.010\nat noon\n \n\n"
+            "00:04.010 --> 00:06.000\nat noon\nor not\n"
         ),
         [(0, 2010, "so we meet"), (2010, 4010, "at noon"), (4010, 6000, "or not")],
     ),
@@ -314,19 +317,21 @@ TTML = (
     '<?xml version="1.0" encoding="UTF-8"?><tt xmlns="http://www.w3.org/ns/ttml"'
     ' xmlns:ttp="http://www.w3.org/ns/ttml#parameter" xmlns:tts="http://www.w3.org/ns/ttml#styling"'
     ' xmlns:ttm="http://www.w3.org/ns/ttml#metadata" xml:lang="en" {}><head><metadata>'
-    '<ttm:agent xml:id="a1" type="person"><ttm:name type="full">Asha</ttm:name></ttm:agent></metadata>'
+    '<ttm:agent xml:id="a1" type="person"><ttm:name type="full">Asha</ttm:name></ttm:agent>'
+    "</metadata>"
     '<styling><style xml:id="base" tts:color="white"/><style xml:id="it" style="base"'
     ' tts:fontStyle="italic"/></styling><layout><region xml:id="top" tts:displayAlign="before"'
     ' tts:origin="10% 10%" tts:extent="80% 10%"/></layout></head><body><div>{}</div></body></tt>'
 )
+RATE_25 = 'ttp:frameRate="25"'
+NTSC = 'ttp:frameRate="30" ttp:frameRateMultiplier="1000 1001"'
+SMPTE = 'ttp:timeBase="smpte"'
 TIMES = {
     "clock": ("", "00:00:01.5", "00:01:02.25", (1500, 62_250)),
-    "clock with frames": ('ttp:frameRate="25"', "00:00:01:05", "00:00:03:00", (1200, 3000)),
-    "frames of NTSC": (
-        'ttp:frameRate="30" ttp:frameRateMultiplier="1000 1001"', "30f", "00:00:03:15", (1001, 3500),
-    ),
-    "old multiplier": ('ttp:frameRate="24" ttp:frameRateMultiplier="1000:1001"', "24f", "3s", (1001, 3000)),
-    "sub-frames": ('ttp:frameRate="25" ttp:subFrameRate="2"', "00:00:01:10.1", "3s", (1420, 3000)),
+    "clock with frames": (RATE_25, "00:00:01:05", "00:00:03:00", (1200, 3000)),
+    "frames of NTSC": (NTSC, "30f", "00:00:03:15", (1001, 3500)),
+    "old multiplier": (NTSC.replace("1000 1001", "1000:1001"), "30f", "3s", (1001, 3000)),
+    "sub-frames": (RATE_25 + ' ttp:subFrameRate="2"', "00:00:01:10.1", "3s", (1420, 3000)),
     "ticks": ('ttp:tickRate="10000000"', "12500000t", "30000000t", (1250, 3000)),
     "ticks of frames": ('ttp:frameRate="50"', "50t", "100t", (1000, 2000)),
     "offsets": ("", "0.5m", "0.01h", (30_000, 36_000)),
@@ -334,10 +339,9 @@ TIMES = {
     "bare numbers": ("", "1", "2.5", (1000, 2500)),
     "commas": ("", "00:00:04,500", "00:00:06,000", (4500, 6000)),
     "no hours": ("", "01:02.5", "01:03", (62_500, 63_000)),
-    "SMPTE": ('ttp:timeBase="smpte" ttp:frameRate="25"', "00:00:01:05", "00:00:02:00", (1200, 2000)),
+    "SMPTE": (f"{SMPTE} {RATE_25}", "00:00:01:05", "00:00:02:00", (1200, 2000)),
     "SMPTE, drop frame": (
-        ('ttp:timeBase="smpte" ttp:frameRate="30" ttp:frameRateMultiplier="1000 1001"'
-        ' ttp:dropMode="dropNTSC"'), "00:01:00;02", "00:10:00;00", (60_060, 599_999),
+        f'{SMPTE} {NTSC} ttp:dropMode="dropNTSC"', "00:01:00;02", "00:10:00;00", (60_060, 599_999),
     ),
 }  # fmt: skip
 
@@ -351,12 +355,14 @@ def test_times_of_ttml_are_read_in_every_expression(read, name: str) -> None:
 
 
 def test_times_of_ttml_count_from_what_they_are_in(read) -> None:
-    """`div` in `div`, `dur`, sequences, and spans that have the times instead of their paragraph."""
+    """`div` in `div`, `dur`, sequences, and spans that have times instead of their paragraph."""
     cues, told = read(
         TTML.format(
             "",
-            '<div begin="10s"><div begin="5s"><p begin="1s" dur="2s">in\n  two<br/> divs</p></div></div>'
-            '<div timeContainer="seq" begin="20s"><p dur="1s">one</p><p begin="1s" dur="2s">two</p></div>'
+            '<div begin="10s"><div begin="5s"><p begin="1s" dur="2s">in\n  two<br/> divs</p></div>'
+            "</div>"
+            '<div timeContainer="seq" begin="20s"><p dur="1s">one</p>'
+            '<p begin="1s" dur="2s">two</p></div>'
             '<p><span begin="30s" end="31s">by</span> <span begin="31s" end="32s">span</span></p>'
             '<p timeContainer="seq" begin="40s"><span dur="1s">a</span><span dur="1s">b</span></p>'
             '<p begin="50s">no end</p><p begin="never" end="60s">no time</p>',
@@ -378,7 +384,8 @@ def test_places_italics_and_agents_of_ttml_are_kept(read) -> None:
     cues, _ = read(
         TTML.format(
             "",
-            '<p begin="1s" end="2s" region="top" style="it" ttm:agent="a1">a<metadata>m</metadata></p>'
+            '<p begin="1s" end="2s" region="top" style="it" ttm:agent="a1">a'
+            "<metadata>m</metadata></p>"
             '<p begin="3s" end="4s"><span style="it">b</span> <span style="it">c</span></p>'
             '<p begin="5s" end="6s"><span style="it">d</span> e</p>'
             '<p begin="7s" end="8s"><span tts:ruby="container"><span tts:ruby="base">f</span>'
@@ -421,7 +428,8 @@ Format: Layer, Start, End, Style, Name, Text
 def test_events_of_ass_are_read_in_order_and_what_is_drawn_twice_once(read) -> None:
     """Layers, signs drawn anew for each picture, comments, drawings; `Format:` tells the fields."""
     moving = "".join(
-        f"Dialogue: 0,0:00:{20 + k * 0.04:05.2f},0:00:{20.04 + k * 0.04:05.2f},Sign,,{{\\pos({k},9)}}Bus\n"
+        f"Dialogue: 0,0:00:{20 + k * 0.04:05.2f},0:00:{20.04 + k * 0.04:05.2f},Sign,,"
+        f"{{\\pos({k},9)}}Bus\n"
         for k in range(20)
     )
     cues, told = read(
@@ -458,7 +466,8 @@ def test_events_that_cannot_be_read_have_a_place_and_the_others_stay(read) -> No
 
 def test_sbv_and_formats_of_frames_and_tenths_are_read(read) -> None:
     """SBV, MicroDVD with and without its rate, MPL2, SAMI: texts, times and italics."""
-    assert brief(read("0:00:01.000,0:00:02.000\n>> Hi[br]you\n10\n\n0:00:03.000,0:00:04.000\nb\n")[0]) == [
+    sbv = "0:00:01.000,0:00:02.000\n>> Hi[br]you\n10\n\n0:00:03.000,0:00:04.000\nb\n"
+    assert brief(read(sbv)[0]) == [
         (1000, 2000, ">> Hi\nyou\n10"), (3000, 4000, "b"),
     ]  # fmt: skip
     for head in ("{1}{1}25\n", "{0}{0}25.000\n"):
@@ -487,7 +496,7 @@ def test_the_libraries_that_are_not_used_would_lose_cues(tmp_path: Path) -> None
         )
 
 
-def test_readers_are_imported_by_those_who_read(tmp_path: Path) -> None:
+def test_readers_are_imported_by_those_who_read() -> None:
     """The command's start does not pay for them."""
     script = "import sys; from voxroute_orchestrator import cli_run; print(*sys.modules)"
     done = subprocess.run(
