@@ -24,9 +24,11 @@ from voxroute_orchestrator.placements import canonical
 from voxroute_orchestrator.reading_cues import Found, cues_of
 from voxroute_orchestrator.subtitles import CUES_SCHEMA
 
+_SHOWN = 40  # characters of a line that is told
 _MOST_TOLD = 5  # sentences about a file; the rest is counted
 _HEAD = 4000  # characters in which a file says what it is
 _MICRODVD_RATE = 23.976  # frames a second, where the file does not tell: that of most films
+_MICRODVD_FRAMES = 72  # of a last text whose end is not told
 _ENCODED = re.compile(rb"""^\s*<\?xml[^>]{1,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 
 _TIME = r"(-?\s?(?:\d{1,9}\s?:\s?)?\d{1,9}\s?:\s?\d{1,9}(?:\s?[,.;:]\s?\d{1,9})?)"
@@ -95,7 +97,7 @@ def _by_format(text: str, tell: Tell) -> list[Found]:
     if text.lstrip().startswith("<") and _TTML.search(text[:_HEAD]):
         found, unknown = ttml_reading.read(text)
         for time in dict.fromkeys(unknown):
-            tell(f'"{time[:40]}" is no time of TTML')
+            tell(f'"{time[:_SHOWN]}" is no time of TTML')
         return found
     if ass_reading.looks_like(text):
         found, wrong = ass_reading.read(text)
@@ -290,7 +292,8 @@ def _vtt_parts(text: str, tell: Tell) -> list[str]:
         if _VTT_COMMAS.match(line):
             lines[number] = line.replace(",", ".")
         if _VTT_BEFORE_0.match(line):
-            tell(f'line {number + 1}: "{line.strip()[:40]}" begins before the film; it begins at 0')
+            shown = line.strip()[:_SHOWN]
+            tell(f'line {number + 1}: "{shown}" begins before the film; it begins at 0 now')
             lines[number] = _VTT_BEFORE_0.sub("00:00.000 -->", line)
     begins = [number for number in range(len(lines)) if _begins_vtt(lines, number)]
     ends = [*begins[1:], len(lines)]
@@ -312,7 +315,7 @@ def _begins_vtt(lines: Sequence[str], number: int) -> bool:
 
 def _shift_ms(part: str) -> int | None:
     """What a segment's map adds to its times; None where it has none."""
-    line = _MAP.search(part.partition("\n\n")[0])
+    line = _MAP.search(part.partition("-->")[0])
     if line is None:
         return None
     ticks = re.search(r"MPEGTS:(\d{1,12})\b", line[0])
@@ -326,7 +329,7 @@ def _vtt_cues(part: str, shift_ms: int, began: int, tell: Tell) -> Iterator[Foun
     import webvtt  # noqa: PLC0415 - few commands read WebVTT
     from webvtt.errors import MalformedCaptionError  # noqa: PLC0415 - as above
 
-    _tell_unread_times(part, began, tell)
+    _tell_unread(part, began, tell)
     try:
         file = webvtt.from_string(part)
     except MalformedCaptionError as error:
@@ -360,16 +363,24 @@ def _region_settings(viewport: str | None, own: str | None, width: str | None) -
     return placements.of_box(box)
 
 
-def _tell_unread_times(part: str, began: int, tell: Tell) -> None:
-    """Tells of lines that should have been times: what follows them is not shown."""
-    comment = False
-    for number, line in enumerate(part.split("\n"), start=began):
-        if not line.strip():
-            comment = False
-        elif line.startswith("NOTE"):
-            comment = True
-        elif "-->" in line and not comment and not _VTT_TIMES.match(line):
-            tell(f'line {number}: "{line.strip()[:40]}" is no time of WebVTT; its cue is left out')
+def _tell_unread(part: str, began: int, tell: Tell) -> None:
+    """Tells of blocks that are not shown, though they should have been cues, or parts of one."""
+    block: list[str] = []
+    seen_cue = False
+    for number, line in enumerate([*part.split("\n"), ""], start=began):
+        if line.strip():
+            block.append(line)
+            continue
+        if block and not block[0].startswith(("NOTE", "STYLE", "REGION", "WEBVTT")):
+            arrows = [text for text in block if "-->" in text]
+            first = (arrows or block)[0].strip()[:_SHOWN]
+            place = f"line {number - len(block) + (block.index(arrows[0]) if arrows else 0)}"
+            if arrows and not any(map(_VTT_TIMES.match, arrows)):
+                tell(f'{place}: "{first}" is no time of WebVTT; its cue is left out')
+            elif seen_cue and not arrows:
+                tell(f'{place}: "{first}" belongs to no cue and no player shows it; it is left out')
+            seen_cue = seen_cue or bool(arrows)
+        block = []
 
 
 def _from_pysubs2(text: str, tell: Tell) -> list[Found]:
@@ -377,6 +388,7 @@ def _from_pysubs2(text: str, tell: Tell) -> list[Found]:
     import pysubs2  # noqa: PLC0415 - few commands read its formats
     from pysubs2.exceptions import Pysubs2Error, UnknownFPSError  # noqa: PLC0415 - as above
 
+    text = _with_ends(text)
     try:
         try:
             file = pysubs2.SSAFile.from_string(text, keep_html_tags=True)
@@ -403,3 +415,20 @@ def _from_pysubs2(text: str, tell: Tell) -> list[Found]:
         if said is not None:
             found.append(Found(f"cue {number}", event.start, end, said.text, italic=said.italic))
     return found
+
+
+def _with_ends(text: str) -> str:
+    """The text, in which lines of MicroDVD that tell no end have the next one's beginning."""
+    if "{}" not in text:
+        return text
+    lines = text.split("\n")
+    following = ""
+    for number in range(len(lines) - 1, -1, -1):
+        begin = re.match(r"\{(\d{1,9})\}\{(\d{0,9})\}", lines[number])
+        if begin is None:
+            continue
+        if not begin[2]:
+            end = following or str(int(begin[1]) + _MICRODVD_FRAMES)
+            lines[number] = f"{{{begin[1]}}}{{{end}}}{lines[number][begin.end() :]}"
+        following = begin[1]
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ import html
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.linebreaks import flat
 from voxroute_orchestrator.placements import BELOW, box, keypad, point
+from voxroute_orchestrator.turns import turns_of
 
 CUES_SCHEMA = "voxroute.cues/1"
 GENERATOR = "Written by voxroute"
@@ -45,17 +46,45 @@ def _in_order(cues: Iterable[Cue]) -> list[Cue]:
     )
 
 
+def _voices(cues: Iterable[Cue]) -> Iterator[list[Cue]]:
+    """The cues in order; those of several speakers at the same time and place are one group."""
+    group: list[Cue] = []
+    for cue in _in_order(cues):
+        same = group and (cue.start_ms, cue.end_ms, cue.position) == (
+            group[-1].start_ms, group[-1].end_ms, group[-1].position,
+        )  # fmt: skip
+        if same and cue.speaker and group[-1].speaker not in {"", cue.speaker}:
+            group.append(cue)
+            continue
+        if group:
+            yield group
+        group = [cue]
+    if group:
+        yield group
+
+
 def to_srt(cues: Iterable[Cue]) -> str:
     """The cues as SubRip; one that does not stand below has the override that players know.
 
     The format has no escaping. An empty line would end the cue and "-->" could be taken for a
     time, so the one is left out and the other written "->"; what only looks like a tag is written
-    with entities.
+    with entities. What several say at the same time is one cue, a turn with a dash for each.
     """
-    return "".join(
-        f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n{_srt_text(cue)}\n\n"
-        for number, cue in enumerate(_in_order(cues), start=1)
-    )
+    blocks: list[str] = []
+    for number, group in enumerate(_voices(cues), start=1):
+        first = group[0]
+        if len(group) > 1:
+            turns = "\n".join(cue.text if _marked(cue) else f"- {cue.text}" for cue in group)
+            first = replace(first, text=turns, italic=all(cue.italic for cue in group))
+        blocks.append(
+            f"{number}\n{_time(first.start_ms, ',')} --> {_time(first.end_ms, ',')}\n"
+            f"{_srt_text(first)}\n\n"
+        )
+    return "".join(blocks)
+
+
+def _marked(cue: Cue) -> bool:
+    return any(turn.mark for turn in turns_of(cue.text))
 
 
 def _srt_text(cue: Cue) -> str:
@@ -72,11 +101,13 @@ def _without_commands(text: str) -> str:
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
-    """The cues as WebVTT; a speaker is a voice tag."""
+    """The cues as WebVTT; a speaker is a voice tag, several at the same time are one cue."""
     blocks = (
-        f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}"
-        f"{' ' if cue.position else ''}{cue.position}\n{_voice(cue)}\n\n"
-        for cue in _in_order(cues)
+        f"{_time(group[0].start_ms, '.')} --> {_time(group[0].end_ms, '.')}"
+        f"{' ' if group[0].position else ''}{group[0].position}\n"
+        + "\n".join(map(_voice, group))
+        + "\n\n"
+        for group in _voices(cues)
     )
     return "WEBVTT\n\n" + "".join(blocks)
 

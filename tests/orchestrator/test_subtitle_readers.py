@@ -247,12 +247,13 @@ def test_webvtt_that_is_nearly_right_is_read_and_what_is_not_is_told(read) -> No
     """Commas, hours without a zero, times before 0; a time that is none has a place."""
     cues, told = read(
         "WEBVTT\n\n00:00:01,000 --> 00:00:02,000\na\n\n0:00:03.000 --> 0:00:04.000\nb\n\n"
-        "-00:01.000 --> 00:00.500\nc\n\n00:x --> 00:09.000\nd\n"
+        "-00:01.000 --> 00:00.500\nc\n\n00:x --> 00:09.000\nd\n\nstray\n"
     )
     assert brief(cues) == [(0, 500, "c"), (1000, 2000, "a"), (3000, 4000, "b")]
     assert "line 9" in told[0]
     assert "line 12" in told[1]
-    assert len(told) == 2
+    assert 'line 15: "stray" belongs to no cue' in told[2]
+    assert len(told) == 3
 
 
 ROLLING = {
@@ -476,6 +477,7 @@ def test_sbv_and_formats_of_frames_and_tenths_are_read(read) -> None:
     cues, told = read("{24}{48}a\n")
     assert brief(cues) == [(1001, 2002, "a")]
     assert "23.976" in told[0]
+    assert brief(read("{1}{1}25\n{25}{}a\n{75}{}b\n")[0])[0] == (1000, 3000, "a")
     assert read("[10][20]/a|/b\n")[0] == [Cue(1000, 2000, "a\nb", italic=True)]
     sami = "<SAMI><BODY><SYNC Start=1000><P>a<br>b\n<SYNC Start=3000><P>&nbsp;\n</BODY></SAMI>"
     assert brief(read(sami)[0]) == [(1000, 3000, "a\nb")]

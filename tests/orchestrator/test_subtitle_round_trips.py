@@ -21,9 +21,9 @@ PLACES = [of_keypad(number) for number in range(1, 10)]
 WORDS = [
     "Where", "is", "the", "key?", "No.", "42", "1984", "3", "नमस्ते", "क्या?", "שלום", "你好", "a & b",
     "x < y", "<i>", "</i>", "<b>bold</b>", "<3", "&amp;", "&nbsp;", "&#39;", "AT&T", "{b}",
-    "{\\an8}", "C:\\New", "C:\\new\\hut", "\\N", "♪ la ♪", "[door]", "NOTE", "STYLE", "WEBVTT", "REGION x",
-    "Dialogue:", "...", "—", "it's", '"quoted"', "50%", "10:30", "e\u0301", "<v Asha>", "<br>",
-    "]]>",
+    "{\\an8}", "C:\\New", "C:\\new\\hut", "\\N", "♪ la ♪", "[door]", "NOTE", "STYLE", "WEBVTT",
+    "REGION x", "Dialogue:", "...", "—", "it's", '"quoted"', "50%", "10:30", "e\u0301",
+    "<v Asha>", "<br>", "]]>",
 ]  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def files(draw: st.DrawFn, positions: st.SearchStrategy[str]) -> list[Cue]:
     cues: list[Cue] = []
     start = draw(st.integers(0, 4_000_000)) * 10
     for number, text in enumerate(draw(st.lists(texts(), min_size=1, max_size=5))):
-        start += draw(st.integers(0, 300)) * 10
+        start += draw(st.integers(1, 300)) * 10
         length = draw(st.integers(1, 700)) * 10
         cues.append(
             Cue(

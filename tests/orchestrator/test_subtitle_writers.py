@@ -125,3 +125,10 @@ def test_settings_are_kept_where_they_say_something(settings: str, kept: str, pl
 def test_each_of_nine_places_has_settings() -> None:
     """And the settings have that place."""
     assert [keypad(of_keypad(place)) for place in range(1, 10)] == list(range(1, 10))
+
+
+def test_what_two_say_at_the_same_time_is_one_cue_with_a_turn_for_each() -> None:
+    """In SubRip with dashes, in WebVTT with voices, as it came."""
+    cues = [Cue(0, 1000, "Hi.", "Asha"), Cue(0, 1000, "Hello.", "Ravi"), Cue(0, 1000, "sign")]
+    assert "\n- Hi.\n- Hello.\n\n2\n" in subtitles.to_srt(cues)
+    assert "\n<v Asha>Hi.</v>\n<v Ravi>Hello.</v>\n\n00:00:00.000" in subtitles.to_vtt(cues)
