@@ -15,7 +15,9 @@ from voxroute_orchestrator.placements import BELOW
 
 _SHORTEST_MS = 1000  # of a cue whose end is made up
 _SHOWN_CHARACTERS = 40
-_TOUCHING_MS = 200  # roll-up captions follow each other within so much
+_TOUCHING_MS = 200  # captions that grow or are shown again follow each other within so much
+_ROLLING_MS = 600  # and those that roll on within so much
+_MOST_LINES = 8  # more of them do not roll
 _LEAST_ROLLS = 2  # one line that is said again is a line that is said again
 _MOST_MS = 10**12  # 31 years: a file that tells more tells nonsense
 
@@ -102,11 +104,14 @@ class _Roll:
 
 
 def _roll(before: Cue, cue: Cue) -> _Roll | None:
-    """How the cue repeats the one before; None where it does not, or they do not touch."""
-    if cue.start_ms - before.end_ms > _TOUCHING_MS or before.speaker != cue.speaker:
+    """How the cue repeats the one before; None where it does not, or comes too late for it."""
+    pause_ms = cue.start_ms - before.end_ms
+    if before.speaker != cue.speaker:
         return None
     old, lines = before.text.split("\n"), cue.text.split("\n")
-    for count in range(min(len(old), len(lines)), 0, -1):
+    for count in range(min(len(old), len(lines), _MOST_LINES), 0, -1):
+        if pause_ms > (_ROLLING_MS if lines[count:] else _TOUCHING_MS):
+            continue
         if old[len(old) - count : -1] != lines[: count - 1]:
             continue
         last, now = old[-1], lines[count - 1]
@@ -120,8 +125,8 @@ def _roll(before: Cue, cue: Cue) -> _Roll | None:
 def said_once(cues: Sequence[Cue]) -> list[Cue]:
     """The cues, of roll-up captions each line once: from when it appears, until the next does.
 
-    Captions roll where at least three follow each other without a pause, each of which repeats
-    lines of the one before, and one of which adds something to them.
+    Captions roll where at least three follow each other nearly without a pause, each of which
+    repeats lines of the one before, and one of which adds something to them.
     """
     said: list[Cue] = []
     first = 0

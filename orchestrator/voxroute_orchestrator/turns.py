@@ -5,6 +5,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxroute_orchestrator.linebreaks import ends_sentence, flat
@@ -40,7 +41,7 @@ def turns_of(text: str) -> list[Turn]:
     lines = [line for part in text.split("\n") if (line := flat(part))]
     plainly_named = sum(_plain_name(line) for line in lines) > 1
     bracketed = sum(_BRACKETED.match(line) is not None for line in lines) > 1
-    turns: list[Turn] = []
+    turns: list[tuple[str, list[str]]] = []
     for line in lines:
         mark = _mark(line)
         new = (
@@ -50,11 +51,13 @@ def turns_of(text: str) -> list[Turn]:
             or (bracketed and _BRACKETED.match(line))
         )
         if new:
-            turns.append(Turn(mark, line[len(mark) :]))
+            turns.append((mark, [line[len(mark) :]]))
         else:
-            turns[-1] = Turn(turns[-1].mark, f"{turns[-1].text} {line}".lstrip())
-    # a mark with nothing after it is what is said
-    return [turn if turn.text else Turn("", flat(turn.mark)) for turn in turns]
+            turns[-1][1].append(line)
+    return [
+        Turn(mark, said) if (said := " ".join(texts).strip()) else Turn("", flat(mark))
+        for mark, texts in turns
+    ]  # a mark with nothing after it is what is said
 
 
 def _mark(line: str) -> str:
@@ -67,12 +70,12 @@ def _mark(line: str) -> str:
     return ""
 
 
-def _may_begin(mark: str, turns: list[Turn]) -> bool:
+def _may_begin(mark: str, turns: Sequence[tuple[str, list[str]]]) -> bool:
     """Whether a marked line begins a turn; a dash within a sentence may open a line as well."""
-    before = turns[-1].text
+    before = turns[-1][1][-1]
     return (
         not _DASHED.match(mark + "x")
-        or bool(turns[0].mark)
+        or bool(turns[0][0])
         or ends_sentence(before)
         or before[-1:] in _ENDS_TURN
     )

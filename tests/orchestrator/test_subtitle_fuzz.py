@@ -214,6 +214,7 @@ LONG = {
         f"{k}\n00:00:{k % 60:02},000 --> 00:00:{k % 60:02},000\nsame\n\n" for k in range(3000)
     ),
     "turns.srt": SRT + "- a.\n" * 20_000,
+    "lines.srt": SRT + "a\n" * 100_000 + SRT.replace("00,", "01,") + "a\n" * 99_999 + "b\n",
     "names.srt": SRT + "A" * 200_000 + "\n" + "A b:" * 100_000,
     "headers.vtt": VTT + "\nx\n\n" + "WEBVTT\n\n" * 20_000,
     "voices.vtt": VTT + "\n" + "<v A>x" * 20_000,

@@ -276,6 +276,13 @@ ROLLING = {
         ),
         [(1000, 1990, "ONE"), (2000, 2990, "TWO"), (3000, 3990, "THREE"), (4000, 4990, "FOUR")],
     ),
+    "of a broadcast, with pauses": (
+        "".join(
+            f"{k}\n00:00:{2 * k:02},000 --> 00:00:{2 * k + 1:02},500\n{text}\n\n"
+            for k, text in enumerate(["ONE\nTWO", "TWO\nTHREE", "THREE\nFOUR"], start=1)
+        ),
+        [(2000, 3500, "ONE\nTWO"), (4000, 5500, "THREE"), (6000, 7500, "FOUR")],
+    ),
     "three lines": (
         "".join(
             f"{k}\n00:00:0{k},000 --> 00:00:0{k + 1},000\n{text}\n\n"

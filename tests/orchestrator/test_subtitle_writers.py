@@ -46,7 +46,7 @@ def test_ffmpeg_reads_every_cue_in_order(tmp_path: Path, kind: str) -> None:
     path.write_text(subtitles.FORMATS[kind](UNSORTED, "en"), encoding="utf-8")
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux() if packet.size]
-        starts = [round(packet.pts * packet.time_base * 1000) for packet in packets]
+        starts = [round((packet.pts or 0) * (packet.time_base or 0) * 1000) for packet in packets]
     assert starts == ORDER
 
 
