@@ -42,8 +42,10 @@ def canonical(settings: str) -> str:
         if found["line"] == "0%":
             found["line"] = "0"
     defaults = dict(_DEFAULTS)
-    if "align" in found and found["align"] != "center":
+    if found.get("align", "center") != "center":
         del defaults["position"]  # it is then that edge
+    elif "position" in found:
+        found["position"] = found["position"].removesuffix(",center")
     return " ".join(
         f"{name}:{found[name]}"
         for name in _VALID

@@ -102,6 +102,7 @@ def test_an_unsorted_file_becomes_a_valid_one_in_every_format(tmp_path: Path) ->
     [
         ("line:auto position:50% align:center size:100%", "", 2),
         ("align:middle", "", 2),
+        ("line:10.00%,start position:50.00%,center", "line:10%", 8),
         ("line:-1", "", 2),
         ("line:0%", "line:0", 8),
         ("line:10% position:20% align:left", "line:10% position:20% align:left", 7),
