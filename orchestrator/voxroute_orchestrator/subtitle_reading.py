@@ -33,7 +33,7 @@ _ENCODED = re.compile(rb"""^\s*<\?xml[^>]{1,200}?encoding\s*=\s*["']([A-Za-z0-9.
 
 _TIME = r"(-?\s?(?:\d{1,9}\s?:\s?)?\d{1,9}\s?:\s?\d{1,9}(?:\s?[,.;:]\s?\d{1,9})?)"
 _SRT_TIMES = re.compile(rf"^\s*{_TIME}\s*--\s?>\s*{_TIME}(?P<rest>\s.*)?$")
-_SRT_WRONG = re.compile(r"^\s*[-\d][\w\s:.,;-]{0,30}--\s?>\s*[-\d]")
+_SRT_WRONG = re.compile(r"^\s*-?\s?\d{1,9}\s?:[\w\s:.,;-]{0,30}--\s?>\s*-?\s?\w{1,9}\s?:")
 _SBV_TIME = r"(-?\d{1,9}:\d{1,2}:\d{1,2}\.\d{1,3})"
 _SBV_TIMES = re.compile(rf"^\s*{_SBV_TIME},{_SBV_TIME}(?P<rest>)\s*$")
 _VTT_HEADER = re.compile(r"^WEBVTT(?:[ \t].*)?$")
@@ -215,7 +215,9 @@ def _from_blocks(lines: Sequence[str], times: re.Pattern[str]) -> list[Found]:
                 _ms(match[2]),
                 canonical(match["rest"] or ""),
             )
-        for said in markup.tagged(text.replace("[br]", "\n"), webvtt=False):
+        if times is _SBV_TIMES:
+            text = text.replace("[br]", "\n")
+        for said in markup.tagged(text, webvtt=False):
             found.append(  # noqa: PERF401 - clearer than loops in one
                 Found(
                     f"line {number + 1}", start_ms, end_ms,

@@ -65,7 +65,12 @@ def _mark(line: str) -> str:
     if dashed:
         return dashed[0]
     named = _NAMED.match(line)
-    if named and named["name"].isupper() and sum(map(str.isalpha, named["name"])) > 1:
+    if (
+        named is not None
+        and named["name"].isupper()
+        and sum(map(str.isalpha, named["name"])) > 1
+        and not line[named.end() :].isupper()  # where all is in capitals, they tell nothing
+    ):
         return f"{named['name']}: " if named.end() == len(line) else named[0]
     return ""
 

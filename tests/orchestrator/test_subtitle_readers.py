@@ -65,6 +65,7 @@ SRT = {
         " 00:00:06,000\nd",
         ["b", "c", "d"],
     ),
+    "arrows in texts": (TWO.format("5 --> 6\nx", "a --> b: c"), ["5 --> 6\nx", "a --> b: c"]),
     "a cue is empty": (TWO.format("", "b"), ["b"]),
     "times are sloppy": (
         (
