@@ -231,7 +231,9 @@ def transcribe(
 @app.command(epilog=EXIT_CODES)
 def translate(
     *,
-    subtitle_file: Annotated[Path, typer.Argument(help="Subtitles: SRT, WebVTT, ASS or SSA.")],
+    subtitle_file: Annotated[
+        Path, typer.Argument(help="Subtitles: SRT, WebVTT, TTML, ASS, SBV, MicroDVD, ...")
+    ],
     source: Annotated[str, typer.Option("-s", "--source", help="Language of the file.")],
     target: TargetOption,
     output: OutputOption = Path(),
@@ -253,7 +255,8 @@ def translate(
     """Translate a subtitle file; times stay as they are."""
     language, targets = language_of(source), languages_of(target)
     settings = settings_of(offline, None, translate_endpoint, config, log_level)
-    cues = subtitles.read(subtitle_file, encoding=encoding)
+    mended: list[str] = []
+    cues = subtitles.read(subtitle_file, encoding=encoding, tell=mended.append)
     title = subtitle_file.stem
     if Path(title).suffix.lower() == f".{source}".lower():
         title = Path(title).stem
@@ -271,6 +274,8 @@ def translate(
     names = subtitle_names(title, targets, job.form.formats)
     with claimed(output, title), reporter(quiet=quiet) as told:
         prepare_results(output, names, overwrite=overwrite)
+        for sentence in mended:
+            told.warn(sentence)
         finish(interruptible(translate_subtitles(job, settings, told)))
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +57,7 @@ from voxroute_orchestrator.transcript import (
     TranslationStats,
     same_language,
 )
+from voxroute_orchestrator.turns import Turn, turns_of
 from voxroute_serving.logs import get_logger
 from voxroute_serving.media import Watch
 
@@ -503,16 +505,51 @@ class FileJob:
     results: dict[str, dict[int, TranslatedSegment]] = field(
         default_factory=dict[str, dict[int, TranslatedSegment]]
     )
-    """By language, by number of the cue."""
+    """By language, by number of the turn."""
+
+    @cached_property
+    def turns(self) -> list[tuple[int, Turn]]:
+        """What is said in turn, each with the number of its cue."""
+        return [
+            (number, turn)
+            for number, cue in enumerate(self.cues)
+            for turn in turns_of(cue.text) or [Turn("", cue.text)]
+        ]
+
+    def of_cues(self, target: str) -> list[TranslatedSegment]:
+        """The results under the numbers of their cues: of a cue with several turns all of them."""
+        return [
+            result.model_copy(update={"segment_id": self.turns[turn][0]})
+            for turn, result in sorted(self.results.get(target, {}).items())
+        ]
+
+    def statuses(self, target: str) -> list[str]:
+        """What became of each cue: of its turns the one that went worst."""
+        worst: dict[int, str] = {}
+        for result in self.of_cues(target):
+            before = worst.get(result.segment_id, result.status)
+            worst[result.segment_id] = min(before, result.status, key=_WORST_FIRST.index)
+        return list(worst.values())
+
+    def _translated(self, target: str) -> list[Cue]:
+        """The cues all of whose turns are translated, each turn on a line with its mark."""
+        results = self.results.get(target, {})
+        lines: dict[int, list[str] | None] = {}
+        for turn, (number, said) in enumerate(self.turns):
+            before = lines.setdefault(number, [])
+            if turn not in results:
+                lines[number] = None
+            elif before is not None:
+                before.append(str(replace(said, text=_turn_text(said, results[turn]))))
+        return [
+            replace(self.cues[number], text="\n".join(texts))
+            for number, texts in lines.items()
+            if texts is not None
+        ]
 
     def write(self, target: str) -> list[Path]:
         """Writes one language: as a partial file where cues are missing."""
-        results = self.results.get(target, {})
-        translated = [
-            replace(cue, text=_cue_text(cue, results[number]))
-            for number, cue in enumerate(self.cues)
-            if number in results
-        ]
+        translated = self._translated(target)
         complete = len(translated) == len(self.cues)
         named = with_speakers(translated) if self.form.speaker_prefix else translated
         wrapped = [part for cue in translated for part in rewrapped(cue, self.form.rules)]
@@ -531,8 +568,11 @@ class FileJob:
         return paths
 
 
-def _cue_text(cue: Cue, item: TranslatedSegment) -> str:
-    return f"[untranslated: {flat(cue.text)}]" if item.status == "FAILED" else item.text
+_WORST_FIRST = ("FAILED", "TRUNCATED", "SUSPECT", "OK", "PASSTHROUGH")
+
+
+def _turn_text(turn: Turn, item: TranslatedSegment) -> str:
+    return f"[untranslated: {flat(turn.text)}]" if item.status == "FAILED" else flat(item.text)
 
 
 class _FileEvents:
@@ -540,7 +580,7 @@ class _FileEvents:
 
     def __init__(self, job: FileJob, target: str, told: Reporter) -> None:
         self._results = job.results.setdefault(target, {})
-        self._cues = job.cues
+        self._job = job
         self._told = told
         self._stage = f"translating to {target}"
 
@@ -562,7 +602,8 @@ class _FileEvents:
     async def result(self, item: TranslatedSegment) -> None:
         """Keeps a translation."""
         self._results[item.segment_id] = item
-        self._told.advance(self._stage, self._cues[item.segment_id].end_ms / 1000)
+        cue = self._job.cues[self._job.turns[item.segment_id][0]]
+        self._told.advance(self._stage, cue.end_ms / 1000)
 
     async def note(self, note: Note) -> None:
         """Tells a warning."""
@@ -599,23 +640,21 @@ async def _translate_file(job: FileJob, settings: Settings, told: Reporter) -> l
                 told.say(f"kept: {path}")
         raise
     for target in targets:
-        lines += _translation_summary(
-            target, [r.status for r in job.results.get(target, {}).values()]
-        )
-        lines += tally(job.results.get(target, {}).values()).lines(target, first_id=1)
+        lines += _translation_summary(target, job.statuses(target))
+        lines += tally(job.of_cues(target)).lines(target, first_id=1)
         lines += [str(path) for path in job.write(target)]
     return lines
 
 
 async def _translate_to(job: FileJob, target: str, connected: Connected, told: Reporter) -> None:
     translator = connected.translators[0]
-    total_s = job.cues[-1].end_ms / 1000
+    total_s = max(cue.end_ms for cue in job.cues) / 1000
     told.stage(f"translating to {target}", total_s)
     items = ItemPool()
-    for number, cue in enumerate(job.cues):
+    texts = [flat(turn.text) for _, turn in job.turns]
+    for number, text in enumerate(texts):
         first = number if job.strict else max(0, number - 2)  # most models refuse it where strict
-        before = tuple(flat(c.text) for c in job.cues[first:number])
-        items.put(TranslateItem(number, flat(cue.text), before))
+        items.put(TranslateItem(number, text, tuple(texts[first:number])))
     items.end()
     request = TranslateRequest(
         job.source, target, items, translator.model, total_s, job.strict, job.glossary

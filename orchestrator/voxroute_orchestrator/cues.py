@@ -43,6 +43,7 @@ from voxroute_orchestrator.linebreaks import (
     reading_ms,
 )
 from voxroute_orchestrator.transcript import Segment, Translation, Word
+from voxroute_orchestrator.turns import turns_of
 
 # What a cut costs, in points; three of them weigh as much as 100 ms too few to read a cue.
 _CUE_COST = 20  # of every cue: no more of them than the breaks are worth
@@ -62,6 +63,9 @@ class Cue:
     end_ms: int
     text: str
     speaker: str = ""
+    position: str = ""
+    """Where on the picture, as WebVTT cue settings; "" is below, in the middle."""
+    italic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,27 +160,48 @@ def translated_cues(
 def rewrapped(cue: Cue, rules: CueRules = DEFAULT_RULES) -> list[Cue]:
     """A cue of another maker in lines that keep the rules, its time as it is.
 
-    Where it has too much text for one, several share its time by their texts' lengths.
+    Each speaker's turn begins a line. Where it has too much text for one, several share its time by
+    their texts' lengths, and begin with a turn where they can.
     """
-    pieces = pieces_of(cue.text, rules)
+    turns = [pieces_of(str(turn), rules) for turn in turns_of(cue.text)]
+    length_ms = max(cue.end_ms - cue.start_ms, 0)
+    spread = iter(_spread([piece for turn in turns for piece in turn], 0, length_ms))
+    parts: list[tuple[int, list[str]]] = []  # when they begin in the cue, and their lines
+    for turn in turns:
+        timed_pieces = list(itertools.islice(spread, len(turn)))
+        for begin_ms, lines in _parts(timed_pieces, rules):
+            if parts and len(parts[-1][1]) + len(lines) <= rules.lines:
+                parts[-1][1].extend(lines)
+            else:
+                parts.append((begin_ms, lines))
+    return _shared(cue, parts, rules)
+
+
+def _parts(turn: Sequence[TimedPiece], rules: CueRules) -> Iterator[tuple[int, list[str]]]:
+    """A turn in parts that a cue can hold: when each begins, and its lines."""
+    pieces = [timed_piece.piece for timed_piece in turn]
     lines = lines_of(pieces, rules)
     if len(lines) <= rules.lines:
-        return [replace(cue, text="\n".join(lines))] if flat(cue.text) else []
-    length_ms = max(cue.end_ms - cue.start_ms, 0)
-    block = Block(cue.speaker, _spread(pieces, cue.start_ms, cue.start_ms + length_ms))
-    parts = list(itertools.pairwise(cut(block, rules)))
+        yield turn[0].start_ms, lines
+        return
+    for first, last in itertools.pairwise(cut(Block("", list(turn)), rules)):
+        yield turn[first].start_ms, lines_of(pieces[first:last], rules)
+
+
+def _shared(cue: Cue, parts: Sequence[tuple[int, list[str]]], rules: CueRules) -> list[Cue]:
+    """A cue for each of the parts, which share the cue's time."""
     starts = [
         # a later one at least 1 ms after the one before, whatever the file says
-        max(block.pieces[first].start_ms, cue.start_ms + number)
-        for number, (first, _) in enumerate(parts)
+        cue.start_ms + max(begin_ms, number)
+        for number, (begin_ms, _) in enumerate(parts)
     ]
     ends = [
         following - min(rules.min_gap_ms, (following - start) // 2)
         for start, following in itertools.pairwise(starts)
     ]
     return [
-        Cue(start, max(end, start + 1), _text(block, first, last, rules), cue.speaker)
-        for start, end, (first, last) in zip(starts, [*ends, cue.end_ms], parts, strict=True)
+        replace(cue, start_ms=start, end_ms=max(end, start + 1), text="\n".join(lines))
+        for start, end, (_, lines) in zip(starts, [*ends, cue.end_ms], parts, strict=bool(parts))
     ]
 
 
@@ -255,6 +280,8 @@ def _timed_pieces(passage: _Passage, following_ms: int | None, rules: CueRules) 
 def _spread(pieces: Sequence[Piece], start_ms: int, end_ms: int) -> list[TimedPiece]:
     """Each piece with its share of the time, by its length."""
     bounds = list(itertools.accumulate((len(piece.text) for piece in pieces), initial=0))
+    if not pieces:
+        return []
     times = [start_ms + round((end_ms - start_ms) * bound / bounds[-1]) for bound in bounds]
     return [
         TimedPiece(piece, start, end)

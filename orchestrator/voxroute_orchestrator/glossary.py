@@ -122,7 +122,9 @@ def tally(segments: Iterable[TranslatedSegment]) -> Tally:
             if use.applied:
                 applied += 1
             else:
-                missed[use.term] = (*missed.get(use.term, ()), segment.segment_id)
+                before = missed.get(use.term, ())
+                if segment.segment_id not in before[-1:]:  # turns of a cue come one by one
+                    missed[use.term] = (*before, segment.segment_id)
     return Tally(applied, missed)
 
 

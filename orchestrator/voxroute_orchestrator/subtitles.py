@@ -1,33 +1,31 @@
 """Subtitle files: SRT, WebVTT, ASS, TTML and JSON out, and the files of other makers in.
 
-pysubs2 (1.8) takes `{...}` and `<...>` out of texts, whatever they are. So SRT, WebVTT and TTML are
-written here, ASS with pysubs2 from texts that are escaped here, and files are read with its parsers
-but cleaned here.
+What is written is in the order of beginnings, and each cue ends after it begins: WebVTT and many
+players demand it. No library writes texts as they are: pysubs2 (1.8) takes `{...}` and `<...>` out
+of them, whatever they are, and ends ASS at ten hours.
 """
 
 import html
 import json
 import re
-import xml.etree.ElementTree as ET  # for writing; files are read by pysubs2
-from collections.abc import Callable, Iterable, Mapping
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.linebreaks import flat
+from voxroute_orchestrator.placements import BELOW, box, keypad, point
+from voxroute_orchestrator.turns import turns_of
 
 CUES_SCHEMA = "voxroute.cues/1"
 GENERATOR = "Written by voxroute"
 """Stands in files of the formats that have a place for it; how one of ours is known."""
 
-_TAGS = re.compile(
-    r"</?(?:b|i|u|s|font|c|v|lang|ruby|rt)(?:[.\s][^<>]*)?>|<\d{2}:[\d:.]+>", re.IGNORECASE
-)
-_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^<>]+)>", re.IGNORECASE)
-_OVERRIDES = re.compile(r"\{\\[^{}]*\}")  # {\an8}: positions and styles, in SRT as well
-_ASS_BLOCKS = re.compile(r"(?<!\\)\{[^{}]*\}")
-_DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")  # vectors, not text
+_LIKE_MARKUP = re.compile(r"<(?=/?[a-zA-Z]|\d+:|br)|&(?=#?\w{1,31};)", re.IGNORECASE)
+"""What a reader of SubRip may take for a tag or an entity."""
+_LIKE_COMMAND = re.compile(r"\\(?=[Nh\u2060])|(?<=\{)\\")
 _WORD_JOINER = (
     "\u2060"  # as FFmpeg: after a backslash, it keeps the next letter from being a command
 )
@@ -40,32 +38,108 @@ _XML = "http://www.w3.org/XML/1998/namespace"
 _IMSC1_TEXT = "http://www.w3.org/ns/ttml/profile/imsc1/text"
 
 
-def to_srt(cues: Iterable[Cue]) -> str:
-    """The cues as SubRip.
-
-    The format has no escaping. An empty line would end the cue and "-->" could be taken for a
-    time, so the one is left out and the other written "->".
-    """
-    return "".join(
-        f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n"
-        f"{_lines(cue.text).replace('-->', '->')}\n\n"
-        for number, cue in enumerate(cues, start=1)
+def _in_order(cues: Iterable[Cue]) -> list[Cue]:
+    """The cues in the order of their beginnings, none of which ends before it begins."""
+    return sorted(
+        (replace(cue, end_ms=max(cue.end_ms, cue.start_ms + 1)) for cue in cues),
+        key=lambda cue: cue.start_ms,
     )
 
 
+def _voices(cues: Iterable[Cue]) -> Iterator[list[Cue]]:
+    """The cues in order; those of several speakers at the same time and place are one group."""
+    group: list[Cue] = []
+    for cue in _in_order(cues):
+        same = group and (cue.start_ms, cue.end_ms, cue.position) == (
+            group[-1].start_ms, group[-1].end_ms, group[-1].position,
+        )  # fmt: skip
+        if same and cue.speaker and group[-1].speaker not in {"", cue.speaker}:
+            group.append(cue)
+            continue
+        if group:
+            yield group
+        group = [cue]
+    if group:
+        yield group
+
+
+def to_srt(cues: Iterable[Cue]) -> str:
+    """The cues as SubRip; one that does not stand below has the override that players know.
+
+    The format has no escaping. An empty line would end the cue and "-->" could be taken for a
+    time, so the one is left out and the other written "->"; what only looks like a tag is written
+    with entities. What several say at the same time is one cue, a turn with a dash for each.
+    """
+    blocks: list[str] = []
+    for number, group in enumerate(_voices(cues), start=1):
+        first = group[0]
+        if len(group) > 1:
+            turns = "\n".join(cue.text if _marked(cue) else f"- {cue.text}" for cue in group)
+            first = replace(first, text=turns, italic=all(cue.italic for cue in group))
+        blocks.append(
+            f"{number}\n{_time(first.start_ms, ',')} --> {_time(first.end_ms, ',')}\n"
+            f"{_srt_text(first)}\n\n"
+        )
+    return "".join(blocks)
+
+
+def _marked(cue: Cue) -> bool:
+    return any(turn.mark for turn in turns_of(cue.text))
+
+
+def _srt_text(cue: Cue) -> str:
+    text = _without_commands(_lines(cue.text)).replace("-->", "->")
+    text = _LIKE_MARKUP.sub(lambda found: html.escape(found[0]), text)
+    text = f"<i>{text}</i>" if cue.italic else text
+    place = keypad(cue.position)
+    return text if place == 2 else f"{{\\an{place}}}{text}"  # noqa: PLR2004 - below, in the middle
+
+
+def _without_commands(text: str) -> str:
+    """The text, its backslashes so that none begins a command of a line break or a position."""
+    return _LIKE_COMMAND.sub(rf"\\{_WORD_JOINER}", text)
+
+
 def to_vtt(cues: Iterable[Cue]) -> str:
-    """The cues as WebVTT; a speaker is a voice tag."""
+    """The cues as WebVTT; a speaker is a voice tag, several at the same time are one cue."""
     blocks = (
-        f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{_voice(cue)}\n\n"
-        for cue in cues
+        f"{_time(group[0].start_ms, '.')} --> {_time(group[0].end_ms, '.')}"
+        f"{' ' if group[0].position else ''}{group[0].position}\n"
+        + "\n".join(map(_voice, group))
+        + "\n\n"
+        for group in _voices(cues)
     )
     return "WEBVTT\n\n" + "".join(blocks)
 
 
 def _voice(cue: Cue) -> str:
-    text = html.escape(_lines(cue.text), quote=False)
+    text = html.escape(_without_commands(_lines(cue.text)), quote=False)
+    text = f"<i>{text}</i>" if cue.italic else text
     speaker = html.escape(flat(cue.speaker), quote=False)
     return f"<v {speaker}>{text}</v>" if speaker else text
+
+
+_ASS_SIZE = (1920, 1080)  # pixels that points are told in
+_ASS_HEAD = f"""\
+[Script Info]
+; {GENERATOR}
+ScriptType: v4.00+
+WrapStyle: 0
+ScaledBorderAndShadow: yes
+PlayResX: {_ASS_SIZE[0]}
+PlayResY: {_ASS_SIZE[1]}
+"""
+_ASS_STYLES = """
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, \
+Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,60,&H00FFFFFF,&H000000FF,&H00000000,&H00000000,0,0,0,0,100,100,0,0,1,3,1,2,\
+60,60,54,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
 
 
 def to_ass(cues: Iterable[Cue], language: str = "") -> str:
@@ -73,32 +147,33 @@ def to_ass(cues: Iterable[Cue], language: str = "") -> str:
 
     Braces and backslashes of the text are escaped as FFmpeg does it and libass understands it.
     """
-    import pysubs2  # noqa: PLC0415 - most commands write other formats, and read none
-
-    subtitles = pysubs2.SSAFile()
-    subtitles.info.update(
-        {"WrapStyle": "0", "ScaledBorderAndShadow": "yes", "PlayResX": "1920", "PlayResY": "1080"}
+    events = (
+        f"Dialogue: 0,{_ass_time(cue.start_ms)},"
+        f"{_ass_time(max(cue.end_ms, cue.start_ms + 10))},Default,"
+        # a comma ends the field
+        f"{flat(cue.speaker).replace(',', ';')},0,0,0,,{_ass_text(cue)}\n"
+        for cue in _in_order(cues)
     )
-    if language:
-        subtitles.info["Language"] = language
-    subtitles.styles["Default"] = pysubs2.SSAStyle(
-        fontname="Arial", fontsize=60, outline=3, shadow=1, marginl=60, marginr=60, marginv=54
-    )
-    for cue in cues:
-        subtitles.append(
-            pysubs2.SSAEvent(
-                start=cue.start_ms,
-                end=cue.end_ms,
-                text=_ass_text(_lines(cue.text)),
-                name=flat(cue.speaker).replace(",", ";"),  # a comma ends the field
-            )
-        )
-    return subtitles.to_string("ass", header_notice=GENERATOR)
+    told = f"Language: {language}\n" if language else ""
+    return _ASS_HEAD + told + _ASS_STYLES + "".join(events)
 
 
-def _ass_text(text: str) -> str:
-    text = text.replace("\\", f"\\{_WORD_JOINER}").replace("{", "\\{").replace("}", "\\}")
-    return text.replace("\n", "\\N")
+def _ass_time(ms: int) -> str:
+    seconds, hundredths = divmod((ms + 5) // 10, 100)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{hundredths:02}"
+
+
+def _ass_text(cue: Cue) -> str:
+    text = _lines(cue.text).replace("\\", f"\\{_WORD_JOINER}")
+    text = text.replace("{", "\\{").replace("}", "\\}").replace("\n", "\\N")
+    place, at = keypad(cue.position), point(cue.position)
+    overrides = "" if place == 2 else f"\\an{place}"  # noqa: PLR2004 - below, in the middle
+    if at is not None:
+        place, x, y = at
+        width, height = _ASS_SIZE
+        overrides = f"\\an{place}\\pos({x * width / 100:.6g},{y * height / 100:.6g})"
+    overrides += "\\i1" if cue.italic else ""
+    return f"{{{overrides}}}{text}" if overrides else text
 
 
 def to_ttml(cues: Iterable[Cue], language: str = "") -> str:
@@ -106,7 +181,7 @@ def to_ttml(cues: Iterable[Cue], language: str = "") -> str:
 
     Control characters, which XML cannot hold, are left out.
     """
-    known = list(cues)
+    known = _in_order(cues)
     for prefix, name in (
         ("", _TTML),
         ("ttm", _TTML_METADATA),
@@ -122,8 +197,12 @@ def to_ttml(cues: Iterable[Cue], language: str = "") -> str:
             f"{{{_TTML_PARAMETER}}}timeBase": "media",
         },
     )
-    agents = _ttml_head(ET.SubElement(root, f"{{{_TTML}}}head"), known)
-    body = ET.SubElement(root, f"{{{_TTML}}}body", {"region": "bottom", "style": "plain"})
+    agents, regions = _ttml_head(ET.SubElement(root, f"{{{_TTML}}}head"), known)
+    # a region of the body would hide the paragraphs that have another
+    several = len(regions) > 1
+    body = ET.SubElement(root, f"{{{_TTML}}}body", {"style": "plain"})
+    if not several:
+        body.set("region", regions[BELOW])
     division = ET.SubElement(body, f"{{{_TTML}}}div")
     for number, cue in enumerate(known, start=1):
         attributes = {
@@ -131,6 +210,10 @@ def to_ttml(cues: Iterable[Cue], language: str = "") -> str:
             "begin": _time(cue.start_ms, "."),
             "end": _time(cue.end_ms, "."),
         }
+        if several:
+            attributes["region"] = regions[cue.position]
+        if cue.italic:
+            attributes[f"{{{_TTML_STYLING}}}fontStyle"] = "italic"
         if flat(cue.speaker):
             attributes[f"{{{_TTML_METADATA}}}agent"] = agents[flat(cue.speaker)]
         paragraph = ET.SubElement(division, f"{{{_TTML}}}p", attributes)
@@ -142,8 +225,8 @@ def to_ttml(cues: Iterable[Cue], language: str = "") -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {GENERATOR} -->\n{text}\n'
 
 
-def _ttml_head(head: ET.Element, cues: Iterable[Cue]) -> dict[str, str]:
-    """Fills the head; the id of the agent of each speaker."""
+def _ttml_head(head: ET.Element, cues: Iterable[Cue]) -> tuple[dict[str, str], dict[str, str]]:
+    """Fills the head; the ids of the agent of each speaker, and of the region of each position."""
     speakers = dict.fromkeys(name for cue in cues if (name := flat(cue.speaker)))
     agents = {speaker: f"speaker{number}" for number, speaker in enumerate(speakers, start=1)}
     if agents:
@@ -165,30 +248,39 @@ def _ttml_head(head: ET.Element, cues: Iterable[Cue]) -> dict[str, str]:
             f"{{{_TTML_STYLING}}}color": "white",
             f"{{{_TTML_STYLING}}}fontFamily": "proportionalSansSerif",
             f"{{{_TTML_STYLING}}}fontSize": "100%",
-            f"{{{_TTML_STYLING}}}textAlign": "center",
         },
     )
     layout = ET.SubElement(head, f"{{{_TTML}}}layout")
-    ET.SubElement(
-        layout,
-        f"{{{_TTML}}}region",
-        {
-            f"{{{_XML}}}id": "bottom",
-            f"{{{_TTML_STYLING}}}origin": "10% 80%",
-            f"{{{_TTML_STYLING}}}extent": "80% 15%",
-            f"{{{_TTML_STYLING}}}displayAlign": "after",
-            f"{{{_TTML_STYLING}}}showBackground": "whenActive",
-        },
-    )
-    return agents
+    positions = dict.fromkeys([BELOW, *(cue.position for cue in cues)])
+    regions = {
+        position: f"region{number}" if number else "bottom"
+        for number, position in enumerate(positions)
+    }
+    for position, name in regions.items():
+        place = box(position)
+        ET.SubElement(
+            layout,
+            f"{{{_TTML}}}region",
+            {
+                f"{{{_XML}}}id": name,
+                f"{{{_TTML_STYLING}}}origin": f"{place.x:.6g}% {place.y:.6g}%",
+                f"{{{_TTML_STYLING}}}extent": f"{place.width:.6g}% {place.height:.6g}%",
+                f"{{{_TTML_STYLING}}}displayAlign": place.display_align,
+                f"{{{_TTML_STYLING}}}textAlign": place.text_align,
+                f"{{{_TTML_STYLING}}}showBackground": "whenActive",
+            },
+        )
+    return agents, regions
 
 
 def to_json(cues: Iterable[Cue], language: str = "") -> str:
-    """The cues as JSON: `schema`, `language`, and for each its times, text and speaker."""
+    """The cues as JSON: `schema`, `language`, and of each cue its times, its text and the rest."""
     items = [
         {"start_ms": cue.start_ms, "end_ms": cue.end_ms, "text": cue.text}
         | ({"speaker": cue.speaker} if cue.speaker else {})
-        for cue in cues
+        | ({"position": cue.position} if cue.position else {})
+        | ({"italic": True} if cue.italic else {})
+        for cue in _in_order(cues)
     ]
     content = {
         "schema": CUES_SCHEMA,
@@ -236,105 +328,14 @@ def _time(ms: int, separator: str) -> str:
     return f"{hours:02}:{minutes:02}:{seconds:02}{separator}{milliseconds:03}"
 
 
-def read(path: Path, *, encoding: str | None = None) -> list[Cue]:
-    """The cues of an SRT, WebVTT, ASS, SSA, SUB or TTML file, or of our JSON, in its order.
-
-    Styles go; the speakers of WebVTT and ASS stay. Raises UsageError where it cannot be read.
-    """
-    import pysubs2  # noqa: PLC0415 - as above
-    from pysubs2.exceptions import Pysubs2Error  # noqa: PLC0415 - as above
-
-    text = _decode(path, encoding)
-    if CUES_SCHEMA in text[:200]:
-        return _from_json(text, path)
-    try:
-        # the tags stay in, so that what only looks like one is not lost
-        subtitles = pysubs2.SSAFile.from_string(text, keep_html_tags=True)
-    except (
-        Pysubs2Error,
-        ValueError,
-        KeyError,
-        IndexError,
-        SyntaxError,
-        NotImplementedError,
-        RecursionError,
-    ) as error:  # XML that is broken is a SyntaxError
-        raise UsageError(
-            f"{path} is in no subtitle format that is known ({error}); give SRT, WebVTT or ASS"
-        ) from error
-    known = subtitles.format or ""
-    cues = [
-        Cue(event.start, event.end, cleaned, _speaker(event.name, event.text, known))
-        for event in subtitles
-        if not event.is_comment
-        # not is_drawing of pysubs2 (1.8), which takes the square of the braces that nothing closes
-        and not _DRAWING.search(event.text)
-        and (cleaned := _clean(event.text, known))
-    ]
-    if not cues:
-        raise UsageError(f"{path} has no cues; is it a subtitle file?")
-    return cues
+def silence(_: str) -> None:
+    """Tells nobody."""
 
 
-def _from_json(text: str, path: Path) -> list[Cue]:
-    try:
-        items: list[dict[str, Any]] = json.loads(text)["cues"]
-        cues = [
-            Cue(int(i["start_ms"]), int(i["end_ms"]), str(i["text"]), str(i.get("speaker", "")))
-            for i in items
-        ]
-        for cue in cues:
-            (cue.text + cue.speaker).encode()  # half of a surrogate pair cannot be written again
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise UsageError(f"{path} is no whole {CUES_SCHEMA} file ({error})") from error
-    if not cues:
-        raise UsageError(f"{path} has no cues; is it a subtitle file?")
-    return cues
+def read(
+    path: Path, *, encoding: str | None = None, tell: Callable[[str], None] = silence
+) -> list[Cue]:
+    """As `subtitle_reading.read`, which is imported where a file is read and not before."""
+    from voxroute_orchestrator import subtitle_reading  # noqa: PLC0415 - as told
 
-
-def _speaker(name: str, text: str, format_name: str) -> str:
-    if format_name == "vtt" and (voice := _VOICE.match(text)):
-        return flat(html.unescape(voice[1]))
-    return flat(name) if format_name in {"ass", "ssa"} else ""
-
-
-def _decode(path: Path, encoding: str | None) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no file {path}; check the path") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    marks = (b"\xff\xfe", b"\xfe\xff")
-    assumed = encoding or ("utf-16" if data.startswith(marks) else "utf-8-sig")
-    try:
-        return data.decode(assumed)
-    except LookupError as error:
-        raise UsageError(f"{assumed} is no encoding; use utf-8, cp1252, ...") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not {assumed}; name its encoding with --encoding (cp1252, utf-16, ...)"
-        ) from error
-    except ValueError as error:  # the encoding "undefined", or a zero byte in the name of one
-        raise UsageError(f"{assumed!r} is no encoding; use utf-8, cp1252, ...") from error
-
-
-def _clean(text: str, format_name: str) -> str:
-    """The event's text, its lines with line feeds between, without styles."""
-    blocks = _ASS_BLOCKS if format_name in {"ass", "ssa"} else _OVERRIDES
-    text = blocks.sub("", text)
-    text = text.replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
-    if format_name == "ass":
-        text = text.replace("\\{", "{").replace("\\}", "}").replace(f"\\{_WORD_JOINER}", "\\")
-    if format_name in {"srt", "vtt"}:
-        text = _TAGS.sub("", text)
-    if format_name == "vtt":
-        text = html.unescape(text)
-    return "\n".join(line for part in text.split("\n") if (line := flat(part)))
+    return subtitle_reading.read(path, encoding=encoding, tell=tell)

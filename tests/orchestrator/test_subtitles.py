@@ -154,13 +154,13 @@ def test_styles_of_other_makers_go_and_texts_stay(tmp_path: Path) -> None:
         "1\n00:00:01,000 --> 00:00:02,000\n"
         "{\\an8}<i>Wait</i> <3 a {b}\n<font color='red'>x</font>\n\n"
     )
-    assert subtitles.read(srt) == [Cue(1000, 2000, "Wait <3 a {b}\nx")]
+    assert subtitles.read(srt) == [Cue(1000, 2000, "Wait <3 a {b}\nx", position="line:0")]
     vtt = tmp_path / "a.vtt"
     vtt.write_text(
         "WEBVTT\n\nNOTE hello\n\nintro\n00:01.000 --> 00:02.000 line:0\n"
         "<v Asha>A &amp; B &lt;C&gt;</v>\n"
     )
-    assert subtitles.read(vtt) == [Cue(1000, 2000, "A & B <C>", speaker="Asha")]
+    assert subtitles.read(vtt) == [Cue(1000, 2000, "A & B <C>", speaker="Asha", position="line:0")]
     ass = tmp_path / "a.ass"
     ass.write_text(
         "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\n\n[Events]\n"
