@@ -65,6 +65,7 @@ from voxroute_orchestrator.jobs import (
     read_config,
     read_job,
 )
+from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.progress import reporter
 from voxroute_orchestrator.settings import Settings, has_bundled_models
 
@@ -204,7 +205,7 @@ def run_job(
     with reporter(quiet=quiet or level in {LogLevel.warning, LogLevel.error}) as plain:
         told = JobReporter(plain, folder.log_file)
         try:
-            told.say(f"Job {job_id}: {job.workflow} {job.media}")
+            told.say(f"Job {job_id}: {job.workflow} {shown(job.media)}")
             check_media(job, told)
             options = dataclasses.replace(
                 options_of(folder, job, wanted, detect(), told),

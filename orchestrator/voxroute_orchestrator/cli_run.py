@@ -78,7 +78,7 @@ from voxroute_orchestrator.glossary import read as read_glossary
 from voxroute_orchestrator.hardware import detect
 from voxroute_orchestrator.output import claimed
 from voxroute_orchestrator.progress import reporter
-from voxroute_orchestrator.results import prepare_results, subtitle_names
+from voxroute_orchestrator.results import prepare_translations, subtitle_names, tell_shortened
 from voxroute_orchestrator.settings import Settings
 
 app = typer.Typer(add_completion=False)
@@ -270,7 +270,8 @@ def translate(
     )
     names = subtitle_names(title, targets, job.form.formats)
     with claimed(output, title), reporter(quiet=quiet) as told:
-        prepare_results(output, names, overwrite=overwrite)
+        prepare_translations(output, title, names, overwrite=overwrite)
+        tell_shortened(title, names, told)
         finish(interruptible(translate_subtitles(job, settings, told)))
 
 

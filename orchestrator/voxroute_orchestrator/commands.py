@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import importlib
 import os
 import tempfile
@@ -21,10 +22,16 @@ from voxroute_orchestrator.connections import (
     services,
 )
 from voxroute_orchestrator.cues import Cue, rewrapped, with_speakers
-from voxroute_orchestrator.errors import OutputError, RefusedError, UsageError, VoxrouteError
+from voxroute_orchestrator.errors import (
+    MediaNotFoundError,
+    OutputError,
+    RefusedError,
+    UsageError,
+    VoxrouteError,
+)
 from voxroute_orchestrator.glossary import GlossaryTerm, tally
 from voxroute_orchestrator.items import ItemPool, TranslateItem
-from voxroute_orchestrator.journal import Journal, discard
+from voxroute_orchestrator.journal import Journal, discard, journal_path
 from voxroute_orchestrator.linebreaks import flat
 from voxroute_orchestrator.media import Source, check_length, probe
 from voxroute_orchestrator.output import claimed, write_atomic
@@ -35,8 +42,12 @@ from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.results import (
     DEFAULT_FORM,
     ResultForm,
+    are_of_another,
+    keep_own_files,
     prepare_results,
     result_names,
+    subtitle_name,
+    tell_shortened,
     tracks_of,
     transcript_name,
     write_results,
@@ -65,6 +76,8 @@ _NO_DIARIZER = (
     " --diarization-model, or name one that runs with --asr-endpoint HOST:PORT"
 )
 
+_RECORDING = "recording"  # the fact of the journal
+_FINGERPRINT_BYTES = 1 << 16
 _STOP_S = 2.0  # for a copy to take away what it has written
 
 T = TypeVar("T")
@@ -160,7 +173,7 @@ async def transcribe_media(
     about = _languages_of(options.source, options.targets)
     if media.duration_s is not None:
         about["voxroute.media_s"] = media.duration_s
-    with in_job(options.job_id, about), claimed(options.folder, media.title):
+    with in_job(options.job_id, about), claimed(options.folder, media.stem):
         return await _results(options, media, settings, told, observe_route)
 
 
@@ -182,14 +195,17 @@ async def _results(
     told: Reporter,
     observe_route: ObserveRoute,
 ) -> list[str]:
+    names = await _reading(options, lambda: _names(options, media))
     prepare_results(
         options.folder,
-        await _reading(options, lambda: _names(options, media)),
+        names,
         overwrite=options.overwrite,
-        mark=transcript_name(media.title),
+        mark=None if _of_another(options, media) else transcript_name(media.stem),
     )
+    tell_shortened(media.stem, names, told)
+    fingerprint = await _reading(options, lambda: _fingerprint(options.recording))
     async with _early(media, options) as reader:
-        with _journal(options, media.title, told) as journal:
+        with _journal(options, media.stem, fingerprint, told) as journal:
             async with _services(options, settings, told, observe_route) as connected:
                 transcript, paths = await _transcribe(
                     options, media, journal, connected, told, reader
@@ -203,17 +219,19 @@ async def _results(
 def _names(options: JobOptions, media: Media) -> list[str]:
     """The names of the files that are to be there in the end."""
     languages = ([options.source] if options.source else []) + list(options.targets)
-    names = result_names(media.title, list(dict.fromkeys(languages)), options.form.formats)
+    names = result_names(media.stem, list(dict.fromkeys(languages)), options.form.formats)
     if options.mux:
         from voxroute_orchestrator.mux import muxed_name  # noqa: PLC0415 - few commands do
 
-        names.append(muxed_name(media.title, options.recording))
+        names.append(muxed_name(media.stem, options.recording))
     return names
 
 
 def _done_before(options: JobOptions, media: Media) -> list[str] | None:
     """What to say of a job that is to be resumed and is complete; None for all others."""
-    if not options.resume or _journal_path(options, media.title).exists():
+    if not options.resume or _journal_path(options, media.stem).exists():
+        return None
+    if _of_another(options, media):
         return None
     paths = [options.folder / name for name in _names(options, media)]
     if not all(path.is_file() for path in paths):
@@ -228,19 +246,55 @@ def _languages_of(source: str | None, targets: Sequence[str]) -> dict[str, Any]:
     return {**known, "voxroute.target_languages": list(targets)}
 
 
-def _journal(options: JobOptions, title: str, told: Reporter) -> Journal:
+def _journal(options: JobOptions, title: str, fingerprint: list[Any], told: Reporter) -> Journal:
     """The journal of the run. Raises OutputError, UsageError."""
     path = _journal_path(options, title)
     if not options.resume:
-        return Journal.begin(path)
+        journal = Journal.begin(path)
+        journal.keep_fact(_RECORDING, fingerprint)
+        return journal
     journal = Journal(path)
+    before = journal.fact(_RECORDING)
+    if before is None:
+        journal.keep_fact(_RECORDING, fingerprint)
+    elif before != fingerprint:
+        journal.close()
+        raise UsageError(
+            "the run that is to be continued was of another recording than"
+            f" {options.recording.label}; run without --resume to start anew, or name another"
+            " folder with -o"
+        )
     finished = sum(len(span.segments) for span in journal.spans().values())
     told.say(f"Resuming: {finished} segments are there already" if finished else "Resuming")
     return journal
 
 
+def _fingerprint(recording: Source) -> list[Any]:
+    """What tells a recording from others of its title: its size, and its first and last bytes.
+
+    Blocking. Raises MediaNotFoundError.
+    """
+    digest = hashlib.sha256()
+    try:
+        with recording.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for start in (0, max(0, size - _FINGERPRINT_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_FINGERPRINT_BYTES))
+    except OSError as error:
+        raise MediaNotFoundError(
+            f"{recording.label} cannot be read any more ({error.strerror}); check the path"
+        ) from error
+    return [size, digest.hexdigest()]
+
+
 def _journal_path(options: JobOptions, title: str) -> Path:
-    return options.journal or options.folder / f".{title}.voxroute-journal"
+    return options.journal or journal_path(options.folder, title)
+
+
+def _of_another(options: JobOptions, media: Media) -> bool:
+    """Whether the complete results that are there are of another recording of the same title."""
+    return not options.media_name and are_of_another(options.folder, media)
 
 
 @contextlib.asynccontextmanager
@@ -420,7 +474,7 @@ async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> P
     """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
     from voxroute_orchestrator.mux import mux, muxed_name  # noqa: PLC0415 - few commands do
 
-    source, title = options.recording, transcript.media.title
+    source, title = options.recording, transcript.media.stem
     target = options.folder / await _reading(options, lambda: muxed_name(title, source))
     told.say(f"copying {source.label} with its subtitles")
     watch, tracks = Watch(source.label), tracks_of(transcript, options.form)
@@ -526,8 +580,9 @@ class FileJob:
             texts = {"partial.srt": to_srt(named)} if named else {}
         paths: list[Path] = []
         for kind, text in texts.items():
-            paths.append(self.folder / f"{self.title}.{target}.{kind}")
+            paths.append(self.folder / subtitle_name(self.title, target, kind))
             write_atomic(paths[-1], text)
+        keep_own_files(self.folder, self.title, paths)
         return paths
 
 

@@ -25,6 +25,7 @@ from voxroute_orchestrator.credentials import NO_CREDENTIALS, Credentials
 from voxroute_orchestrator.errors import JobFailedError, OutputError
 from voxroute_orchestrator.failures import broken_stream, of_rpc_error
 from voxroute_orchestrator.job_files import sha256
+from voxroute_orchestrator.names import fitted
 from voxroute_orchestrator.progress import Reporter
 
 JOB_SERVICE = "job service"
@@ -150,7 +151,7 @@ class JobClient:
         path = folder / artifact.name
         if artifact.name != path.name or not artifact.name or artifact.name in {".", ".."}:
             raise OutputError(f"{self.endpoint} names a file {artifact.name!r}; it is not taken")
-        part = path.with_name(f".{path.name}.{artifact.sha256[:12]}.part")
+        part = folder / fitted(path.name, f".{artifact.sha256[:12]}.part", beginning=".")
         try:
             if path.is_file() and sha256(path) == artifact.sha256:
                 return path

@@ -10,6 +10,7 @@ A job runs with what its own folder says, whatever has changed on the host since
 
 import contextlib
 import io
+import json
 import logging
 import os
 import re
@@ -29,6 +30,8 @@ from voxroute_orchestrator.errors import OutputError, UsageError
 from voxroute_orchestrator.glossary import read as read_glossary
 from voxroute_orchestrator.hardware import Host
 from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.names import is_file
+from voxroute_orchestrator.names import shown as shown_name
 from voxroute_orchestrator.output import write_atomic
 from voxroute_orchestrator.progress import Reporter, clock, waits
 from voxroute_orchestrator.results import ResultForm, transcript_name
@@ -234,8 +237,14 @@ def prepare_job(asked: Preparation, work_dir: Path, best: Recommendation) -> Job
         notes=best.notes,
     )
     write_atomic(folder.env_file, _env_text(folder, config))
-    write_atomic(folder.job_file, job.model_dump_json(by_alias=True, indent=2) + "\n")
+    write_atomic(folder.job_file, _json_of(job))
     return folder
+
+
+def _json_of(job: JobFile) -> str:
+    """The job's file; bytes of a path that are no UTF-8 are escaped."""
+    text = json.dumps(job.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False)
+    return re.sub("[\udc80-\udcff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def time_of(text: str, flag: str) -> float | None:
@@ -312,7 +321,7 @@ def find_job(work_dir: Path, job_id: str) -> JobFolder:
 def read_job(folder: JobFolder) -> JobFile:
     """What is to be done. Raises UsageError."""
     try:
-        return JobFile.model_validate_json(folder.job_file.read_text(encoding="utf-8"))
+        return JobFile.model_validate(json.loads(folder.job_file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder.job_file} cannot be used ({_problems(error)}); prepare the job again"
@@ -436,8 +445,11 @@ def options_of(
 def check_media(job: JobFile, told: Reporter) -> None:
     """Tells where the media file is not the one that the job was prepared for."""
     path = Path(job.media)
-    if path.is_file() and path.stat().st_size != job.media_bytes:
-        told.warn(f"{path} has another size than when the job was prepared; is it the same film?")
+    if is_file(path) and path.stat().st_size != job.media_bytes:
+        told.warn(
+            f"{shown_name(path)} has another size than when the job was prepared; is it the same"
+            " film?"
+        )
 
 
 def completed(folder: JobFolder, job: JobFile) -> bool:
@@ -450,7 +462,7 @@ class JobReporter:
 
     def __init__(self, told: Reporter, path: Path) -> None:
         self._told = told
-        self._handler = logging.FileHandler(path, encoding="utf-8")
+        self._handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._logger = logging.Logger(f"job.{path.stem}")  # noqa: LOG001 - it is this run's own
         self._logger.addHandler(self._handler)

@@ -25,6 +25,7 @@ from av.subtitles.stream import SubtitleStream
 from voxroute_orchestrator.cues import Cue, Track
 from voxroute_orchestrator.errors import CorruptMediaError, UsageError
 from voxroute_orchestrator.media import Source, open_media, origin_s, source_of
+from voxroute_orchestrator.names import fitted
 from voxroute_orchestrator.output import atomic
 from voxroute_serving.media import Watch
 
@@ -81,7 +82,7 @@ def wrapper_of(source: Source) -> Wrapper:
 
 def muxed_name(title: str, media: Path | Source) -> str:
     """The name of the copy with subtitles. Blocking. Raises MediaError."""
-    return f"{title}.subtitled{wrapper_of(source_of(media)).suffix}"
+    return fitted(title, f".subtitled{wrapper_of(source_of(media)).suffix}")
 
 
 def mux(
