@@ -612,7 +612,8 @@ class _FileEvents:
         _log.info("translation accepted", request_id=request_id, options=of_call)
         self._told.say(f"{self._stage}: {model.id} ({model.engine}) on {device.name}")
         for option in ignored:
-            self._told.warn(f"{option.field} is ignored: {option.reason}")
+            if option.was_asked_for:
+                self._told.warn(f"{option.field} is ignored: {option.reason}")
 
     async def result(self, item: TranslatedSegment) -> None:
         """Keeps a translation."""

@@ -71,6 +71,14 @@ class IgnoredOption(_Value):
     reason: str
 
 
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether a person may have asked for it, and not the command of its own accord."""
+        if self.field == "decoding.hotwords":  # the glossary's
+            return True
+        return not self.field.startswith(("item.", "decoding.", "task"))
+
+
 class Note(_Value):
     """A warning: who gave it, a stable code, and a sentence."""
 
