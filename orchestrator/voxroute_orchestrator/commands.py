@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxroute_orchestrator.channels import in_job
 from voxroute_orchestrator.clients import TranslateRequest, check_pair
@@ -69,6 +69,9 @@ from voxroute_orchestrator.transcript import (
 )
 from voxroute_serving.logs import get_logger
 from voxroute_serving.media import Watch
+
+if TYPE_CHECKING:
+    from voxroute_orchestrator.mux import Plan
 
 NO_DIARIZER = "NO_DIARIZER"
 _NO_DIARIZER = (
@@ -183,9 +186,21 @@ async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
 
 
 def probed(options: JobOptions) -> tuple[Media, list[str] | None]:
-    """The media, and what to say where all is done already. Blocking. Raises MediaError."""
+    """The media, and what to say where all is done already.
+
+    Blocking. Raises MediaError; UsageError where no copy with subtitles can be made of it.
+    """
     media = probe(options.recording, stream=options.audio_stream, language=options.source)
-    return media, _done_before(options, media)
+    return media, _done_before(options, media, _planned(options))
+
+
+def _planned(options: JobOptions) -> "Plan | None":
+    """What the copy with subtitles will be; None where none is wanted. Blocking."""
+    if not options.mux:
+        return None
+    from voxroute_orchestrator.mux import plan  # noqa: PLC0415 - few commands do
+
+    return plan(options.recording)
 
 
 async def _results(
@@ -195,7 +210,8 @@ async def _results(
     told: Reporter,
     observe_route: ObserveRoute,
 ) -> list[str]:
-    names = await _reading(options, lambda: _names(options, media))
+    planned = await _reading(options, lambda: _planned(options))
+    names = _names(options, media, planned)
     prepare_results(
         options.folder,
         names,
@@ -203,6 +219,8 @@ async def _results(
         mark=None if _of_another(options, media) else transcript_name(media.stem),
     )
     tell_shortened(media.stem, names, told)
+    for sentence in planned.left_out if planned else ():
+        told.warn(sentence)
     fingerprint = await _reading(options, lambda: _fingerprint(options.recording))
     async with _early(media, options) as reader:
         with _journal(options, media.stem, fingerprint, told) as journal:
@@ -210,30 +228,28 @@ async def _results(
                 transcript, paths = await _transcribe(
                     options, media, journal, connected, told, reader
                 )
-            if options.mux:
-                paths.append(await _mux(transcript, options, told))
+            if planned is not None:
+                paths.append(await _mux(transcript, options, planned, told))
     discard(journal.path)
     return [*_summary(transcript, options.form), *(str(path) for path in paths)]
 
 
-def _names(options: JobOptions, media: Media) -> list[str]:
+def _names(options: JobOptions, media: Media, planned: "Plan | None") -> list[str]:
     """The names of the files that are to be there in the end."""
     languages = ([options.source] if options.source else []) + list(options.targets)
     names = result_names(media.stem, list(dict.fromkeys(languages)), options.form.formats)
-    if options.mux:
-        from voxroute_orchestrator.mux import muxed_name  # noqa: PLC0415 - few commands do
-
-        names.append(muxed_name(media.stem, options.recording))
+    if planned is not None:
+        names.append(planned.name_for(media.stem))
     return names
 
 
-def _done_before(options: JobOptions, media: Media) -> list[str] | None:
+def _done_before(options: JobOptions, media: Media, planned: "Plan | None") -> list[str] | None:
     """What to say of a job that is to be resumed and is complete; None for all others."""
     if not options.resume or _journal_path(options, media.stem).exists():
         return None
     if _of_another(options, media):
         return None
-    paths = [options.folder / name for name in _names(options, media)]
+    paths = [options.folder / name for name in _names(options, media, planned)]
     if not all(path.is_file() for path in paths):
         return None
     said = f"{media.title}: complete already; run it without --resume to do it again"
@@ -470,12 +486,14 @@ def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[
     return paths
 
 
-async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> Path:
+async def _mux(
+    transcript: Transcript, options: JobOptions, planned: "Plan", told: Reporter
+) -> Path:
     """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
-    from voxroute_orchestrator.mux import mux, muxed_name  # noqa: PLC0415 - few commands do
+    from voxroute_orchestrator.mux import mux  # noqa: PLC0415 - few commands do
 
-    source, title = options.recording, transcript.media.stem
-    target = options.folder / await _reading(options, lambda: muxed_name(title, source))
+    source = options.recording
+    target = options.folder / planned.name_for(transcript.media.stem)
     told.say(f"copying {source.label} with its subtitles")
     watch, tracks = Watch(source.label), tracks_of(transcript, options.form)
     ended = asyncio.Event()
@@ -483,7 +501,7 @@ async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> P
 
     def copy() -> list[str]:
         try:
-            return mux(source, target, tracks, watch)
+            return mux(source, target, tracks, watch, planned)
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(ended.set)
@@ -494,7 +512,7 @@ async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> P
         with contextlib.suppress(TimeoutError):  # a copy that stands still is left behind
             await asyncio.wait_for(ended.wait(), _STOP_S)
         raise
-    for sentence in left_out:
+    for sentence in left_out[len(planned.left_out) :]:  # the others were told before the work
         told.warn(sentence)
     return target
 

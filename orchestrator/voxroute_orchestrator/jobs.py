@@ -196,6 +196,10 @@ def prepare_job(asked: Preparation, work_dir: Path, best: Recommendation) -> Job
     if asked.glossary is not None:
         read_glossary(asked.glossary)  # what is wrong with it is told now
     media = probe(asked.media, stream=asked.audio_stream, language=asked.source)
+    if asked.mux:
+        from voxroute_orchestrator.mux import plan  # noqa: PLC0415 - few jobs want it
+
+        plan(asked.media)  # what cannot be copied is told now
     start_s = time_of(asked.start, "--start-time") or 0.0
     end_s = time_of(asked.end, "--end-time")
     _check_times(start_s, end_s, media.duration_s)

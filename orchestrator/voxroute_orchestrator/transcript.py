@@ -70,7 +70,6 @@ class IgnoredOption(_Value):
     field: str
     reason: str
 
-
     @property
     def was_asked_for(self) -> bool:
         """Whether a person may have asked for it, and not the command of its own accord."""
