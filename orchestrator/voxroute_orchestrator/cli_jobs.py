@@ -86,6 +86,8 @@ def _ask(server: str, work: Callable[[JobClient], Awaitable[T]]) -> T:
             tracing.start("voxroute", __version__)
         own = credentials.of_settings(settings)
         async with job_client(server, policy(settings), own) as client:
+            if "retry_s" not in settings.model_fields_set:  # else they have set their patience
+                await client.check_there()
             return await work(client)
 
     return asyncio.run(act())

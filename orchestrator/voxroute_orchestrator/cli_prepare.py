@@ -59,6 +59,7 @@ from voxroute_orchestrator.jobs import (
     check_media,
     completed,
     find_job,
+    for_this_place,
     job_summary,
     options_of,
     prepare_job,
@@ -214,6 +215,7 @@ def run_job(
                 only_asr_endpoints=bool(asr_endpoint),
                 only_translate_endpoints=bool(translate_endpoint),
             )
+            options = for_this_place(options, settings, folder, told)
             finish(interruptible(transcribe_media(options, settings, told)))
         except VoxrouteError as error:
             told.failed(str(error))

@@ -70,12 +70,15 @@ from voxroute_orchestrator.connections import (
     survey,
     translation_decision,
 )
+from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import (
     EXIT_CODES,
     ServiceUnavailableError,
+    UsageError,
 )
 from voxroute_orchestrator.glossary import read as read_glossary
 from voxroute_orchestrator.hardware import detect
+from voxroute_orchestrator.names import is_file
 from voxroute_orchestrator.output import claimed
 from voxroute_orchestrator.progress import reporter
 from voxroute_orchestrator.results import prepare_translations, subtitle_names, tell_shortened
@@ -253,7 +256,7 @@ def translate(
     """Translate a subtitle file; times stay as they are."""
     language, targets = language_of(source), languages_of(target)
     settings = settings_of(offline, None, translate_endpoint, config, log_level)
-    cues = subtitles.read(subtitle_file, encoding=encoding)
+    cues = _read(subtitle_file, encoding)
     title = subtitle_file.stem
     if Path(title).suffix.lower() == f".{source}".lower():
         title = Path(title).stem
@@ -324,6 +327,19 @@ def route(
     for kind, decision in decisions:
         if decision.chosen is None:
             raise ServiceUnavailableError(f"no {kind} service can do this: {decision.why_not()}")
+
+
+def _read(path: Path, encoding: str | None) -> list[Cue]:
+    """The cues of a subtitle file. Raises UsageError, which names the flag that may help."""
+    try:
+        return subtitles.read(path, encoding=encoding)
+    except UsageError as error:
+        if "--encoding" in str(error) or not is_file(path):
+            raise
+        raise UsageError(
+            f"{error}. If it is a subtitle file, name its encoding with --encoding (utf-16-le,"
+            " cp1252, ...)"
+        ) from error
 
 
 def _run_job(options: JobOptions, settings: Settings, *, quiet: bool) -> None:

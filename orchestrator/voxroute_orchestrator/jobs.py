@@ -15,7 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, cast
@@ -35,6 +35,12 @@ from voxroute_orchestrator.names import shown as shown_name
 from voxroute_orchestrator.output import write_atomic
 from voxroute_orchestrator.progress import Reporter, clock, waits
 from voxroute_orchestrator.results import ResultForm, transcript_name
+from voxroute_orchestrator.settings import (
+    BUNDLED_ASR,
+    BUNDLED_TRANSLATE,
+    Settings,
+    bundled_models,
+)
 from voxroute_orchestrator.subtitles import DEFAULT_FORMATS
 from voxroute_orchestrator.transcript import standard_tag
 
@@ -42,6 +48,8 @@ JOB_SCHEMA = "voxroute.job/1"
 
 _SLUG_CHARACTERS = 24
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LONGEST_TIME = 20  # characters of it in a message
+_MAX_TIME_S = 366 * 24 * 3600.0
 _CLOCK = re.compile(r"(\d+:){0,2}\d+(\.\d+)?")
 
 _GPU_TYPES = {"float16", "bfloat16", "int8_float16", "int4"}  # WhisperX has these on no CPU
@@ -255,11 +263,20 @@ def time_of(text: str, flag: str) -> float | None:
     """Seconds of "90", "1:30" or "00:01:30.5"; None for "". Raises UsageError."""
     if not text.strip():
         return None
+    said = shown_name(text.strip()[:_LONGEST_TIME])
     if not _CLOCK.fullmatch(text.strip()):
-        raise UsageError(f"{flag} {text}: write seconds, M:SS or H:MM:SS, as in 1:30")
-    seconds = 0.0
-    for part in text.strip().split(":"):
-        seconds = seconds * 60 + float(part)
+        raise UsageError(f"{flag} {said}: write seconds, M:SS or H:MM:SS, as in 1:30")
+    first, *others = [float(part) for part in text.strip().split(":")]
+    if any(part >= 60 for part in others):  # noqa: PLR2004 - seconds and minutes
+        raise UsageError(
+            f"{flag} {said}: minutes and seconds behind a colon go up to 59; write seconds, M:SS or"
+            " H:MM:SS, as in 1:30"
+        )
+    seconds = first
+    for part in others:
+        seconds = seconds * 60 + part
+    if seconds > _MAX_TIME_S:
+        raise UsageError(f"{flag} {said}: it is more than a year; write seconds, M:SS or H:MM:SS")
     return seconds
 
 
@@ -444,6 +461,37 @@ def options_of(
         journal=folder.journal,
         job_id=folder.job_id,
     )
+
+
+def for_this_place(
+    options: JobOptions, settings: Settings, folder: JobFolder, told: Reporter
+) -> JobOptions:
+    """The options without bundled models that are not where the job runs; tells of them once.
+
+    They are on the host that starts its services itself, not on one that has others do the work.
+    """
+    missing = bundled_models(settings) is None
+    models = (
+        ("model", options.model, BUNDLED_ASR, settings.asr_endpoints),
+        (
+            "translate_model",
+            options.translate_model,
+            BUNDLED_TRANSLATE,
+            settings.translate_endpoints,
+        ),
+    )
+    not_there = {
+        name: model
+        for name, model, bundled, elsewhere in models
+        if model == bundled and (missing or elsewhere)
+    }
+    if not_there:
+        told.warn(
+            f"the job was prepared for the bundled {' and '.join(not_there.values())}, and runs"
+            " elsewhere: the services' own models do the work. WHISPER_MODEL in"
+            f" {shown(folder.env_file)} names another"
+        )
+    return replace(options, **dict.fromkeys(not_there, ""))
 
 
 def check_media(job: JobFile, told: Reporter) -> None:

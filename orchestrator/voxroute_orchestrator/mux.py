@@ -23,7 +23,7 @@ import av
 import av.error
 import langcodes
 from av.container import InputContainer
-from av.container.core import Flags
+from av.container.core import Container, Flags
 from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
@@ -502,7 +502,7 @@ class _Copy:
             copy.codec_context.codec_tag = tag  # hvc1, say: else it would be FFmpeg's choice, hev1
         self._streams[stream.index] = copy
 
-    def found(self, container: InputContainer) -> dict[int, Stream]:
+    def found(self, container: Container) -> dict[int, Stream]:
         """The streams of the copy as it is read again, by the index that they have in the source.
 
         Covers are at the end of a file then, wherever they were written.
