@@ -224,8 +224,8 @@ def _answers(address: str, limit_s: float) -> bool:
     import urllib.error  # noqa: PLC0415 - as above
     import urllib.request  # noqa: PLC0415 - as above
 
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
     try:
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
         with urllib.request.urlopen(request, timeout=limit_s):  # noqa: S310 - as above
             return True
     except urllib.error.HTTPError as error:
