@@ -123,7 +123,8 @@ def _silence(samples: str, number: int, size: int) -> AudioFrame:
     planar = samples.endswith("p")
     kind = {"flt": np.float32, "s16": np.int16, "s32": np.int32}[samples.removesuffix("p")]
     shape = (2, size) if planar else (1, 2 * size)
-    frame = AudioFrame.from_ndarray(np.zeros(shape, kind), format=samples, layout="stereo")
+    zeros: Any = np.zeros(shape, kind)
+    frame = AudioFrame.from_ndarray(zeros, format=samples, layout="stereo")
     frame.sample_rate = RATE
     frame.pts = number * size
     return frame

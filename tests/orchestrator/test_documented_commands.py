@@ -20,8 +20,12 @@ from tests.orchestrator.test_command import ROOT, STAND_INS
 from voxroute_orchestrator import cli_app, subtitles
 from voxroute_orchestrator.cues import Cue
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md"]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "deploy" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 HEADS = (
     "voxroute", "python", "make", "./", "deploy/", "docker", "kubectl", "systemctl", "install",
     "cp", "prometheus", "promtool", "buf", "echo", "uv", ".tools/", "grpcurl", "curl", "pip",

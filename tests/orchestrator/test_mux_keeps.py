@@ -17,7 +17,6 @@ __all__ = ["sandbox"]
 
 CUES = [Cue(100, 900, "नमस्ते")]
 TRACKS = [Track("hi", CUES), Track("en", [Cue(100, 900, "Hello")])]
-HEVC = {"picture": "libx265", "sound": "aac"}
 
 
 def copied(path: Path, film: Film) -> tuple[Plan, Path]:
@@ -69,9 +68,9 @@ def test_covers_chapters_and_fonts_are_in_the_copy(name: str, film: Film, tmp_pa
 @pytest.mark.parametrize(
     ("name", "film"),
     [
-        ("film.mp4", Film("mp4", **HEVC, sample_entry="hvc1", rotation=90)),
-        ("film.mp4", Film("mp4", **HEVC, sample_entry="hev1", rotation=180)),
-        ("film.mov", Film("mov", **HEVC, sample_entry="hvc1", rotation=-90)),
+        ("film.mp4", Film("mp4", "libx265", sample_entry="hvc1", rotation=90)),
+        ("film.mp4", Film("mp4", "libx265", sample_entry="hev1", rotation=180)),
+        ("film.mov", Film("mov", "libx265", sample_entry="hvc1", rotation=-90)),
         ("film.mp4", Film("mp4", "libx264", sample_entry="avc3")),
         ("film.mkv", Film("matroska", "libx264", rotation=270)),
     ],
