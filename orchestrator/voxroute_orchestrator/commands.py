@@ -167,7 +167,7 @@ async def transcribe_media(
     the options.
     """
     options = replace(options, form=replace(options.form, rules=settings.subtitles))
-    media, before = await _reading(options, lambda: probed(options))
+    media, before, planned = await _reading(options, lambda: probed(options))
     if before is not None:
         return before
     if media.duration_s is not None:
@@ -177,7 +177,7 @@ async def transcribe_media(
     if media.duration_s is not None:
         about["voxroute.media_s"] = media.duration_s
     with in_job(options.job_id, about), claimed(options.folder, media.stem):
-        return await _results(options, media, settings, told, observe_route)
+        return await _results(options, media, planned, settings, told, observe_route)
 
 
 async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
@@ -185,13 +185,14 @@ async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
     return await reading(Watch(options.recording.label), call)
 
 
-def probed(options: JobOptions) -> tuple[Media, list[str] | None]:
-    """The media, and what to say where all is done already.
+def probed(options: JobOptions) -> "tuple[Media, list[str] | None, Plan | None]":
+    """The media, what to say where all is done already, and the plan of a copy that is wanted.
 
     Blocking. Raises MediaError; UsageError where no copy with subtitles can be made of it.
     """
     media = probe(options.recording, stream=options.audio_stream, language=options.source)
-    return media, _done_before(options, media, _planned(options))
+    planned = _planned(options)
+    return media, _done_before(options, media, planned), planned
 
 
 def _planned(options: JobOptions) -> "Plan | None":
@@ -203,14 +204,14 @@ def _planned(options: JobOptions) -> "Plan | None":
     return plan(options.recording)
 
 
-async def _results(
+async def _results(  # noqa: PLR0917 - what is known of a job when its work begins
     options: JobOptions,
     media: Media,
+    planned: "Plan | None",
     settings: Settings,
     told: Reporter,
     observe_route: ObserveRoute,
 ) -> list[str]:
-    planned = await _reading(options, lambda: _planned(options))
     names = _names(options, media, planned)
     prepare_results(
         options.folder,
