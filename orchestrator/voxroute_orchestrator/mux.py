@@ -152,7 +152,9 @@ def _wrappers(source: Source, watch: Watch) -> tuple[Wrapper, ...]:
         matroska = Wrapper(".mkv" if pictures else ".mka", "matroska", "subrip")
         own = matroska
         if "mp4" in container.format.name.split(","):
-            own = _MP4_KINDS.get(source.path.suffix.lower(), matroska)
+            brand = container.metadata.get("major_brand", "").strip()
+            usual = ".mov" if brand == "qt" else ".mp4" if pictures else ".m4a"
+            own = _MP4_KINDS.get(source.path.suffix.lower(), _MP4_KINDS[usual])
         return tuple(dict.fromkeys((own, matroska, _MP4_KINDS[".mov"])))
 
 

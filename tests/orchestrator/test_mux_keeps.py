@@ -1,6 +1,7 @@
 """What is around picture and sound is in the copy too, or is named before any work is done."""
 
 import random
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ from voxroute_orchestrator.mux import Plan, mux, plan
 __all__ = ["sandbox"]
 
 CUES = [Cue(100, 900, "नमस्ते")]
+ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,16
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
 TRACKS = [Track("hi", CUES), Track("en", [Cue(100, 900, "Hello")])]
 
 
@@ -103,6 +114,49 @@ def test_marks_languages_and_titles_of_tracks_stay(name: str, muxer: str, tmp_pa
         assert sound.metadata["language"] == "fra"
         assert "Kommentar <b>" in sound.metadata.values()
         assert container.metadata["title"] == "Ein Film"
+
+
+@pytest.mark.parametrize(
+    ("name", "muxer", "codec", "body"),
+    [
+        ("film.mkv", "matroska", "ass", b"0,0,Default,,0,0,0,,Sign"),
+        ("film.mkv", "matroska", "webvtt", b"Sign"),
+        ("film.mp4", "mp4", "mov_text", b"\0\4Sign"),
+        ("film.f4v", "mp4", "mov_text", b"\0\4Sign"),
+    ],
+)
+def test_subtitles_of_the_film_stay_with_their_marks(
+    name: str, muxer: str, codec: str, body: bytes, tmp_path: Path
+) -> None:
+    """Those for signs are shown although they were not asked for; none but ours is the default."""
+    path, plain = tmp_path / name, tmp_path / "plain.mkv"
+    Film("matroska").write(plain)
+    with av.open(str(plain)) as source, av.open(str(path), "w", format=muxer) as container:
+        copies = [container.add_stream_from_template(s, opaque=True) for s in source.streams]
+        subtitles: Any = container.add_stream(codec)
+        subtitles.codec_context.subtitle_header = ASS_HEADER
+        subtitles.codec_context.time_base = subtitles.time_base = Fraction(1, 1000)
+        subtitles.metadata.update({"language": "jpn", "title": "Signs"})
+        subtitles.disposition = Disposition.forced | Disposition.default
+        packet = av.Packet(body)
+        packet.stream, packet.time_base = subtitles, Fraction(1, 1000)
+        packet.pts = packet.dts = packet.duration = 100
+        container.mux(packet)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                container.mux(packet)
+    found = plan(path)
+    assert found.left_out == ()
+    target = tmp_path / found.name_for("copy")
+    mux(path, target, TRACKS, None, found)
+    with av.open(str(target)) as container:
+        first, *ours = container.streams.subtitles
+        assert first.disposition == Disposition.forced
+        assert first.metadata["language"] == "jpn"
+        assert "Signs" in first.metadata.values()
+        assert [bool(s.disposition & Disposition.default) for s in ours] == [False, True]
+        assert next(bytes(p) for p in container.demux(first) if p.size > 2).startswith(body)
 
 
 def test_chapter_tracks_do_not_grow_from_copy_to_copy(tmp_path: Path) -> None:
