@@ -30,6 +30,7 @@ from voxroute_orchestrator.errors import (
     VoxrouteError,
 )
 from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.names import alike, exists, fitted, is_folder, shown, told_apart
 from voxroute_orchestrator.progress import Reporter, waits
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.recognition import Speech
@@ -63,6 +64,8 @@ class Outcome:
 
     media: Path
     folder: Path
+    name: str = ""
+    """What lines about it begin with; no other recording of the run has it."""
     state: State = "not begun"
     error: VoxrouteError | None = None
     took_s: float = 0.0
@@ -72,7 +75,7 @@ class Outcome:
 
 def is_batch(arguments: Sequence[str]) -> bool:
     """Whether the arguments name more than one file."""
-    return len(arguments) != 1 or _is_pattern(arguments[0]) or Path(arguments[0]).is_dir()
+    return len(arguments) != 1 or _is_pattern(arguments[0]) or is_folder(arguments[0])
 
 
 def find(arguments: Sequence[str]) -> list[Recording]:
@@ -85,7 +88,7 @@ def find(arguments: Sequence[str]) -> list[Recording]:
     found: dict[Path, Recording] = {}
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if is_folder(path):
             recordings = [Recording(file, path) for file in _below(path) if _has_audio(file)]
             what = "no file with audio"
         elif _is_pattern(argument):
@@ -96,14 +99,14 @@ def find(arguments: Sequence[str]) -> list[Recording]:
         else:
             recordings, what = [Recording(path, path.parent)], ""
         if not recordings:
-            raise MediaNotFoundError(f"{argument}: {what}; check the path")
+            raise MediaNotFoundError(f"{shown(argument)}: {what}; check the path")
         for recording in recordings:
             found.setdefault(recording.path.resolve(), recording)
     return list(found.values())
 
 
 def _is_pattern(argument: str) -> bool:
-    return any(sign in argument for sign in _MAGIC) and not Path(argument).exists()
+    return any(sign in argument for sign in _MAGIC) and not exists(argument)
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -133,26 +136,24 @@ def folders_of(recordings: Sequence[Recording], output: Path) -> list[Path]:
     It is `output`; where several recordings have the same title, those keep the sub-folders that
     they were found in, and where that does not tell them apart, a folder of their whole name.
     """
-    titles = Counter(recording.path.stem.casefold() for recording in recordings)
+    titles = Counter(alike(recording.path.stem) for recording in recordings)
     folders = [
-        output
-        if titles[r.path.stem.casefold()] == 1
-        else output / _relative(r.path.parent, r.below)
+        output if titles[alike(r.path.stem)] == 1 else output / _relative(r.path.parent, r.below)
         for r in recordings
     ]
     by_place: defaultdict[tuple[Path, str], list[int]] = defaultdict(list)
     for index, recording in enumerate(recordings):
-        by_place[folders[index], recording.path.stem.casefold()].append(index)
+        by_place[folders[index], alike(recording.path.stem)].append(index)
     for indices in by_place.values():
         if len(indices) == 1:
             continue
-        names = Counter(recordings[index].path.name.casefold() for index in indices)
+        names = Counter(alike(recordings[index].path.name) for index in indices)
         counted: Counter[str] = Counter()
         for index in indices:
             name = recordings[index].path.name
-            counted[name.casefold()] += 1
-            number = counted[name.casefold()]
-            folders[index] /= f"{name}-{number}" if names[name.casefold()] > 1 else name
+            counted[alike(name)] += 1
+            number = counted[alike(name)]
+            folders[index] /= fitted(name, f"-{number}") if names[alike(name)] > 1 else name
     return folders
 
 
@@ -174,9 +175,10 @@ async def run_batch(
     kept; the outcomes are returned all the same, the last ones "interrupted" and "not begun".
     """
     folders = folders_of(recordings, options.folder)
+    names = told_apart(recording.path for recording in recordings)
     outcomes = [
-        Outcome(recording.path, folder)
-        for recording, folder in zip(recordings, folders, strict=True)
+        Outcome(recording.path, folder, name)
+        for recording, folder, name in zip(recordings, folders, names, strict=True)
     ]
     batch = _Batch(options, settings, told)
     for outcome in outcomes:
@@ -207,9 +209,9 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 
 def table_row(outcome: Outcome) -> tuple[str, str, str, str]:
     """Recording, state, time taken, and the folder of the results or why there are none."""
-    said = str(outcome.error).splitlines()[0] if outcome.error else str(outcome.folder)
+    said = str(outcome.error).splitlines()[0] if outcome.error else shown(outcome.folder)
     took = f"{outcome.took_s:.1f} s" if outcome.took_s else ""
-    return str(outcome.media), outcome.state, took, said
+    return shown(outcome.media), outcome.state, took, said
 
 
 class _Batch:
@@ -228,7 +230,7 @@ class _Batch:
         """Finds what cannot be used, or is done, before any service is started."""
         options = self._options_of(outcome)
         try:
-            lines = await reading(Watch(str(outcome.media)), lambda: probed(options)[1])
+            lines = await reading(Watch(shown(outcome.media)), lambda: probed(options)[1])
         except VoxrouteError as error:
             self._fail(outcome, error)
             return
@@ -241,7 +243,7 @@ class _Batch:
     async def do(self, outcome: Outcome) -> None:
         """Does one recording; a failure is in its outcome."""
         started = time.monotonic()
-        told = _Titled(self._told, outcome.media.stem)
+        told = _Named(self._told, outcome.name)
         try:
             shared = await self._services()
             options = dataclasses.replace(self._options_of(outcome), connected=shared.for_a_job())
@@ -252,7 +254,7 @@ class _Batch:
         except VoxrouteError as error:
             self._fail(outcome, error)
         except Exception as error:  # noqa: BLE001 - logged; the others go on
-            _log.exception("defect", media=str(outcome.media))
+            _log.exception("defect", media=shown(outcome.media))
             defect = VoxrouteError(f"{type(error).__name__}: {error}; a defect, see the log")
             self._fail(outcome, defect)
         else:
@@ -262,7 +264,7 @@ class _Batch:
 
     def _fail(self, outcome: Outcome, error: VoxrouteError) -> None:
         outcome.state, outcome.error = "failed", error
-        self._told.warn(f"{outcome.media}: {error}")
+        self._told.warn(f"{shown(outcome.media)}: {error}")
 
     async def _services(self) -> "_Shared":
         """The services, found or started by the first who asks. Raises VoxrouteError."""
@@ -337,32 +339,32 @@ class _Succession(Generic[R]):
         return self._current, after
 
 
-class _Titled:
-    """A reporter of one recording among several: what it tells begins with the title."""
+class _Named:
+    """A reporter of one recording among several: what it tells begins with its name there."""
 
-    def __init__(self, told: Reporter, title: str) -> None:
+    def __init__(self, told: Reporter, name: str) -> None:
         self._told = told
-        self._title = title
+        self._name = name
 
     def stage(self, name: str, total_s: float | None) -> None:
         """Begins a stage."""
-        self._told.stage(self._titled(name), total_s)
+        self._told.stage(self._named(name), total_s)
 
     def advance(self, name: str, done_s: float) -> None:
         """Tells how far a stage is."""
-        self._told.advance(self._titled(name), done_s)
+        self._told.advance(self._named(name), done_s)
 
     def finish(self, name: str) -> None:
         """Ends a stage."""
-        self._told.finish(self._titled(name))
+        self._told.finish(self._named(name))
 
     def say(self, text: str) -> None:
         """Tells something."""
-        self._told.say(self._titled(text))
+        self._told.say(self._named(text))
 
     def warn(self, text: str) -> None:
         """Tells something that a person should look at."""
-        self._told.warn(self._titled(text))
+        self._told.warn(self._named(text))
 
-    def _titled(self, text: str) -> str:
-        return f"{self._title}: {text}"
+    def _named(self, text: str) -> str:
+        return f"{self._name}: {text}"

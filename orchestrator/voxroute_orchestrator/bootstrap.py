@@ -7,6 +7,7 @@ it is made again when it is old, or when the host or its driver is another one.
 import json
 import math
 import platform
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ _USABLE = 0.8  # of the free memory; the rest is for what else runs
 _MAX_BATCH = {"cpu": 8, "gpu": 16}  # more gains nothing: the processors are busy
 _HUB = "https://huggingface.co"
 _HUB_TIMEOUT_S = 3.0
+_TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
 
 # (weights in 16 bit, one more window of a batch), GB: from faster-whisper's own benchmark of
 # large-v2 (4.5 GB alone and 6.1 GB with batch 8, in float16), the rest in proportion to the models
@@ -185,7 +187,7 @@ def availability(environment: Mapping[str, str], *, offline: bool, bundled: bool
     }
     kinds = ("indictrans2", "nllb", "m2m100")
     return Availability(
-        hub=not offline and _hub_answers(environment.get("HF_ENDPOINT") or _HUB),
+        hub=not offline and hub_answers(environment, _HUB_TIMEOUT_S),
         cached=frozenset(cached),
         translation=any(kind in name for name in names for kind in kinds),
         bundled=bundled,
@@ -200,20 +202,36 @@ def hub_cache(environment: Mapping[str, str]) -> Path:
     return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
 
 
-def _hub_answers(address: str) -> bool:
+def hub_answers(environment: Mapping[str, str], limit_s: float) -> bool:
+    """Whether the model hub may be asked and answers within that time. Blocking."""
+    if environment.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+        return False
+    address = environment.get("HF_ENDPOINT") or _HUB
     if not address.startswith(("https://", "http://")):
         return False
-    import urllib.error  # noqa: PLC0415 - only who sets a host up asks the hub
+    answers: list[bool] = []
+    # no time limit holds for looking its name up
+    asking = threading.Thread(
+        target=lambda: answers.append(_answers(address, limit_s)), name="hub", daemon=True
+    )
+    asking.start()
+    asking.join(limit_s)
+    return answers == [True]
+
+
+def _answers(address: str, limit_s: float) -> bool:
+    import http.client  # noqa: PLC0415 - only who sets a host up asks the hub
+    import urllib.error  # noqa: PLC0415 - as above
     import urllib.request  # noqa: PLC0415 - as above
 
-    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
     try:
-        with urllib.request.urlopen(request, timeout=_HUB_TIMEOUT_S):  # noqa: S310 - as above
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
+        with urllib.request.urlopen(request, timeout=limit_s):  # noqa: S310 - as above
             return True
     except urllib.error.HTTPError as error:
         error.close()
         return True  # it answers, if only to say that this page is not for us
-    except OSError:
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 

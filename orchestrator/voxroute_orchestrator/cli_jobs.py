@@ -47,6 +47,7 @@ from voxroute_orchestrator.job_client import (
     tell,
 )
 from voxroute_orchestrator.jobs import time_of
+from voxroute_orchestrator.names import is_file, sent, shown
 from voxroute_orchestrator.progress import clock, reporter
 from voxroute_orchestrator.settings import load
 from voxroute_orchestrator.store import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, SUCCEEDED
@@ -85,6 +86,8 @@ def _ask(server: str, work: Callable[[JobClient], Awaitable[T]]) -> T:
             tracing.start("voxroute", __version__)
         own = credentials.of_settings(settings)
         async with job_client(server, policy(settings), own) as client:
+            if "retry_s" not in settings.model_fields_set:  # else they have set their patience
+                await client.check_there()
             return await work(client)
 
     return asyncio.run(act())
@@ -148,12 +151,19 @@ def submit(
     )
     path: Path | None = None
     if on_server:
+        if shown(media) != media:
+            raise UsageError(
+                f"the path {shown(media)} has line ends, other controls or bytes that are no UTF-8,"
+                " which a job service is not asked for; rename the file, or upload it"
+            )
         config.media_path = media
     else:
         path = Path(media)
-        if not path.is_file():
-            raise MediaNotFoundError(f"there is no file {path}; check the path")
-        config.upload_name = path.name
+        if not is_file(path):
+            raise MediaNotFoundError(f"there is no file {shown(path)}; check the path")
+        config.upload_name = sent(path.name)
+        if config.upload_name != path.name:
+            typer.echo(f"{shown(path.name)} is called {config.upload_name} there", err=True)
     for text, flag, field in (
         (start_time, "--start-time", config.start),
         (end_time, "--end-time", config.end),

@@ -59,12 +59,14 @@ from voxroute_orchestrator.jobs import (
     check_media,
     completed,
     find_job,
+    for_this_place,
     job_summary,
     options_of,
     prepare_job,
     read_config,
     read_job,
 )
+from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.progress import reporter
 from voxroute_orchestrator.settings import Settings, has_bundled_models
 
@@ -204,7 +206,7 @@ def run_job(
     with reporter(quiet=quiet or level in {LogLevel.warning, LogLevel.error}) as plain:
         told = JobReporter(plain, folder.log_file)
         try:
-            told.say(f"Job {job_id}: {job.workflow} {job.media}")
+            told.say(f"Job {job_id}: {job.workflow} {shown(job.media)}")
             check_media(job, told)
             options = dataclasses.replace(
                 options_of(folder, job, wanted, detect(), told),
@@ -213,6 +215,7 @@ def run_job(
                 only_asr_endpoints=bool(asr_endpoint),
                 only_translate_endpoints=bool(translate_endpoint),
             )
+            options = for_this_place(options, settings, folder, told)
             finish(interruptible(transcribe_media(options, settings, told)))
         except VoxrouteError as error:
             told.failed(str(error))

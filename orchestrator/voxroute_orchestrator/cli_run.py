@@ -1,6 +1,7 @@
 """The commands that do work, or tell who would: run, transcribe, translate, route."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -70,15 +71,18 @@ from voxroute_orchestrator.connections import (
     survey,
     translation_decision,
 )
+from voxroute_orchestrator.cues import Cue
 from voxroute_orchestrator.errors import (
     EXIT_CODES,
     ServiceUnavailableError,
+    UsageError,
 )
 from voxroute_orchestrator.glossary import read as read_glossary
 from voxroute_orchestrator.hardware import detect
+from voxroute_orchestrator.names import is_file
 from voxroute_orchestrator.output import claimed
 from voxroute_orchestrator.progress import reporter
-from voxroute_orchestrator.results import prepare_results, subtitle_names
+from voxroute_orchestrator.results import prepare_translations, subtitle_names, tell_shortened
 from voxroute_orchestrator.settings import Settings
 
 app = typer.Typer(add_completion=False)
@@ -256,7 +260,7 @@ def translate(
     language, targets = language_of(source), languages_of(target)
     settings = settings_of(offline, None, translate_endpoint, config, log_level)
     mended: list[str] = []
-    cues = subtitles.read(subtitle_file, encoding=encoding, tell=mended.append)
+    cues = read_cues(subtitle_file, encoding, mended.append)
     title = subtitle_file.stem
     if Path(title).suffix.lower() == f".{source}".lower():
         title = Path(title).stem
@@ -273,7 +277,8 @@ def translate(
     )
     names = subtitle_names(title, targets, job.form.formats)
     with claimed(output, title), reporter(quiet=quiet) as told:
-        prepare_results(output, names, overwrite=overwrite)
+        prepare_translations(output, title, names, overwrite=overwrite)
+        tell_shortened(title, names, told)
         for sentence in mended:
             told.warn(sentence)
         finish(interruptible(translate_subtitles(job, settings, told)))
@@ -328,6 +333,24 @@ def route(
     for kind, decision in decisions:
         if decision.chosen is None:
             raise ServiceUnavailableError(f"no {kind} service can do this: {decision.why_not()}")
+
+
+def read_cues(
+    path: Path, encoding: str | None, tell: Callable[[str], None] = lambda _: None
+) -> list[Cue]:
+    """The cues of a subtitle file; `tell` takes what had to be mended.
+
+    Raises UsageError, which names the flag that may help.
+    """
+    try:
+        return subtitles.read(path, encoding=encoding, tell=tell)
+    except UsageError as error:
+        if "--encoding" in str(error) or not is_file(path):
+            raise
+        raise UsageError(
+            f"{error}. If it is a subtitle file, name its encoding with --encoding (utf-16-le,"
+            " cp1252, ...)"
+        ) from error
 
 
 def _run_job(options: JobOptions, settings: Settings, *, quiet: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import importlib
 import os
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxroute_orchestrator.channels import in_job
 from voxroute_orchestrator.clients import TranslateRequest, check_pair
@@ -22,10 +23,16 @@ from voxroute_orchestrator.connections import (
     services,
 )
 from voxroute_orchestrator.cues import Cue, rewrapped, with_speakers
-from voxroute_orchestrator.errors import OutputError, RefusedError, UsageError, VoxrouteError
+from voxroute_orchestrator.errors import (
+    MediaNotFoundError,
+    OutputError,
+    RefusedError,
+    UsageError,
+    VoxrouteError,
+)
 from voxroute_orchestrator.glossary import GlossaryTerm, tally
 from voxroute_orchestrator.items import ItemPool, TranslateItem
-from voxroute_orchestrator.journal import Journal, discard
+from voxroute_orchestrator.journal import Journal, discard, journal_path
 from voxroute_orchestrator.linebreaks import flat
 from voxroute_orchestrator.media import Source, check_length, probe
 from voxroute_orchestrator.output import claimed, write_atomic
@@ -36,8 +43,12 @@ from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.results import (
     DEFAULT_FORM,
     ResultForm,
+    are_of_another,
+    keep_own_files,
     prepare_results,
     result_names,
+    subtitle_name,
+    tell_shortened,
     tracks_of,
     transcript_name,
     write_results,
@@ -61,12 +72,17 @@ from voxroute_orchestrator.turns import Turn, turns_of
 from voxroute_serving.logs import get_logger
 from voxroute_serving.media import Watch
 
+if TYPE_CHECKING:
+    from voxroute_orchestrator.mux import Plan
+
 NO_DIARIZER = "NO_DIARIZER"
 _NO_DIARIZER = (
     "no speech service that answers tells speakers apart; start a WhisperX service with"
     " --diarization-model, or name one that runs with --asr-endpoint HOST:PORT"
 )
 
+_RECORDING = "recording"  # the fact of the journal
+_FINGERPRINT_BYTES = 1 << 16
 _STOP_S = 2.0  # for a copy to take away what it has written
 
 T = TypeVar("T")
@@ -153,7 +169,7 @@ async def transcribe_media(
     the options.
     """
     options = replace(options, form=replace(options.form, rules=settings.subtitles))
-    media, before = await _reading(options, lambda: probed(options))
+    media, before, planned = await _reading(options, lambda: probed(options))
     if before is not None:
         return before
     if media.duration_s is not None:
@@ -162,8 +178,8 @@ async def transcribe_media(
     about = _languages_of(options.source, options.targets)
     if media.duration_s is not None:
         about["voxroute.media_s"] = media.duration_s
-    with in_job(options.job_id, about), claimed(options.folder, media.title):
-        return await _results(options, media, settings, told, observe_route)
+    with in_job(options.job_id, about), claimed(options.folder, media.stem):
+        return await _results(options, media, planned, settings, told, observe_route)
 
 
 async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
@@ -171,53 +187,72 @@ async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
     return await reading(Watch(options.recording.label), call)
 
 
-def probed(options: JobOptions) -> tuple[Media, list[str] | None]:
-    """The media, and what to say where all is done already. Blocking. Raises MediaError."""
+def probed(options: JobOptions) -> "tuple[Media, list[str] | None, Plan | None]":
+    """The media, what to say where all is done already, and the plan of a copy that is wanted.
+
+    Blocking. Raises MediaError; UsageError where no copy with subtitles can be made of it.
+    """
     media = probe(options.recording, stream=options.audio_stream, language=options.source)
-    return media, _done_before(options, media)
+    planned = _planned(options)
+    return media, _done_before(options, media, planned), planned
 
 
-async def _results(
+def _planned(options: JobOptions) -> "Plan | None":
+    """What the copy with subtitles will be; None where none is wanted. Blocking."""
+    if not options.mux:
+        return None
+    from voxroute_orchestrator.mux import plan  # noqa: PLC0415 - few commands do
+
+    return plan(options.recording)
+
+
+async def _results(  # noqa: PLR0917 - what is known of a job when its work begins
     options: JobOptions,
     media: Media,
+    planned: "Plan | None",
     settings: Settings,
     told: Reporter,
     observe_route: ObserveRoute,
 ) -> list[str]:
+    names = _names(options, media, planned)
     prepare_results(
         options.folder,
-        await _reading(options, lambda: _names(options, media)),
+        names,
         overwrite=options.overwrite,
-        mark=transcript_name(media.title),
+        mark=None if _of_another(options, media) else transcript_name(media.stem),
     )
+    tell_shortened(media.stem, names, told)
+    for sentence in planned.left_out if planned else ():
+        told.warn(sentence)
+    fingerprint = await _reading(options, lambda: _fingerprint(options.recording))
     async with _early(media, options) as reader:
-        with _journal(options, media.title, told) as journal:
+        with _journal(options, media.stem, fingerprint, told) as journal:
             async with _services(options, settings, told, observe_route) as connected:
                 transcript, paths = await _transcribe(
                     options, media, journal, connected, told, reader
                 )
-            if options.mux:
-                paths.append(await _mux(transcript, options, told))
+            if planned is not None:
+                paths.append(await _mux(transcript, options, planned, told))
     discard(journal.path)
     return [*_summary(transcript, options.form), *(str(path) for path in paths)]
 
 
-def _names(options: JobOptions, media: Media) -> list[str]:
+def _names(options: JobOptions, media: Media, planned: "Plan | None") -> list[str]:
     """The names of the files that are to be there in the end."""
     languages = ([options.source] if options.source else []) + list(options.targets)
-    names = result_names(media.title, list(dict.fromkeys(languages)), options.form.formats)
-    if options.mux:
-        from voxroute_orchestrator.mux import muxed_name  # noqa: PLC0415 - few commands do
-
-        names.append(muxed_name(media.title, options.recording))
+    names = result_names(media.stem, list(dict.fromkeys(languages)), options.form.formats)
+    if planned is not None:
+        names.append(planned.name_for(media.stem))
     return names
 
 
-def _done_before(options: JobOptions, media: Media) -> list[str] | None:
+def _done_before(options: JobOptions, media: Media, planned: "Plan | None") -> list[str] | None:
     """What to say of a job that is to be resumed and is complete; None for all others."""
-    if not options.resume or _journal_path(options, media.title).exists():
+    if not options.resume or _journal_path(options, media.stem).exists():
         return None
-    paths = [options.folder / name for name in _names(options, media)]
+    if _of_another(options, media):
+        return None
+    paths = [options.folder / name for name in _names(options, media, planned)]
     if not all(path.is_file() for path in paths):
         return None
     said = f"{media.title}: complete already; run it without --resume to do it again"
@@ -230,19 +265,55 @@ def _languages_of(source: str | None, targets: Sequence[str]) -> dict[str, Any]:
     return {**known, "voxroute.target_languages": list(targets)}
 
 
-def _journal(options: JobOptions, title: str, told: Reporter) -> Journal:
+def _journal(options: JobOptions, title: str, fingerprint: list[Any], told: Reporter) -> Journal:
     """The journal of the run. Raises OutputError, UsageError."""
     path = _journal_path(options, title)
     if not options.resume:
-        return Journal.begin(path)
+        journal = Journal.begin(path)
+        journal.keep_fact(_RECORDING, fingerprint)
+        return journal
     journal = Journal(path)
+    before = journal.fact(_RECORDING)
+    if before is None:
+        journal.keep_fact(_RECORDING, fingerprint)
+    elif before != fingerprint:
+        journal.close()
+        raise UsageError(
+            "the run that is to be continued was of another recording than"
+            f" {options.recording.label}; run without --resume to start anew, or name another"
+            " folder with -o"
+        )
     finished = sum(len(span.segments) for span in journal.spans().values())
     told.say(f"Resuming: {finished} segments are there already" if finished else "Resuming")
     return journal
 
 
+def _fingerprint(recording: Source) -> list[Any]:
+    """What tells a recording from others of its title: its size, and its first and last bytes.
+
+    Blocking. Raises MediaNotFoundError.
+    """
+    digest = hashlib.sha256()
+    try:
+        with recording.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for start in (0, max(0, size - _FINGERPRINT_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_FINGERPRINT_BYTES))
+    except OSError as error:
+        raise MediaNotFoundError(
+            f"{recording.label} cannot be read any more ({error.strerror}); check the path"
+        ) from error
+    return [size, digest.hexdigest()]
+
+
 def _journal_path(options: JobOptions, title: str) -> Path:
-    return options.journal or options.folder / f".{title}.voxroute-journal"
+    return options.journal or journal_path(options.folder, title)
+
+
+def _of_another(options: JobOptions, media: Media) -> bool:
+    """Whether the complete results that are there are of another recording of the same title."""
+    return not options.media_name and are_of_another(options.folder, media)
 
 
 @contextlib.asynccontextmanager
@@ -418,12 +489,14 @@ def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[
     return paths
 
 
-async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> Path:
+async def _mux(
+    transcript: Transcript, options: JobOptions, planned: "Plan", told: Reporter
+) -> Path:
     """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
-    from voxroute_orchestrator.mux import mux, muxed_name  # noqa: PLC0415 - few commands do
+    from voxroute_orchestrator.mux import mux  # noqa: PLC0415 - few commands do
 
-    source, title = options.recording, transcript.media.title
-    target = options.folder / await _reading(options, lambda: muxed_name(title, source))
+    source = options.recording
+    target = options.folder / planned.name_for(transcript.media.stem)
     told.say(f"copying {source.label} with its subtitles")
     watch, tracks = Watch(source.label), tracks_of(transcript, options.form)
     ended = asyncio.Event()
@@ -431,7 +504,7 @@ async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> P
 
     def copy() -> list[str]:
         try:
-            return mux(source, target, tracks, watch)
+            return mux(source, target, tracks, watch, planned)
         finally:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(ended.set)
@@ -442,7 +515,7 @@ async def _mux(transcript: Transcript, options: JobOptions, told: Reporter) -> P
         with contextlib.suppress(TimeoutError):  # a copy that stands still is left behind
             await asyncio.wait_for(ended.wait(), _STOP_S)
         raise
-    for sentence in left_out:
+    for sentence in left_out[len(planned.left_out) :]:  # the others were told before the work
         told.warn(sentence)
     return target
 
@@ -563,8 +636,9 @@ class FileJob:
             texts = {"partial.srt": to_srt(named)} if named else {}
         paths: list[Path] = []
         for kind, text in texts.items():
-            paths.append(self.folder / f"{self.title}.{target}.{kind}")
+            paths.append(self.folder / subtitle_name(self.title, target, kind))
             write_atomic(paths[-1], text)
+        keep_own_files(self.folder, self.title, paths)
         return paths
 
 
@@ -597,7 +671,8 @@ class _FileEvents:
         _log.info("translation accepted", request_id=request_id, options=of_call)
         self._told.say(f"{self._stage}: {model.id} ({model.engine}) on {device.name}")
         for option in ignored:
-            self._told.warn(f"{option.field} is ignored: {option.reason}")
+            if option.was_asked_for:
+                self._told.warn(f"{option.field} is ignored: {option.reason}")
 
     async def result(self, item: TranslatedSegment) -> None:
         """Keeps a translation."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc.aio
 
@@ -30,7 +30,6 @@ from voxroute_orchestrator.errors import (
     LocalServiceError,
     RefusedError,
     ServiceUnavailableError,
-    UsageError,
     VoxrouteError,
 )
 from voxroute_orchestrator.failures import is_lasting, tls_reason
@@ -51,6 +50,9 @@ from voxroute_orchestrator.streams import Service
 from voxroute_orchestrator.transcript import Note
 from voxroute_orchestrator.translations import NextTranslator, Translator
 from voxroute_serving import tracing
+
+if TYPE_CHECKING:
+    from voxroute_orchestrator.models_at_hand import Choice
 
 _OUT_OF_MEMORY = re.compile(r"out.of.memory", re.IGNORECASE)
 
@@ -317,13 +319,13 @@ async def services(
             warn(warning)
         say(f"speech: {chosen} ({chosen.reason})")
         if chosen.local:
-            specs.append(_local_speech(settings, needs, chosen, say))
+            specs.append(await _local_speech(settings, needs, chosen, say, warn))
     if needs.translation:
         translation = translation_decision(settings, needs, host, statuses)
         observe("translate", translation)
         chosen = _chosen(translation, TRANSLATION, "--translate-endpoint", statuses)
         if chosen.local:
-            specs.append(_local_translation(settings, needs, chosen, say))
+            specs.append(await _local_translation(settings, needs, chosen, say, warn))
     async with contextlib.AsyncExitStack() as stack:
         starter = _Starter(
             settings,
@@ -516,7 +518,9 @@ class _Starter:
                 specs = [spec for spec in specs if spec.name != SPEECH]
                 if candidate.local:
                     modest = _modest(self.needs)
-                    specs.append(_local_speech(self.settings, modest, candidate, self.say))
+                    specs.append(
+                        await _local_speech(self.settings, modest, candidate, self.say, self._warn)
+                    )
             else:
                 if successors.remote is not None:
                     local[SPEECH] = Endpoint(SPEECH, successors.remote)
@@ -550,7 +554,8 @@ class _Starter:
             client = await self.translate_client(Endpoint(TRANSLATION, candidate.name))
             return Translator(client, self.needs.translate_model)
         needs = dataclasses.replace(self.needs, translate_device=candidate.device)
-        local = await self.start([_local_translation(self.settings, needs, candidate, self.say)])
+        spec = await _local_translation(self.settings, needs, candidate, self.say, self._warn)
+        local = await self.start([spec])
         return Translator(await self.translate_client(local[TRANSLATION]))
 
     async def replacement(self, candidate: routing.Candidate) -> Speech:
@@ -558,7 +563,8 @@ class _Starter:
         if not candidate.local:
             client = await self.asr_client(Endpoint(SPEECH, candidate.name))
             return Speech(client, self.needs.asr_model)
-        spec = _local_speech(self.settings, _modest(self.needs), candidate, self.say)
+        modest = _modest(self.needs)
+        spec = await _local_speech(self.settings, modest, candidate, self.say, self._warn)
         local = await self.start([spec])
         return Speech(await self.asr_client(local[SPEECH]))
 
@@ -768,33 +774,42 @@ def _child_environment(settings: Settings, environment: Mapping[str, str]) -> di
     return child
 
 
-def _local_speech(
-    settings: Settings, needs: Needs, chosen: routing.Candidate, say: Callable[[str], None]
+async def _local_speech(
+    settings: Settings,
+    needs: Needs,
+    chosen: routing.Candidate,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> LocalSpec:
-    model = needs.asr_model or _bundled(settings, BUNDLED_ASR, "speech", "--model", say)
-    if model:
-        from voxroute_orchestrator import prechecks  # noqa: PLC0415 - as local_services
+    """The speech service to start. Raises UsageError, RefusedError for what it could not do."""
+    from voxroute_orchestrator import models_at_hand, prechecks  # noqa: PLC0415 - as local_services
 
-        model = _absolute(model, settings)
-        prechecks.check_speech(model, needs.language, chosen.name, offline=settings.offline)
+    def choose() -> models_at_hand.Choice:
+        named = _absolute(needs.asr_model, settings) if needs.asr_model else ""
+        choice = models_at_hand.speech(named, chosen.name, chosen.device, settings)
+        for model in choice.models:
+            prechecks.check_speech(model, needs.language, chosen.name, offline=settings.offline)
+        return choice
+
+    choice = await _chosen_models(choose, say, warn)
     arguments = ["--device", chosen.device]
     if needs.compute_type:
         arguments += ["--compute-type", needs.compute_type]
     if needs.batch_size:
         arguments += ["--max-batch", str(needs.batch_size)]
-    if model:
+    for model in choice.models:
         arguments += ["--model", model]
     if chosen.name == routing.ASR_WHISPERX:
         if needs.diarization_model:
             arguments += ["--diarization-model", _absolute(needs.diarization_model, settings)]
         if needs.words or needs.align:
-            arguments += _aligning(settings, needs)
-    return LocalSpec(SPEECH, chosen.name, tuple(arguments), Path(model).name)
+            arguments += _aligning(settings, needs, bundled=choice.bundled)
+    return LocalSpec(SPEECH, chosen.name, tuple(arguments), _named(choice.models))
 
 
-def _aligning(settings: Settings, needs: Needs) -> list[str]:
+def _aligning(settings: Settings, needs: Needs, *, bundled: bool) -> list[str]:
     """The flags for word times: downloads, or beside the bundled speech model its aligner."""
-    if not settings.offline:
+    if not (settings.offline or bundled):
         return ["--align-downloads", "true"]
     folder = bundled_models(settings)
     if needs.asr_model not in {"", BUNDLED_ASR} or folder is None:
@@ -806,38 +821,41 @@ def _aligning(settings: Settings, needs: Needs) -> list[str]:
     return ["--align-models", ",".join(pairs)]
 
 
-def _local_translation(
-    settings: Settings, needs: Needs, chosen: routing.Candidate, say: Callable[[str], None]
+async def _local_translation(
+    settings: Settings,
+    needs: Needs,
+    chosen: routing.Candidate,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> LocalSpec:
-    from voxroute_orchestrator import prechecks  # noqa: PLC0415 - as local_services
+    """The translation service to start. Raises UsageError, RefusedError, as above."""
+    from voxroute_orchestrator import models_at_hand, prechecks  # noqa: PLC0415 - as local_services
 
-    flag = "--translate-model"
-    model = needs.translate_model or _bundled(settings, BUNDLED_TRANSLATE, "translation", flag, say)
-    names = [_absolute(model, settings)] if model else []
-    prechecks.check_translation(names, needs.pairs, offline=settings.offline)
-    arguments = ("--models", *names) if names else ()
+    def choose() -> models_at_hand.Choice:
+        named = _absolute(needs.translate_model, settings) if needs.translate_model else ""
+        choice = models_at_hand.translation(named, settings)
+        prechecks.check_translation(choice.models, needs.pairs, offline=settings.offline)
+        return choice
+
+    choice = await _chosen_models(choose, say, warn)
+    arguments = ("--models", ",".join(choice.models)) if choice.models else ()
     if needs.translate_device != "auto":
         arguments = (*arguments, "--device", needs.translate_device)
-    return LocalSpec(TRANSLATION, chosen.name, arguments, Path(model).name)
+    return LocalSpec(TRANSLATION, chosen.name, arguments, _named(choice.models))
 
 
-def _bundled(
-    settings: Settings, name: str, kind: str, flag: str, say: Callable[[str], None]
-) -> str:
-    """The bundled model where only it can be had; "" leaves the choice to the service."""
-    if not settings.offline:
-        return ""
-    folder = bundled_models(settings)
-    if folder is None or not (folder / name).is_dir():
-        raise UsageError(
-            f"the bundled {kind} model {name} is not found; set VOXROUTE_MODELS_DIR to the folder"
-            f" that holds it, or name a model that is on this machine with {flag}"
-        )
-    say(
-        f"offline: the bundled {kind} model {name} is used. It knows the everyday Hindi and"
-        f" English of the demo and no more; name a real one with {flag}"
-    )
-    return str(folder / name)
+async def _chosen_models(
+    choose: "Callable[[], Choice]", say: Callable[[str], None], warn: Callable[[str], None]
+) -> "Choice":
+    """What `choose` returns, which may wait for the hub, and what is to say of it said."""
+    choice = await asyncio.to_thread(choose)
+    if choice.said:
+        (warn if choice.warns else say)(choice.said)
+    return choice
+
+
+def _named(models: Sequence[str]) -> str:
+    return ", ".join(Path(model).name for model in models)
 
 
 def _absolute(model: str, settings: Settings) -> str:

@@ -18,18 +18,26 @@ from voxroute_orchestrator.clients import (
     Retry,
     close_writing,
     connect,
+    is_serving,
     new_request_id,
     write,
 )
 from voxroute_orchestrator.credentials import NO_CREDENTIALS, Credentials
-from voxroute_orchestrator.errors import JobFailedError, OutputError
-from voxroute_orchestrator.failures import broken_stream, of_rpc_error
+from voxroute_orchestrator.errors import JobFailedError, OutputError, ServiceUnavailableError
+from voxroute_orchestrator.failures import broken_stream, is_lasting, of_rpc_error, tls_reason
 from voxroute_orchestrator.job_files import sha256
+from voxroute_orchestrator.names import fitted
 from voxroute_orchestrator.progress import Reporter
 
 JOB_SERVICE = "job service"
 UPLOAD_CHUNK_BYTES = 1 << 20
 """Below the 4 MiB that services take in one message."""
+_LOOK_S = 1.6  # with the start of the command less than three seconds
+_SETTLED = {
+    grpc.ChannelConnectivity.READY,
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.SHUTDOWN,
+}
 _UNARY_TIMEOUT_S = 60.0  # a cancelled job answers once its services have stopped
 Reply = TypeVar("Reply", bound=Message)
 
@@ -54,8 +62,41 @@ class JobClient:
 
     def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, policy: CallPolicy) -> None:
         self.endpoint = endpoint
+        self._channel = channel
         self._policy = policy
         self._stub: Any = jobs_pb2_grpc.JobServiceStub(channel)
+
+    async def check_there(self) -> None:
+        """Looks whether anybody answers at the address, for two seconds.
+
+        Raises ServiceUnavailableError with what to start. What is wrong with certificates or
+        tokens is left to the calls themselves.
+        """
+        channel = self._channel
+        state = channel.get_state(try_to_connect=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                while state not in _SETTLED:
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.READY:
+            return
+        said = "it gives no answer"
+        try:
+            await is_serving(channel, _LOOK_S / 4)
+        except grpc.aio.AioRpcError as error:
+            said = (error.details() or said).strip()
+            if error.code() is not grpc.StatusCode.UNAVAILABLE and state in _SETTLED:
+                return
+            if is_lasting(said):
+                return
+            said = tls_reason(said) or said
+        else:
+            return
+        raise ServiceUnavailableError(
+            f"no job service answers at {self.endpoint.target} ({said}); start one with `voxroute"
+            " serve --data-dir FOLDER`, or name another with --server HOST:PORT"
+        )
 
     async def submit(
         self, config: jobs_pb2.JobConfig, *, key: str, media: Path | None = None
@@ -150,7 +191,7 @@ class JobClient:
         path = folder / artifact.name
         if artifact.name != path.name or not artifact.name or artifact.name in {".", ".."}:
             raise OutputError(f"{self.endpoint} names a file {artifact.name!r}; it is not taken")
-        part = path.with_name(f".{path.name}.{artifact.sha256[:12]}.part")
+        part = folder / fitted(path.name, f".{artifact.sha256[:12]}.part", beginning=".")
         try:
             if path.is_file() and sha256(path) == artifact.sha256:
                 return path

@@ -37,11 +37,11 @@ from voxroute_orchestrator.job_errors import (
     StoreError,
     UploadTooLargeError,
 )
+from voxroute_orchestrator.names import MAX_BYTES, sent
 from voxroute_orchestrator.results import transcript_name
 from voxroute_serving.logs import get_logger
 
 _ID_DIGITS = 12  # 48 random bits; a folder that is there already is not taken
-_MAX_NAME_BYTES = 200  # of the 255 that file systems take; results add a language and an ending
 _READ_BYTES = 1 << 20
 _PARTIAL = ".part"
 
@@ -272,14 +272,12 @@ def check_upload_name(name: str) -> str:
     field = "config.job.upload_name"
     if not name or name != PurePosixPath(name).name or "\\" in name:
         raise InvalidJobError.of_field(field, "give the file's name without any folder")
-    if name.startswith(".") or not name.isprintable():
+    if name != sent(name):
         raise InvalidJobError.of_field(
-            field, "it begins with a dot or has characters that cannot be printed; rename the file"
+            field, "it begins with a dot, or has ends of lines or other controls; rename the file"
         )
-    if len(name.encode()) > _MAX_NAME_BYTES:
-        raise InvalidJobError.of_field(
-            field, f"it has more than {_MAX_NAME_BYTES} bytes; shorten it"
-        )
+    if len(name.encode()) > MAX_BYTES:
+        raise InvalidJobError.of_field(field, f"it has more than {MAX_BYTES} bytes; shorten it")
     return name
 
 

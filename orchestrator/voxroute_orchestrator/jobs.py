@@ -10,11 +10,12 @@ A job runs with what its own folder says, whatever has changed on the host since
 
 import contextlib
 import io
+import json
 import logging
 import os
 import re
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, cast
@@ -29,9 +30,17 @@ from voxroute_orchestrator.errors import OutputError, UsageError
 from voxroute_orchestrator.glossary import read as read_glossary
 from voxroute_orchestrator.hardware import Host
 from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.names import is_file
+from voxroute_orchestrator.names import shown as shown_name
 from voxroute_orchestrator.output import write_atomic
 from voxroute_orchestrator.progress import Reporter, clock, waits
 from voxroute_orchestrator.results import ResultForm, transcript_name
+from voxroute_orchestrator.settings import (
+    BUNDLED_ASR,
+    BUNDLED_TRANSLATE,
+    Settings,
+    bundled_models,
+)
 from voxroute_orchestrator.subtitles import DEFAULT_FORMATS
 from voxroute_orchestrator.transcript import standard_tag
 
@@ -39,6 +48,8 @@ JOB_SCHEMA = "voxroute.job/1"
 
 _SLUG_CHARACTERS = 24
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LONGEST_TIME = 20  # characters of it in a message
+_MAX_TIME_S = 366 * 24 * 3600.0
 _CLOCK = re.compile(r"(\d+:){0,2}\d+(\.\d+)?")
 
 _GPU_TYPES = {"float16", "bfloat16", "int8_float16", "int4"}  # WhisperX has these on no CPU
@@ -193,6 +204,10 @@ def prepare_job(asked: Preparation, work_dir: Path, best: Recommendation) -> Job
     if asked.glossary is not None:
         read_glossary(asked.glossary)  # what is wrong with it is told now
     media = probe(asked.media, stream=asked.audio_stream, language=asked.source)
+    if asked.mux:
+        from voxroute_orchestrator.mux import plan  # noqa: PLC0415 - few jobs want it
+
+        plan(asked.media)  # what cannot be copied is told now
     start_s = time_of(asked.start, "--start-time") or 0.0
     end_s = time_of(asked.end, "--end-time")
     _check_times(start_s, end_s, media.duration_s)
@@ -234,19 +249,34 @@ def prepare_job(asked: Preparation, work_dir: Path, best: Recommendation) -> Job
         notes=best.notes,
     )
     write_atomic(folder.env_file, _env_text(folder, config))
-    write_atomic(folder.job_file, job.model_dump_json(by_alias=True, indent=2) + "\n")
+    write_atomic(folder.job_file, _json_of(job))
     return folder
+
+
+def _json_of(job: JobFile) -> str:
+    """The job's file; bytes of a path that are no UTF-8 are escaped."""
+    text = json.dumps(job.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False)
+    return re.sub("[\udc80-\udcff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def time_of(text: str, flag: str) -> float | None:
     """Seconds of "90", "1:30" or "00:01:30.5"; None for "". Raises UsageError."""
     if not text.strip():
         return None
+    said = shown_name(text.strip()[:_LONGEST_TIME])
     if not _CLOCK.fullmatch(text.strip()):
-        raise UsageError(f"{flag} {text}: write seconds, M:SS or H:MM:SS, as in 1:30")
-    seconds = 0.0
-    for part in text.strip().split(":"):
-        seconds = seconds * 60 + float(part)
+        raise UsageError(f"{flag} {said}: write seconds, M:SS or H:MM:SS, as in 1:30")
+    first, *others = [float(part) for part in text.strip().split(":")]
+    if any(part >= 60 for part in others):  # noqa: PLR2004 - seconds and minutes
+        raise UsageError(
+            f"{flag} {said}: minutes and seconds behind a colon go up to 59; write seconds, M:SS or"
+            " H:MM:SS, as in 1:30"
+        )
+    seconds = first
+    for part in others:
+        seconds = seconds * 60 + part
+    if seconds > _MAX_TIME_S:
+        raise UsageError(f"{flag} {said}: it is more than a year; write seconds, M:SS or H:MM:SS")
     return seconds
 
 
@@ -312,7 +342,7 @@ def find_job(work_dir: Path, job_id: str) -> JobFolder:
 def read_job(folder: JobFolder) -> JobFile:
     """What is to be done. Raises UsageError."""
     try:
-        return JobFile.model_validate_json(folder.job_file.read_text(encoding="utf-8"))
+        return JobFile.model_validate(json.loads(folder.job_file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder.job_file} cannot be used ({_problems(error)}); prepare the job again"
@@ -433,11 +463,45 @@ def options_of(
     )
 
 
+def for_this_place(
+    options: JobOptions, settings: Settings, folder: JobFolder, told: Reporter
+) -> JobOptions:
+    """The options without bundled models that are not where the job runs; tells of them once.
+
+    They are on the host that starts its services itself, not on one that has others do the work.
+    """
+    missing = bundled_models(settings) is None
+    models = (
+        ("model", options.model, BUNDLED_ASR, settings.asr_endpoints),
+        (
+            "translate_model",
+            options.translate_model,
+            BUNDLED_TRANSLATE,
+            settings.translate_endpoints,
+        ),
+    )
+    not_there = {
+        name: model
+        for name, model, bundled, elsewhere in models
+        if model == bundled and (missing or elsewhere)
+    }
+    if not_there:
+        told.warn(
+            f"the job was prepared for the bundled {' and '.join(not_there.values())}, and runs"
+            " elsewhere: the services' own models do the work. WHISPER_MODEL in"
+            f" {shown(folder.env_file)} names another"
+        )
+    return replace(options, **dict.fromkeys(not_there, ""))
+
+
 def check_media(job: JobFile, told: Reporter) -> None:
     """Tells where the media file is not the one that the job was prepared for."""
     path = Path(job.media)
-    if path.is_file() and path.stat().st_size != job.media_bytes:
-        told.warn(f"{path} has another size than when the job was prepared; is it the same film?")
+    if is_file(path) and path.stat().st_size != job.media_bytes:
+        told.warn(
+            f"{shown_name(path)} has another size than when the job was prepared; is it the same"
+            " film?"
+        )
 
 
 def completed(folder: JobFolder, job: JobFile) -> bool:
@@ -450,7 +514,7 @@ class JobReporter:
 
     def __init__(self, told: Reporter, path: Path) -> None:
         self._told = told
-        self._handler = logging.FileHandler(path, encoding="utf-8")
+        self._handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._logger = logging.Logger(f"job.{path.stem}")  # noqa: LOG001 - it is this run's own
         self._logger.addHandler(self._handler)

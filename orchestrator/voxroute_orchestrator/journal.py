@@ -6,6 +6,7 @@ file holds whole windows, and a run that goes on repeats none of them.
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from voxroute_orchestrator.errors import OutputError, UsageError
+from voxroute_orchestrator.names import MAX_BYTES, fitted, shown
 from voxroute_orchestrator.output import make_private
 from voxroute_orchestrator.transcript import (
     AsrStats,
@@ -25,6 +27,9 @@ from voxroute_orchestrator.transcript import (
 )
 
 _VERSION = 1  # of the tables, in SQLite's user_version
+_SQLITE_ENDING = len("-journal")  # the longest that SQLite adds to a file's name
+_MAX_PATH_BYTES = 512 - _SQLITE_ENDING  # SQLite (3.50), MAX_PATHNAME of os_unix.c
+_LEAST_BYTES = 40  # of a name: in a deeper folder it is too long whatever is cut
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE spans (
@@ -62,6 +67,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if _path_bytes(path) > _MAX_PATH_BYTES:
+            raise OutputError(
+                f"the path of the journal, {shown(path)}, is longer than the {_MAX_PATH_BYTES}"
+                " bytes that SQLite takes; name a folder with a shorter path"
+            )
         with self._failures():
             _keep_private(path)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=10.0)
@@ -81,8 +91,8 @@ class Journal:
             )
         elif version != _VERSION:
             raise UsageError(
-                f"{self.path.name} was written by another version of voxroute; run the job anew,"
-                " without --resume"
+                f"{shown(self.path.name)} was written by another version of voxroute; run the job"
+                " anew, without --resume"
             )
 
     @classmethod
@@ -107,8 +117,8 @@ class Journal:
             yield
         except (sqlite3.DatabaseError, OSError) as error:
             raise OutputError(
-                f"the journal {self.path.name} cannot be written or read ({error}); free some space"
-                " or name another folder with -o. What it holds already is kept"
+                f"the journal {shown(self.path.name)} cannot be written or read ({error});"
+                " free some space or name another folder with -o. What it holds already is kept"
             ) from error
 
     def _execute(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -216,6 +226,18 @@ class Journal:
         self._execute("COMMIT")
 
 
+def journal_path(folder: Path, title: str) -> Path:
+    """Where the journal of a title in a folder is. Its name leaves room for SQLite's own files."""
+    room = _MAX_PATH_BYTES - _path_bytes(folder) - len("/")
+    most = max(min(room, MAX_BYTES - _SQLITE_ENDING), _LEAST_BYTES)
+    return folder / fitted(title, ".voxroute-journal", beginning=".", most_bytes=most)
+
+
+def _path_bytes(path: Path) -> int:
+    """Bytes of a path as SQLite sees it: absolute, without links."""
+    return len(os.fsencode(os.path.realpath(path)))
+
+
 def _keep_private(path: Path) -> None:
     """What was said is for the owner's eyes, wherever the results go. Raises OSError."""
     make_private(path)  # SQLite gives new -wal and -shm files the permissions of this one
@@ -230,4 +252,4 @@ def discard(path: Path) -> None:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path} cannot be removed: {error.strerror}") from error
+        raise OutputError(f"{shown(path)} cannot be removed: {error.strerror}") from error

@@ -27,6 +27,7 @@ from voxroute_orchestrator.errors import (
     MediaNotFoundError,
     NoAudioError,
 )
+from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.transcript import Media, Note, same_language
 from voxroute_serving.media import (
     HlsFolder,
@@ -69,7 +70,7 @@ class Source:
     @property
     def label(self) -> str:
         """What messages call it."""
-        return self.name or str(self.path)
+        return shown(self.name or self.path)
 
 
 def source_of(media: Path | Source) -> Source:
@@ -102,7 +103,7 @@ def _probe(source: Source, stream: int | None, language: str | None, watch: Watc
             path=source.label,
             file=source.path,
             links=source.links,
-            title=source.path.stem,
+            title=shown(source.path.stem),
             duration_s=round(duration_s, 3) if duration_s is not None else None,
             audio_start_s=round(start_s, 3),
             format=container.format.name,

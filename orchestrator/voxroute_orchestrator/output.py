@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from voxroute_orchestrator.errors import OutputError
+from voxroute_orchestrator.names import fitted
 from voxroute_serving.logs import get_logger
 
 _PID_DIGITS = 20  # more than any process id has
@@ -87,7 +88,7 @@ def claimed(folder: Path, title: str) -> Generator[None]:
 
     The lock goes with the process, however that ends. Raises OutputError where another run has it.
     """
-    path = folder / f".{title}.voxroute-lock"
+    path = folder / fitted(title, ".voxroute-lock", beginning=".")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(path)

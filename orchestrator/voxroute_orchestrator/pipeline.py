@@ -420,7 +420,8 @@ class Run:
         recognition.model = model
         recognition.options, recognition.ignored_options = options, ignored
         for option in ignored:
-            self.reporter.warn(f"{option.field} is ignored: {option.reason}")
+            if option.was_asked_for:
+                self.reporter.warn(f"{option.field} is ignored: {option.reason}")
         if self._journal is not None:
             self._journal.keep_accepted(_ACCEPTED, recognition)
 

@@ -112,16 +112,25 @@ def _from_hub(hub_id: str, flag: str, *, offline: bool) -> Path | None:
     """
     if hub_id.startswith((".", "/", "~")) or hub_id.count("/") > 1:
         raise UsageError(f"{flag}: there is no directory {hub_id}; check the path")
-    snapshots = hub_cache(os.environ) / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    found = sorted(snapshots.glob("*/config.json"), key=lambda path: path.lstat().st_mtime)
-    if found:
-        return found[-1].parent
+    found = newest_snapshot(hub_id)
+    if found is not None:
+        return found
     if offline:
         raise UsageError(
             f"{flag}: the model {hub_id} is not on this host, and --offline allows no download;"
             " fetch it with `voxroute models pull` where there is a network, or name a directory"
         )
     return None
+
+
+def newest_snapshot(hub_id: str) -> Path | None:
+    """The directory of a hub's model in the cache of this host; None where it is not there."""
+    snapshots = hub_cache(os.environ) / f"models--{hub_id.replace('/', '--')}" / "snapshots"
+    try:
+        found = sorted(snapshots.glob("*/config.json"), key=lambda path: path.lstat().st_mtime)
+    except (OSError, ValueError):  # a name that is longer than any file's, a folder that is closed
+        return None
+    return found[-1].parent if found else None
 
 
 def _languages(directory: Path | None) -> tuple[str, ...]:

@@ -122,7 +122,9 @@ class LineReporter:
 
     def advance(self, name: str, done_s: float) -> None:
         """Tells how far a stage is, if the last line is old enough."""
-        stage = self._stages[name]
+        stage = self._stages.get(name)
+        if stage is None:  # it has ended, and a late answer comes
+            return
         stage.done_s = max(stage.done_s, done_s)
         now = time.monotonic()
         if now - stage.told_at >= _LINE_EVERY_S:

@@ -1,17 +1,23 @@
 """The files of a job: their names, and writing them."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from voxroute_orchestrator.cue_rules import DEFAULT_RULES, CueRules
 from voxroute_orchestrator.cues import Cue, Track, source_cues, translated_cues
+from voxroute_orchestrator.names import fitted, shown
 from voxroute_orchestrator.output import prepare, write_atomic
+from voxroute_orchestrator.progress import Reporter
 from voxroute_orchestrator.subtitles import DEFAULT_FORMATS, FORMATS, GENERATOR, to_srt
-from voxroute_orchestrator.transcript import Transcript
+from voxroute_orchestrator.transcript import Media, Transcript
 
 UNKNOWN_LANGUAGE = "und"  # BCP-47 for a language that is not known
 _MARKED_WITHIN = 1000  # characters from the beginning of a file
+_SAME_LENGTH_S = 1.0  # containers of one recording tell lengths that differ by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,12 @@ def subtitle_names(
     title: str, languages: Sequence[str], formats: Sequence[str] = DEFAULT_FORMATS
 ) -> list[str]:
     """The names of complete subtitles."""
-    return [f"{title}.{language}.{kind}" for language in languages for kind in formats]
+    return [subtitle_name(title, language, kind) for language in languages for kind in formats]
+
+
+def subtitle_name(title: str, language: str, kind: str) -> str:
+    """The name of subtitles of a language and a kind."""
+    return fitted(title, f".{language}.{kind}")
 
 
 def result_names(
@@ -45,17 +56,17 @@ def result_names(
 
 def transcript_name(title: str) -> str:
     """The name of a complete job's transcript; also the mark that a folder's results are ours."""
-    return f"{title}.transcript.json"
+    return fitted(title, ".transcript.json")
 
 
 def report_name(title: str) -> str:
     """The name of the report of the run that made the results."""
-    return f"{title}.run.json"
+    return fitted(title, ".run.json")
 
 
 def partial_name(title: str) -> str:
     """The name of the transcript of a job that is not complete."""
-    return f"{title}.transcript.partial.json"
+    return fitted(title, ".transcript.partial.json")
 
 
 def prepare_results(
@@ -72,6 +83,75 @@ def prepare_results(
     prepare(folder, vouched, overwrite=overwrite, mark=mark)
     others = [name for name in names if name not in vouched and not _is_ours(folder / name)]
     prepare(folder, others, overwrite=overwrite)
+
+
+def prepare_translations(
+    folder: Path, title: str, names: Sequence[str], *, overwrite: bool
+) -> None:
+    """As `prepare_results`; what `keep_own_files` has noted may be replaced. Raises OutputError."""
+    own = _own_files(folder, title)
+    others = [name for name in names if own.get(name, "") != _digest(folder / name)]
+    prepare_results(folder, others, overwrite=overwrite)
+
+
+def keep_own_files(folder: Path, title: str, paths: Sequence[Path]) -> None:
+    """Notes what the files are now: a later run replaces them unless somebody has changed them.
+
+    Subtitles have no place for a mark of their own. Raises OutputError.
+    """
+    own = _own_files(folder, title) | {path.name: _digest(path) for path in paths}
+    text = json.dumps(own, indent=2) + "\n"
+    write_atomic(folder / _own_files_name(title), text)
+
+
+def _own_files_name(title: str) -> str:
+    return fitted(title, ".voxroute-files", beginning=".")
+
+
+def _own_files(folder: Path, title: str) -> dict[str, str]:
+    """The digests that were noted, by the files' names."""
+    try:
+        found: object = json.loads((folder / _own_files_name(title)).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, str]", found) if isinstance(found, dict) else {}
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal; "-" where there is none that can be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return "-"
+
+
+def are_of_another(folder: Path, media: Media) -> bool:
+    """Whether a complete job's results are there that are of another recording of the same title.
+
+    They are where that one has another length, or is still there as another file.
+    """
+    try:
+        text = (folder / transcript_name(media.stem)).read_text(encoding="utf-8")
+        before = Media.model_validate(json.loads(text)["media"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    lengths = before.duration_s, media.duration_s
+    if None not in lengths and abs((lengths[0] or 0) - (lengths[1] or 0)) > _SAME_LENGTH_S:
+        return True
+    try:
+        return not Path(before.path).samefile(media.file or media.path)
+    except (OSError, ValueError):  # it was moved here, or is known by another name
+        return False
+
+
+def tell_shortened(title: str, names: Sequence[str], told: Reporter) -> None:
+    """Tells which names of results do not begin with the whole title."""
+    short = [name for name in names if not name.startswith(f"{title}.")]
+    if short:
+        told.warn(
+            f"the name is too long for {len(short)} of its results, which get shorter ones:"
+            f" {', '.join(map(shown, short))}"
+        )
 
 
 def _is_ours(path: Path) -> bool:
@@ -121,16 +201,16 @@ def write_results(
     What is not complete is written as *.partial.srt and *.transcript.partial.json; the partial
     files of an earlier run go when the complete ones are there. Raises OutputError.
     """
-    title = transcript.media.title
+    title = transcript.media.stem
     for subtitles in _subtitles(transcript, form):
-        partial = folder / f"{title}.{subtitles.language}.partial.srt"
+        partial = folder / subtitle_name(title, subtitles.language, "partial.srt")
         if not subtitles.complete:
             if subtitles.cues:
                 write_atomic(partial, to_srt(subtitles.named))
                 wrote(partial)
             continue
         for kind in form.formats:
-            path = folder / f"{title}.{subtitles.language}.{kind}"
+            path = folder / subtitle_name(title, subtitles.language, kind)
             cues = subtitles.named if kind == "srt" else subtitles.cues
             write_atomic(path, FORMATS[kind](cues, subtitles.language))
             wrote(path)

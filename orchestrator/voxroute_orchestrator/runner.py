@@ -5,14 +5,19 @@ none: its running jobs are queued again at the place they had, and go on from th
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import re
+import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+import platformdirs
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import convert
@@ -211,7 +216,8 @@ class Runner:
             await asyncio.to_thread(self._store.append, job_id, events)
             self.bells.ring(job_id)
 
-        log = EventLog(append, without_paths=lambda text: without_paths(text, files))
+        hidden = hiding_paths(files, (self._folder.path, *self._media_roots))
+        log = EventLog(append, without_paths=hidden)
         work = asyncio.ensure_future(self._do(claimed, files, log))
         self._works[job_id] = work
         if self.stopping or job_id in self._cancelled:
@@ -220,7 +226,7 @@ class Runner:
         del self._works[job_id]
         await log.close()
         state, error = self._outcome(job_id, work)
-        error = without_paths(error, files)
+        error = hidden(error)
         if state == RUNNING:
             await self._insist(lambda: self._store.requeue(job_id, _STOPPED))
         else:
@@ -281,10 +287,39 @@ class Runner:
             await asyncio.sleep(_AGAIN_S)
 
 
-def without_paths(text: str, files: JobFiles) -> str:
-    """A text for clients: where things are on this host is not their business, their names are."""
-    text = text.replace(f"{files.path}{os.sep}", "")
-    return re.sub(r"(?<![\w./:])/(?:[^\s/'\",;:()]+/)+", "", text)
+def hiding_paths(files: JobFiles, folders: Iterable[Path] = ()) -> Callable[[str], str]:
+    """What makes of a text one for clients: without where things are on this host.
+
+    That is not their business; the names of files are. A path ends at a blank, unless it begins
+    with one of the folders, or with one that services use.
+    """
+    ours = _spelt(files.path)
+    known = {path for folder in (*folders, *_own_folders()) for path in _spelt(folder)}
+    longest_first = sorted(ours | known, key=len, reverse=True)
+
+    def hidden(text: str) -> str:
+        for path in longest_first:
+            # what is below the job's own folder is known to the client by its name there
+            text = text.replace(f"{path}{os.sep}", "" if path in ours else os.sep)
+        return re.sub(r"(?<![\w./:])/(?:[^\s/'\",;:()]+/)*(?=[^\s/])", "", text)
+
+    return hidden
+
+
+def _own_folders() -> Iterator[Path]:
+    """Folders of this host that sentences may name, on many hosts with blanks."""
+    for find in (Path.home, Path.cwd, lambda: Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError, RuntimeError):  # there is none any more
+            yield find()
+    yield Path(sys.prefix)
+    yield platformdirs.user_log_path("voxroute")
+    yield platformdirs.user_cache_path("voxroute")
+
+
+def _spelt(folder: Path) -> set[str]:
+    """How the folder may be written."""
+    found = {str(folder), str(folder.absolute()), os.path.realpath(folder)}
+    return {path for path in found if path.startswith(os.sep) and len(path) > 1}
 
 
 def _name_of(config: jobs_pb2.JobConfig) -> str:

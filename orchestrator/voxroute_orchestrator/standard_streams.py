@@ -4,6 +4,7 @@ Either may be closed (`2>&-`), on a full disk, or a pipe that nobody reads any m
 hours are in files; what is told beside them must not end the command before these are written.
 """
 
+import codecs
 import io
 import os
 import sys
@@ -13,6 +14,9 @@ from voxroute_orchestrator.errors import OutputError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+
+_ANY_TEXT = "voxroute.any-text"
 
 
 class StandardOutputError(OutputError):
@@ -31,7 +35,8 @@ def set_up() -> None:
     """
     for descriptor in (0, 1, 2):
         _open(descriptor)
-    sys.stdout = _text(_Output(1, "wb", closefd=False), sys.stdout)
+    codecs.register_error(_ANY_TEXT, _any_text)
+    sys.stdout = _text(_Output(1, "wb", closefd=False), sys.stdout, errors=_ANY_TEXT)
     sys.stderr = _text(_Errors(2, "wb", closefd=False), sys.stderr, line_buffering=True)
 
 
@@ -51,14 +56,30 @@ def _open(descriptor: int) -> None:
             os.close(nothing)
 
 
-def _text(raw: io.FileIO, before: TextIO | None, *, line_buffering: bool = False) -> TextIO:
+def _any_text(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for text that the encoding lacks: of a file's name its bytes, else an escape."""
+    assert isinstance(error, UnicodeEncodeError)  # noqa: S101 - nothing is read by it
+    text = error.object[error.start : error.end]
+    try:
+        return text.encode("ascii", "surrogateescape"), error.end
+    except UnicodeEncodeError:
+        return text.encode("ascii", "backslashreplace"), error.end
+
+
+def _text(
+    raw: io.FileIO,
+    before: TextIO | None,
+    *,
+    errors: str = "backslashreplace",
+    line_buffering: bool = False,
+) -> TextIO:
     """The stream as text, in the way of the one that Python has made, if it has made one."""
     if not isinstance(before, io.TextIOWrapper):
-        return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace")
+        return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", errors)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=before.encoding,
-        errors=before.errors,
+        errors=errors,
         line_buffering=before.line_buffering or line_buffering,
         write_through=before.write_through,
     )

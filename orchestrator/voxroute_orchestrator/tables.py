@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -16,5 +17,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         return
     table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a name may look like markup
     console.print(table)

@@ -30,6 +30,7 @@ class Media(_Value):
     links: bool = Field(default=True, exclude=True)
     """Whether links on the way there are followed."""
     title: str
+    """The file's name without its ending, as people read it."""
     duration_s: float | None
     """Length of the media on its timeline; None where the container does not tell."""
     audio_start_s: float
@@ -40,6 +41,11 @@ class Media(_Value):
     """Which of the file's audio streams, counted from 0."""
     audio_language: str | None = None
     """The language that the container claims, BCP-47."""
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending as it is, which the names of results begin with."""
+        return self.file.stem if self.file is not None else self.title
 
 
 class Model(_Value):
@@ -63,6 +69,13 @@ class IgnoredOption(_Value):
 
     field: str
     reason: str
+
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether a person may have asked for it, and not the command of its own accord."""
+        if self.field == "decoding.hotwords":  # the glossary's
+            return True
+        return not self.field.startswith(("item.", "decoding.", "task"))
 
 
 class Note(_Value):
@@ -285,6 +298,8 @@ class RunReport(BaseModel):
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
 
 
+_LONGEST_TAG = 35  # characters of the longest that is registered (RFC 5646, 4.4.1)
+
 # The languages that ISO 639-1 has two letters for, as far as langcodes (3.5) leaves these as they
 # are: each is a language of its own. Most commands name no others, and langcodes takes a tenth of a
 # second to import.
@@ -312,7 +327,7 @@ def standard_tag(language: str) -> str:
 
     try:
         tag = langcodes.standardize_tag(language.strip())
-        known = langcodes.get(tag).is_valid() and tag != "und"
+        known = langcodes.get(tag).is_valid() and tag != "und" and len(tag) <= _LONGEST_TAG
     except ValueError:
         known = False
         tag = ""

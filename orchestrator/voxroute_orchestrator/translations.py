@@ -188,7 +188,8 @@ class TargetTranslation:
             source = options.get("source_language", "")
             self._events.reporter.say(in_use(f"{source} to {self.target}", model, device))
             for option in ignored:
-                self._events.reporter.warn(f"{option.field} is ignored: {option.reason}")
+                if option.was_asked_for:
+                    self._events.reporter.warn(f"{option.field} is ignored: {option.reason}")
             if self._journal is not None:
                 self._journal.keep_accepted(self._fact, translation)
 

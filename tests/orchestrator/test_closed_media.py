@@ -447,7 +447,7 @@ def test_ctrl_c_ends_the_search_of_a_folder(sandbox: Sandbox) -> None:  # noqa: 
     process.communicate()
 
 
-@pytest.mark.parametrize("at", [3, 6], ids=["reading it", "copying it"])
+@pytest.mark.parametrize("at", [6, 8], ids=["reading it", "copying it"])
 def test_a_job_that_stands_still_is_cancelled_and_the_service_stops(
     tmp_path: Path, services: Services, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -467,7 +467,7 @@ def test_a_job_that_stands_still_is_cancelled_and_the_service_stops(
         request = jobs_pb2.CancelJobRequest(job_id=first)
         cancelled = _within(SOON_S, lambda: stub.CancelJob(request, timeout=60)).job
         assert cancelled.state == jobs_pb2.JOB_STATE_CANCELLED
-        assert ("copying film.wav" in _told(stub, first)) == (at == 6)
+        assert ("copying film.wav" in _told(stub, first)) == (at == 8)
         second = _submitted(stub, data, upload_name="film.wav")
         wait(lambda: job(stub, second).state == jobs_pb2.JOB_STATE_RUNNING)
         time.sleep(0.5)

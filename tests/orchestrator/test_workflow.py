@@ -117,13 +117,16 @@ def test_editing_the_file_changes_what_runs_and_other_jobs_do_not(sandbox: Sandb
     """Batch size, model and type reach the service; an older job keeps its own."""
     old = _prepared(sandbox, "--transcribe", "-s", "hi")
     edited = _prepared(sandbox, "--transcribe", "-s", "hi")
-    _edit(edited, BATCH_SIZE="3", WHISPER_MODEL="medium", WHISPER_COMPUTE_TYPE="float32")
+    model = sandbox.folder / "another-model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    _edit(edited, BATCH_SIZE="3", WHISPER_MODEL=str(model), WHISPER_COMPUTE_TYPE="float32")
     assert old.job_id != edited.job_id
     done = _script(sandbox, "run-pipeline.sh", "-j", edited.job_id)
     assert done.returncode == 0, done.stderr
     flags = _flags(sandbox, "asr")
     assert "--max-batch 3" in flags
-    assert "--model medium" in flags
+    assert f"--model {model}" in flags
     assert "--compute-type float32" in flags
     before = read_config(old.env_file)
     assert _script(sandbox, "run-pipeline.sh", "-j", old.job_id).returncode == 0
