@@ -9,13 +9,11 @@ Japanese. The least time is rounded up from the guide's 5/6 s to a second.
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 
-class CueRules(BaseModel):
+class CueRules(BaseModel, frozen=True, extra="forbid"):
     """The limits of cues, lengths in characters as a person sees them, times in milliseconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     line_characters: int = Field(default=42, ge=10, le=200)
     """Longest line. Too low: sentences are torn apart. Too high: small screens wrap the line."""

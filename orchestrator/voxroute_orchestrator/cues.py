@@ -28,6 +28,7 @@ the cut (`timed`).
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -345,9 +346,8 @@ def cut(block: Block, rules: CueRules = DEFAULT_RULES) -> list[int]:
         so_far = best[first]
         assert so_far is not None  # noqa: S101 - every piece alone is a cue
         (short, tails, points), _ = so_far
-        for end in range(first + 1, costs.reach(first) + 1):
-            more = costs.of(first, end)
-            cost = (short + more[0], tails + more[1], points + more[2])
+        for end, (more_short, more_tails, more_points) in costs.of(first):
+            cost = (short + more_short, tails + more_tails, points + more_points)
             known = best[end]
             if known is None or cost < known[0]:
                 best[end] = (cost, first)
@@ -383,7 +383,14 @@ class _Costs:
         reading = [reading_ms(" " * piece.blank + piece.text, rules) for piece in texts]
         self._reading = list(itertools.accumulate(reading, initial=0))
         self._full_ms = 1000 * rules.lines * rules.line_characters / rules.characters_per_s
-        self._next_ms = [p.start_ms for p in block.pieces[1:]] + [block.next_ms]
+        following = [p.start_ms for p in block.pieces[1:]] + [block.next_ms]
+        self._latest_ms = [
+            math.inf if next_ms is None else next_ms - rules.min_gap_ms for next_ms in following
+        ]
+        self._points = [
+            _CUE_COST + break_cost + inside
+            for break_cost, inside in zip(self._break_costs, self._inside, strict=False)
+        ]
 
     def reach(self, first: int) -> int:
         """The end of the longest cue that begins with the piece under rules 4 and 6."""
@@ -395,32 +402,26 @@ class _Costs:
             end -= 1
         return end
 
-    def of(self, first: int, end: int) -> _Cost:
-        """The cost of the cue of the pieces from first up to end."""
-        rules = self._rules
-        following_ms = self._next_ms[end - 1]
-        needed_ms = self._reading[end] - self._reading[first]
-        short, fast_ms = False, 0
-        if following_ms is not None:
-            room_ms = following_ms - rules.min_gap_ms - self._pieces[first].start_ms
-            short = room_ms < rules.min_ms
-            fast_ms = max(0, needed_ms - max(0, min(room_ms, rules.max_ms)))
-        points = (
-            _CUE_COST
-            + self._break_costs[end - 1]
-            + self._inside[end - 1]
-            - self._inside[first]
-            + _LENGTH_COST * (needed_ms / self._full_ms) ** 2
-            + _FAST_COST_PER_MS * fast_ms
-        )
-        return int(short), int(self._is_tail(first, end)), points
+    def of(self, first: int) -> Iterator[tuple[int, _Cost]]:
+        """The end and the cost of each cue that begins with the piece."""
+        start_ms, read_ms = self._pieces[first].start_ms, self._reading[first]
+        inside, min_ms, max_ms = self._inside[first], self._rules.min_ms, self._rules.max_ms
+        for end in range(first + 1, self.reach(first) + 1):
+            needed_ms = self._reading[end] - read_ms
+            room_ms = self._latest_ms[end - 1] - start_ms
+            points = (
+                self._points[end - 1] - inside + _LENGTH_COST * (needed_ms / self._full_ms) ** 2
+            )
+            shown_ms = min(max_ms, room_ms)
+            if room_ms != math.inf and needed_ms > shown_ms:
+                points += _FAST_COST_PER_MS * (needed_ms - max(0, shown_ms))
+            tail = end == first + 1 and self._is_tail(first)
+            yield end, (int(room_ms < min_ms), int(tail), points)
 
-    def _is_tail(self, first: int, end: int) -> bool:
+    def _is_tail(self, first: int) -> bool:
+        """Whether the piece goes on with a sentence, so that it should not stand alone."""
         return (
-            end - first == 1
-            and first > 0
-            and not self._sentence_ends[first - 1]
-            and not self._segment_ends[first - 1]
+            first > 0 and not self._sentence_ends[first - 1] and not self._segment_ends[first - 1]
         )
 
 

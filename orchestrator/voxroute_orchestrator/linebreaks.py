@@ -76,8 +76,11 @@ def _continues(character: str) -> bool:
     )
 
 
-def graphemes(text: str) -> list[str]:
+@functools.lru_cache(maxsize=8192)  # words come again and again
+def graphemes(text: str) -> tuple[str, ...]:
     """The characters of the text as a person counts them."""
+    if text.isascii():
+        return tuple(text)
     found: list[str] = []
     for character in text:
         joined = bool(found) and (
@@ -87,7 +90,7 @@ def graphemes(text: str) -> list[str]:
             found[-1] += character
         else:
             found.append(character)
-    return found
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=8192)
@@ -189,6 +192,7 @@ def _columns(cluster: str) -> int:
     return 2 if _is_wide(cluster[0]) else 1
 
 
+@functools.lru_cache(maxsize=8192)
 def reading_ms(text: str, rules: CueRules = DEFAULT_RULES) -> int:
     """How long a person needs to read the text; blanks and line feeds count as characters.
 
@@ -219,6 +223,7 @@ SENTENCE, CLAUSE, PHRASE, WORD, BOUND, INSIDE = range(6)
 """What a break separates, the best first; BOUND tears apart what belongs together."""
 
 
+@functools.lru_cache(maxsize=8192)
 def break_kind(before: Piece, after: Piece) -> int:
     """What a break between the two pieces separates."""
     if ends_sentence(before.text):
