@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+SAMPLE_RATE = 16_000  # Hz; of what is decoded, as the engines take it
+SAMPLE_BYTES = 2  # signed 16-bit little-endian
 MIN_SAMPLE_RATE = 8_000  # Hz; the telephone's
 MAX_SAMPLE_RATE = 384_000  # Hz; the highest that converters offer
 
