@@ -135,16 +135,19 @@ class Sound:
         stream: "AudioStream",
         *,
         zero: float | None = None,
+        steps: bool | None = None,
         check: "Callable[[av.AudioFrame], None]" = lambda _: None,
     ) -> Iterator[bytes]:
         """The samples of a part, on the clock whose zero is `zero` (else the container's own).
 
+        `steps` tells whether the clock may step where recordings were joined, else the format does.
         `check` may refuse a frame. Raises FFmpegError where the container cannot be read on, and
         whatever reading it or `check` raises. A packet that cannot be decoded is counted, and the
         hole it leaves is filled.
         """
         zero = zero_s(container) if zero is None else zero
-        self._stepping = bool(formats(container) & _STEPPING_CLOCKS)
+        by_format = bool(formats(container) & _STEPPING_CLOCKS)
+        self._stepping = by_format if steps is None else steps
         if self.start_s is not None:
             yield from self._next_part()
         source = self._placed(container, stream, check, zero)

@@ -259,8 +259,7 @@ class Mixer:
         self._fifo = av.AudioFifo() if fits and frame.samples < _BATCH_SAMPLES // 2 else None
 
     def _resampled(self, frame: "av.AudioFrame | None") -> Iterator[bytes]:
-        assert self._swr is not None
-        for out in self._swr.resample(frame):
+        for out in self._swr.resample(frame) if self._swr is not None else ():
             if not out.samples:
                 continue
             n_bytes = out.samples * self._n_channels * SAMPLE_BYTES

@@ -48,9 +48,9 @@ class Structure:
         """
         n_taken = len(data) if self._signature is not None else self._walk(data)
         if self._signature is not None:
-            found = self._signature.search(data, 1 if self.n_bytes == 0 else 0)
-            if found is not None:
-                n_taken, self.ended = found.start(), True
+            found = _found(self._signature, data, 1 if self.n_bytes == 0 else 0)
+            if found >= 0:
+                n_taken, self.ended = found, True
             elif not last:
                 n_taken = max(0, n_taken - _SIGNATURE_BYTES)
         if last and not self.ended:
@@ -234,6 +234,15 @@ class Structure:
             return None
         self._began = not first
         return sum(header[_OGG_HEADER_BYTES:])
+
+
+def _found(signature: re.Pattern[bytes], data: bytes, at: int) -> int:
+    """Where a file begins, or -1; the search for its first bytes is much faster than re's."""
+    while (at := data.find(signature.pattern[:3], at)) >= 0:
+        if signature.match(data, at):
+            return at
+        at += 1
+    return -1
 
 
 def parts(file: Seekable, n_bytes: int) -> list[tuple[int, int, Structure]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Containers that tell the length of each stream; that of others is an estimate by their bytes, or
 # the length of the longest stream.
 _TELL_LENGTHS = frozenset(
-    "mov mp4 m4a 3gp 3g2 mj2 matroska webm wav w64 aiff caf flac ogg tta wv ape au".split()
+    {"mov", "mp4", "matroska", "webm", "wav", "w64", "aiff", "caf", "flac", "ogg", "tta", "wv", "ape"}
 )
 _ENCRYPTED_TAGS = frozenset({"enca", "drms", "drmi", "aavd", "encv"})
 
@@ -79,8 +79,9 @@ def tracks(container: "InputContainer") -> list[Track]:
 
 
 def _track(stream: "AudioStream", index: int, of: int) -> Track:
-    flags = set(str(stream.disposition).lower().replace("disposition.", "").split("|"))
-    flags = {flag.partition(":")[0].strip("<> ") for flag in flags}
+    import av.stream  # noqa: PLC0415 - FFmpeg's libraries load only where media is opened
+
+    flags = {flag.name for flag in av.stream.Disposition if flag & stream.disposition}
     title = stream.metadata.get("title") or stream.metadata.get("handler_name") or ""
     context = codec_context(stream)
     language = stream.metadata.get("language", "")
@@ -93,7 +94,7 @@ def _track(stream: "AudioStream", index: int, of: int) -> Track:
         codec="" if context is None else context.name,
         default=_DEFAULT_FLAG in flags,
         commentary=_COMMENT_FLAG in flags or bool(_COMMENTARY.search(title)),
-        description=bool(flags.intersection(_DESCRIPTION_FLAGS)) or bool(_DESCRIPTION.search(title)),
+        description=not flags.isdisjoint(_DESCRIPTION_FLAGS) or bool(_DESCRIPTION.search(title)),
         extra=bool(flags.intersection(_OTHER_FLAGS)),
     )
 
