@@ -91,6 +91,8 @@ class JobOptions:
     model: str
     translate_model: str = ""
     audio_stream: int | None
+    audio_channel: int | None = None
+    """Which channel is wanted, counted from 0; None for what holds the voice."""
     words: bool
     align: bool = False
     """Whether words get their times from a service that aligns the finished transcript."""
@@ -171,7 +173,12 @@ async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
 
 def probed(options: JobOptions) -> tuple[Media, list[str] | None]:
     """The media, and what to say where all is done already. Blocking. Raises MediaError."""
-    media = probe(options.recording, stream=options.audio_stream, language=options.source)
+    media = probe(
+        options.recording,
+        stream=options.audio_stream,
+        language=options.source or next(iter(options.allowed_languages), None),
+        channel=options.audio_channel,
+    )
     return media, _done_before(options, media)
 
 
@@ -455,6 +462,9 @@ def _summary(transcript: Transcript, form: ResultForm) -> list[str]:
         f" were left out), {transcript.wall_s:.0f} s of work"
     )
     lines = [first]
+    track = transcript.media.audio_track
+    if track and track.split(",")[0] != "track 1 of 1":
+        lines.append(f"  audio: {track} (--audio-stream chooses)")
     doubtful = [segment.flags for segment in transcript.segments if segment.flags]
     if doubtful:
         counts = Counter(flag for flags in doubtful for flag in flags)

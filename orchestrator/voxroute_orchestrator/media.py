@@ -235,9 +235,14 @@ class _Opened:
     @contextlib.contextmanager
     def _container(self, file: MediaFile | FilePart) -> Generator[InputContainer]:
         with contextlib.ExitStack() as stack:
-            with _explained(self._source):
-                timeout_s = reading.STALL_S if self.hls else None
-                container = stack.enter_context(open_container(file, self.hls, timeout_s))
+            timeout_s = reading.STALL_S if self.hls else None
+            try:
+                with _explained(self._source):
+                    container = stack.enter_context(open_container(file, self.hls, timeout_s))
+            except CorruptMediaError as error:
+                if self.hls is None or not self.hls.missing:
+                    raise
+                raise MediaError(f"{self._source.label}: {_missing(self.hls.missing)}") from error
             yield container
 
 
@@ -303,10 +308,9 @@ def _start_s(stream: AudioStream) -> float:
 class PcmReader:
     """The audio of a file from `start_s` to `end_s`, as 16 kHz mono s16le, a chunk at a time.
 
-    Sample times are those of `decoding.Sound`, and what it had to do is told in `notes`, as is damage
-    that does not stop the decoder. More than `max_s` of audio
-    is refused. Blocking; may be read in one thread and closed from another. `watch` shows how the
-    read goes. Raises MediaError.
+    Sample times are those of `decoding.Sound`, and what it had to do is told in `notes`, as is
+    damage that does not stop the decoder. More than `max_s` of audio is refused. Blocking; may be
+    read in one thread and closed from another. `watch` shows how the read goes. Raises MediaError.
     """
 
     def __init__(
@@ -426,16 +430,23 @@ class PcmReader:
                     promised_s = length_s + _start_s(stream) - zero_s(container)
             yield from sound.finish()
             if opened.hls is not None and opened.hls.missing:
-                self._at_the_end.append(_missing(opened.hls.missing))
+                told = (
+                    f"{_missing(opened.hls.missing)}; what it holds is missing from the transcript"
+                )
+                self._at_the_end.append(Note(source="media", code="MISSING_SEGMENTS", message=told))
         self._judge(promised_s, structure)
 
     def _decoded(
         self, container: InputContainer, stream: AudioStream, hls: HlsFolder | None
     ) -> Iterator[bytes]:
         """All that can be decoded; a container that cannot be read on is told."""
-        steps = hls.steps if hls is not None else None
+        zero, steps = zero_s(container), None
+        if hls is not None:
+            zero, steps = zero - hls.missing_before_s, hls.steps
         try:
-            yield from self._sound.decode(container, stream, steps=steps, check=self._check)
+            yield from self._sound.decode(
+                container, stream, zero=zero, steps=steps, check=self._check
+            )
         except MediaRefusedError:
             raise
         except (av.error.FFmpegError, OSError, IndexError) as error:
@@ -484,14 +495,10 @@ class PcmReader:
         self._at_the_end.append(Note(source="media", code="TRUNCATED_MEDIA", message=message))
 
 
-def _missing(names: list[str]) -> Note:
+def _missing(names: list[str]) -> str:
     named = ", ".join(names[:_NAMED_FILES]) + ", ..." * (len(names) > _NAMED_FILES)
-    return Note(
-        source="media",
-        code="MISSING_SEGMENTS",
-        message=f"{len(names)} file{'s' * (len(names) > 1)} of the playlist cannot be read"
-        f" ({named}); what they hold is missing from the transcript",
-    )
+    are = "is" if len(names) == 1 else "are"
+    return f"{len(names)} of the playlist's files {are} not there ({named})"
 
 
 def check_length(length_s: float | None, max_s: float | None, label: str) -> None:

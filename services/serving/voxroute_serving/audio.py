@@ -30,6 +30,7 @@ MAX_CHANNELS = 8  # 7.1
 
 _BLOCK_SAMPLES = SAMPLE_RATE // 2  # half a second at a time: little latency, little overhead
 _READ_BYTES = 1 << 17
+_TOLD_IN_SUM = {"DAMAGED_AUDIO", "AUDIO_GAP"}
 _INT16_SCALE = 32768.0
 
 _MAX_SPOOL_BYTES = 16 << 30  # an mp4 with its index at the end is kept on disk up to this size
@@ -51,15 +52,27 @@ class Source(Protocol):
 class Decoder(Protocol):
     """A recording that is being decoded. Iterate it once, on one thread."""
 
-    start_s: float
-    """Media time of the first sample, seconds; valid once the first block is out."""
-    damaged_packets: int
-    """Packets that could not be decoded and were replaced by silence."""
-    missing_s: float
-    """Holes in the media's clock that were filled with silence, and what its headers promise
-    beyond the end, seconds."""
-    remarks: Sequence[Remark]
-    """What else a person should know of the recording; whole once it has been decoded."""
+    @property
+    def start_s(self) -> float:
+        """Media time of the first sample, seconds; valid once the first block is out."""
+        ...
+
+    @property
+    def damaged_packets(self) -> int:
+        """Packets that could not be decoded and were replaced by silence."""
+        ...
+
+    @property
+    def missing_s(self) -> float:
+        """Holes in the media's clock that were filled with silence, and what its headers promise
+        beyond the end, seconds.
+        """
+        ...
+
+    @property
+    def remarks(self) -> Sequence[Remark]:
+        """What a person should know of the recording; whole once it has been decoded."""
+        ...
 
     def __iter__(self) -> Iterator[Samples]:
         """Blocks of half a second or more, as they come, contiguous in media time.
@@ -101,6 +114,11 @@ def load_libraries() -> None:
     importlib.import_module("av.error")
 
 
+def told(decoder: Decoder) -> list[Remark]:
+    """What a client should know of a recording, but for its damage, which is told in sum."""
+    return [remark for remark in decoder.remarks if remark.code not in _TOLD_IN_SUM]
+
+
 def decoder(audio_format: AudioFormat, source: Source, max_audio_s: float) -> Decoder:
     """The decoder of a format; longer recordings than `max_audio_s` raise LimitExceededError."""
     if isinstance(audio_format, PcmFormat):
@@ -136,7 +154,10 @@ class _Limit:
 
 
 def _in_blocks(pieces: Iterator[bytes]) -> Iterator[Samples]:
-    """The same samples, s16le, as floats in blocks of whole _BLOCK_SAMPLES, as they come; the last one shorter."""
+    """The same samples, s16le, as floats in blocks of whole _BLOCK_SAMPLES, as they come.
+
+    The last one may be shorter.
+    """
     waiting: list[Samples] = []
     n_waiting = 0
     for piece in pieces:

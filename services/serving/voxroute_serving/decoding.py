@@ -212,7 +212,7 @@ class Sound:
 
     def _begin(self, time_s: float) -> None:
         """The first frame: what it has before media time zero is dropped."""
-        self.start_s = max(0.0, time_s)
+        self.start_s = max(0.0, round(time_s, 6))  # FFmpeg rounds the zero to microseconds
         self._next_s = time_s
         self._part_start_s = time_s
         if time_s < 0:

@@ -8,15 +8,20 @@ is refused. The one exception is a folder of HLS segments that its owner has nam
 
 import errno
 import io
+import itertools
 import os
+import posixpath
 import re
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+_T = TypeVar("_T")
 
 SAMPLE_RATE = 16_000  # Hz; of what is decoded, as the engines take it
 SAMPLE_BYTES = 2  # signed 16-bit little-endian
@@ -34,6 +39,7 @@ _BUFFER_BYTES = 1 << 16  # of one read; larger ones make seeking slower
 _AVIO_FLAG_WRITE = 2
 _PLAYLIST = b"#EXTM3U"
 _ENCRYPTED = re.compile(rb"#EXT-X-(?:SESSION-)?KEY:(?!.*METHOD=NONE)")
+_SEGMENT_LENGTH = re.compile(rb"#EXTINF:\s*(\d+(?:\.\d+)?)")
 _MAX_PLAYLIST_BYTES = 16 << 20
 _LONGEST_URL = 200  # characters of it in a message
 
@@ -137,6 +143,43 @@ class MediaFile:
         self._file.close()
 
 
+class _Guarded:
+    """A file for FFmpeg whose first failure is its last.
+
+    FFmpeg tries again, and PyAV (18.1) prints the traceback of an exception that comes before it
+    has raised the one before.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self.name: str = getattr(file, "name", "")
+        self._file = file
+        self._failed = False
+
+    def seekable(self) -> bool:
+        return hasattr(self._file, "seek")
+
+    def read(self, n: int = -1) -> bytes:
+        return self._once(self._file.read, b"", n)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._once(self._file.seek, 0, offset, whence)
+
+    def tell(self) -> int:
+        return self._once(self._file.tell, 0)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _once(self, call: Callable[..., _T], failed: _T, *arguments: int) -> _T:
+        if self._failed:
+            return failed
+        try:
+            return call(*arguments)
+        except BaseException:
+            self._failed = True
+            raise
+
+
 class FilePart:
     """A part of a file, as a file of its own."""
 
@@ -208,17 +251,18 @@ class HlsFolder:
         """Names of files that are not there, or are no files."""
         self.refused: MediaRefusedError | None = None
         """Why a file was not opened."""
+        self._segments: list[tuple[str, float]] = []  # names and lengths, seconds
         self.steps = False
         """Whether a playlist says that the clock of its files steps."""
 
-    def open(self, url: str, flags: int = 0, _options: object = None) -> "MediaFile | io.BytesIO":
+    def open(self, url: str, flags: int = 0, _options: object = None) -> "_Guarded | io.BytesIO":
         """The file of a name that FFmpeg has made of the playlist's own."""
         if self.refused is not None:
             # FFmpeg tries the next one and the next; a second exception before PyAV (18.1) has
             # raised the first would be printed with its traceback
             return io.BytesIO()
         try:
-            return self._open(url, flags)
+            return _Guarded(self._open(url, flags))
         except FileNotFoundError:
             self.missing.append(url.lstrip("/")[:_LONGEST_URL])
             return io.BytesIO()
@@ -270,6 +314,21 @@ class HlsFolder:
                 " copy protection"
             )
         self.steps = self.steps or b"#EXT-X-DISCONTINUITY" in lines
+        length_s = 0.0
+        for line in lines:
+            if told := _SEGMENT_LENGTH.match(line):
+                length_s = float(told[1])
+            elif line and not line.startswith(b"#"):
+                folder, name = posixpath.dirname(playlist.name), line.decode(errors="replace")
+                name = posixpath.normpath(posixpath.join(folder, name)).lstrip("/")
+                self._segments.append((name, length_s))
+                length_s = 0.0
+
+    @property
+    def missing_before_s(self) -> float:
+        """How much of the start is in files that are not there, seconds."""
+        lost = itertools.takewhile(lambda one: one[0] in self.missing, self._segments)
+        return sum(length_s for _, length_s in lost)
 
 
 def open_container(
@@ -286,7 +345,7 @@ def open_container(
     if hls is not None:
         options["format_whitelist"] += ",hls,webvtt"
     return av.open(
-        file,
+        _Guarded(file),
         "r",
         format="hls" if hls is not None else None,
         options=options,

@@ -6,8 +6,10 @@ joined by writing one file behind the other it reads the first one only, in most
 """
 
 import re
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Seekable(Protocol):

@@ -14,9 +14,19 @@ if TYPE_CHECKING:
 
 # Containers that tell the length of each stream; that of others is an estimate by their bytes, or
 # the length of the longest stream.
-_TELL_LENGTHS = frozenset(
-    {"mov", "mp4", "matroska", "webm", "wav", "w64", "aiff", "caf", "flac", "ogg", "tta", "wv", "ape"}
-)
+_TELL_LENGTHS = {
+    "mov",
+    "mp4",
+    "matroska",
+    "webm",
+    "wav",
+    "w64",
+    "aiff",
+    "caf",
+    "flac",
+    "ogg",
+    "tta",
+}
 _ENCRYPTED_TAGS = frozenset({"enca", "drms", "drmi", "aavd", "encv"})
 
 # What a track is that does not hold what the film says, by its flags and by words of its title.
@@ -63,11 +73,16 @@ class Track:
         """Whether it can be what the film itself says."""
         return not (self.commentary or self.description or self.extra)
 
+    @property
+    def kinds(self) -> list[str]:
+        """What it is, in words."""
+        kinds = ["default"] * self.default
+        kinds += ["commentary"] * self.commentary
+        kinds += ["audio description"] * self.description
+        return kinds + ["no speech"] * self.extra
+
     def __str__(self) -> str:
-        parts = [f"track {self.index + 1} of {self.of}", self.language, self.layout]
-        parts += ["default"] * self.default
-        parts += ["commentary"] * self.commentary
-        parts += ["audio description"] * self.description
+        parts = [f"track {self.index + 1} of {self.of}", self.language, self.layout, *self.kinds]
         parts += [repr(self.title)] * bool(self.title)
         return ", ".join(filter(None, parts))
 
