@@ -431,7 +431,7 @@ class PcmReader:
             yield from sound.finish()
             if opened.hls is not None and opened.hls.missing:
                 told = (
-                    f"{_missing(opened.hls.missing)}; what it holds is missing from the transcript"
+                    f"{_missing(opened.hls.missing)}; what they hold is left out"
                 )
                 self._at_the_end.append(Note(source="media", code="MISSING_SEGMENTS", message=told))
         self._judge(promised_s, structure)

@@ -64,9 +64,7 @@ class Decoder(Protocol):
 
     @property
     def missing_s(self) -> float:
-        """Holes in the media's clock that were filled with silence, and what its headers promise
-        beyond the end, seconds.
-        """
+        """Holes that were filled with silence, and what is promised beyond the end, seconds."""
         ...
 
     @property

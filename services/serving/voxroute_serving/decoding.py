@@ -37,9 +37,15 @@ _SILENCE_BYTES = SAMPLE_RATE * SAMPLE_BYTES
 _NAMED = 3  # places that are named one by one
 
 # Formats whose clock has no zero of its own, so that players count from their first packet.
-_FREE_RUNNING_CLOCKS = frozenset({"mpegts", "mpeg", "hls", "flv", "live_flv", "kux", "ogg"})
-# Those of them in which recordings are joined by writing one behind the other.
-_STEPPING_CLOCKS = _FREE_RUNNING_CLOCKS | {"flac", "aac", "mp3", "ac3", "eac3", "dts"}
+_FREE_RUNNING_CLOCKS = frozenset({"mpegts", "mpeg", "hls", "flv", "live_flv", "kux", "ogg", "mp3"})
+# Those in which recordings are joined by writing one behind the other.
+_STEPPING_CLOCKS = _FREE_RUNNING_CLOCKS | {"flac"}
+# Those without a clock: FFmpeg counts, and wrongly so where the rate changes.
+_NO_CLOCKS = frozenset(
+    {"aac", "ac3", "eac3", "mp3", "dts", "dtshd", "mlp", "truehd", "loas", "amr", "amrnb", "amrwb"}
+)
+_MP3_HEADER_BYTES = 256
+_MP3_HEADERS = (b"Xing", b"Info", b"LAME", b"VBRI")
 _MICROSECONDS = 1_000_000
 
 
@@ -330,18 +336,28 @@ class Sound:
     ) -> Iterator[_Placed]:
         import av.error  # noqa: PLC0415 - FFmpeg's libraries load only where audio is decoded
 
+        counted = bool(formats(container) & _NO_CLOCKS)
+        count_s: float | None = None  # of the frames so far, where there is no clock
+        length_s = 0.0
         for packet in container.demux(stream):
             self.packets += packet.size > 0
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, MemoryError) as error:
-                self.damage(reason_of(error))
+                if not _is_header(packet):
+                    self.damage(reason_of(error))
+                    count_s = None if count_s is None else count_s + length_s
                 continue
             for frame in frames:
                 check(frame)
-                if frame.samples:
-                    time_s = None if frame.time is None else frame.time - zero
-                    yield _Placed(time_s, frame, frame.samples / frame.sample_rate)
+                if not frame.samples:
+                    continue
+                time_s = None if frame.time is None else frame.time - zero
+                length_s = frame.samples / frame.sample_rate
+                if counted:
+                    time_s = (time_s or 0.0) if count_s is None else count_s
+                    count_s = time_s + length_s
+                yield _Placed(time_s, frame, length_s)
 
     def _push(self, one: _Placed) -> Iterator[bytes]:
         import av.error  # noqa: PLC0415 - as above
@@ -452,6 +468,12 @@ def reason_of(error: Exception) -> str:
     """FFmpeg's or the system's reason, in its words."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).rstrip(".")
+
+
+def _is_header(packet: "av.Packet[AudioStream]") -> bool:
+    """Whether an mp3's packet holds no sound, but what its encoder tells of the whole."""
+    start = bytes(packet)[:_MP3_HEADER_BYTES]
+    return any(mark in start for mark in _MP3_HEADERS)
 
 
 def _extend(ahead: deque[_Placed], source: Iterator[_Placed], length_s: float) -> float:
