@@ -449,8 +449,7 @@ class PcmReader:
             )
         except MediaRefusedError:
             raise
-        except (av.error.FFmpegError, OSError, IndexError) as error:
-            # PyAV 18 raises IndexError where a damaged MPEG stream seems to gain a stream
+        except (av.error.FFmpegError, OSError) as error:
             self._sound.damage(f"the container is damaged: {reason_of(error)}")
 
     def _check(self, frame: AudioFrame) -> None:

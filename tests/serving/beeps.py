@@ -42,7 +42,9 @@ class Kind:
     keeps_clock: bool = True
     """Whether it has times at all; else samples follow each other."""
     holes: bool = True
-    """Whether its muxer keeps a hole between packets."""
+    """Whether its muxer keeps a hole where it is."""
+    shifts: bool = True
+    """Whether its demuxer reads a late start as it was written."""
     joins: bool = True
     """Whether two of them, one behind the other, are a recording of both."""
     suffix: str = ".bin"
@@ -58,14 +60,18 @@ KINDS = {
     "flv-mp3": Kind("flv", "mp3", rate=44_100, from_zero=True, suffix=".flv"),
     "mp4": Kind("mp4", "aac", suffix=".mp4"),
     "mp4-in-fragments": Kind(
-        "mp4", "aac", suffix=".mp4", options={"movflags": "frag_keyframe+empty_moov"}
+        "mp4",
+        "aac",
+        from_zero=True,  # as its muxer writes it
+        suffix=".mp4",
+        options={"movflags": "frag_keyframe+empty_moov"},
     ),
     "mov": Kind("mov", "pcm_s16le", holes=False, suffix=".mov"),
     "mkv": Kind("matroska", "aac", suffix=".mkv"),
     "mkv-flac": Kind("matroska", "flac", rate=44_100, suffix=".mkv"),
     "webm": Kind("webm", "libopus", suffix=".webm"),
-    "ogg-opus": Kind("ogg", "libopus", from_zero=True, suffix=".opus"),
-    "ogg-flac": Kind("ogg", "flac", from_zero=True, holes=False, suffix=".oga"),
+    "ogg-opus": Kind("ogg", "libopus", from_zero=True, holes=False, suffix=".opus"),
+    "ogg-flac": Kind("ogg", "flac", from_zero=True, holes=False, shifts=False, suffix=".oga"),
     "avi": Kind("avi", "mp3", rate=44_100, keeps_clock=False, joins=False, suffix=".avi"),
     "wav": Kind("wav", "pcm_s16le", rate=22_050, layout="mono", keeps_clock=False, suffix=".wav"),
     "mp3": Kind("mp3", "mp3", rate=44_100, keeps_clock=False, suffix=".mp3"),
@@ -96,19 +102,18 @@ def recording(
     *,
     start_s: float = 0.0,
     holes: Sequence[tuple[float, float]] = (),
-    repeats: Sequence[tuple[float, float]] = (),
     video: bool = False,
 ) -> bytes:
     """The bytes of a file whose clock begins at `start_s`.
 
-    `holes` are (from, to): what is between them is not in the file. `repeats` are (at, length): there
-    the file has so much of what it had before once more, with the same times.
+    `holes` are (from, to), seconds after that: no audio between them is in the file.
     """
     sound = samples(seconds, beeps, kind.rate)
     file = io.BytesIO()
     with av.open(file, "w", format=kind.container, options=kind.options) as container:
         stream = cast("Any", container).add_stream(kind.codec, rate=kind.rate, layout=kind.layout)
-        picture = cast("Any", container).add_stream("mpeg4", rate=25) if video else None
+        codec = {"flv": "flv", "mpegts": "mpeg2video", "vob": "mpeg2video"}.get(kind.container)
+        picture = cast("Any", container).add_stream(codec or "mpeg4", rate=25) if video else None
         if picture is not None:
             picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
         size = stream.codec_context.frame_size or 1024
@@ -129,9 +134,27 @@ def recording(
             packets += [(number / 25, one) for one in picture.encode(frame)]
         packets.sort(key=lambda one: one[0])
         for at_s, packet in packets:
-            if not any(a <= at_s < b for a, b in holes):
+            if packet.stream is picture or not any(a <= at_s < b for a, b in holes):
                 container.mux(packet)
-    del repeats
+    return file.getvalue()
+
+
+def rewrapped(data: bytes, kind: Kind) -> bytes:
+    """The same packets in another container, at the same times after the first one's."""
+    file = io.BytesIO()
+    with (
+        av.open(io.BytesIO(data)) as source,
+        av.open(file, "w", format=kind.container, options=kind.options) as target,
+    ):
+        stream = source.streams.audio[0]
+        copy = cast("Any", target).add_stream_from_template(stream)
+        begin: int | None = None
+        for packet in source.demux(stream):
+            if packet.size:
+                begin = packet.pts or 0 if begin is None else begin
+                packet.pts, packet.dts = (packet.pts or 0) - begin, (packet.dts or 0) - begin
+                packet.stream = copy
+                target.mux(packet)
     return file.getvalue()
 
 

@@ -419,6 +419,8 @@ class ContainerDecoder:
             field = "audio.container.audio_stream"
             raise InvalidAudioError(sentence, violations=[FieldViolation(field, sentence)])
         stream = streams[self._chosen]
+        if (encrypted := encryption(stream)) is not None:
+            raise InvalidAudioError(f"the media file {encrypted}")
         # PyAV: no codec context where this build of FFmpeg has no decoder for the codec.
         if cast("object", stream.codec_context) is None:
             raise InvalidAudioError(
@@ -451,9 +453,6 @@ class ContainerDecoder:
         self._reader.drain()
         self._check_complete()
         if not decoded_s:
-            encrypted = encryption(stream)
-            if encrypted:
-                raise InvalidAudioError(f"the media file {encrypted}")
             raise InvalidAudioError(
                 "the media file's audio stream holds no sound that can be decoded; send another"
                 " file"

@@ -339,7 +339,7 @@ class Sound:
         counted = bool(formats(container) & _NO_CLOCKS)
         count_s: float | None = None  # of the frames so far, where there is no clock
         length_s = 0.0
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             self.packets += packet.size > 0
             try:
                 frames = packet.decode()
@@ -468,6 +468,19 @@ def reason_of(error: Exception) -> str:
     """FFmpeg's or the system's reason, in its words."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).rstrip(".")
+
+
+def _packets(
+    container: "InputContainer", stream: "AudioStream"
+) -> "Iterator[av.Packet[AudioStream]]":
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            # PyAV 18.1 ends with the latter where the file has gained a stream on the way
+            return
+        yield packet
 
 
 def _is_header(packet: "av.Packet[AudioStream]") -> bool:

@@ -14,19 +14,7 @@ if TYPE_CHECKING:
 
 # Containers that tell the length of each stream; that of others is an estimate by their bytes, or
 # the length of the longest stream.
-_TELL_LENGTHS = {
-    "mov",
-    "mp4",
-    "matroska",
-    "webm",
-    "wav",
-    "w64",
-    "aiff",
-    "caf",
-    "flac",
-    "ogg",
-    "tta",
-}
+_TELL_LENGTHS = {"mov", "mp4", "matroska", "webm", "wav", "w64", "aiff", "caf", "flac"}
 _ENCRYPTED_TAGS = frozenset({"enca", "drms", "drmi", "aavd", "encv"})
 
 # What a track is that does not hold what the film says, by its flags and by words of its title.
@@ -103,7 +91,7 @@ def _track(stream: "AudioStream", index: int, of: int) -> Track:
     return Track(
         index=index,
         of=of,
-        language="" if language == "und" else language,
+        language="" if language == "und" else _shown(language),
         title=_shown(title),
         layout="" if context is None else context.layout.name,
         codec="" if context is None else context.name,
