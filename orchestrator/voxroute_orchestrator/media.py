@@ -35,6 +35,7 @@ from voxroute_serving.media import (
     MediaFile,
     MediaRefusedError,
     MediaStoppedError,
+    Readable,
     Watch,
     bad_sample_rate,
     open_container,
@@ -204,6 +205,14 @@ def _explained(source: Source) -> Generator[None]:
         ) from error
 
 
+class _Forward:
+    """A file that is read once, from its start."""
+
+    def __init__(self, file: FilePart) -> None:
+        self.name = file.name
+        self.read = file.read
+
+
 class _Opened:
     """A file that is open, and the recordings in it: one, or several that were joined."""
 
@@ -213,8 +222,12 @@ class _Opened:
         self._source = source
         self._file = file
 
-    def containers(self) -> Generator[InputContainer]:
-        """Each of them, opened; the one before is closed. Raises MediaError."""
+    def containers(self, *, forward: bool = False) -> Generator[InputContainer]:
+        """Each of them, opened; the one before is closed. Raises MediaError.
+
+        `forward` reads joined ones as the services do, whose bytes go by once: where FFmpeg can
+        seek, it cuts the ends of some in another way.
+        """
         if self.hls is not None:
             with self._container(self._file) as container:
                 yield container
@@ -225,15 +238,16 @@ class _Opened:
             found = parts(self._file, self._file.size)
             self._file.seek(0)
         self.structures = [structure for _, _, structure in found]
-        for begin, end, _ in found:
-            whole = len(found) == 1
-            with self._container(
-                self._file if whole else FilePart(self._file, begin, end)
-            ) as container:
+        for begin, end, structure in found:
+            file: Readable = self._file
+            if len(found) > 1:
+                part = FilePart(self._file, begin, end)
+                file = _Forward(part) if forward and not structure.boxes else part
+            with self._container(file) as container:
                 yield container
 
     @contextlib.contextmanager
-    def _container(self, file: MediaFile | FilePart) -> Generator[InputContainer]:
+    def _container(self, file: Readable) -> Generator[InputContainer]:
         with contextlib.ExitStack() as stack:
             timeout_s = reading.STALL_S if self.hls else None
             try:
@@ -412,7 +426,7 @@ class PcmReader:
         promised_s: float | None = None
         with (
             _opened(source, self.watch) as opened,
-            contextlib.closing(opened.containers()) as containers,
+            contextlib.closing(opened.containers(forward=True)) as containers,
         ):
             for number, container in enumerate(containers):
                 structure = opened.structures[number] if opened.structures else None

@@ -207,6 +207,8 @@ class Sound:
             self._shift_s = self._next_s - first.time_s
             self._part_start_s = first.time_s
         step_s = self._step_s(ahead)
+        if self._turned(step_s):
+            step_s = self._step_s(ahead)
         if step_s > 0:
             yield from self._hole(step_s, first)
         elif step_s < 0:
@@ -251,8 +253,6 @@ class Sound:
 
     def _hole(self, length_s: float, first: _Placed) -> Iterator[bytes]:
         """Silence for what is missing, unless it is the clock that has jumped."""
-        if self._wrapped(length_s):
-            return
         end_s = self._next_s + length_s
         declared = self._declared_end_s is not None and end_s <= self._declared_end_s + 1
         longest_s = _MAX_JOINED_HOLE_S if self._stepping else _MAX_HOLE_S
@@ -274,8 +274,6 @@ class Sound:
 
     def _back(self, length_s: float, ahead: deque[_Placed]) -> Iterator[bytes]:
         """Drops what has been heard before, unless it is the clock that starts again."""
-        if self._wrapped(-length_s):
-            return
         if length_s > _CORRECTED_S:
             yield from self._flush()  # what is compared with has come out by then
             if not self._repeats_before(length_s, ahead):
@@ -287,11 +285,11 @@ class Sound:
         self._drop = round(length_s * SAMPLE_RATE)
         self._next_s -= length_s
 
-    def _wrapped(self, step_s: float) -> bool:
-        """Whether the clock has come round; then it goes on."""
+    def _turned(self, step_s: float) -> bool:
+        """Whether the clock has come round; it goes on then, perhaps after a hole."""
         for wrap_s in _WRAPS_S:
             for turn_s in (wrap_s, -wrap_s):
-                if abs(step_s + turn_s) <= GAP_TOLD_S:
+                if abs(step_s + turn_s) <= _MAX_JOINED_HOLE_S:
                     self._shift_s += turn_s
                     return True
         return False

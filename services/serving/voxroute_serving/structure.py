@@ -40,7 +40,7 @@ class Structure:
         self._began = False  # whether an Ogg file's first pages are over
         self._kind = b""  # of what a RIFF file holds
         self._parse: Callable[[], int | None] | None = self._first
-        self._signature: re.Pattern[bytes] | None = None
+        self._signature: Callable[[bytes, int], int] | None = None
 
     def take(self, data: bytes, *, last: bool = False) -> int:
         """How many of the next bytes belong to this file.
@@ -50,11 +50,17 @@ class Structure:
         """
         n_taken = len(data) if self._signature is not None else self._walk(data)
         if self._signature is not None:
-            found = _found(self._signature, data, 1 if self.n_bytes == 0 else 0)
+            if not self.n_bytes:
+                self._id3_bytes = _id3_bytes(data)
+            own_bytes = self._id3_bytes + _HEAD_BYTES if self._signature is _next_mp3 else 1
+            found = self._signature(data, max(0, own_bytes - self.n_bytes))
             if found >= 0:
                 n_taken, self.ended = found, True
             elif not last:
                 n_taken = max(0, n_taken - _SIGNATURE_BYTES)
+                tags = _tags_at(data, n_taken) if self._signature is _next_mp3 else -1
+                if tags > 0 and tags + _id3_bytes(data[tags:]) >= n_taken:
+                    n_taken = tags  # they may be another file's
         if last and not self.ended:
             n_taken = len(data)
         self._see(data[:n_taken])
@@ -152,8 +158,12 @@ class Structure:
         header = bytes(self._header)
         if header == b"OggS":
             self._parse = self._ogg_page
-        elif header[:3] == b"FLV" or header == b"fLaC":
-            self._parse, self._signature = None, _SIGNATURES[header[:3]]
+        elif header[:3] == b"FLV":
+            self._parse, self._signature = None, _next_flv
+        elif header == b"fLaC":
+            self._parse, self._signature = None, _next_flac
+        elif header == b"ID3" or (len(header) == 2 and header[0] == 0xFF and header[1] >= 0xE0):  # noqa: PLR2004 - its sync bits
+            self._parse, self._signature = None, _next_mp3
         elif header == b"RIFF":
             self._parse = self._riff
         elif header == b"\x1a\x45\xdf\xa3":
@@ -238,13 +248,43 @@ class Structure:
         return sum(header[_OGG_HEADER_BYTES:])
 
 
-def _found(signature: re.Pattern[bytes], data: bytes, at: int) -> int:
+def _next_flv(data: bytes, at: int) -> int:
+    return _matching(b"FLV\x01", _FLV, data, at)
+
+
+def _next_flac(data: bytes, at: int) -> int:
+    return _matching(b"fLaC", _FLAC, data, at)
+
+
+def _matching(start: bytes, whole: re.Pattern[bytes], data: bytes, at: int) -> int:
     """Where a file begins, or -1; the search for its first bytes is much faster than re's."""
-    while (at := data.find(signature.pattern[:3], at)) >= 0:
-        if signature.match(data, at):
+    while (at := data.find(start, at)) >= 0:
+        if whole.match(data, at):
             return at
         at += 1
     return -1
+
+
+def _next_mp3(data: bytes, at: int) -> int:
+    """Where a frame is that tells the length of another mp3, or -1."""
+    found: list[int] = []
+    for mark in (b"Xing", b"Info"):
+        tag = at
+        while not found and (tag := data.find(mark, tag)) >= 0:
+            flags = data[tag + 4 : tag + 8]
+            begins = [tag - offset for offset in _XING_OFFSETS if tag - offset >= at]
+            if flags[:3] == bytes(3) and flags[3:] <= b"\x0f":
+                found += [n for n in begins if data[n] == 0xFF and data[n + 1] >= 0xE0][:1]  # noqa: PLR2004 - its sync bits
+            tag += 1
+    begin = min(found, default=-1)
+    tags = _tags_at(data, begin) if begin > 0 else -1
+    return tags if tags >= at and begin - tags == _id3_bytes(data[tags:]) else begin
+
+
+def _tags_at(data: bytes, end: int) -> int:
+    """Where the last tags of an mp3 before `end` begin, or -1."""
+    at = data.rfind(b"ID3", 0, end)
+    return at if at >= 0 and 0 < _id3_bytes(data[at : at + 10]) <= _MAX_TAG_BYTES else -1
 
 
 def parts(file: Seekable, n_bytes: int) -> list[tuple[int, int, Structure]]:
@@ -287,11 +327,12 @@ _RIFF_HEADER_BYTES = 12
 _EBML_HEADER_BYTES = 12  # the longest: four bytes of its kind, eight of its size
 _HEADER_BYTES = 512  # more than an Ogg page's header can have
 _SEARCH_BYTES = 1 << 20
-_SIGNATURES = {  # of files whose units would have to be walked one by one
-    b"FLV": re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00\x00\x00\x00"),
-    b"fLa": re.compile(rb"fLaC[\x00\x80]\x00\x00\x22"),
-}
-_SIGNATURE_BYTES = 12  # less one than the longest
+# Of files whose units would have to be walked one by one.
+_FLV = re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00\x00\x00\x00")
+_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+_SIGNATURE_BYTES = 64  # more than any of them
+_MAX_TAG_BYTES = 1 << 22  # with pictures
+_XING_OFFSETS = (36, 21, 13)  # from the frame's start, by its version and channels
 _BOX_TYPES = frozenset(
     b"ftyp moov mdat moof free skip wide uuid meta udta pdin mfra sidx styp ssix prft emsg".split()
 )
@@ -352,7 +393,7 @@ def _mp3_bytes(frame: bytes | bytearray, at: int) -> int | None:
     """
     if frame[:1] != b"\xff" or len(frame) < _XING_FRAME_BYTES or frame[1] & 0xE0 != 0xE0:  # noqa: PLR2004 - the frame's sync bits
         return None
-    for offset in (36, 21, 13):
+    for offset in _XING_OFFSETS:
         if frame[offset : offset + 4] in (b"Xing", b"Info"):
             has_frames, has_bytes = frame[offset + 7] & 1, frame[offset + 7] & 2
             field = offset + 8 + 4 * has_frames
