@@ -40,7 +40,7 @@ from voxroute_serving.media import (
     bad_sample_rate,
     open_container,
 )
-from voxroute_serving.structure import Structure, parts
+from voxroute_serving.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts
 from voxroute_serving.tracks import (
     Track,
     choose,
@@ -219,6 +219,7 @@ class _Opened:
     def __init__(self, source: Source, file: MediaFile, hls: HlsFolder | None) -> None:
         self.hls = hls
         self.structures: list[Structure] = []
+        self.places: list[tuple[int, int]] = []
         self._source = source
         self._file = file
 
@@ -238,6 +239,7 @@ class _Opened:
             found = parts(self._file, self._file.size)
             self._file.seek(0)
         self.structures = [structure for _, _, structure in found]
+        self.places = [(begin, end) for begin, end, _ in found]
         for begin, end, structure in found:
             file: Readable = self._file
             if len(found) > 1:
@@ -245,6 +247,16 @@ class _Opened:
                 file = _Forward(part) if forward and not structure.boxes else part
             with self._container(file) as container:
                 yield container
+
+    @contextlib.contextmanager
+    def resumed(self, begin: int, end: int, at: int) -> Generator[tuple[InputContainer, int]]:
+        """A part from where it can be opened before its byte `at`; and which byte that is."""
+        part = FilePart(self._file, begin, end)
+        table_at = max(0, at - MPEGTS_TABLE_BYTES)
+        part.seek(table_at)
+        at -= mpegts_start(part.read(at - table_at))
+        with self._container(FilePart(self._file, begin + at, end)) as container:
+            yield container, at
 
     @contextlib.contextmanager
     def _container(self, file: Readable) -> Generator[InputContainer]:
@@ -438,6 +450,7 @@ class PcmReader:
                 if len(opened.structures) <= 1:
                     self._seek(container, stream)
                 yield from self._decoded(container, stream, opened.hls)
+                yield from self._resumed(opened, number, zero_s(container))
                 length_s = declared_length_s(container, stream, structure)
                 promised_s = None if length_s is None else begin_s + length_s
                 if not number and length_s is not None:
@@ -465,6 +478,20 @@ class PcmReader:
             raise
         except (av.error.FFmpegError, OSError) as error:
             self._sound.damage(f"the container is damaged: {reason_of(error)}")
+
+    def _resumed(self, opened: _Opened, number: int, zero: float) -> Iterator[bytes]:
+        """Opens a stream anew where its codec has changed."""
+        sound, at = self._sound, 0
+        while sound.resume_at is not None:
+            begin, end = opened.places[number]
+            with opened.resumed(begin, end, at + sound.resume_at) as (container, at):
+                streams = container.streams.audio
+                if not streams:
+                    return
+                stream = streams[min(self.media.audio_stream, len(streams) - 1)]
+                yield from sound.decode(
+                    container, stream, zero=zero, goes_on=True, check=self._check
+                )
 
     def _check(self, frame: AudioFrame) -> None:
         _check_rate(frame.sample_rate, self.media.path)

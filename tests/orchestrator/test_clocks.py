@@ -317,3 +317,17 @@ def test_a_part_of_joined_files_is_read_from_its_place(tmp_path: Path) -> None:
     assert len(sound) == 3 * 16_000
     wanted = [one for one in moved(more, 5.02) if 6.0 < one.at_s < 8.95]
     assert not differences(heard(sound, reader.first_s), wanted, 0.06)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("ts-aac", "ts-mp2"), ("ts-mp2", "ts-aac"), ("ts-mp2", "ts-opus")]
+)
+def test_a_codec_that_changes_is_followed(first: str, second: str, tmp_path: Path) -> None:
+    """Transport streams of two recorders, one behind the other, and back again."""
+    beeps, more, last = _score(4.0, 14), _score(4.0, 15), _score(4.0, 16)
+    one, two = recording(KINDS[first], 4.0, beeps), recording(KINDS[second], 4.0, more)
+    three = recording(KINDS[first], 4.0, last)
+    end_s, later_s = as_bytes(one).end_s, as_bytes(two).end_s
+    wanted = [*beeps, *moved(more, end_s), *moved(last, end_s + later_s)]
+    told = check(one + two + three, wanted, tmp_path / "film.ts")
+    assert told.codes == {"JOINED_MEDIA"}

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import numpy as np
 
-from voxroute_serving.decoding import Remark, Sound
+from voxroute_serving.decoding import Remark, Sound, zero_s
 from voxroute_serving.engine import SAMPLE_RATE, Samples
 from voxroute_serving.errors import FieldViolation, InvalidAudioError, LimitExceededError
 from voxroute_serving.media import SAMPLE_BYTES, MediaRefusedError, bad_sample_rate, open_container
-from voxroute_serving.structure import Structure
+from voxroute_serving.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start
 from voxroute_serving.tracks import declared_length_s, encryption
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ MAX_CHANNELS = 8  # 7.1
 _BLOCK_SAMPLES = SAMPLE_RATE // 2  # half a second at a time: little latency, little overhead
 _READ_BYTES = 1 << 17
 _TOLD_IN_SUM = {"DAMAGED_AUDIO", "AUDIO_GAP"}
+_TS_SYNC = b"\x47"
+_TAIL_BYTES = 4 << 20  # FFmpeg reads ahead of the packets that it gives
 _INT16_SCALE = 32768.0
 
 _MAX_SPOOL_BYTES = 16 << 30  # an mp4 with its index at the end is kept on disk up to this size
@@ -244,13 +246,30 @@ class _Reader:
         self._ended = False  # the source
         self._offered = b""  # read, but not known yet to belong to this file
         self._ready = b""  # of this file
+        self._n_read = 0  # of it, by FFmpeg
+        self._tail = bytearray()  # what FFmpeg has read last of a stream whose codec may change
 
     def read(self, n: int = _READ_BYTES) -> bytes:
         """At most `n` bytes; empty at the end of this file."""
         if not self._ready:
             self._ready = self._fresh()
         data, self._ready = self._ready[:n], self._ready[n:]
+        if data[:1] == _TS_SYNC if not self._n_read else self._tail:
+            self._tail += data
+            del self._tail[: max(0, len(self._tail) - _TAIL_BYTES)]
+        self._n_read += len(data)
         return data
+
+    def rewind(self, at: int) -> bool:
+        """Whether the stream can be read again, from where it can be opened before byte `at`."""
+        back = self._n_read - at
+        if not 0 < back <= len(self._tail):
+            return False
+        back += mpegts_start(bytes(self._tail[:-back][-MPEGTS_TABLE_BYTES:]))
+        self._ready = bytes(self._tail[-back:]) + self._ready
+        self._n_read = 0
+        self._tail.clear()
+        return True
 
     def index_at_end(self) -> bool:
         """Whether this is an mp4 whose samples come before their index."""
@@ -278,6 +297,8 @@ class _Reader:
         if not self.structure.ended:
             return False
         self.structure = Structure()
+        self._n_read = 0
+        self._tail.clear()
         return True
 
     def _fresh(self) -> bytes:
@@ -351,6 +372,8 @@ class ContainerDecoder:
                 try:
                     container = stack.enter_context(open_container(file))
                     yield from self._decoded(container)
+                    while self._sound.resume_at is not None:
+                        yield from self._resumed(self._sound.resume_at, zero_s(container))
                 except (av.error.FFmpegError, MediaRefusedError) as error:
                     raise self._unreadable() from error
             if not self._reader.next_part():
@@ -437,7 +460,25 @@ class ContainerDecoder:
         sound = self._sound
         begin_s = sound.now_s
         yield from sound.decode(container, stream, check=self._check_frame)
-        self._check_length(container, stream, sound.now_s - begin_s)
+        if sound.resume_at is None:
+            self._check_length(container, stream, sound.now_s - begin_s)
+
+    def _resumed(self, at: int, zero: float) -> Iterator[bytes]:
+        """Opens a stream anew where its codec has changed."""
+        sound = self._sound
+        sound.resume_at = None
+        if not self._reader.rewind(at):
+            sound.damage("its codec changes")
+            self._reader.drain()
+            return
+        with open_container(self._reader) as container:
+            if container.streams.audio:
+                stream = self._stream(container)
+                yield from sound.decode(
+                    container, stream, zero=zero, goes_on=True, check=self._check_frame
+                )
+        if sound.resume_at is None:
+            self._reader.drain()
 
     def _check_frame(self, frame: "av.AudioFrame") -> None:
         problem = bad_sample_rate(frame.sample_rate)

@@ -44,6 +44,9 @@ _STEPPING_CLOCKS = _FREE_RUNNING_CLOCKS | {"flac"}
 _NO_CLOCKS = frozenset(
     {"aac", "ac3", "eac3", "mp3", "dts", "dtshd", "mlp", "truehd", "loas", "amr", "amrnb", "amrwb"}
 )
+# Those in which the codec of a stream may change; PyAV's decoder stays the one it was.
+_CHANGE_CODECS = frozenset({"mpegts"})
+_FAILING = 8  # packets in a row; a fifth of a second
 _MP3_HEADER_BYTES = 256
 _MP3_HEADERS = (b"Xing", b"Info", b"LAME", b"VBRI")
 _MICROSECONDS = 1_000_000
@@ -104,6 +107,8 @@ class Sound:
         """Holes that were filled with silence, seconds."""
         self.joins: list[float] = []
         """Media times at which the clock starts again, or another part begins."""
+        self.resume_at: int | None = None
+        """Where in the bytes of the part to open it anew, as from there on its decoder fails."""
         self._mixer = Mixer(channel)
         self.channel = channel
         self._declared_end_s = declared_end_s
@@ -142,11 +147,13 @@ class Sound:
         *,
         zero: float | None = None,
         steps: bool | None = None,
+        goes_on: bool = False,
         check: "Callable[[av.AudioFrame], None]" = lambda _: None,
     ) -> Iterator[bytes]:
         """The samples of a part, on the clock whose zero is `zero` (else the container's own).
 
-        `steps` tells whether the clock may step where recordings were joined, else the format does.
+        `steps` tells whether the clock may step where recordings were joined, else the format does;
+        `goes_on` that the part was opened anew at `resume_at`, after which `zero` must stay.
         `check` may refuse a frame. Raises FFmpegError where the container cannot be read on, and
         whatever reading it or `check` raises. A packet that cannot be decoded is counted, and the
         hole it leaves is filled.
@@ -154,7 +161,8 @@ class Sound:
         zero = zero_s(container) if zero is None else zero
         by_format = bool(formats(container) & _STEPPING_CLOCKS)
         self._stepping = by_format if steps is None else steps
-        if self.start_s is not None:
+        self.resume_at = None
+        if self.start_s is not None and not goes_on:
             yield from self._next_part()
         source = self._placed(container, stream, check, zero)
         ahead: deque[_Placed] = deque()
@@ -337,15 +345,26 @@ class Sound:
         counted = bool(formats(container) & _NO_CLOCKS)
         count_s: float | None = None  # of the frames so far, where there is no clock
         length_s = 0.0
+        resumes = bool(formats(container) & _CHANGE_CODECS)
+        failing: list[int] = []  # where the last packets are, all of which failed
         for packet in _packets(container, stream):
             self.packets += packet.size > 0
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, MemoryError) as error:
-                if not _is_header(packet):
-                    self.damage(reason_of(error))
-                    count_s = None if count_s is None else count_s + length_s
+                if _is_header(packet):
+                    continue
+                self.damage(reason_of(error))
+                count_s = None if count_s is None else count_s + length_s
+                failing.append(packet.pos or 0)
+                if resumes and length_s and len(failing) >= _FAILING and failing[0] > 0:
+                    self.damaged_packets -= len(failing)
+                    del self._damages[max(0, len(self._damages) - len(failing)) :]
+                    self.resume_at = failing[0]
+                    return
                 continue
+            if frames:
+                failing.clear()
             for frame in frames:
                 check(frame)
                 if not frame.samples:

@@ -287,6 +287,18 @@ def _tags_at(data: bytes, end: int) -> int:
     return at if at >= 0 and 0 < _id3_bytes(data[at : at + 10]) <= _MAX_TAG_BYTES else -1
 
 
+def mpegts_start(before: bytes) -> int:
+    """How far before the end of `before` an MPEG transport stream can be opened, bytes.
+
+    At the last packet of the table that names its programs.
+    """
+    for back in range(_TS_PACKET_BYTES, len(before) + 1, _TS_PACKET_BYTES):
+        at = len(before) - back
+        if before[at] == _TS_SYNC and not before[at + 1] & 0x1F and not before[at + 2]:
+            return back
+    return 0
+
+
 def parts(file: Seekable, n_bytes: int) -> list[tuple[int, int, Structure]]:
     """Where the files that are written one behind the other in `file` begin and end.
 
@@ -331,6 +343,9 @@ _SEARCH_BYTES = 1 << 20
 _FLV = re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00\x00\x00\x00")
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _SIGNATURE_BYTES = 64  # more than any of them
+MPEGTS_TABLE_BYTES = 1 << 16  # in which the table comes again
+_TS_PACKET_BYTES = 188
+_TS_SYNC = 0x47
 _MAX_TAG_BYTES = 1 << 22  # with pictures
 _XING_OFFSETS = (36, 21, 13)  # from the frame's start, by its version and channels
 _BOX_TYPES = frozenset(
