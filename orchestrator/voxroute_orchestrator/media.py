@@ -26,7 +26,7 @@ from voxroute_orchestrator.errors import (
     UsageError,
 )
 from voxroute_orchestrator.transcript import Media, Note, same_language
-from voxroute_serving.decoding import Sound, formats, reason_of, zero_s
+from voxroute_serving.decoding import Sound, formats, reason_of, resumption, successor, zero_s
 from voxroute_serving.media import (
     SAMPLE_BYTES,
     SAMPLE_RATE,
@@ -450,16 +450,14 @@ class PcmReader:
                 if len(opened.structures) <= 1:
                     self._seek(container, stream)
                 yield from self._decoded(container, stream, opened.hls)
-                yield from self._resumed(opened, number, zero_s(container))
+                yield from self._resumed(opened, number, container, stream)
                 length_s = declared_length_s(container, stream, structure)
                 promised_s = None if length_s is None else begin_s + length_s
                 if not number and length_s is not None:
                     promised_s = length_s + _start_s(stream) - zero_s(container)
             yield from sound.finish()
             if opened.hls is not None and opened.hls.missing:
-                told = (
-                    f"{_missing(opened.hls.missing)}; what they hold is left out"
-                )
+                told = f"{_missing(opened.hls.missing)}; what they hold is left out"
                 self._at_the_end.append(Note(source="media", code="MISSING_SEGMENTS", message=told))
         self._judge(promised_s, structure)
 
@@ -479,18 +477,23 @@ class PcmReader:
         except (av.error.FFmpegError, OSError) as error:
             self._sound.damage(f"the container is damaged: {reason_of(error)}")
 
-    def _resumed(self, opened: _Opened, number: int, zero: float) -> Iterator[bytes]:
-        """Opens a stream anew where its codec has changed."""
-        sound, at = self._sound, 0
-        while sound.resume_at is not None:
-            begin, end = opened.places[number]
-            with opened.resumed(begin, end, at + sound.resume_at) as (container, at):
-                streams = container.streams.audio
-                if not streams:
+    def _resumed(
+        self, opened: _Opened, number: int, container: InputContainer, stream: AudioStream
+    ) -> Iterator[bytes]:
+        """Opens a stream anew where its codec has changed, or another goes on in its place."""
+        if not opened.places:
+            return
+        begin, end = opened.places[number]
+        sound, base, zero = self._sound, 0, zero_s(container)
+        known = {one.id for one in container.streams.audio}
+        while (at := resumption(sound, end - begin - base)) is not None:
+            changed = sound.resume_at is not None
+            with opened.resumed(begin, end, base + at) as (again, base):
+                following = successor(again, stream, known, changed=changed)
+                if following is None:
                     return
-                stream = streams[min(self.media.audio_stream, len(streams) - 1)]
                 yield from sound.decode(
-                    container, stream, zero=zero, goes_on=True, check=self._check
+                    again, following, zero=zero, goes_on=True, check=self._check
                 )
 
     def _check(self, frame: AudioFrame) -> None:

@@ -5,11 +5,12 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import pytest
 
-from tests.serving.beeps import KINDS, Beep, Kind, recording
+from tests.serving.beeps import KINDS, Beep, Kind, dice, recording
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.media import PcmReader, Source, probe, tracks_of
 from voxroute_serving.audio import ContainerDecoder, ContainerFormat
@@ -17,7 +18,8 @@ from voxroute_serving.errors import ServingError
 
 LONGEST_S = 120.0
 ODD_TEXTS = (
-    "Director's commentary", "日本語 \u202eoidua", "a\nb\tc", "\x1b[31mred\x1b[0m", "%s %n {0} $(id)",
+    "Director's commentary",
+    "日本語 \u202eoidua", "a\nb\tc", "\x1b[31mred\x1b[0m", "%s %n {0} $(id)",
     "x" * 200, "\ufeff", "ÄÖÜ\u0301", "🎙️" * 40, "../../etc", "<i>&amp;", "und", "",
 )  # fmt: skip
 ODD_LANGUAGES = ("eng", "zxx", "qaa", "xx-YY-zz", "e\nn", "日本", "english (US)", "und", "mul", "")
@@ -31,7 +33,7 @@ def _named(kind: Kind, rng: random.Random) -> bytes:
         for key in ("title", "artist", "comment"):
             container.metadata[key] = rng.choice(ODD_TEXTS)
         streams = [
-            container.add_stream(kind.codec, rate=kind.rate, layout=kind.layout)
+            cast("Any", container).add_stream(kind.codec, rate=kind.rate, layout=kind.layout)
             for _ in range(rng.choice((1, 2, 3)))
         ]
         for stream in streams:
@@ -41,9 +43,9 @@ def _named(kind: Kind, rng: random.Random) -> bytes:
             frame.sample_rate, frame.pts = kind.rate, 0
             for plane in frame.planes:
                 plane.update(bytes(plane.buffer_size))
-            container.mux(stream.encode(frame))  # pyright: ignore[reportUnknownMemberType]
+            container.mux(stream.encode(frame))
         for stream in streams:
-            container.mux(stream.encode(None))  # pyright: ignore[reportUnknownMemberType]
+            container.mux(stream.encode(None))
     return file.getvalue()
 
 
@@ -81,7 +83,7 @@ class Inputs:
 
     def make(self, number: int) -> tuple[str, bytes]:
         """The suffix and bytes of one."""
-        rng = random.Random(number)
+        rng = dice(number)
         name = rng.choice(list(KINDS))
         kind = KINDS[name]
         if rng.random() < 0.25 and kind.container in {"matroska", "mp4", "mov", "mpegts", "webm"}:
@@ -112,22 +114,28 @@ def _as_samples(path: Path) -> None:
         reader.close()
 
 
+def _as_bytes(data: bytes) -> None:
+    """Reads it as a service does. Raises ServingError."""
+    for _ in ContainerDecoder(ContainerFormat(), io.BytesIO(data), LONGEST_S):
+        pass
+
+
+def _refusal(read: Callable[[Any], None], what: bytes | Path) -> str | None:
+    try:
+        read(what)
+    except (VoxrouteError, ServingError) as error:
+        return str(error)
+    return None
+
+
 def _play(numbers: range, folder: Path) -> None:
     inputs = Inputs()
     for number in numbers:
         suffix, data = inputs.make(number)
         path = folder / f"{number}{suffix}"
         path.write_bytes(data)
-        try:
-            _as_samples(path)
-        except VoxrouteError as error:
-            assert _is_sentence(str(error)), number
-        decoder = ContainerDecoder(ContainerFormat(), io.BytesIO(data), LONGEST_S)
-        try:
-            for _ in decoder:
-                pass
-        except ServingError as error:
-            assert _is_sentence(str(error)), number
+        for told in (_refusal(_as_samples, path), _refusal(_as_bytes, data)):
+            assert told is None or _is_sentence(told), number
         path.unlink()
 
 
@@ -135,7 +143,7 @@ def test_damaged_files_end_in_a_result_or_a_sentence(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Cut, flipped, joined, oddly named: never another exception, nor a traceback on the way."""
-    _play(range(100), tmp_path)
+    _play(range(50), tmp_path)
     assert "Traceback" not in "".join(capfd.readouterr())
 
 

@@ -1,7 +1,6 @@
 """Clocks of recordings that are not what one would wish, and what is told of them."""
 
 import io
-import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.orchestrator.test_one_reader import (
     moved,
     score,
 )
-from tests.serving.beeps import KINDS, Beep, heard, recording
+from tests.serving.beeps import KINDS, Beep, dice, heard, recording
 from voxroute_orchestrator.errors import MediaError
 from voxroute_orchestrator.media import PcmReader, Source, probe
 from voxroute_serving.decoding import Sound
@@ -30,7 +29,7 @@ PACKET = 188
 
 
 def _score(seconds: float, seed: int) -> list[Beep]:
-    return score(seconds, random.Random(seed))
+    return score(seconds, dice(seed))
 
 
 @pytest.mark.parametrize("start_s", [0.0, 0.0000037, 1.4, 12.34567, 77.7777])
@@ -116,10 +115,10 @@ def test_packets_that_are_missing_are_silence(tmp_path: Path) -> None:
     assert told.codes == {"AUDIO_GAP"}
 
 
-def test_times_that_are_off_for_a_moment_move_nothing(tmp_path: Path) -> None:
+def test_times_that_are_off_for_a_moment_move_nothing() -> None:
     """A recorder writes when a packet came; a broken time stands alone."""
     beeps = _score(8.0, 7)
-    rng = random.Random(1)
+    rng = dice(1)
     for off in (lambda: rng.uniform(-0.04, 0.04), lambda: 500.0 * (rng.random() < 0.02)):
         sound = Sound()
         frames = _frames(recording(MKV, 8.0, beeps), off)
@@ -330,4 +329,19 @@ def test_a_codec_that_changes_is_followed(first: str, second: str, tmp_path: Pat
     end_s, later_s = as_bytes(one).end_s, as_bytes(two).end_s
     wanted = [*beeps, *moved(more, end_s), *moved(last, end_s + later_s)]
     told = check(one + two + three, wanted, tmp_path / "film.ts")
+    assert told.codes == {"JOINED_MEDIA"}
+
+
+@pytest.mark.parametrize("pictures", [(True, False), (False, True), (True, False, True)])
+def test_a_stream_that_goes_on_under_another_number_is_followed(
+    pictures: tuple[bool, ...], tmp_path: Path
+) -> None:
+    """With pictures the sound has another place in a transport stream than without."""
+    data, wanted, end_s = b"", list[Beep](), 0.0
+    for number, has_picture in enumerate(pictures):
+        beeps = _score(4.0, 17 + number)
+        one = recording(TS, 4.0, beeps, video=has_picture)
+        data, wanted = data + one, [*wanted, *moved(beeps, end_s)]
+        end_s += as_bytes(one).end_s
+    told = check(data, wanted, tmp_path / "film.ts")
     assert told.codes == {"JOINED_MEDIA"}

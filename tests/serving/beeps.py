@@ -4,6 +4,7 @@ Each beep has a pitch of its own, so that what is lost, comes twice or changes p
 """
 
 import io
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -81,6 +82,11 @@ KINDS = {
     "caf": Kind("caf", "pcm_s16le", keeps_clock=False, joins=False, suffix=".caf"),
     "w64": Kind("w64", "pcm_s16le", keeps_clock=False, joins=False, suffix=".w64"),
 }
+
+
+def dice(seed: object) -> random.Random:
+    """Choices that are the same in every run."""
+    return random.Random(str(seed))  # noqa: S311 - no secret
 
 
 def samples(seconds: float, beeps: Sequence[Beep], rate: int) -> npt.NDArray[np.float32]:
@@ -162,7 +168,7 @@ def heard(sound: npt.NDArray[Any], start_s: float = 0.0) -> list[Beep]:
     """The beeps in 16 kHz samples of int16's range, whose first is at `start_s`."""
     size = round(_FRAME_S * SAMPLE_RATE)
     frames = sound[: len(sound) // size * size].astype(np.float64).reshape(-1, size)
-    loud = np.sqrt((frames**2).mean(axis=1)) > 1500  # noqa: PLR2004 - beeps have 9,000, noise 20
+    loud = np.sqrt((frames**2).mean(axis=1)) > 1500  # beeps have 9,000, noise 20
     found: list[Beep] = []
     n = 0
     while n < len(loud):

@@ -99,7 +99,10 @@ LOST = {
     "the bass of 5.1": ([QUIET, QUIET, QUIET, VOICE, QUIET, QUIET], "5.1"),
     "one of six among loud noise": ([noise(0.2)] * 4 + [VOICE, noise(0.2)], "6C"),
     "one of ten among loud noise": ([noise(0.1) for _ in range(9)] + [VOICE], "10C"),
-    "one of ten beside a time code": ([tone(SECONDS, 1900.0) for _ in range(8)] + [VOICE] * 2, "10C"),
+    "one of ten beside a time code": (
+        [tone(SECONDS, 1900.0) for _ in range(8)] + [VOICE] * 2,
+        "10C",
+    ),
     "opposite pairs of six": ([VOICE, -VOICE, QUIET, QUIET, QUIET, QUIET], "6C"),
 }
 

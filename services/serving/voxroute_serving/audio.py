@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import numpy as np
 
-from voxroute_serving.decoding import Remark, Sound, zero_s
+from voxroute_serving.decoding import Remark, Sound, resumption, successor, zero_s
 from voxroute_serving.engine import SAMPLE_RATE, Samples
 from voxroute_serving.errors import FieldViolation, InvalidAudioError, LimitExceededError
 from voxroute_serving.media import SAMPLE_BYTES, MediaRefusedError, bad_sample_rate, open_container
@@ -246,7 +246,8 @@ class _Reader:
         self._ended = False  # the source
         self._offered = b""  # read, but not known yet to belong to this file
         self._ready = b""  # of this file
-        self._n_read = 0  # of it, by FFmpeg
+        self.n_read = 0
+        """How much of it FFmpeg has read since it was opened, bytes."""
         self._tail = bytearray()  # what FFmpeg has read last of a stream whose codec may change
 
     def read(self, n: int = _READ_BYTES) -> bytes:
@@ -254,20 +255,20 @@ class _Reader:
         if not self._ready:
             self._ready = self._fresh()
         data, self._ready = self._ready[:n], self._ready[n:]
-        if data[:1] == _TS_SYNC if not self._n_read else self._tail:
+        if data[:1] == _TS_SYNC if not self.n_read else self._tail:
             self._tail += data
             del self._tail[: max(0, len(self._tail) - _TAIL_BYTES)]
-        self._n_read += len(data)
+        self.n_read += len(data)
         return data
 
     def rewind(self, at: int) -> bool:
         """Whether the stream can be read again, from where it can be opened before byte `at`."""
-        back = self._n_read - at
+        back = self.n_read - at
         if not 0 < back <= len(self._tail):
             return False
         back += mpegts_start(bytes(self._tail[:-back][-MPEGTS_TABLE_BYTES:]))
         self._ready = bytes(self._tail[-back:]) + self._ready
-        self._n_read = 0
+        self.n_read = 0
         self._tail.clear()
         return True
 
@@ -297,7 +298,7 @@ class _Reader:
         if not self.structure.ended:
             return False
         self.structure = Structure()
-        self._n_read = 0
+        self.n_read = 0
         self._tail.clear()
         return True
 
@@ -372,8 +373,7 @@ class ContainerDecoder:
                 try:
                     container = stack.enter_context(open_container(file))
                     yield from self._decoded(container)
-                    while self._sound.resume_at is not None:
-                        yield from self._resumed(self._sound.resume_at, zero_s(container))
+                    yield from self._resumed(container)
                 except (av.error.FFmpegError, MediaRefusedError) as error:
                     raise self._unreadable() from error
             if not self._reader.next_part():
@@ -436,12 +436,15 @@ class ContainerDecoder:
         streams = container.streams.audio
         if not streams:
             raise InvalidAudioError("the media file has no audio stream; send a file with sound")
-        if self._chosen >= len(streams):
+        chosen = self._chosen
+        if chosen >= len(streams) and self._sound.start_s is not None:  # a part that was joined
+            chosen = 0
+        if chosen >= len(streams):
             has = f"{len(streams)} audio stream" + "s" * (len(streams) > 1)
             sentence = f"the media file has {has}, counted from 0; there is no {self._chosen}"
             field = "audio.container.audio_stream"
             raise InvalidAudioError(sentence, violations=[FieldViolation(field, sentence)])
-        stream = streams[self._chosen]
+        stream = streams[chosen]
         if (encrypted := encryption(stream)) is not None:
             raise InvalidAudioError(f"the media file {encrypted}")
         # PyAV: no codec context where this build of FFmpeg has no decoder for the codec.
@@ -463,22 +466,25 @@ class ContainerDecoder:
         if sound.resume_at is None:
             self._check_length(container, stream, sound.now_s - begin_s)
 
-    def _resumed(self, at: int, zero: float) -> Iterator[bytes]:
-        """Opens a stream anew where its codec has changed."""
-        sound = self._sound
-        sound.resume_at = None
-        if not self._reader.rewind(at):
-            sound.damage("its codec changes")
-            self._reader.drain()
-            return
-        with open_container(self._reader) as container:
-            if container.streams.audio:
-                stream = self._stream(container)
+    def _resumed(self, container: "InputContainer") -> Iterator[bytes]:
+        """Opens a stream anew where its codec has changed, or another goes on in its place."""
+        sound, reader = self._sound, self._reader
+        zero, known = zero_s(container), {one.id for one in container.streams.audio}
+        stream = container.streams.audio[min(self._chosen, len(container.streams.audio) - 1)]
+        while (at := resumption(sound, reader.n_read)) is not None:
+            changed = sound.resume_at is not None
+            if not reader.rewind(at):
+                if changed:
+                    sound.damage("its codec changes")
+                break
+            with open_container(reader) as again:
+                following = successor(again, stream, known, changed=changed)
+                if following is None:
+                    break
                 yield from sound.decode(
-                    container, stream, zero=zero, goes_on=True, check=self._check_frame
+                    again, following, zero=zero, goes_on=True, check=self._check_frame
                 )
-        if sound.resume_at is None:
-            self._reader.drain()
+        reader.drain()
 
     def _check_frame(self, frame: "av.AudioFrame") -> None:
         problem = bad_sample_rate(frame.sample_rate)

@@ -46,6 +46,7 @@ _NO_CLOCKS = frozenset(
 )
 # Those in which the codec of a stream may change; PyAV's decoder stays the one it was.
 _CHANGE_CODECS = frozenset({"mpegts"})
+_REST_BYTES = 1 << 14  # behind a stream's last packet; less is no other stream
 _FAILING = 8  # packets in a row; a fifth of a second
 _MP3_HEADER_BYTES = 256
 _MP3_HEADERS = (b"Xing", b"Info", b"LAME", b"VBRI")
@@ -88,6 +89,27 @@ class _Event(NamedTuple):
     length_s: float
 
 
+def resumption(sound: "Sound", n_bytes: int) -> int | None:
+    """Where a part of `n_bytes` is to be opened anew; None where all of it has been read."""
+    if sound.resume_at is not None or sound.ended_at is None:
+        return sound.resume_at
+    return sound.ended_at if n_bytes - sound.ended_at > _REST_BYTES else None
+
+
+def successor(
+    container: "InputContainer", stream: "AudioStream", known: set[int], *, changed: bool
+) -> "AudioStream | None":
+    """The stream that goes on in place of one, in a part that was opened anew; None for none.
+
+    One whose codec has `changed` keeps its number, mostly; else it is one that was not `known`,
+    and is from now on.
+    """
+    found = sorted(container.streams.audio, key=lambda one: one.id != stream.id)
+    streams = found if changed else [one for one in found if one.id not in known]
+    known.update(one.id for one in found)
+    return streams[0] if streams else None
+
+
 class Sound:
     """The samples of the parts of one recording, in order.
 
@@ -109,6 +131,8 @@ class Sound:
         """Media times at which the clock starts again, or another part begins."""
         self.resume_at: int | None = None
         """Where in the bytes of the part to open it anew, as from there on its decoder fails."""
+        self.ended_at: int | None = None
+        """Where the stream's last packet is, if another stream may go on in its place."""
         self._mixer = Mixer(channel)
         self.channel = channel
         self._declared_end_s = declared_end_s
@@ -161,7 +185,7 @@ class Sound:
         zero = zero_s(container) if zero is None else zero
         by_format = bool(formats(container) & _STEPPING_CLOCKS)
         self._stepping = by_format if steps is None else steps
-        self.resume_at = None
+        self.resume_at = self.ended_at = None
         if self.start_s is not None and not goes_on:
             yield from self._next_part()
         source = self._placed(container, stream, check, zero)
@@ -349,6 +373,8 @@ class Sound:
         failing: list[int] = []  # where the last packets are, all of which failed
         for packet in _packets(container, stream):
             self.packets += packet.size > 0
+            if resumes and packet.size:
+                self.ended_at = packet.pos
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, MemoryError) as error:
