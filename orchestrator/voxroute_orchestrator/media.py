@@ -26,7 +26,15 @@ from voxroute_orchestrator.errors import (
     UsageError,
 )
 from voxroute_orchestrator.transcript import Media, Note, same_language
-from voxroute_serving.decoding import Sound, formats, reason_of, resumption, successor, zero_s
+from voxroute_serving.decoding import (
+    COUNTED,
+    Sound,
+    formats,
+    reason_of,
+    resumption,
+    successor,
+    zero_s,
+)
 from voxroute_serving.media import (
     SAMPLE_BYTES,
     SAMPLE_RATE,
@@ -53,6 +61,8 @@ from voxroute_serving.tracks import (
 CHUNK_BYTES = 128 * 1024  # 4.1 s; a message that is neither tiny nor near any size limit
 
 _INDEXED = {"mov", "mp4", "matroska", "webm"}  # seeking lands on the right timestamp
+_TIMED_BY_THEIR_ENDS = {"mpegts", "mpeg"}
+_LEAST_BYTES_PER_S = 3000  # of such a stream, with the least sound that is understood
 _PREROLL_S = 2.0  # decoded before the wanted start, so that the decoder is in its stride
 _SHORTFALL_S = 2.0  # how much less audio than promised makes a file look cut off
 _NAMED_FILES = 3
@@ -104,12 +114,34 @@ def _probe(
     source: Source, stream: int | None, language: str | None, channel: int | None, watch: Watch
 ) -> Media:
     with _opened(source, watch) as opened, contextlib.closing(opened.containers()) as containers:
-        media = _described(next(containers), source, stream, language)
-        more_s = sum((other.duration or 0) / av.time_base for other in containers)
-    duration_s = media.duration_s
-    if duration_s is not None:
-        duration_s = round(duration_s + more_s, 3)
+        first = next(containers)
+        media = _described(first, source, stream, language)
+        lengths_s = [_length_s(first, media.duration_s, opened, 0)]
+        for number, other in enumerate(containers, 1):
+            lengths_s.append(_length_s(other, (other.duration or 0) / av.time_base, opened, number))
+    told_s = [one for one in lengths_s if one is not None]
+    duration_s = round(sum(told_s), 3) if len(told_s) == len(lengths_s) else None
     return media.model_copy(update={"duration_s": duration_s, "audio_channel": channel})
+
+
+def _length_s(
+    container: InputContainer, said_s: float | None, opened: "_Opened", number: int
+) -> float | None:
+    """The length of a part, seconds, of which FFmpeg says `said_s`; None where it is not known.
+
+    FFmpeg estimates that of raw streams by their first packets, so theirs are counted. In an MPEG
+    stream it takes the last time less the first, which is a day where the clock has stepped.
+    """
+    names = formats(container)
+    structure = opened.structures[number] if opened.structures else None
+    if names & COUNTED and not (structure and structure.tells_length):
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            stream = container.streams.audio[0]
+            base = float(stream.time_base or 0)
+            return sum((one.duration or 0) * base for one in container.demux(stream))
+    if structure and said_s and names & _TIMED_BY_THEIR_ENDS:
+        return said_s if said_s * _LEAST_BYTES_PER_S < structure.n_bytes else None
+    return said_s
 
 
 def _described(

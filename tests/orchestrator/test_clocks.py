@@ -197,6 +197,16 @@ def test_audio_that_ends_before_the_picture_is_not_cut_off(tmp_path: Path) -> No
         assert not as_samples(data, tmp_path / f"film{KINDS[name].suffix}").codes
 
 
+@pytest.mark.parametrize("name", ["adts", "mp3", "ac3"])
+def test_the_length_of_a_raw_stream_is_counted(name: str, tmp_path: Path) -> None:
+    """Limits and progress go by it, and FFmpeg's estimate may be five times too long."""
+    kind = replace(KINDS[name], options={"write_xing": "0"} if name == "mp3" else {})
+    beeps = [Beep(at_s, 7) for at_s in np.arange(6.0, 11.5, 0.15)]
+    path = tmp_path / f"film{kind.suffix}"
+    path.write_bytes(recording(kind, 12.0, beeps))
+    assert probe(path).duration_s == pytest.approx(12.0, abs=0.1)
+
+
 # --- playlists
 
 

@@ -13,7 +13,6 @@ from av.stream import Disposition
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.media import PcmReader, probe
 
-
 NONE = Disposition(0)
 
 

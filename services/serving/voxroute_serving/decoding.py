@@ -41,7 +41,7 @@ _FREE_RUNNING_CLOCKS = frozenset({"mpegts", "mpeg", "hls", "flv", "live_flv", "k
 # Those in which recordings are joined by writing one behind the other.
 _STEPPING_CLOCKS = _FREE_RUNNING_CLOCKS | {"flac"}
 # Those without a clock: FFmpeg counts, and wrongly so where the rate changes.
-_NO_CLOCKS = frozenset(
+COUNTED = frozenset(
     {"aac", "ac3", "eac3", "mp3", "dts", "dtshd", "mlp", "truehd", "loas", "amr", "amrnb", "amrwb"}
 )
 # Those in which the codec of a stream may change; PyAV's decoder stays the one it was.
@@ -366,7 +366,7 @@ class Sound:
     ) -> Iterator[_Placed]:
         import av.error  # noqa: PLC0415 - FFmpeg's libraries load only where audio is decoded
 
-        counted = bool(formats(container) & _NO_CLOCKS)
+        counted = bool(formats(container) & COUNTED)
         count_s: float | None = None  # of the frames so far, where there is no clock
         length_s = 0.0
         resumes = bool(formats(container) & _CHANGE_CODECS)
