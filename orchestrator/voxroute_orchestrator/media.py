@@ -50,6 +50,7 @@ from voxroute_serving.media import (
 )
 from voxroute_serving.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts
 from voxroute_serving.tracks import (
+    ENCRYPTED,
     Track,
     choose,
     codec_context,
@@ -549,6 +550,9 @@ class PcmReader:
         """Tells of damage as a whole. Raises CorruptMediaError where nothing was decoded."""
         sound, label = self._sound, self.media.path
         whole = self._start_s <= max(0.0, self.media.audio_start_s)
+        scrambled = structure is not None and structure.is_scrambled
+        if sound.start_s is None and (sound.encrypted or scrambled):
+            raise MediaError(f"{label} {ENCRYPTED}")
         if sound.start_s is None and whole:
             raise CorruptMediaError(
                 f"none of the audio of {label} can be decoded ({sound.damaged_packets} errors in"

@@ -22,6 +22,7 @@ from tests.serving.beeps import KINDS, Beep, dice, heard, recording
 from voxroute_orchestrator.errors import MediaError
 from voxroute_orchestrator.media import PcmReader, Source, probe
 from voxroute_serving.decoding import Sound
+from voxroute_serving.errors import InvalidAudioError
 from voxroute_serving.structure import parts
 
 TS, MKV = KINDS["ts-aac"], KINDS["mkv"]
@@ -136,6 +137,9 @@ def _frames(data: bytes, off: Any) -> tuple[Any, Any]:
         def __init__(self, packet: Any) -> None:
             self._packet = packet
             self.size = packet.size
+
+        def has_sidedata(self, kind: str) -> bool:
+            return self._packet.has_sidedata(kind)
 
         def decode(self) -> list[Any]:
             frames = self._packet.decode()
@@ -296,8 +300,40 @@ def test_an_encrypted_track_is_called_so(name: str, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(MediaError, match="encrypted"):
         probe(path)
-    with pytest.raises(Exception, match="encrypted"):
+    with pytest.raises(InvalidAudioError, match="encrypted"):
         as_bytes(data)
+
+
+def _scrambled(stream: bytes) -> bytes:
+    """A transport stream as broadcasters send it to who has paid: its tables stay clear."""
+    made = bytearray(stream)
+    for at in range(0, len(made), PACKET):
+        if (made[at + 1] & 0x1F) << 8 | made[at + 2] != 256:
+            continue
+        made[at + 3] |= 0x80
+        begin = at + 4 if not made[at + 3] & 0x20 else at + 5 + made[at + 4]
+        for place in range(begin, at + PACKET):
+            made[place] ^= 0x5B
+    return bytes(made)
+
+
+CENC = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+    "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+}
+
+
+@pytest.mark.parametrize("name", ["mp4", "ts-aac"])
+def test_what_only_a_key_opens_is_called_encrypted(name: str, tmp_path: Path) -> None:
+    """Not damaged: its packets say so, or their headers do."""
+    kind = replace(KINDS[name], options=CENC if name == "mp4" else {})
+    data = recording(kind, 3.0, _score(3.0, 30))
+    data = _scrambled(data) if name == "ts-aac" else data
+    with pytest.raises(InvalidAudioError, match="encrypted"):
+        as_bytes(data)
+    with pytest.raises(MediaError, match="encrypted"):
+        as_samples(data, tmp_path / "film.bin")
 
 
 # --- joined files

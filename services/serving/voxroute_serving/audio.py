@@ -19,7 +19,7 @@ from voxroute_serving.engine import SAMPLE_RATE, Samples
 from voxroute_serving.errors import FieldViolation, InvalidAudioError, LimitExceededError
 from voxroute_serving.media import SAMPLE_BYTES, MediaRefusedError, bad_sample_rate, open_container
 from voxroute_serving.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start
-from voxroute_serving.tracks import declared_length_s, encryption
+from voxroute_serving.tracks import ENCRYPTED, declared_length_s, encryption
 
 if TYPE_CHECKING:
     import av
@@ -499,6 +499,8 @@ class ContainerDecoder:
     ) -> None:
         self._reader.drain()
         self._check_complete()
+        if not decoded_s and (self._sound.encrypted or self._reader.structure.is_scrambled):
+            raise InvalidAudioError(f"the media file {ENCRYPTED}")
         if not decoded_s:
             raise InvalidAudioError(
                 "the media file's audio stream holds no sound that can be decoded; send another"

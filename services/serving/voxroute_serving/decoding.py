@@ -7,6 +7,7 @@ around, and start again where recordings were joined; nothing of the sound is dr
 there twice, and whatever had to be done is told (`Sound.remarks`).
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -129,6 +130,8 @@ class Sound:
         """Holes that were filled with silence, seconds."""
         self.joins: list[float] = []
         """Media times at which the clock starts again, or another part begins."""
+        self.encrypted = False
+        """Whether the packets say that they are; none of them has been decoded then."""
         self.resume_at: int | None = None
         """Where in the bytes of the part to open it anew, as from there on its decoder fails."""
         self.ended_at: int | None = None
@@ -343,16 +346,19 @@ class Sound:
         return not self._stepping if same is None else same
 
     def _heard(self, ahead: deque[_Placed], length_s: float) -> bytes:
-        """The sound of the frames ahead, up to a length."""
+        """The sound of the frames ahead, up to a length; what can be converted of it."""
+        import av.error  # noqa: PLC0415 - as above
+
         mixer = Mixer(self.channel)
         pieces: list[bytes] = []
         left_s = length_s
-        for one in ahead:
-            pieces += mixer.push(one.frame)
-            left_s -= one.length_s
-            if left_s <= 0:
-                break
-        pieces += mixer.flush()
+        with contextlib.suppress(av.error.FFmpegError, ValueError):
+            for one in ahead:
+                pieces += mixer.push(one.frame)
+                left_s -= one.length_s
+                if left_s <= 0:
+                    break
+            pieces += mixer.flush()
         return b"".join(pieces)
 
     # --- samples
@@ -364,43 +370,58 @@ class Sound:
         check: "Callable[[av.AudioFrame], None]",
         zero: float,
     ) -> Iterator[_Placed]:
+        """The frames with their times; those of formats without a clock follow each other."""
+        counted = bool(formats(container) & COUNTED)
+        count_s: float | None = None
+        length_s = 0.0
+        for frame in self._frames(container, stream):
+            if frame is None:
+                count_s = None if count_s is None else count_s + length_s
+                continue
+            check(frame)
+            time_s = None if frame.time is None else frame.time - zero
+            length_s = frame.samples / frame.sample_rate
+            if counted:
+                time_s = (time_s or 0.0) if count_s is None else count_s
+                count_s = time_s + length_s
+            yield _Placed(time_s, frame, length_s)
+
+    def _frames(
+        self, container: "InputContainer", stream: "AudioStream"
+    ) -> "Iterator[av.AudioFrame | None]":
+        """Decoded frames, and None for a packet that cannot be decoded."""
         import av.error  # noqa: PLC0415 - FFmpeg's libraries load only where audio is decoded
 
-        counted = bool(formats(container) & COUNTED)
-        count_s: float | None = None  # of the frames so far, where there is no clock
-        length_s = 0.0
         resumes = bool(formats(container) & _CHANGE_CODECS)
+        begun, named = False, 0
         failing: list[int] = []  # where the last packets are, all of which failed
         for packet in _packets(container, stream):
+            if not self.packets and packet.has_sidedata("encryption_info"):
+                self.encrypted = True
+                return
             self.packets += packet.size > 0
             if resumes and packet.size:
                 self.ended_at = packet.pos
             try:
-                frames = packet.decode()
+                frames = [frame for frame in packet.decode() if frame.samples]
             except (av.error.FFmpegError, MemoryError) as error:
                 if _is_header(packet):
                     continue
+                named = named if failing else len(self._damages)
                 self.damage(reason_of(error))
-                count_s = None if count_s is None else count_s + length_s
                 failing.append(packet.pos or 0)
-                if resumes and length_s and len(failing) >= _FAILING and failing[0] > 0:
+                if resumes and begun and len(failing) >= _FAILING and failing[0] > 0:
+                    # they are not damaged
                     self.damaged_packets -= len(failing)
-                    del self._damages[max(0, len(self._damages) - len(failing)) :]
+                    del self._damages[named:]
                     self.resume_at = failing[0]
                     return
+                yield None
                 continue
             if frames:
+                begun = True
                 failing.clear()
-            for frame in frames:
-                check(frame)
-                if not frame.samples:
-                    continue
-                time_s = None if frame.time is None else frame.time - zero
-                length_s = frame.samples / frame.sample_rate
-                if counted:
-                    time_s = (time_s or 0.0) if count_s is None else count_s
-                    count_s = time_s + length_s
-                yield _Placed(time_s, frame, length_s)
+            yield from frames
 
     def _push(self, one: _Placed) -> Iterator[bytes]:
         import av.error  # noqa: PLC0415 - as above

@@ -148,6 +148,15 @@ class Structure:
         return None
 
     @property
+    def is_scrambled(self) -> bool:
+        """Whether the packets of an MPEG transport stream are, but for its tables."""
+        packets = [self._head[at : at + 4] for at in range(0, _HEAD_BYTES, _TS_PACKET_BYTES)]
+        if any(len(one) < 4 or one[0] != _TS_SYNC for one in packets):  # noqa: PLR2004 - a header
+            return False
+        scrambled = [bool(one[3] & _TS_SCRAMBLED) for one in packets]
+        return 2 * sum(scrambled) > len(scrambled)
+
+    @property
     def tells_length(self) -> bool:
         """Whether an mp3 tells its length; without that FFmpeg's is an estimate."""
         frame = self._frame if self._id3_bytes else self._head
@@ -346,6 +355,7 @@ _SIGNATURE_BYTES = 64  # more than any of them
 MPEGTS_TABLE_BYTES = 1 << 16  # in which the table comes again
 _TS_PACKET_BYTES = 188
 _TS_SYNC = 0x47
+_TS_SCRAMBLED = 0xC0
 _MAX_TAG_BYTES = 1 << 22  # with pictures
 _XING_OFFSETS = (36, 21, 13)  # from the frame's start, by its version and channels
 _BOX_TYPES = frozenset(

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 # Containers that tell the length of each stream; that of others is an estimate by their bytes, or
 # the length of the longest stream.
 _TELL_LENGTHS = {"mov", "mp4", "matroska", "webm", "wav", "w64", "aiff", "caf", "flac"}
+ENCRYPTED = (
+    "has encrypted audio, which only the programs of its seller can play; take a copy without copy"
+    " protection"
+)
 _ENCRYPTED_TAGS = frozenset({"enca", "drms", "drmi", "aavd", "encv"})
 
 # What a track is that does not hold what the film says, by its flags and by words of its title.
@@ -136,10 +140,7 @@ def encryption(stream: "AudioStream") -> str | None:
     context = codec_context(stream)
     tag = "" if context is None else context.codec_tag
     if tag in _ENCRYPTED_TAGS or "enc_key_id" in {key.lower() for key in stream.metadata}:
-        return (
-            "has encrypted audio, which only the programs of its seller can play; take a copy"
-            " without copy protection"
-        )
+        return ENCRYPTED
     return None
 
 
