@@ -519,8 +519,12 @@ class PcmReader:
         begin, end = opened.places[number]
         sound, base, zero = self._sound, 0, zero_s(container)
         known = {one.id for one in container.streams.audio}
+        furthest = 0
         while (at := resumption(sound, end - begin - base)) is not None:
             changed = sound.resume_at is not None
+            if base + at <= furthest:  # where it was opened before: that is damage
+                return
+            furthest = base + at
             with opened.resumed(begin, end, base + at) as (again, base):
                 following = successor(again, stream, known, changed=changed)
                 if following is None:

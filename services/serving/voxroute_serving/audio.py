@@ -248,6 +248,8 @@ class _Reader:
         self._ready = b""  # of this file
         self.n_read = 0
         """How much of it FFmpeg has read since it was opened, bytes."""
+        self.begin = 0
+        """Where in it FFmpeg has begun to read, bytes."""
         self._tail = bytearray()  # what FFmpeg has read last of a stream whose codec may change
 
     def read(self, n: int = _READ_BYTES) -> bytes:
@@ -268,6 +270,7 @@ class _Reader:
             return False
         back += mpegts_start(bytes(self._tail[:-back][-MPEGTS_TABLE_BYTES:]))
         self._ready = bytes(self._tail[-back:]) + self._ready
+        self.begin += self.n_read - back
         self.n_read = 0
         self._tail.clear()
         return True
@@ -298,7 +301,7 @@ class _Reader:
         if not self.structure.ended:
             return False
         self.structure = Structure()
-        self.n_read = 0
+        self.n_read = self.begin = 0
         self._tail.clear()
         return True
 
@@ -471,8 +474,12 @@ class ContainerDecoder:
         sound, reader = self._sound, self._reader
         zero, known = zero_s(container), {one.id for one in container.streams.audio}
         stream = container.streams.audio[min(self._chosen, len(container.streams.audio) - 1)]
+        furthest = 0
         while (at := resumption(sound, reader.n_read)) is not None:
             changed = sound.resume_at is not None
+            if reader.begin + at <= furthest:  # where it was opened before: that is damage
+                break
+            furthest = reader.begin + at
             if not reader.rewind(at):
                 if changed:
                     sound.damage("its codec changes")
