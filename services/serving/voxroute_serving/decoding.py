@@ -9,7 +9,7 @@ there twice, and whatever had to be done is told (`Sound.remarks`).
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from voxroute_serving.media import SAMPLE_BYTES, SAMPLE_RATE
@@ -194,10 +194,20 @@ class Sound:
         source = self._placed(container, stream, check, zero)
         ahead: deque[_Placed] = deque()
         ahead_s = 0.0
+        begun = False
         for one in source:
             ahead.append(one)
             ahead_s += one.length_s
             while ahead_s > _AHEAD_S:
+                first = ahead[0]
+                if begun and first.time_s is not None:
+                    step_s = first.time_s + self._shift_s - self._next_s
+                    if -_JITTER_S <= step_s <= _JITTER_S:  # as nearly all are
+                        for piece in self._push(first):
+                            yield from self._kept(piece)
+                        ahead_s -= ahead.popleft().length_s
+                        continue
+                begun = True
                 ahead_s += yield from self._place(ahead, source)
                 ahead_s -= ahead.popleft().length_s
         while ahead:
@@ -215,7 +225,8 @@ class Sound:
         # without a layout: what the channels stand for is not known
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=f"{channels}C")
         frame.sample_rate = sample_rate_hz
-        yield from self._push(_Placed(None, frame, frame.samples / sample_rate_hz))
+        for piece in self._push(_Placed(None, frame, frame.samples / sample_rate_hz)):
+            yield from self._kept(piece)
 
     def finish(self) -> Iterator[bytes]:
         """The last samples."""
@@ -242,7 +253,7 @@ class Sound:
             self._shift_s = self._next_s - first.time_s
             self._part_start_s = first.time_s
         step_s = self._step_s(ahead)
-        if self._turned(step_s):
+        if step_s and self._turned(step_s):
             step_s = self._step_s(ahead)
         if step_s > 0:
             yield from self._hole(step_s, first)
@@ -250,7 +261,8 @@ class Sound:
             if -step_s > _CORRECTED_S:
                 more_s = _extend(ahead, source, min(-step_s, _MAX_REPEAT_S))
             yield from self._back(-step_s, ahead)
-        yield from self._push(first)
+        for piece in self._push(first):
+            yield from self._kept(piece)
         return more_s
 
     def _begin(self, time_s: float) -> None:
@@ -373,14 +385,17 @@ class Sound:
         """The frames with their times; those of formats without a clock follow each other."""
         counted = bool(formats(container) & COUNTED)
         count_s: float | None = None
-        length_s = 0.0
+        length_s, rate_hz = 0.0, 0
         for frame in self._frames(container, stream):
             if frame is None:
                 count_s = None if count_s is None else count_s + length_s
                 continue
-            check(frame)
-            time_s = None if frame.time is None else frame.time - zero
-            length_s = frame.samples / frame.sample_rate
+            if frame.sample_rate != rate_hz or self.channel is not None:
+                check(frame)
+                rate_hz = frame.sample_rate
+            time_s = frame.time
+            time_s = None if time_s is None else time_s - zero
+            length_s = frame.samples / rate_hz
             if counted:
                 time_s = (time_s or 0.0) if count_s is None else count_s
                 count_s = time_s + length_s
@@ -423,15 +438,18 @@ class Sound:
                 failing.clear()
             yield from frames
 
-    def _push(self, one: _Placed) -> Iterator[bytes]:
-        import av.error  # noqa: PLC0415 - as above
-
-        try:
-            for piece in self._mixer.push(one.frame):
-                yield from self._kept(piece)
-        except (av.error.FFmpegError, ValueError) as error:
-            self.damage(f"a format that cannot be converted: {reason_of(error)}")
+    def _push(self, one: _Placed) -> Sequence[bytes]:
+        """What comes out of the mixer with a frame."""
         self._next_s += one.length_s
+        try:
+            return self._mixer.push(one.frame)
+        except Exception as error:
+            import av.error  # noqa: PLC0415 - as above; this comes with each frame
+
+            if not isinstance(error, (av.error.FFmpegError, ValueError)):
+                raise
+            self.damage(f"a format that cannot be converted: {reason_of(error)}")
+            return ()
 
     def _flush(self) -> Iterator[bytes]:
         for piece in self._mixer.flush():

@@ -6,7 +6,7 @@ part in it. So the mix is measured against its channels, ten seconds at a time, 
 the voice the channel (of two, or their difference) with the most voice is taken instead.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -209,24 +209,25 @@ class Mixer:
         """What the last samples were taken from in place of the mix; None for the mix."""
         return None if self._mixer is None else self._mixer.took
 
-    def push(self, frame: "av.AudioFrame") -> Iterator[bytes]:
+    def push(self, frame: "av.AudioFrame") -> Sequence[bytes]:
         """The samples of a frame, and of those before it; some stay until `flush`.
 
         16 bits, as whisper.load_audio and whisperx.load_audio decode: FFmpeg mixes channels to
         float without normalising them.
         """
         this = (frame.format.name, frame.layout.name, frame.sample_rate)
+        before: list[bytes] = []
         if this != self._format:
-            yield from self.flush()
+            before += self.flush()
             self._begin(frame)
             self._format = this
         frame.pts = None  # or the resampler would fill holes its own way
         if self._fifo is None:
-            yield from self._resampled(frame)
-            return
+            return [*before, *self._resampled(frame)]
         self._fifo.write(frame)
-        if self._fifo.samples >= _BATCH_SAMPLES:
-            yield from self._resampled(self._fifo.read())
+        if self._fifo.samples < _BATCH_SAMPLES:
+            return before
+        return [*before, *self._resampled(self._fifo.read())]
 
     def flush(self) -> Iterator[bytes]:
         """What is left; the next frame begins anew."""
