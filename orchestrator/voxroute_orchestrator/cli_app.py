@@ -29,6 +29,9 @@ COMMANDS = {
         "cli_run", "Turn a recording into a transcript and subtitles in its own language."
     ),
     "translate": Command("cli_run", "Translate a subtitle file; times stay as they are."),
+    "tracks": Command(
+        "cli_tracks", "List the audio tracks of a recording, and tell which one would be taken."
+    ),
     "services": Command(
         "cli_services",
         "Show the services that are configured and those that are kept warm here; end the latter.",

@@ -15,6 +15,7 @@ from voxroute_orchestrator import __version__, convert, credentials
 from voxroute_orchestrator.cli_options import (
     DEFAULT_FORMATS,
     AlignOption,
+    ChannelOption,
     DropFlaggedOption,
     EndTimeOption,
     FormatOption,
@@ -118,6 +119,7 @@ def submit(
     drop_flagged: DropFlaggedOption = False,
     mux: MuxOption = False,
     audio_stream: StreamOption = None,
+    channel: ChannelOption = None,
     start_time: StartTimeOption = "",
     end_time: EndTimeOption = "",
     key: Annotated[
@@ -148,6 +150,7 @@ def submit(
         drop_flagged=drop_flagged,
         mux=mux,
         audio_stream=audio_stream,
+        audio_channel=channel,
     )
     path: Path | None = None
     if on_server:

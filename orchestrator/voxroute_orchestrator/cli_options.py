@@ -119,6 +119,12 @@ StreamOption = Annotated[
         "--audio-stream", min=0, help="Audio stream, counted from 0; else by its language."
     ),
 ]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option(
+        "--channel", min=0, help="Channel of the audio, counted from 0; else what holds the voice."
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Fail where an option cannot be honoured.")
 ]

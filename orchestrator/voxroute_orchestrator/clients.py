@@ -30,7 +30,7 @@ from voxroute_orchestrator.errors import RefusedError, VoxrouteError
 from voxroute_orchestrator.failures import CallFailedError, broken_stream, of_rpc_error
 from voxroute_orchestrator.glossary import GlossaryTerm, to_messages
 from voxroute_orchestrator.items import ItemHolder, ItemPool, TranslateItem
-from voxroute_orchestrator.media import CHUNK_BYTES, SAMPLE_BYTES, SAMPLE_RATE
+from voxroute_orchestrator.media import CHUNK_BYTES
 from voxroute_orchestrator.transcript import (
     AsrStats,
     Device,
@@ -43,6 +43,7 @@ from voxroute_orchestrator.transcript import (
     TranslationStats,
     same_language,
 )
+from voxroute_serving.media import SAMPLE_BYTES, SAMPLE_RATE
 
 RESUMED = "RESUMED"
 """The code of the note that a connection was lost and the work went on."""

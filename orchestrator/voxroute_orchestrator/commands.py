@@ -109,6 +109,8 @@ class JobOptions:
     model: str
     translate_model: str = ""
     audio_stream: int | None
+    audio_channel: int | None = None
+    """Which channel is wanted, counted from 0; None for what holds the voice."""
     words: bool
     align: bool = False
     """Whether words get their times from a service that aligns the finished transcript."""
@@ -192,7 +194,12 @@ def probed(options: JobOptions) -> "tuple[Media, list[str] | None, Plan | None]"
 
     Blocking. Raises MediaError; UsageError where no copy with subtitles can be made of it.
     """
-    media = probe(options.recording, stream=options.audio_stream, language=options.source)
+    media = probe(
+        options.recording,
+        stream=options.audio_stream,
+        language=options.source or next(iter(options.allowed_languages), None),
+        channel=options.audio_channel,
+    )
     planned = _planned(options)
     return media, _done_before(options, media, planned), planned
 
@@ -530,6 +537,9 @@ def _summary(transcript: Transcript, form: ResultForm) -> list[str]:
         f" were left out), {transcript.wall_s:.0f} s of work"
     )
     lines = [first]
+    track = transcript.media.audio_track
+    if track and track.split(",")[0] != "track 1 of 1":
+        lines.append(f"  audio: {track} (--audio-stream chooses)")
     doubtful = [segment.flags for segment in transcript.segments if segment.flags]
     if doubtful:
         counts = Counter(flag for flags in doubtful for flag in flags)

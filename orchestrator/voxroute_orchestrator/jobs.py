@@ -122,6 +122,7 @@ class JobFile(BaseModel):
     start_s: float = 0.0
     end_s: float | None = None
     audio_stream: int | None = None
+    audio_channel: int | None = None
     words: bool = False
     align: bool = False
     speakers: bool = False
@@ -183,6 +184,7 @@ class Preparation:
     start: str = ""
     end: str = ""
     audio_stream: int | None = None
+    audio_channel: int | None = None
     words: bool = False
     align: bool = False
     speakers: bool = False
@@ -233,6 +235,7 @@ def prepare_job(asked: Preparation, work_dir: Path, best: Recommendation) -> Job
         start_s=start_s,
         end_s=end_s,
         audio_stream=asked.audio_stream,
+        audio_channel=asked.audio_channel,
         words=asked.words,
         align=asked.align,
         speakers=asked.speakers,
@@ -436,6 +439,7 @@ def options_of(
         model=config.WHISPER_MODEL,
         translate_model=job.translate_model,
         audio_stream=job.audio_stream,
+        audio_channel=job.audio_channel,
         words=job.words,
         align=job.align,
         speakers=job.speakers,

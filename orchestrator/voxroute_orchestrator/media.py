@@ -1,8 +1,7 @@
 """Media files in, 16 kHz mono PCM out, as a stream: a film is never in memory as a whole.
 
-Zero of the timeline is zero of the container's clock. MPEG streams are the exception: their clock
-starts anywhere (a recorded broadcast's at several hours), and players show subtitles relative to
-the first picture, so the start of the container is subtracted.
+How a file is read is `voxroute_serving`'s, and the same as in the services; here are the files, the
+part of a recording that is wanted, and what a person is told.
 """
 
 import contextlib
@@ -11,12 +10,10 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import av
 import av.error
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
@@ -26,31 +23,51 @@ from voxroute_orchestrator.errors import (
     MediaError,
     MediaNotFoundError,
     NoAudioError,
+    UsageError,
 )
 from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.transcript import Media, Note, same_language
+from voxroute_serving.decoding import (
+    COUNTED,
+    Sound,
+    formats,
+    reason_of,
+    resumption,
+    successor,
+    zero_s,
+)
 from voxroute_serving.media import (
+    SAMPLE_BYTES,
+    SAMPLE_RATE,
+    FilePart,
     HlsFolder,
     MediaFile,
     MediaRefusedError,
     MediaStoppedError,
+    Readable,
     Watch,
     bad_sample_rate,
     open_container,
 )
+from voxroute_serving.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts
+from voxroute_serving.tracks import (
+    ENCRYPTED,
+    Track,
+    choose,
+    codec_context,
+    declared_length_s,
+    encryption,
+    tracks,
+)
 
-SAMPLE_RATE = 16_000  # Hz; what Whisper takes
-SAMPLE_BYTES = 2  # signed 16-bit little-endian
 CHUNK_BYTES = 128 * 1024  # 4.1 s; a message that is neither tiny nor near any size limit
 
-_FREE_RUNNING_CLOCKS = {"mpegts", "mpeg", "hls"}
 _INDEXED = {"mov", "mp4", "matroska", "webm"}  # seeking lands on the right timestamp
+_TIMED_BY_THEIR_ENDS = {"mpegts", "mpeg"}
+_LEAST_BYTES_PER_S = 3000  # of such a stream, with the least sound that is understood
 _PREROLL_S = 2.0  # decoded before the wanted start, so that the decoder is in its stride
-_JITTER_S = 0.1  # timestamps that are off by less are rounding, not gaps
-_MAX_GAP_S = 3600.0  # a longer one is a broken timestamp
 _SHORTFALL_S = 2.0  # how much less audio than promised makes a file look cut off
-_TOLD_GAP_S = 0.5
-_NAMED_ERRORS = 3
+_NAMED_FILES = 3
 
 _PLAYLISTS = {".m3u8", ".m3u"}
 
@@ -78,69 +95,135 @@ def source_of(media: Path | Source) -> Source:
     return media if isinstance(media, Source) else Source(media)
 
 
-def probe(media: Path | Source, *, stream: int | None = None, language: str | None = None) -> Media:
-    """What the file is, with the audio stream that `PcmReader` will read.
+def probe(
+    media: Path | Source,
+    *,
+    stream: int | None = None,
+    language: str | None = None,
+    channel: int | None = None,
+) -> Media:
+    """What the file is, with the audio stream that `PcmReader` will read, and the channel of it.
 
-    The stream is the one that is asked for, else the first that the container labels with the
-    spoken language, else the default one, else the first. Blocking. Raises MediaError.
+    The stream is the one that is asked for, else the one that `tracks.choose` takes. Blocking.
+    Raises MediaError.
     """
     source = source_of(media)
     watch = Watch(source.label)
-    return reading.read(watch, partial(_probe, source, stream, language, watch))
+    return reading.read(watch, partial(_probe, source, stream, language, channel, watch))
 
 
-def _probe(source: Source, stream: int | None, language: str | None, watch: Watch) -> Media:
-    with open_media(source, watch) as container:
-        audio = _choose(container, source.label, stream, language)
-        began_s = origin_s(container)
-        start_s = _start_s(audio) - began_s
-        duration_s = None
-        if audio.duration is not None and audio.time_base is not None:
-            duration_s = start_s + float(audio.duration * audio.time_base)
-        elif container.duration is not None:
-            duration_s = container.duration / av.time_base
-        return Media(
-            path=source.label,
-            file=source.path,
-            links=source.links,
-            title=shown(source.path.stem),
-            duration_s=round(duration_s, 3) if duration_s is not None else None,
-            audio_start_s=round(start_s, 3),
-            format=container.format.name,
-            audio_codec=audio.codec_context.name,
-            audio_stream=container.streams.audio.index(audio),
-            audio_language=_language(audio),
-        )
+def _probe(
+    source: Source, stream: int | None, language: str | None, channel: int | None, watch: Watch
+) -> Media:
+    with _opened(source, watch) as opened, contextlib.closing(opened.containers()) as containers:
+        first = next(containers)
+        media = _described(first, source, stream, language)
+        lengths_s = [_length_s(first, media.duration_s, opened, 0)]
+        for number, other in enumerate(containers, 1):
+            lengths_s.append(_length_s(other, (other.duration or 0) / av.time_base, opened, number))
+    told_s = [one for one in lengths_s if one is not None]
+    duration_s = round(sum(told_s), 3) if len(told_s) == len(lengths_s) else None
+    return media.model_copy(update={"duration_s": duration_s, "audio_channel": channel})
+
+
+def _length_s(
+    container: InputContainer, said_s: float | None, opened: "_Opened", number: int
+) -> float | None:
+    """The length of a part, seconds, of which FFmpeg says `said_s`; None where it is not known.
+
+    FFmpeg estimates that of raw streams by their first packets, so theirs are counted. In an MPEG
+    stream it takes the last time less the first, which is a day where the clock has stepped.
+    """
+    names = formats(container)
+    structure = opened.structures[number] if opened.structures else None
+    if names & COUNTED and not (structure and structure.tells_length):
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            stream = container.streams.audio[0]
+            base = float(stream.time_base or 0)
+            return sum((one.duration or 0) * base for one in container.demux(stream))
+    if structure and said_s and names & _TIMED_BY_THEIR_ENDS:
+        return said_s if said_s * _LEAST_BYTES_PER_S < structure.n_bytes else None
+    return said_s
+
+
+def _described(
+    container: InputContainer, source: Source, stream: int | None, language: str | None
+) -> Media:
+    track = _choose(container, source.label, stream, language)
+    audio = _usable(container.streams.audio[track.index], source.label)
+    start_s = _start_s(audio) - zero_s(container)
+    duration_s = None
+    if audio.duration is not None and audio.time_base is not None:
+        duration_s = start_s + float(audio.duration * audio.time_base)
+    elif container.duration is not None:
+        duration_s = container.duration / av.time_base
+    return Media(
+        path=source.label,
+        file=source.path,
+        links=source.links,
+        title=shown(source.path.stem),
+        duration_s=round(duration_s, 3) if duration_s is not None else None,
+        audio_start_s=max(0.0, round(start_s, 3)),
+        format=container.format.name,
+        audio_codec=audio.codec_context.name,
+        audio_stream=track.index,
+        audio_track=str(track),
+        audio_language=_tag(track.language),
+    )
+
+
+def tracks_of(media: Path | Source) -> list[Track]:
+    """The audio tracks of a file, in its order. Blocking. Raises MediaError."""
+    source = source_of(media)
+    watch = Watch(source.label)
+
+    def look() -> list[Track]:
+        with open_media(source, watch) as container:
+            return tracks(container)
+
+    return reading.read(watch, look)
 
 
 @contextlib.contextmanager
 def open_media(source: Source, watch: Watch) -> Generator[InputContainer]:
-    """The opened container; what is read of it shows in `watch`. Blocking. Raises MediaError."""
+    """The opened container; what is read of it shows in `watch`. Blocking. Raises MediaError.
+
+    Of files that are joined, the first one.
+    """
+    with _opened(source, watch) as opened, contextlib.closing(opened.containers()) as containers:
+        yield next(containers)
+
+
+@contextlib.contextmanager
+def _opened(source: Source, watch: Watch) -> "Generator[_Opened]":
+    """The file, whose containers are opened one after the other. Raises MediaError."""
+    path, label = source.path, source.label
     with contextlib.ExitStack() as stack:
-        container = _opened(source, watch, stack)
+        with _explained(source):
+            if not path.exists():
+                raise MediaNotFoundError(f"there is no file {label}; check the path")
+            if not path.is_file():
+                raise MediaNotFoundError(f"{label} is no regular file; name a media file")
+            hls = HlsFolder(path, watch) if source.hls_folder and _is_playlist(path) else None
+            file = stack.enter_context(
+                contextlib.closing(
+                    hls.playlist() if hls else MediaFile(path, watch, links=source.links)
+                )
+            )
+            if file.size == 0:
+                raise CorruptMediaError(f"{label} is empty; copy or download it again")
         try:
-            yield container
+            yield _Opened(source, file, hls)
         except MediaRefusedError as error:
-            raise MediaError(f"{source.label} cannot be used: {error}") from error
+            raise MediaError(f"{label} cannot be used: {error}") from error
 
 
-def _opened(source: Source, watch: Watch, stack: contextlib.ExitStack) -> InputContainer:
+@contextlib.contextmanager
+def _explained(source: Source) -> Generator[None]:
+    """Turns what an opening raises into MediaError."""
     path, label = source.path, source.label
     try:
-        if not path.exists():
-            raise MediaNotFoundError(f"there is no file {label}; check the path")
-        if not path.is_file():
-            raise MediaNotFoundError(f"{label} is no regular file; name a media file")
-        hls = HlsFolder(path, watch) if source.hls_folder and _is_playlist(path) else None
-        file = stack.enter_context(
-            contextlib.closing(
-                hls.open(hls.name) if hls else MediaFile(path, watch, links=source.links)
-            )
-        )
-        if file.size == 0:
-            raise CorruptMediaError(f"{label} is empty; copy or download it again")
-        timeout_s = reading.STALL_S if hls else None
-        return stack.enter_context(open_container(file, hls, timeout_s))
+        yield
     except MediaRefusedError as error:
         raise MediaError(f"{label} cannot be used: {error}") from error
     except PermissionError as error:
@@ -152,8 +235,75 @@ def _opened(source: Source, watch: Watch, stack: contextlib.ExitStack) -> InputC
             else "it is another kind of file, or damaged, or its download was cut off"
         )
         raise CorruptMediaError(
-            f"{label} cannot be opened as media ({_reason(error)}): {advice}"
+            f"{label} cannot be opened as media ({reason_of(error)}): {advice}"
         ) from error
+
+
+class _Forward:
+    """A file that is read once, from its start."""
+
+    def __init__(self, file: FilePart) -> None:
+        self.name = file.name
+        self.read = file.read
+
+
+class _Opened:
+    """A file that is open, and the recordings in it: one, or several that were joined."""
+
+    def __init__(self, source: Source, file: MediaFile, hls: HlsFolder | None) -> None:
+        self.hls = hls
+        self.structures: list[Structure] = []
+        self.places: list[tuple[int, int]] = []
+        self._source = source
+        self._file = file
+
+    def containers(self, *, forward: bool = False) -> Generator[InputContainer]:
+        """Each of them, opened; the one before is closed. Raises MediaError.
+
+        `forward` reads joined ones as the services do, whose bytes go by once: where FFmpeg can
+        seek, it cuts the ends of some in another way.
+        """
+        if self.hls is not None:
+            with self._container(self._file) as container:
+                yield container
+                if self.hls.refused is not None:
+                    raise self.hls.refused
+            return
+        with _explained(self._source):
+            found = parts(self._file, self._file.size)
+            self._file.seek(0)
+        self.structures = [structure for _, _, structure in found]
+        self.places = [(begin, end) for begin, end, _ in found]
+        for begin, end, structure in found:
+            file: Readable = self._file
+            if len(found) > 1:
+                part = FilePart(self._file, begin, end)
+                file = _Forward(part) if forward and not structure.boxes else part
+            with self._container(file) as container:
+                yield container
+
+    @contextlib.contextmanager
+    def resumed(self, begin: int, end: int, at: int) -> Generator[tuple[InputContainer, int]]:
+        """A part from where it can be opened before its byte `at`; and which byte that is."""
+        part = FilePart(self._file, begin, end)
+        table_at = max(0, at - MPEGTS_TABLE_BYTES)
+        part.seek(table_at)
+        at -= mpegts_start(part.read(at - table_at))
+        with self._container(FilePart(self._file, begin + at, end)) as container:
+            yield container, at
+
+    @contextlib.contextmanager
+    def _container(self, file: Readable) -> Generator[InputContainer]:
+        with contextlib.ExitStack() as stack:
+            timeout_s = reading.STALL_S if self.hls else None
+            try:
+                with _explained(self._source):
+                    container = stack.enter_context(open_container(file, self.hls, timeout_s))
+            except CorruptMediaError as error:
+                if self.hls is None or not self.hls.missing:
+                    raise
+                raise MediaError(f"{self._source.label}: {_missing(self.hls.missing)}") from error
+            yield container
 
 
 def _is_playlist(path: Path) -> bool:
@@ -162,25 +312,28 @@ def _is_playlist(path: Path) -> bool:
 
 def _choose(
     container: InputContainer, label: str, wanted: int | None, language: str | None
-) -> AudioStream:
-    streams = container.streams.audio
-    if not streams:
+) -> Track:
+    found = tracks(container)
+    if not found:
         raise NoAudioError(f"{label} has no audio, so there is nothing to transcribe")
-    if wanted is not None:
-        if wanted >= len(streams):
-            raise NoAudioError(
-                f"{label} has {len(streams)} audio stream(s), counted from 0; there is no {wanted}"
-            )
-        return _usable(streams[wanted], label)
-    labelled = [
-        s for s in streams if language and (tag := _language(s)) and same_language(tag, language)
-    ]
-    default = [s for s in streams if "default" in str(s.disposition).lower()]
-    return _usable((labelled or default or list(streams))[0], label)
+    if wanted is None:
+        return choose(found, partial(_is_spoken, language) if language else None)
+    if wanted >= len(found):
+        raise NoAudioError(
+            f"{label} has {len(found)} audio stream(s), counted from 0; there is no {wanted}"
+        )
+    return found[wanted]
+
+
+def _is_spoken(language: str, label: str) -> bool:
+    tag = _tag(label)
+    return tag is not None and same_language(tag, language)
 
 
 def _usable(stream: AudioStream, label: str) -> AudioStream:
-    if getattr(stream, "codec_context", None) is None:
+    if (encrypted := encryption(stream)) is not None:
+        raise MediaError(f"{label} {encrypted}")
+    if codec_context(stream) is None:
         raise CorruptMediaError(f"{label}: the codec of its audio is not known to this FFmpeg")
     if stream.rate:  # else it is known with the first frame
         _check_rate(stream.rate, label)
@@ -193,12 +346,11 @@ def _check_rate(rate_hz: int, label: str) -> None:
         raise MediaError(f"{label} {problem}")
 
 
-def _language(stream: AudioStream) -> str | None:
+def _tag(label: str) -> str | None:
     """The BCP-47 tag of a stream's label, or None where it has none."""
-    label = stream.metadata.get("language", "")
     if label in {"", "und"}:
         return None
-    import langcodes  # noqa: PLC0415 - a tenth of a second, which recordings without label do without
+    import langcodes  # noqa: PLC0415 - a tenth of a second, which files without label save
 
     try:
         tag = langcodes.standardize_tag(label)
@@ -207,48 +359,18 @@ def _language(stream: AudioStream) -> str | None:
     return None if tag in {"", "und"} else tag
 
 
-def origin_s(container: InputContainer) -> float:
-    """Where on the container's clock the timeline has its zero."""
-    names = set(container.format.name.split(","))
-    # PyAV's type says int, but a stream of unknown start has None
-    start = cast("int | None", container.start_time)
-    return start / av.time_base if start is not None and names & _FREE_RUNNING_CLOCKS else 0.0
-
-
 def _start_s(stream: AudioStream) -> float:
     if stream.start_time is None or stream.time_base is None:
         return 0.0
     return float(stream.start_time * stream.time_base)
 
 
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).rstrip(".")
-
-
-@dataclass(slots=True)
-class _Clock:
-    """Where the next sample stands, and what had to be done to keep it there."""
-
-    start_s: float
-    """Nothing before this is put out."""
-    origin_s: float
-    first_s: float | None = None
-    samples: int = 0  # put out since first_s
-
-    @property
-    def now_s(self) -> float:
-        base = self.first_s if self.first_s is not None else self.start_s
-        return base + self.samples / SAMPLE_RATE
-
-
 class PcmReader:
     """The audio of a file from `start_s` to `end_s`, as 16 kHz mono s16le, a chunk at a time.
 
-    Sample times are kept true: gaps in the timestamps are filled with silence, overlaps are cut.
-    Damage that does not stop the decoder is skipped and told in `notes`. More than `max_s` of audio
-    is refused. Blocking; may be read in one thread and closed from another. `watch` shows how the
-    read goes. Raises MediaError.
+    Sample times are those of `decoding.Sound`, and what it had to do is told in `notes`, as is
+    damage that does not stop the decoder. More than `max_s` of audio is refused. Blocking; may be
+    read in one thread and closed from another. `watch` shows how the read goes. Raises MediaError.
     """
 
     def __init__(
@@ -263,19 +385,29 @@ class PcmReader:
         self._end_s = end_s
         self._max_s = max_s
         self.watch = Watch(media.path)
-        self.notes: list[Note] = []
         self._lock = threading.Lock()
-        self._clock = _Clock(start_s=max(0.0, start_s), origin_s=0.0)
+        self._start_s = max(0.0, start_s)
+        self._sound = Sound(channel=media.audio_channel, declared_end_s=media.duration_s)
         self._chunks = self._read_chunks()
-        self._errors = 0
-        self._packets = 0
-        self._gaps = 0
+        self._at_the_end: list[Note] = []
 
     @property
     def first_s(self) -> float:
         """The media time of the first sample; known once `read` has returned one."""
-        clock = self._clock
-        return clock.first_s if clock.first_s is not None else clock.start_s
+        begin_s = self._sound.start_s
+        return self._start_s if begin_s is None else begin_s + self._n_before / SAMPLE_RATE
+
+    @property
+    def notes(self) -> list[Note]:
+        """What a person should know of what has been read."""
+        remarks = self._sound.remarks()
+        told = [Note(source="media", code=code, message=message) for code, message in remarks]
+        return told + self._at_the_end
+
+    @property
+    def _n_before(self) -> int:
+        """Samples that are decoded and lie before the wanted start."""
+        return max(0, round((self._start_s - (self._sound.start_s or 0.0)) * SAMPLE_RATE))
 
     def read(self) -> bytes:
         """The next chunk; b"" at the end, and once the reader was closed."""
@@ -322,159 +454,135 @@ class PcmReader:
             yield piece
 
     def _pieces(self) -> Iterator[bytes]:
-        media = self.media
+        left = -1  # bytes before the wanted start; not known before the first sample is
+        for piece in self._all_pieces():
+            if left < 0:
+                left = self._n_before * SAMPLE_BYTES
+            dropped = min(left, len(piece))
+            left -= dropped
+            if dropped < len(piece):
+                yield piece[dropped:]
+
+    def _all_pieces(self) -> Iterator[bytes]:
+        media, sound = self.media, self._sound
         # a playlist was opened once only where its folder may be
-        path, hls = media.file or Path(media.path), media.format == "hls"
-        source = Source(path, media.path, hls, media.links)
-        with open_media(source, self.watch) as container:
-            stream = container.streams.audio[media.audio_stream]
-            self._clock.origin_s = origin_s(container)
-            self._seek(container, stream)
-            resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-            for frame in self._frames(container, stream):
-                _check_rate(frame.sample_rate, media.path)
-                yield from self._place(frame, resampler)
-            yield from self._flush(resampler)
-        self._judge(media.path)
+        path, is_hls = media.file or Path(media.path), media.format == "hls"
+        source = Source(path, media.path, is_hls, media.links)
+        structure: Structure | None = None
+        promised_s: float | None = None
+        with (
+            _opened(source, self.watch) as opened,
+            contextlib.closing(opened.containers(forward=True)) as containers,
+        ):
+            for number, container in enumerate(containers):
+                structure = opened.structures[number] if opened.structures else None
+                streams = container.streams.audio
+                if number and not streams:
+                    continue
+                stream = streams[min(media.audio_stream, len(streams) - 1)]
+                begin_s = sound.now_s
+                if len(opened.structures) <= 1:
+                    self._seek(container, stream)
+                yield from self._decoded(container, stream, opened.hls)
+                yield from self._resumed(opened, number, container, stream)
+                length_s = declared_length_s(container, stream, structure)
+                promised_s = None if length_s is None else begin_s + length_s
+                if not number and length_s is not None:
+                    promised_s = length_s + _start_s(stream) - zero_s(container)
+            yield from sound.finish()
+            if opened.hls is not None and opened.hls.missing:
+                told = f"{_missing(opened.hls.missing)}; what they hold is left out"
+                self._at_the_end.append(Note(source="media", code="MISSING_SEGMENTS", message=told))
+        self._judge(promised_s, structure)
+
+    def _decoded(
+        self, container: InputContainer, stream: AudioStream, hls: HlsFolder | None
+    ) -> Iterator[bytes]:
+        """All that can be decoded; a container that cannot be read on is told."""
+        zero, steps = zero_s(container), None
+        if hls is not None:
+            zero, steps = zero - hls.missing_before_s, hls.steps
+        try:
+            yield from self._sound.decode(
+                container, stream, zero=zero, steps=steps, check=self._check
+            )
+        except MediaRefusedError:
+            raise
+        except (av.error.FFmpegError, OSError) as error:
+            self._sound.damage(f"the container is damaged: {reason_of(error)}")
+
+    def _resumed(
+        self, opened: _Opened, number: int, container: InputContainer, stream: AudioStream
+    ) -> Iterator[bytes]:
+        """Opens a stream anew where its codec has changed, or another goes on in its place."""
+        if not opened.places:
+            return
+        begin, end = opened.places[number]
+        sound, base, zero = self._sound, 0, zero_s(container)
+        known = {one.id for one in container.streams.audio}
+        furthest = 0
+        while (at := resumption(sound, end - begin - base)) is not None:
+            changed = sound.resume_at is not None
+            if base + at <= furthest:  # where it was opened before: that is damage
+                return
+            furthest = base + at
+            with opened.resumed(begin, end, base + at) as (again, base):
+                following = successor(again, stream, known, changed=changed)
+                if following is None:
+                    return
+                yield from sound.decode(
+                    again, following, zero=zero, goes_on=True, check=self._check
+                )
+
+    def _check(self, frame: AudioFrame) -> None:
+        _check_rate(frame.sample_rate, self.media.path)
+        channel, n_channels = self.media.audio_channel, frame.layout.nb_channels
+        if channel is not None and channel >= n_channels:
+            raise UsageError(
+                f"{self.media.path} has {n_channels} channel{'s' * (n_channels > 1)}, counted from"
+                f" 0; there is no {channel}, so choose another --channel, or none"
+            )
 
     def _seek(self, container: InputContainer, stream: AudioStream) -> None:
         """Goes near the start where the container's index can be trusted; else all is decoded."""
-        target_s = self._clock.start_s - _PREROLL_S + self._clock.origin_s
+        target_s = self._start_s - _PREROLL_S + zero_s(container)
         if target_s <= 0 or stream.time_base is None:
             return
-        if set(container.format.name.split(",")) & _INDEXED:
+        if formats(container) & _INDEXED:
             container.seek(int(target_s / stream.time_base), stream=stream, backward=True)
 
-    def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-        """Decoded frames; a packet that cannot be decoded is counted and skipped."""
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError, IndexError) as error:
-                # PyAV 18 raises IndexError where a damaged MPEG stream seems to gain a stream
-                self._damage("the container is damaged", error)
-                return
-            if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError as error:
-                self._damage("a packet cannot be decoded", error)
-                continue
-            finally:
-                self._packets += 1
-            yield from frames
-
-    def _damage(self, what: str, error: Exception) -> None:
-        self._errors += 1
-        if self._errors <= _NAMED_ERRORS:
-            self.notes.append(
-                Note(
-                    source="media",
-                    code="DAMAGED_AUDIO",
-                    message=f"{what} at {self._clock.now_s:.1f} s ({_reason(error)}); what it"
-                    " held is missing from the transcript",
-                )
-            )
-
-    def _place(self, frame: AudioFrame, resampler: AudioResampler) -> Iterator[bytes]:
-        """The frame's samples, where their time says they belong."""
-        clock = self._clock
-        at_s = frame.time - clock.origin_s if frame.time is not None else None
-        try:
-            # the timestamp is ours to keep; with one, the resampler would fill small gaps itself
-            frame.pts = None
-            samples = b"".join(_bytes(out) for out in resampler.resample(frame))
-        except (av.error.FFmpegError, ValueError) as error:
-            self._damage("the audio changes to a format that cannot be converted", error)
-            return
-        if clock.first_s is None:
-            yield from self._begin(samples, at_s)
-            return
-        drift_s = 0.0 if at_s is None else at_s - clock.now_s
-        if drift_s > _MAX_GAP_S:
-            self._damage("a timestamp jumps", ValueError(f"by {drift_s:.0f} s"))
-        elif drift_s > _JITTER_S:
-            self._gap(drift_s)
-            yield from self._silence(round(drift_s * SAMPLE_RATE))
-        elif drift_s < -_JITTER_S:
-            samples = samples[round(-drift_s * SAMPLE_RATE) * SAMPLE_BYTES :]
-        yield self._count(samples)
-
-    def _gap(self, length_s: float) -> None:
-        """Tells of a gap that a person would miss; damage may show as nothing else."""
-        if length_s < _TOLD_GAP_S:
-            return
-        self._gaps += 1
-        if self._gaps <= _NAMED_ERRORS:
-            from_s = self._clock.now_s
-            self.notes.append(
-                Note(
-                    source="media",
-                    code="AUDIO_GAP",
-                    message=f"the file has no audio between {from_s:.1f} and"
-                    f" {from_s + length_s:.1f} s, by design or by damage; it is taken as silence",
-                )
-            )
-
-    def _begin(self, samples: bytes, at_s: float | None) -> Iterator[bytes]:
-        """The first samples that are wanted; what is before the start is dropped."""
-        clock = self._clock
-        if at_s is None:
-            at_s = self.media.audio_start_s
-        length_s = len(samples) / SAMPLE_BYTES / SAMPLE_RATE
-        if not samples or at_s + length_s <= clock.start_s:
-            return
-        skip = max(0, round((clock.start_s - at_s) * SAMPLE_RATE))
-        clock.first_s = at_s + skip / SAMPLE_RATE
-        yield self._count(samples[skip * SAMPLE_BYTES :])
-
-    def _silence(self, samples: int) -> Iterator[bytes]:
-        per_chunk = CHUNK_BYTES // SAMPLE_BYTES
-        for done in range(0, samples, per_chunk):
-            yield self._count(bytes(min(per_chunk, samples - done) * SAMPLE_BYTES))
-
-    def _flush(self, resampler: AudioResampler) -> Iterator[bytes]:
-        if self._clock.first_s is None:
-            return
-        yield self._count(b"".join(_bytes(out) for out in resampler.resample(None)))
-
-    def _count(self, samples: bytes) -> bytes:
-        self._clock.samples += len(samples) // SAMPLE_BYTES
-        return samples
-
-    def _judge(self, label: str) -> None:
+    def _judge(self, promised_s: float | None, structure: Structure | None) -> None:
         """Tells of damage as a whole. Raises CorruptMediaError where nothing was decoded."""
-        clock = self._clock
-        whole = clock.start_s <= max(0.0, self.media.audio_start_s)
-        if clock.first_s is None and whole:
+        sound, label = self._sound, self.media.path
+        whole = self._start_s <= max(0.0, self.media.audio_start_s)
+        scrambled = structure is not None and structure.is_scrambled
+        if sound.start_s is None and (sound.encrypted or scrambled):
+            raise MediaError(f"{label} {ENCRYPTED}")
+        if sound.start_s is None and whole:
             raise CorruptMediaError(
-                f"none of the audio of {label} can be decoded ({self._errors} errors in"
-                f" {self._packets} packets); the file is damaged or cut off"
+                f"none of the audio of {label} can be decoded ({sound.damaged_packets} errors in"
+                f" {sound.packets} packets); the file is damaged or cut off"
             )
-        if self._errors > _NAMED_ERRORS:
-            self.notes.append(
-                Note(
-                    source="media",
-                    code="DAMAGED_AUDIO",
-                    message=f"{self._errors} of {self._packets} packets of audio cannot be"
-                    " decoded; what they held is missing from the transcript",
-                )
-            )
-        duration_s = self.media.duration_s
-        if duration_s is None or clock.first_s is None:
+        missing = structure.missing() if structure is not None else None
+        if missing:
+            self._cut_off(f"the file is cut off: {missing}; the audio ends at {sound.now_s:.1f} s")
             return
-        missing_s = duration_s - clock.now_s
-        if missing_s > max(_SHORTFALL_S, 0.01 * duration_s):
-            self.notes.append(
-                Note(
-                    source="media",
-                    code="TRUNCATED_MEDIA",
-                    message=f"the audio ends at {clock.now_s:.1f} s, but the file promises"
-                    f" {duration_s:.1f} s; it is probably cut off",
-                )
+        if promised_s is None or sound.start_s is None:
+            return
+        if promised_s - sound.now_s > max(_SHORTFALL_S, 0.01 * promised_s):
+            self._cut_off(
+                f"the audio ends at {sound.now_s:.1f} s, but the file promises {promised_s:.1f} s;"
+                " it is probably cut off"
             )
+
+    def _cut_off(self, message: str) -> None:
+        self._at_the_end.append(Note(source="media", code="TRUNCATED_MEDIA", message=message))
+
+
+def _missing(names: list[str]) -> str:
+    named = ", ".join(names[:_NAMED_FILES]) + ", ..." * (len(names) > _NAMED_FILES)
+    are = "is" if len(names) == 1 else "are"
+    return f"{len(names)} of the playlist's files {are} not there ({named})"
 
 
 def check_length(length_s: float | None, max_s: float | None, label: str) -> None:
@@ -484,8 +592,3 @@ def check_length(length_s: float | None, max_s: float | None, label: str) -> Non
             f"{label} has more than the {max_s:g} s of audio that are taken here; name a part of"
             " it by its start and end, or have --max-audio-s raised"
         )
-
-
-def _bytes(frame: AudioFrame) -> bytes:
-    """The frame's samples; its plane may be padded."""
-    return bytes(frame.planes[0])[: frame.samples * SAMPLE_BYTES]

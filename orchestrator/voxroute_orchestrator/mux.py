@@ -31,9 +31,10 @@ from av.video.stream import VideoStream
 
 from voxroute_orchestrator.cues import Cue, Track
 from voxroute_orchestrator.errors import CorruptMediaError, UsageError
-from voxroute_orchestrator.media import Source, open_media, origin_s, source_of
+from voxroute_orchestrator.media import Source, open_media, source_of
 from voxroute_orchestrator.names import fitted, shown
 from voxroute_orchestrator.output import atomic
+from voxroute_serving.decoding import zero_s
 from voxroute_serving.media import Watch
 
 # FFmpeg's mov_text takes its styles from an ASS header, and does not open without one
@@ -529,7 +530,7 @@ class _Copy:
 
     def _merge(self, source: InputContainer, target: Any, ours: Sequence[SubtitleStream]) -> None:
         """Copies the packets, each cue going in shortly before its time has come."""
-        began_s = origin_s(source)
+        began_s = zero_s(source)
         waiting = sorted(
             (
                 (cue.start_ms, number, cue)

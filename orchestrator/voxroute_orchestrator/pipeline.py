@@ -87,7 +87,9 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What a run that goes on must have in common with the one before, as JSON values."""
+        channel = self.media.audio_channel
         return {
+            **({} if channel is None else {"audio_channel": channel}),
             "audio_stream": self.media.audio_stream,
             "duration_s": self.media.duration_s,
             "source_language": self.source_language,

@@ -344,6 +344,7 @@ def options_of(
         model=config.asr_model or defaults.model,
         translate_model=config.translate_model or defaults.translate_model,
         audio_stream=config.audio_stream if config.HasField("audio_stream") else None,
+        audio_channel=config.audio_channel if config.HasField("audio_channel") else None,
         words=config.word_timestamps,
         align=config.align,
         speakers=config.speakers,

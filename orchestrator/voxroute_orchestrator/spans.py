@@ -7,7 +7,8 @@ run has stopped. So one service and several, and a run that was interrupted, giv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from voxroute_orchestrator.media import SAMPLE_BYTES, SAMPLE_RATE, PcmReader
+from voxroute_orchestrator.media import PcmReader
+from voxroute_serving.media import SAMPLE_BYTES, SAMPLE_RATE
 
 N_SPANS = 16  # wanted for a recording: enough to share, few enough to fill windows of 30 s
 _MIN_TARGET_S = 60.0

@@ -27,9 +27,10 @@ from voxroute_orchestrator.clients import (
 )
 from voxroute_orchestrator.errors import NoAudioError
 from voxroute_orchestrator.failures import broken_stream, of_rpc_error
-from voxroute_orchestrator.media import SAMPLE_RATE, PcmReader
+from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.transcript import Note
+from voxroute_serving.media import SAMPLE_RATE
 
 Tell = Callable[[Note], Awaitable[None]]
 """Takes a warning for the result."""

@@ -41,6 +41,10 @@ class Media(_Value):
     """Which of the file's audio streams, counted from 0."""
     audio_language: str | None = None
     """The language that the container claims, BCP-47."""
+    audio_track: str = ""
+    """The stream in words: which of how many, its language, channels and kind."""
+    audio_channel: int | None = None
+    """Which of its channels was asked for, counted from 0; None for what holds the voice."""
 
     @property
     def stem(self) -> str:

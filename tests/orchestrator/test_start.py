@@ -24,11 +24,12 @@ from voxroute_orchestrator import (
     cli_run,
     cli_serve,
     cli_services,
+    cli_tracks,
     transcript,
 )
 from voxroute_orchestrator.transcript import same_language, standard_tag
 
-MODULES = (cli_jobs, cli_models, cli_prepare, cli_run, cli_serve, cli_services)
+MODULES = (cli_jobs, cli_models, cli_prepare, cli_run, cli_serve, cli_services, cli_tracks)
 COMMAND = [sys.executable, "-m", "voxroute_orchestrator"]
 HEAVY = {
     "av", "ctranslate2", "google.protobuf", "grpc", "huggingface_hub", "langcodes", "numpy",

@@ -65,9 +65,9 @@ def test_an_mp4_with_its_index_in_front_is_decoded_while_it_arrives() -> None:
     data = faststart(media(Media("mp4", "aac", video=True, seconds=60.0)))
     source = Source(data)
     blocks = iter(ContainerDecoder(ContainerFormat(), source, 3600.0))
-    next(blocks)
+    first = len(next(blocks))
     assert source.n_read < len(data) / 2
-    assert sum(map(len, blocks)) / SAMPLE_RATE == pytest.approx(59.5, abs=0.1)
+    assert (first + sum(map(len, blocks))) / SAMPLE_RATE == pytest.approx(60.0, abs=0.1)
 
 
 def test_an_mp4_with_its_index_at_the_end_is_kept_on_disk_until_then(tmp_path: Path) -> None:

@@ -624,6 +624,8 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                     " silence, so words may be missing there",
                 )
             )
+        for remark in audio.told(decoder):
+            await send(_warning(remark.code, remark.message))
         if not numbering.sent:
             await send(
                 _warning(

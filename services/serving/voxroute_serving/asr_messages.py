@@ -183,6 +183,14 @@ _AUDIO_RULES = (
         f"must be 1 to {audio.MAX_CHANNELS}",
     ),
     _Rule(
+        "audio.channel",
+        lambda config: (
+            config.audio.WhichOneof("encoding") != "pcm"
+            or config.audio.channel < max(1, config.audio.pcm.channels)
+        ),
+        "is counted from 0, so it must be less than the number of channels",
+    ),
+    _Rule(
         "audio.start_offset",
         lambda config: _duration_in("start_offset", _MAX_OFFSET_S)(config.audio),
         "must not be negative, nor longer than a year",
@@ -383,11 +391,11 @@ def known_segment(message: asr_pb2.AlignSegment, previous_start_s: float) -> Kno
 
 
 def _audio_format(message: asr_pb2.AudioFormat) -> audio.AudioFormat:
+    channel = message.channel if message.HasField("channel") else None
     if message.WhichOneof("encoding") == "pcm":
-        return audio.PcmFormat(
-            message.pcm.sample_rate_hz, message.pcm.channels or 1, seconds(message.start_offset)
-        )
-    return audio.ContainerFormat(message.container.audio_stream)
+        start_s, channels = seconds(message.start_offset), message.pcm.channels or 1
+        return audio.PcmFormat(message.pcm.sample_rate_hz, channels, start_s, channel)
+    return audio.ContainerFormat(message.container.audio_stream, channel)
 
 
 def _max_pause_s(config: asr_pb2.TranscribeConfig) -> float:
@@ -521,9 +529,11 @@ def _audio_message(audio_format: audio.AudioFormat) -> asr_pb2.AudioFormat:
                 sample_rate_hz=audio_format.sample_rate_hz, channels=audio_format.channels
             ),
             start_offset=duration(audio_format.start_s),
+            channel=audio_format.channel,
         )
     return asr_pb2.AudioFormat(
-        container=asr_pb2.ContainerFormat(audio_stream=audio_format.audio_stream)
+        container=asr_pb2.ContainerFormat(audio_stream=audio_format.audio_stream),
+        channel=audio_format.channel,
     )
 
 

@@ -281,6 +281,8 @@ class Diarization:
             timed = await self._batcher.submit(_Work(model, options), recording)
             if decoder.damaged_packets or decoder.missing_s >= _REPORTED_MISSING_S:
                 await send(_damaged(decoder))
+            for remark in audio.told(decoder):
+                await send(_warning(remark.code, remark.message))
             turns = timed.result
             for turn in turns:
                 await send(_turn(turn, decoder.start_s))

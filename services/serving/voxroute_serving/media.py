@@ -7,15 +7,24 @@ is refused. The one exception is a folder of HLS segments that its owner has nam
 """
 
 import errno
+import io
+import itertools
 import os
+import posixpath
+import re
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+_T = TypeVar("_T")
+
+SAMPLE_RATE = 16_000  # Hz; of what is decoded, as the engines take it
+SAMPLE_BYTES = 2  # signed 16-bit little-endian
 MIN_SAMPLE_RATE = 8_000  # Hz; the telephone's
 MAX_SAMPLE_RATE = 384_000  # Hz; the highest that converters offer
 
@@ -29,6 +38,8 @@ _DEMUXERS = (
 _BUFFER_BYTES = 1 << 16  # of one read; larger ones make seeking slower
 _AVIO_FLAG_WRITE = 2
 _PLAYLIST = b"#EXTM3U"
+_ENCRYPTED = re.compile(rb"#EXT-X-(?:SESSION-)?KEY:(?!.*METHOD=NONE)")
+_SEGMENT_LENGTH = re.compile(rb"#EXTINF:\s*(\d+(?:\.\d+)?)")
 _MAX_PLAYLIST_BYTES = 16 << 20
 _LONGEST_URL = 200  # characters of it in a message
 
@@ -132,6 +143,72 @@ class MediaFile:
         self._file.close()
 
 
+class _Guarded:
+    """A file for FFmpeg whose first failure is its last.
+
+    FFmpeg tries again, and PyAV (18.1) prints the traceback of an exception that comes before it
+    has raised the one before.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self.name: str = getattr(file, "name", "")
+        self._file = file
+        self._failed = False
+
+    def seekable(self) -> bool:
+        return hasattr(self._file, "seek")
+
+    def read(self, n: int = -1) -> bytes:
+        return self._once(self._file.read, b"", n)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._once(self._file.seek, 0, offset, whence)
+
+    def tell(self) -> int:
+        return self._once(self._file.tell, 0)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _once(self, call: Callable[..., _T], failed: _T, *arguments: int) -> _T:
+        if self._failed:
+            return failed
+        try:
+            return call(*arguments)
+        except BaseException:
+            self._failed = True
+            raise
+
+
+class FilePart:
+    """A part of a file, as a file of its own."""
+
+    def __init__(self, file: MediaFile, begin: int, end: int) -> None:
+        self.name = file.name
+        self._file = file
+        self._begin = begin
+        self._size = end - begin
+        self._at = 0
+
+    def read(self, n: int = -1) -> bytes:
+        """At most `n` bytes."""
+        left = max(0, self._size - self._at)
+        self._file.seek(self._begin + self._at)
+        data = self._file.read(left if n < 0 else min(n, left))
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves to an offset; the new one."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """The offset."""
+        return self._at
+
+
 def _opened_without_links(path: Path, flags: int) -> int:
     """The descriptor of a file whose absolute path has no link, one folder after the other.
 
@@ -161,7 +238,7 @@ class HlsFolder:
 
     FFmpeg sees the folder as the root of a file system of its own, so that no name leads out of
     it. Raises MediaRefusedError for all else, and for a playlist without an end, which FFmpeg would
-    read again and again.
+    read again and again. A file that is not there is noted in `missing`, and read as empty.
     """
 
     def __init__(self, playlist: Path, watch: Watch) -> None:
@@ -170,9 +247,34 @@ class HlsFolder:
         self._root = real.parent
         self._watch = watch
         self._playlists: set[str] = set()
+        self.missing: list[str] = []
+        """Names of files that are not there, or are no files."""
+        self.refused: MediaRefusedError | None = None
+        """Why a file was not opened."""
+        self._segments: list[tuple[str, float]] = []  # names and lengths, seconds
+        self.steps = False
+        """Whether a playlist says that the clock of its files steps."""
 
-    def open(self, url: str, flags: int = 0, _options: object = None) -> MediaFile:
+    def open(self, url: str, flags: int = 0, _options: object = None) -> "_Guarded | io.BytesIO":
         """The file of a name that FFmpeg has made of the playlist's own."""
+        if self.refused is not None:
+            # FFmpeg tries the next one and the next; a second exception before PyAV (18.1) has
+            # raised the first would be printed with its traceback
+            return io.BytesIO()
+        try:
+            return _Guarded(self._open(url, flags))
+        except FileNotFoundError:
+            self.missing.append(url.lstrip("/")[:_LONGEST_URL])
+            return io.BytesIO()
+        except MediaRefusedError as error:
+            self.refused = error
+            raise
+
+    def playlist(self) -> MediaFile:
+        """The playlist itself. Raises MediaRefusedError."""
+        return self._open(self.name)
+
+    def _open(self, url: str, flags: int = 0) -> MediaFile:
         refused = MediaRefusedError(
             f"the playlist refers to {url[:_LONGEST_URL]!r}, which is no file in its folder or"
             " below; only those are read"
@@ -180,18 +282,20 @@ class HlsFolder:
         if not url.startswith("/") or flags & _AVIO_FLAG_WRITE:
             raise refused
         try:
-            path = (self._root / url.lstrip("/")).resolve(strict=True)
+            path = (self._root / url.lstrip("/")).resolve()
             if not path.is_relative_to(self._root):
                 raise refused
             file = MediaFile(path, self._watch, name=url)
+        except FileNotFoundError:
+            raise
         except (OSError, RuntimeError, ValueError, MediaRefusedError) as error:
             raise refused from error
         if file.read(len(_PLAYLIST)) == _PLAYLIST:
-            self._check_ends(file)
+            self._check(file)
         file.seek(0)
         return file
 
-    def _check_ends(self, playlist: MediaFile) -> None:
+    def _check(self, playlist: MediaFile) -> None:
         lines = [line.strip() for line in playlist.read(_MAX_PLAYLIST_BYTES).splitlines()]
         ends = b"#EXT-X-ENDLIST" in lines or any(
             line.startswith(b"#EXT-X-STREAM-INF") for line in lines
@@ -203,6 +307,28 @@ class HlsFolder:
                 " it to its end first"
             )
         self._playlists.add(playlist.name)
+        if any(_ENCRYPTED.match(line) for line in lines):
+            playlist.close()
+            raise MediaRefusedError(
+                f"{playlist.name.lstrip('/')} is a playlist of encrypted files; take a copy without"
+                " copy protection"
+            )
+        self.steps = self.steps or b"#EXT-X-DISCONTINUITY" in lines
+        length_s = 0.0
+        for line in lines:
+            if told := _SEGMENT_LENGTH.match(line):
+                length_s = float(told[1])
+            elif line and not line.startswith(b"#"):
+                folder, name = posixpath.dirname(playlist.name), line.decode(errors="replace")
+                name = posixpath.normpath(posixpath.join(folder, name)).lstrip("/")
+                self._segments.append((name, length_s))
+                length_s = 0.0
+
+    @property
+    def missing_before_s(self) -> float:
+        """How much of the start is in files that are not there, seconds."""
+        lost = itertools.takewhile(lambda one: one[0] in self.missing, self._segments)
+        return sum(length_s for _, length_s in lost)
 
 
 def open_container(
@@ -219,7 +345,7 @@ def open_container(
     if hls is not None:
         options["format_whitelist"] += ",hls,webvtt"
     return av.open(
-        file,
+        _Guarded(file),
         "r",
         format="hls" if hls is not None else None,
         options=options,

@@ -134,14 +134,16 @@ class ContainerFormat(_message.Message):
     def __init__(self, audio_stream: _Optional[int] = ...) -> None: ...
 
 class AudioFormat(_message.Message):
-    __slots__ = ("pcm", "container", "start_offset")
+    __slots__ = ("pcm", "container", "start_offset", "channel")
     PCM_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
     START_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
     pcm: PcmFormat
     container: ContainerFormat
     start_offset: _duration_pb2.Duration
-    def __init__(self, pcm: _Optional[_Union[PcmFormat, _Mapping]] = ..., container: _Optional[_Union[ContainerFormat, _Mapping]] = ..., start_offset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    channel: int
+    def __init__(self, pcm: _Optional[_Union[PcmFormat, _Mapping]] = ..., container: _Optional[_Union[ContainerFormat, _Mapping]] = ..., start_offset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class VadOptions(_message.Message):
     __slots__ = ("disabled", "threshold", "min_silence", "padding")
