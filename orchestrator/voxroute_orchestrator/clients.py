@@ -41,6 +41,7 @@ from voxroute_orchestrator.transcript import (
     Segment,
     TranslatedSegment,
     TranslationStats,
+    Untranscribed,
     same_language,
 )
 from voxroute_serving.media import SAMPLE_BYTES, SAMPLE_RATE
@@ -336,7 +337,9 @@ class AsrEvents(Protocol):
         """The language was detected, the chosen one first; before the first segment."""
         ...
 
-    async def window(self, segments: list[Segment], resume_from_s: float) -> None:
+    async def window(
+        self, segments: list[Segment], untranscribed: list[Untranscribed], resume_from_s: float
+    ) -> None:
         """A window is finished; a later call goes on from `resume_from_s`. Their ids are 0."""
         ...
 
@@ -419,6 +422,7 @@ class _Transcription:
         self._request_id = new_request_id()
         self._length_s = len(request.pcm) / (SAMPLE_RATE * SAMPLE_BYTES)
         self._segments: list[Segment] = []  # of the window that is not finished
+        self._untranscribed: list[Untranscribed] = []  # likewise
         self._done = False
 
     async def run(self) -> None:
@@ -493,6 +497,8 @@ class _Transcription:
                 # a service that knows no `resume_from` sends everything again
                 if segment.start_s >= self._request.resume_from_s - _ROUNDING_S:
                     self._segments.append(segment)
+            case "untranscribed":
+                self._untranscribed.append(convert.untranscribed(reply.untranscribed))
             case "warning":
                 warning = reply.warning
                 await self._events.note(
@@ -517,8 +523,9 @@ class _Transcription:
 
     async def _window(self, resume_from_s: float) -> None:
         segments, self._segments = self._segments, []
+        untranscribed, self._untranscribed = self._untranscribed, []
         if resume_from_s > self._request.resume_from_s:
-            await self._events.window(segments, resume_from_s)
+            await self._events.window(segments, untranscribed, resume_from_s)
 
     async def _language(self, detected: asr_pb2.LanguageDetected) -> None:
         if detected.languages:

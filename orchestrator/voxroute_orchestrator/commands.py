@@ -37,7 +37,7 @@ from voxroute_orchestrator.linebreaks import flat
 from voxroute_orchestrator.media import Source, check_length, probe
 from voxroute_orchestrator.output import claimed, write_atomic
 from voxroute_orchestrator.pipeline import Job, Run
-from voxroute_orchestrator.progress import Reporter, waits
+from voxroute_orchestrator.progress import Reporter, clock, waits
 from voxroute_orchestrator.read_ahead import EarlyReader
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.results import (
@@ -66,6 +66,7 @@ from voxroute_orchestrator.transcript import (
     Transcript,
     TranslatedSegment,
     TranslationStats,
+    Untranscribed,
     same_language,
 )
 from voxroute_orchestrator.turns import Turn, turns_of
@@ -86,6 +87,8 @@ _FINGERPRINT_BYTES = 1 << 16
 _STOP_S = 2.0  # for a copy to take away what it has written
 
 T = TypeVar("T")
+
+_MOST_PLACES = 5  # named in a line of the summary
 
 _log = get_logger(__name__)
 
@@ -548,6 +551,8 @@ def _summary(transcript: Transcript, form: ResultForm) -> list[str]:
         )
         where = "left out of the subtitles" if form.drop_flagged else "flagged in the transcript"
         lines.append(f"  {len(doubtful)} segments are doubtful ({named}), {where}")
+    if transcript.untranscribed:
+        lines.append(f"  {_untranscribed(transcript.untranscribed)}")
     speakers = {segment.speaker for segment in transcript.segments if segment.speaker}
     if speakers:
         lines.append(f"  {len(speakers)} speakers")
@@ -555,6 +560,19 @@ def _summary(transcript: Transcript, form: ResultForm) -> list[str]:
         lines += _translation_summary(target, [item.status for item in translation.items])
         lines += tally(translation.items).lines(target)
     return lines
+
+
+def _untranscribed(stretches: Sequence[Untranscribed]) -> str:
+    """Speech without text, and the longest stretches of it."""
+    total_s = sum(one.end_s - one.start_s for one in stretches)
+    longest = sorted(stretches, key=lambda one: one.start_s - one.end_s)[:_MOST_PLACES]
+    places = ", ".join(
+        f"{clock(one.start_s)}-{clock(one.end_s)}"
+        for one in sorted(longest, key=lambda one: one.start_s)
+    )
+    more = len(stretches) - len(longest)
+    rest = f" and {more} more places, all in the transcript" if more else ""
+    return f"{total_s:.0f} s of speech without text: {places}{rest}"
 
 
 def _translation_summary(target: str, statuses: list[str]) -> list[str]:

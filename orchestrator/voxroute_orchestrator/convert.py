@@ -22,6 +22,7 @@ from voxroute_orchestrator.transcript import (
     TranslatedSegment,
     TranslationStats,
     TranslationStatus,
+    Untranscribed,
     Word,
 )
 
@@ -104,6 +105,16 @@ def segment(value: asr_pb2.Segment, number: int) -> Segment:
 def _rounded(value: float) -> float:
     """A float32 without the digits that it never had."""
     return float(f"{value:.6g}")
+
+
+def untranscribed(message: asr_pb2.Untranscribed) -> Untranscribed:
+    """A stretch without text; a reason of a newer contract is not told."""
+    try:
+        name = asr_pb2.UntranscribedReason.Name(message.reason)
+    except ValueError:
+        name = ""
+    reason = name.removeprefix("UNTRANSCRIBED_REASON_").removeprefix("UNSPECIFIED")
+    return Untranscribed(start_s=seconds(message.start), end_s=seconds(message.end), reason=reason)
 
 
 def asr_stats(done: asr_pb2.Done) -> AsrStats:

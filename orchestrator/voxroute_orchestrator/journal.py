@@ -24,9 +24,10 @@ from voxroute_orchestrator.transcript import (
     Segment,
     TranslatedSegment,
     Translation,
+    Untranscribed,
 )
 
-_VERSION = 1  # of the tables, in SQLite's user_version
+_VERSION = 2  # of the tables, in SQLite's user_version
 _SQLITE_ENDING = len("-journal")  # the longest that SQLite adds to a file's name
 _MAX_PATH_BYTES = 512 - _SQLITE_ENDING  # SQLite (3.50), MAX_PATHNAME of os_unix.c
 _LEAST_BYTES = 40  # of a name: in a deeper folder it is too long whatever is cut
@@ -38,6 +39,7 @@ CREATE TABLE spans (
 );
 CREATE TABLE windows (
     span INTEGER NOT NULL, resume_from_s REAL NOT NULL, segments TEXT NOT NULL,
+    untranscribed TEXT NOT NULL,
     PRIMARY KEY (span, resume_from_s)
 );
 CREATE TABLE translations (
@@ -55,6 +57,7 @@ class KeptSpan:
     end_s: float
     done_s: float = 0.0
     segments: list[Segment] = field(default_factory=list[Segment])
+    untranscribed: list[Untranscribed] = field(default_factory=list[Untranscribed])
     stats: AsrStats | None = None
     """What it cost; None while it is not complete."""
 
@@ -166,11 +169,15 @@ class Journal:
                 "SELECT span, start_s, end_s, stats FROM spans"
             )
         }
-        for span, resume_from_s, segments in self._execute(
-            "SELECT span, resume_from_s, segments FROM windows ORDER BY span, resume_from_s"
+        for span, resume_from_s, segments, untranscribed in self._execute(
+            "SELECT span, resume_from_s, segments, untranscribed FROM windows"
+            " ORDER BY span, resume_from_s"
         ):
             kept[span].done_s = resume_from_s
             kept[span].segments += [Segment.model_validate(one) for one in json.loads(segments)]
+            kept[span].untranscribed += [
+                Untranscribed.model_validate(one) for one in json.loads(untranscribed)
+            ]
         return kept
 
     def keep_window(
@@ -178,13 +185,19 @@ class Journal:
         span: int,
         bounds: tuple[float, float],
         segments: Sequence[Segment],
+        untranscribed: Sequence[Untranscribed],
         resume_from_s: float,
     ) -> None:
-        """Keeps the segments of a finished window; `bounds` are those of its span."""
-        texts = json.dumps([segment.model_dump(mode="json") for segment in segments])
+        """Keeps what a finished window has given; `bounds` are those of its span."""
+        texts, gaps = (
+            json.dumps([one.model_dump(mode="json") for one in found])
+            for found in (segments, untranscribed)
+        )
         with self._transaction():
             self._execute("INSERT OR IGNORE INTO spans VALUES (?, ?, ?, NULL)", span, *bounds)
-            self._execute("INSERT INTO windows VALUES (?, ?, ?)", span, resume_from_s, texts)
+            self._execute(
+                "INSERT INTO windows VALUES (?, ?, ?, ?)", span, resume_from_s, texts, gaps
+            )
 
     def keep_span(self, span: int, bounds: tuple[float, float], stats: AsrStats) -> None:
         """Marks a span as complete."""

@@ -27,6 +27,7 @@ from voxroute_orchestrator.transcript import (
     Segment,
     Transcript,
     Translation,
+    Untranscribed,
     same_language,
 )
 from voxroute_orchestrator.translations import (
@@ -450,6 +451,10 @@ class Run:
         self.transcript.segments.append(segment)
         if self._diarization is None:
             self._translate(segment)
+
+    async def untranscribed(self, stretch: Untranscribed) -> None:
+        """Keeps a stretch of speech without text."""
+        self.transcript.untranscribed.append(stretch)
 
     async def note(self, note: Note) -> None:
         """Keeps a warning and tells it."""

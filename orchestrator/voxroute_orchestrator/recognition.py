@@ -41,6 +41,7 @@ from voxroute_orchestrator.transcript import (
     Model,
     Note,
     Segment,
+    Untranscribed,
 )
 
 _MIN_LANES = 2  # calls at once to a service: one span's windows fill the batches of the other
@@ -100,6 +101,10 @@ class RecognitionEvents(Protocol):
         """The next segment, numbered from 1."""
         ...
 
+    async def untranscribed(self, stretch: Untranscribed) -> None:
+        """Speech that is in no segment; in order, after the segments before it."""
+        ...
+
     async def note(self, note: Note) -> None:
         """A warning."""
         ...
@@ -131,6 +136,7 @@ class _Part:
     pcm: bytes
     done_s: float
     segments: list[Segment] = field(default_factory=list[Segment])
+    untranscribed: list[Untranscribed] = field(default_factory=list[Untranscribed])
     told: int = 0  # segments that were told
     complete: bool = False
     runs: "dict[asyncio.Task[None], tuple[Speech, float]]" = field(
@@ -333,6 +339,7 @@ class Recognition:
                 " elsewhere; run without --resume to start anew"
             )
         part.done_s, part.segments = kept.done_s, kept.segments
+        part.untranscribed = kept.untranscribed
         if kept.stats is not None:
             part.complete, part.pcm = True, b""
         return part
@@ -421,16 +428,24 @@ class Recognition:
         self._board.tell()
         await self._events.language(languages)
 
-    async def window(self, part: _Part, segments: list[Segment], resume_from_s: float) -> None:
+    async def window(
+        self,
+        part: _Part,
+        segments: list[Segment],
+        untranscribed: list[Untranscribed],
+        resume_from_s: float,
+    ) -> None:
         """Keeps a finished window, unless another service was faster."""
         if resume_from_s <= part.done_s or part.complete:
             await self._events.repeated()
             return
         fresh = [one for one in segments if one.start_s >= part.done_s - _ROUNDING_S]
+        gaps = [one for one in untranscribed if one.start_s >= part.done_s - _ROUNDING_S]
         if self._journal is not None:
-            self._journal.keep_window(part.index, part.bounds, fresh, resume_from_s)
+            self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
         part.done_s = resume_from_s
         part.segments += fresh
+        part.untranscribed += gaps
         await self._tell_segments()
 
     async def completed(self, part: _Part, stats: AsrStats) -> None:
@@ -463,6 +478,8 @@ class Recognition:
                     part.told += 1
                     self._n_segments += 1
                     await self._events.segment(segment.model_copy(update={"id": self._n_segments}))
+                while part.untranscribed:
+                    await self._events.untranscribed(part.untranscribed.pop(0))
                 if not part.complete:
                     break
                 self._finished_s = part.end_s
@@ -544,10 +561,12 @@ class _CallEvents:
     async def progress(self, done_s: float) -> None:
         """Nothing: windows tell how far the whole is."""
 
-    async def window(self, segments: list[Segment], resume_from_s: float) -> None:
+    async def window(
+        self, segments: list[Segment], untranscribed: list[Untranscribed], resume_from_s: float
+    ) -> None:
         """Keeps a window; patience with the service begins afresh."""
         self._retry.progress()
-        await self._whole.window(self._part, segments, resume_from_s)
+        await self._whole.window(self._part, segments, untranscribed, resume_from_s)
 
     async def done(self, stats: AsrStats) -> None:
         """Keeps that the span is complete."""

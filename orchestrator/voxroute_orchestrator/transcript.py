@@ -142,6 +142,15 @@ class TranslatedSegment(_Value):
     glossary: tuple[GlossaryUse, ...] = ()
 
 
+class Untranscribed(_Value):
+    """A stretch in which a voice sounds and no segment stands, and why."""
+
+    start_s: float
+    end_s: float
+    reason: str = ""
+    """NO_TEXT, or DOUBTFUL where a text was in doubt and left out; "" where it is not told."""
+
+
 class AsrStats(_Value):
     """What recognition cost, seconds; summed over the calls of a job that had to reconnect."""
 
@@ -260,6 +269,8 @@ class Transcript(BaseModel):
     )
     recognition: Recognition = Field(default_factory=Recognition)
     segments: list[Segment] = Field(default_factory=list[Segment])
+    untranscribed: list[Untranscribed] = Field(default_factory=list[Untranscribed])
+    """Speech that is in no segment, in the order of the recording."""
     translations: dict[str, Translation] = Field(default_factory=dict[str, Translation])
     """By target language."""
     warnings: list[Note] = Field(default_factory=list[Note])

@@ -81,6 +81,8 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
     request_ids: list[str] = field(default_factory=list[str])
     first_segment_before_finish: bool = False
     languages: tuple[str, ...] = ("hi", "en")
+    misses_every: int = 0
+    """Of so many seconds, the second half of the last one has a voice and no text; 0 for none."""
 
     async def GetCapabilities(  # noqa: N802 - the contract's name
         self, request: asr_pb2.GetCapabilitiesRequest, context: Any
@@ -126,6 +128,8 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
                 sent += 1
                 self.first_segment_before_finish |= not finished
                 yield asr_pb2.TranscribeResponse(segment=segment)
+                if self.misses_every and (index + 1) % self.misses_every == 0:
+                    yield _missed(segment)
                 yield _reached(segment)
                 if self.crash_after and sent == self.crash_after:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -193,6 +197,16 @@ def _segment(piece: bytes, config: asr_pb2.TranscribeConfig, index: int) -> asr_
         language=config.language or "hi",
         avg_log_prob=-0.25,
         flags=[asr_pb2.SEGMENT_FLAG_LOW_CONFIDENCE] if value == 3 else [],
+    )
+
+
+def _missed(segment: asr_pb2.Segment) -> asr_pb2.TranscribeResponse:
+    return asr_pb2.TranscribeResponse(
+        untranscribed=asr_pb2.Untranscribed(
+            start=duration(seconds(segment.start) + 0.5),
+            end=segment.end,
+            reason=asr_pb2.UNTRANSCRIBED_REASON_NO_TEXT,
+        )
     )
 
 

@@ -170,11 +170,12 @@ async def test_a_run_that_is_cancelled_at_any_window_goes_on_to_the_same_result(
     media: Media, tmp_path: Path
 ) -> None:
     """From the journal alone; no window that it holds is decoded again."""
-    alone = await _transcribed(media, Speech(), source_language="hi")
+    alone = await _transcribed(media, Speech(misses_every=9), source_language="hi")
+    assert len(alone.transcript.untranscribed) > 15
     path = tmp_path / "journal"
     n_finished = 0
     for stop_after in (1, 37, 120, None):
-        services = [Speech(delay_s=0.002), Speech(delay_s=0.002)]
+        services = [Speech(delay_s=0.002, misses_every=9) for _ in range(2)]
         async with _fleet(*services) as fleet:
             with Journal(path) as journal:
                 kept = sum(len(span.segments) for span in journal.spans().values())
@@ -204,3 +205,14 @@ async def test_a_journal_of_another_job_is_refused(media: Media, tmp_path: Path)
             await run.execute()
             assert [type(error) for error in run.errors] == [UsageError]
             assert "is not the one" in str(run.errors[0])
+
+
+async def test_speech_without_text_is_in_the_transcript_in_order(media: Media) -> None:
+    """Each stretch once with its place and reason, whoever has told it."""
+    services = [Speech(misses_every=5), Speech(misses_every=5)]
+    run = await _transcribed(media, *services, source_language="hi")
+    found = run.transcript.untranscribed
+    assert len(found) > SECONDS // 5 - 10
+    starts = [one.start_s for one in found]
+    assert starts == sorted(set(starts))
+    assert {(round(one.end_s - one.start_s, 3), one.reason) for one in found} == {(0.5, "NO_TEXT")}

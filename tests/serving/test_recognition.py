@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tests.serving.recordings import s16le, silence, tone
+from tests.serving.recordings import s16le, silence, speech, tone
 from tests.serving.test_asr import config, messages, segments, serving
 from voxroute.asr.v1 import asr_pb2
 from voxroute_serving.device import Batcher, DeviceThread, Timed
@@ -24,7 +24,7 @@ from voxroute_serving.engine import (
 )
 from voxroute_serving.errors import EngineError
 from voxroute_serving.fake_engine import FakeEngine
-from voxroute_serving.recognition import Placed, Recognised, Recogniser
+from voxroute_serving.recognition import Placed, Recognised, Recogniser, Untranscribed
 from voxroute_serving.windows import VadOptions, Window
 
 TEMPERATURES = (0.0, 0.6, 1.0)
@@ -389,6 +389,39 @@ async def test_text_in_doubt_does_not_fill_a_gap(again: WindowSegment | None) ->
     """What made the model leave it out is no reason to invent something."""
     found = await _left_out(again)(window(9.0, voice=((0.0, 2.0), (3.0, 5.0), (6.0, 9.0))))
     assert texts_of(found) == ["Where is the key?", "Here."]
+
+
+async def test_voice_that_stays_without_text_is_told_with_its_place_and_why() -> None:
+    """The model wrote nothing for it, or something that is left out."""
+    voice = ((0.0, 2.0), (3.0, 5.0), (6.0, 9.0))
+    told = {
+        again: (await _left_out(again)(window(9.0, voice=voice))).untranscribed
+        for again in (None, said("Hm.", -3.0))
+    }
+    assert told[None][0] == (3.0, 5.0, Untranscribed.NO_TEXT)
+    assert [(a, b) for a, b, _ in told[None]] == [(a, b) for a, b, _ in told[said("Hm.", -3.0)]]
+    assert {why for _, _, why in told[said("Hm.", -3.0)]} == {Untranscribed.DOUBTFUL}
+    found = await Script(lambda *_: WindowResult(()))(window(9.0, voice=((1.0, 1.5), (4.0, 8.0))))
+    assert found.untranscribed == ((4.0, 8.0, Untranscribed.NO_TEXT),)
+
+
+async def test_a_service_tells_speech_without_text_to_clients_and_operators() -> None:
+    """In the stream after the segments of its window, in Done and as a metric."""
+    engine = FakeEngine(segments=lambda _: ())
+    async with serving(engine) as service:
+        replies = await service.transcribe(
+            messages(s16le(speech(6.0)), config(vad=asr_pb2.VadOptions()))
+        )
+        counted = service.metrics.registry.get_sample_value(
+            "voxroute_asr_untranscribed_seconds_total"
+        )
+    found = [one.untranscribed for one in replies if one.HasField("untranscribed")]
+    length_s = sum(one.end.ToNanoseconds() - one.start.ToNanoseconds() for one in found) / 1e9
+    assert length_s > 4
+    assert {one.reason for one in found} == {asr_pb2.UNTRANSCRIBED_REASON_NO_TEXT}
+    stats = next(one.done.stats for one in replies if one.HasField("done"))
+    assert stats.untranscribed_duration.ToNanoseconds() / 1e9 == pytest.approx(length_s)
+    assert counted == pytest.approx(length_s)
 
 
 async def test_what_people_say_over_and_over_stays() -> None:

@@ -335,6 +335,7 @@ class _Stats:
     queue_s: float = 0.0
     inference_s: float = 0.0
     windows: int = 0
+    untranscribed_s: float = 0.0
 
     def add(self, window: Window, timed: Timed[WindowResult]) -> None:
         self.speech_s += window.speech_s
@@ -350,6 +351,7 @@ class _Stats:
             inference_time=messages.duration(self.inference_s),
             real_time_factor=self.inference_s / audio_s if audio_s else 0.0,
             windows=self.windows,
+            untranscribed_duration=messages.duration(self.untranscribed_s),
         )
 
 
@@ -602,6 +604,10 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                         self._metrics.observe_segment(message)
                         _log.debug("segment", id=message.id, text=message.text)
                         await send(asr_pb2.TranscribeResponse(segment=message))
+                for start_s, end_s, reason in found.untranscribed:
+                    self._metrics.untranscribed_seconds.inc(end_s - start_s)
+                    stats.untranscribed_s += end_s - start_s
+                    await send(messages.untranscribed(window, start_s, end_s, reason))
                 await send(progress.finish_window(numbering.end_s))
             ticking.cancel()
 

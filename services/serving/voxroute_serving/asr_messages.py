@@ -27,6 +27,7 @@ from voxroute_serving.engine import (
 )
 from voxroute_serving.errors import FieldViolation, InvalidInputError
 from voxroute_serving.media import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from voxroute_serving.recognition import Untranscribed
 from voxroute_serving.windows import VadOptions, Window
 
 DEFAULT_DETECTION_WINDOWS = 4
@@ -599,6 +600,19 @@ class SegmentNumbering:
             temperature=segment.temperature,
             flags=sorted(cast("asr_pb2.SegmentFlag", doubt.value) for doubt in doubts),
         )
+
+
+def untranscribed(
+    window: Window, start_s: float, end_s: float, reason: Untranscribed
+) -> asr_pb2.TranscribeResponse:
+    """A stretch of a window without text, in media time."""
+    return asr_pb2.TranscribeResponse(
+        untranscribed=asr_pb2.Untranscribed(
+            start=duration(window.at(start_s)),
+            end=duration(window.until(end_s)),
+            reason=cast("asr_pb2.UntranscribedReason", reason.value),
+        )
+    )
 
 
 _MIN_SEGMENT_S = 0.02  # s; the resolution of Whisper's timestamps

@@ -68,6 +68,11 @@ class AsrMetrics:
             " seconds.",
             registry=registry,
         )
+        self.untranscribed_seconds = Counter(
+            "voxroute_asr_untranscribed_seconds",
+            "Length of the stretches in which a voice sounds and no segment stands.",
+            registry=registry,
+        )
         self.real_time_factor = Histogram(
             "voxroute_asr_real_time_factor",
             "Device seconds for each second of audio, of finished transcriptions.",

@@ -17,6 +17,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Literal
 
 from voxroute_serving.device import Timed
@@ -42,6 +43,13 @@ _MIN_ADVANCE_S = 3.0
 _AROUND_S = 0.2  # s around a voice that no segment covers: consonants begin softly
 
 
+class Untranscribed(Enum):
+    """Why a voice has no text; the values are those of voxroute.asr.v1.UntranscribedReason."""
+
+    NO_TEXT = 1
+    DOUBTFUL = 2
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed:
     """A window and the language it is transcribed in, "" where that is still to be told."""
@@ -58,6 +66,8 @@ class Recognised:
     language: str
     timed: Timed[WindowResult]
     """The result that was kept; times summed over all decodings."""
+    untranscribed: tuple[tuple[float, float, Untranscribed], ...] = ()
+    """Where a voice sounds and no segment stands, seconds from the start of the window, and why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +96,13 @@ class Recogniser:
         options = self.options_of(language)
         thresholds = Thresholds.of(options)
         judged, timed = await self._decoded(window, options, thresholds)
-        judged, timed = await self._filled(judged, timed, window, options)
+        judged, timed, reason = await self._filled(judged, timed, window, options)
         if await self._switches(judged, window, language, thresholds):
             switched = tuple(one | {Doubt.LANGUAGE_SWITCH} for one in judged.doubts)
             judged = replace(judged, doubts=switched)
-        return Recognised(judged, language, timed)
+        missing = uncovered(judged.result.segments, window.voice)
+        told = tuple((start_s, end_s, reason) for start_s, end_s in missing)
+        return Recognised(judged, language, timed, told)
 
     async def _decoded(
         self, window: Window, options: DecodingOptions, thresholds: Thresholds
@@ -128,16 +140,19 @@ class Recogniser:
         timed: Timed[WindowResult],
         window: Window,
         options: DecodingOptions,
-    ) -> tuple[Judged, Timed[WindowResult]]:
-        """The text with what is said where no segment stands; that is decoded on its own."""
+    ) -> tuple[Judged, Timed[WindowResult], Untranscribed]:
+        """The text with what is said where no segment stands; that is decoded on its own.
+
+        And why there may be voice without text all the same.
+        """
         if judged.repeats or not judged.has_text:
-            return judged, timed
+            return judged, timed, Untranscribed.NO_TEXT
         missing = [
             (max(0.0, start_s - _AROUND_S), min(end_s + _AROUND_S, window.duration_s))
             for start_s, end_s in uncovered(judged.result.segments, window.voice)
         ]
         if not missing:
-            return judged, timed
+            return judged, timed, Untranscribed.NO_TEXT
         left = window.only(missing)
         one = replace(options, temperatures=options.temperatures[:1])
         decoded = await self.transcribe(one, left.samples)
@@ -155,11 +170,12 @@ class Recogniser:
         warnings = judged.result.warnings + found.result.warnings
         result = replace(judged.result, segments=segments, warnings=warnings)
         judged = Judged(result, doubts_of)
-        return judged, Timed(
+        timed = Timed(
             judged.result,
             timed.queue_s + decoded.queue_s,
             timed.inference_s + decoded.inference_s,
         )
+        return judged, timed, Untranscribed.DOUBTFUL if found.all else Untranscribed.NO_TEXT
 
     async def _language(self, window: Window) -> str:
         """The likeliest of the allowed languages, the first of equals."""

@@ -28,9 +28,9 @@ _MIN_NEGATIVE_THRESHOLD = 0.01
 # windows stay long and the cut has 15 s to find a breath.
 _N_CUT_SEARCH_SAMPLES = N_WINDOW_SAMPLES // 2
 # Calls whose voices are looked for at once: each takes a core, of which the threads that feed a
-# device need some more urgently. Silero does 400 s of audio a second on each, so four keep up.
+# device need some more urgently. Silero does 400 s of audio a second on each.
 _loading = threading.Lock()
-_at_once = threading.BoundedSemaphore(max(1, min(4, usable_processors() // 2)))
+_at_once = threading.BoundedSemaphore(max(1, min(8, usable_processors() // 2)))
 
 _N_VOICE_PAUSE_FRAMES = 6  # 0.2 s; a shorter pause is within a word
 _N_CUT_SMOOTHING_FRAMES = 3  # about a tenth of a second: a breath, not the closure of a plosive

@@ -45,6 +45,12 @@ class SegmentFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SEGMENT_FLAG_NO_SPEECH: _ClassVar[SegmentFlag]
     SEGMENT_FLAG_HALLUCINATION: _ClassVar[SegmentFlag]
     SEGMENT_FLAG_LANGUAGE_SWITCH: _ClassVar[SegmentFlag]
+
+class UntranscribedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNTRANSCRIBED_REASON_UNSPECIFIED: _ClassVar[UntranscribedReason]
+    UNTRANSCRIBED_REASON_NO_TEXT: _ClassVar[UntranscribedReason]
+    UNTRANSCRIBED_REASON_DOUBTFUL: _ClassVar[UntranscribedReason]
 FEATURE_UNSPECIFIED: Feature
 FEATURE_WORD_TIMESTAMPS: Feature
 FEATURE_ALIGNMENT: Feature
@@ -68,6 +74,9 @@ SEGMENT_FLAG_LOW_CONFIDENCE: SegmentFlag
 SEGMENT_FLAG_NO_SPEECH: SegmentFlag
 SEGMENT_FLAG_HALLUCINATION: SegmentFlag
 SEGMENT_FLAG_LANGUAGE_SWITCH: SegmentFlag
+UNTRANSCRIBED_REASON_UNSPECIFIED: UntranscribedReason
+UNTRANSCRIBED_REASON_NO_TEXT: UntranscribedReason
+UNTRANSCRIBED_REASON_DOUBTFUL: UntranscribedReason
 
 class GetCapabilitiesRequest(_message.Message):
     __slots__ = ()
@@ -296,20 +305,32 @@ class Segment(_message.Message):
     def __init__(self, id: _Optional[int] = ..., start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., text: _Optional[str] = ..., language: _Optional[str] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ..., avg_log_prob: _Optional[float] = ..., no_speech_prob: _Optional[float] = ..., compression_ratio: _Optional[float] = ..., temperature: _Optional[float] = ..., flags: _Optional[_Iterable[_Union[SegmentFlag, str]]] = ...) -> None: ...
 
 class TranscribeStats(_message.Message):
-    __slots__ = ("audio_duration", "speech_duration", "queue_time", "inference_time", "real_time_factor", "windows")
+    __slots__ = ("audio_duration", "speech_duration", "queue_time", "inference_time", "real_time_factor", "windows", "untranscribed_duration")
     AUDIO_DURATION_FIELD_NUMBER: _ClassVar[int]
     SPEECH_DURATION_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
     INFERENCE_TIME_FIELD_NUMBER: _ClassVar[int]
     REAL_TIME_FACTOR_FIELD_NUMBER: _ClassVar[int]
     WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    UNTRANSCRIBED_DURATION_FIELD_NUMBER: _ClassVar[int]
     audio_duration: _duration_pb2.Duration
     speech_duration: _duration_pb2.Duration
     queue_time: _duration_pb2.Duration
     inference_time: _duration_pb2.Duration
     real_time_factor: float
     windows: int
-    def __init__(self, audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., speech_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inference_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., real_time_factor: _Optional[float] = ..., windows: _Optional[int] = ...) -> None: ...
+    untranscribed_duration: _duration_pb2.Duration
+    def __init__(self, audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., speech_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inference_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., real_time_factor: _Optional[float] = ..., windows: _Optional[int] = ..., untranscribed_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Untranscribed(_message.Message):
+    __slots__ = ("start", "end", "reason")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    start: _duration_pb2.Duration
+    end: _duration_pb2.Duration
+    reason: UntranscribedReason
+    def __init__(self, start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., reason: _Optional[_Union[UntranscribedReason, str]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("stats", "segments")
@@ -320,20 +341,22 @@ class Done(_message.Message):
     def __init__(self, stats: _Optional[_Union[TranscribeStats, _Mapping]] = ..., segments: _Optional[int] = ...) -> None: ...
 
 class TranscribeResponse(_message.Message):
-    __slots__ = ("accepted", "progress", "language_detected", "segment", "warning", "done")
+    __slots__ = ("accepted", "progress", "language_detected", "segment", "warning", "done", "untranscribed")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_DETECTED_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    UNTRANSCRIBED_FIELD_NUMBER: _ClassVar[int]
     accepted: Accepted
     progress: Progress
     language_detected: LanguageDetected
     segment: Segment
     warning: _common_pb2.Warning
     done: Done
-    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., language_detected: _Optional[_Union[LanguageDetected, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., warning: _Optional[_Union[_common_pb2.Warning, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
+    untranscribed: Untranscribed
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., language_detected: _Optional[_Union[LanguageDetected, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., warning: _Optional[_Union[_common_pb2.Warning, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., untranscribed: _Optional[_Union[Untranscribed, _Mapping]] = ...) -> None: ...
 
 class DetectLanguageConfig(_message.Message):
     __slots__ = ("audio", "model", "vad", "max_windows", "top")
