@@ -92,6 +92,11 @@ class Journal:
             self._database.executescript(
                 f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;"
             )
+        elif version == 1:  # knew no speech without text
+            self._database.executescript(
+                "BEGIN IMMEDIATE; ALTER TABLE windows ADD COLUMN untranscribed TEXT NOT NULL"
+                f" DEFAULT '[]'; PRAGMA user_version = {_VERSION}; COMMIT;"
+            )
         elif version != _VERSION:
             raise UsageError(
                 f"{shown(self.path.name)} was written by another version of voxroute; run the job"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
@@ -216,3 +217,25 @@ async def test_speech_without_text_is_in_the_transcript_in_order(media: Media) -
     starts = [one.start_s for one in found]
     assert starts == sorted(set(starts))
     assert {(round(one.end_s - one.start_s, 3), one.reason) for one in found} == {(0.5, "NO_TEXT")}
+
+
+def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
+    """What it holds stays, and what it did not know is empty."""
+    path = tmp_path / "journal"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.executescript(
+            "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);"
+            "CREATE TABLE spans (span INTEGER PRIMARY KEY, start_s REAL NOT NULL,"
+            " end_s REAL NOT NULL, stats TEXT);"
+            "CREATE TABLE windows (span INTEGER NOT NULL, resume_from_s REAL NOT NULL,"
+            " segments TEXT NOT NULL, PRIMARY KEY (span, resume_from_s));"
+            "CREATE TABLE translations (target TEXT NOT NULL, segment INTEGER NOT NULL,"
+            " item TEXT NOT NULL, PRIMARY KEY (target, segment));"
+            "INSERT INTO spans VALUES (0, 0.0, 60.0, NULL);"
+            "INSERT INTO windows VALUES (0, 30.0, '[]');"
+            "PRAGMA user_version = 1;"
+        )
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert journal.spans()[0].done_s == 30.0
+            assert journal.spans()[0].untranscribed == []
