@@ -77,8 +77,9 @@ Outcome = TypeVar("Outcome")
 # Full ones, so that the device never waits for the next: three, and one for what a call lacks
 # between its last window and the first of the span after it.
 _BATCHES_WAITING = 4
-# s that batches fill before a GPU, which does small ones hardly quicker
-_LINGER_S = 0.1
+# s that batches fill before a GPU, which does small ones hardly quicker: longer than the command
+# takes from one span of a recording to the next
+_LINGER_S = 0.2
 
 _WINDOWS_WAITING = 2  # complete windows that may wait for a place in the queue
 _PIECES_WAITING = 8  # the same for the audio of segments to be aligned

@@ -26,11 +26,9 @@ T = TypeVar("T")
 
 # How long work is held back so that batches are full.
 _MAX_WAIT_BATCHES = 2.0  # behind full batches of others, in times of the last batch
-# Before a free worker, while items go on arriving, in times of `linger_s`: while none runs at all,
-# and while others do.
-_MAX_LINGERS, _MAX_LINGERS_BESIDE = 2, 10
-# Batches of which one that is not half full is one: several small ones together take a GPU as long
-# as full ones, so what is left over waits for more of its kind.
+_MAX_LINGERS = 5  # before a free worker, while items go on arriving; in times of `linger_s`
+# Batches of which one that is not full is one: several small ones together take a GPU as long as
+# full ones, so what is left over waits for more of its kind.
 _WITH_SMALL = 2
 _HALF = 0.5
 _LOOK_S = 1.0  # before workers that are busy: a batch that ends lets the queue be looked at anyway
@@ -337,9 +335,8 @@ class Batcher(Generic[Item, Result]):
     the key, one of each caller in turn, fill the batch up to `max_batch(key)`. A film that queues
     all its windows thus delays a short call by a batch or two.
 
-    Full batches run as many at once as there are threads, half full ones as many as there are
-    workers. One that is smaller runs beside one other at most. What is not full waits for
-    `linger_s` until then. Items whose caller is gone are dropped
+    Full batches run as many at once as there are threads. One that is not full runs beside one
+    other at most, and waits for `linger_s` until then. Items whose caller is gone are dropped
     before they run, and `stop` turns true when all callers of a running batch are gone. The queue
     holds what admitted calls wait for, so it is bounded by how many calls are admitted and by how
     much each submits at once.
@@ -434,13 +431,11 @@ class Batcher(Generic[Item, Result]):
         """How much longer a batch of a key that is full to a share may wait, seconds."""
         if share >= 1:
             return 0.0
-        workers = self.workers(key)
-        if self._running >= (workers if share >= _HALF else min(_WITH_SMALL, workers)):
+        if self._running >= min(_WITH_SMALL, self.workers(key)):
             return max(_LOOK_S, _MAX_WAIT_BATCHES * self._batch_s) - waited_s
         linger_s = self.linger_s(key)
         quiet_s = time.monotonic() - self._arrived
-        lingers = _MAX_LINGERS_BESIDE if self._running else _MAX_LINGERS
-        return min(linger_s - quiet_s, lingers * linger_s - waited_s)
+        return min(linger_s - quiet_s, _MAX_LINGERS * linger_s - waited_s)
 
     def drop(self) -> None:
         """Refuses everything that waits."""
