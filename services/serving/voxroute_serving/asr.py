@@ -600,7 +600,8 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 for segment, doubts in zip(
                     found.judged.result.segments, found.judged.doubts, strict=True
                 ):
-                    message = numbering.message(segment, window, found.language, doubts)
+                    language = segment.language or found.language
+                    message = numbering.message(segment, window, language, doubts)
                     if message is not None:
                         self._metrics.observe_segment(message)
                         _log.debug("segment", id=message.id, text=message.text)

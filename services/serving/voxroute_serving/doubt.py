@@ -31,6 +31,7 @@ _MAX_PERIOD = 24  # words, or characters where words are not spaced
 _SHORT_CHARACTERS = 3  # without spaces a phrase up to this long counts as a single word
 
 _SWITCH_PROBABILITY = 0.8  # of another language; below it detection is often wrong on 30 s
+_LEFT_S = 2.0  # s of voice that a text without a loop may leave out beside one with it
 _MIN_SWITCH_SPEECH_S = 1.0  # s; less speech tells no language
 
 
@@ -207,6 +208,8 @@ class Judged:
 
     result: WindowResult
     doubts: tuple[Doubts, ...]
+    missing_s: float = 0.0
+    """Voice in stretches that no segment covers, seconds."""
 
     @property
     def all(self) -> Doubts:
@@ -243,11 +246,12 @@ def better(first: Judged, second: Judged) -> Judged:
     """The decoding with fewer kinds of doubt, then the likelier one; text before none.
 
     What people say over and over looks like a loop, but fits: then the likelier one is what was
-    said. A loop goes on until there is no room.
+    said, and one that leaves out what they say is not. A loop goes on until there is no room.
     """
     if first.has_text != second.has_text:
         return first if first.has_text else second
-    if first.repeats and not first.result.cut_off and second.log_prob < first.log_prob:
+    fits = first.repeats and not first.result.cut_off
+    if fits and (second.log_prob < first.log_prob or second.missing_s > first.missing_s + _LEFT_S):
         return first
     return max(first, second, key=lambda one: (-len(one.all), one.log_prob))
 

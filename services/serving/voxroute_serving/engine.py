@@ -115,6 +115,8 @@ class WindowSegment:
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
     temperature: float | None = None
+    language: str = ""
+    """BCP-47, where it is another than that of the window; engines leave it empty."""
     attended: tuple[Word, ...] = ()
     """Its words as the decoder attends to them: all of its text, blanks included, in rough times.
     Empty where the engine does not know; clients never see them."""

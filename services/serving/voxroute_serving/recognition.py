@@ -15,14 +15,15 @@ in several windows, of any call, shares the batches of its temperature.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal
 
 from voxroute_serving.device import Timed
 from voxroute_serving.doubt import (
     Doubt,
+    Doubts,
     Judged,
     Thresholds,
     among,
@@ -33,13 +34,15 @@ from voxroute_serving.doubt import (
     warrants_another,
     warrants_listening,
 )
-from voxroute_serving.engine import DecodingOptions, Samples, WindowResult
+from voxroute_serving.engine import DecodingOptions, Samples, WindowResult, WindowSegment
 from voxroute_serving.segment_times import held_against_voice, parted, uncovered
 from voxroute_serving.windows import VadOptions, Window, stretches
 
 # s of a window that its text must cover before the rest is looked at: half of Whisper's context,
 # 224 tokens, in less time is nothing that a person says
 _MIN_ADVANCE_S = 3.0
+_LEFT_OUT = 0.5  # share of what was missing that may be missing still before each is tried alone
+_MIN_OTHER_SPEECH_S = 2.0  # s without text that may be in another language
 _AROUND_S = 0.2  # s around a voice that no segment covers: consonants begin softly
 
 
@@ -68,6 +71,18 @@ class Recognised:
     """The result that was kept; times summed over all decodings."""
     untranscribed: tuple[tuple[float, float, Untranscribed], ...] = ()
     """Where a voice sounds and no segment stands, seconds from the start of the window, and why."""
+
+
+@dataclass(slots=True, eq=False)
+class _Find:
+    """What was found in a part of a window, and what it took."""
+
+    segments: list[WindowSegment] = field(default_factory=list[WindowSegment])
+    language: str = ""
+    warnings: tuple[tuple[str, str], ...] = ()
+    doubtful: bool = False
+    queue_s: float = 0.0
+    inference_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +115,11 @@ class Recogniser:
         if await self._switches(judged, window, language, thresholds):
             switched = tuple(one | {Doubt.LANGUAGE_SWITCH} for one in judged.doubts)
             judged = replace(judged, doubts=switched)
-        missing = uncovered(judged.result.segments, window.voice)
-        told = tuple((start_s, end_s, reason) for start_s, end_s in missing)
+        told = tuple(
+            (start_s, end_s, reason)
+            for stretch in uncovered(judged.result.segments, window.voice)
+            for start_s, end_s in window.between_skips(stretch)
+        )
         return Recognised(judged, language, timed, told)
 
     async def _decoded(
@@ -145,37 +163,71 @@ class Recogniser:
 
         And why there may be voice without text all the same.
         """
-        if judged.repeats or not judged.has_text:
-            return judged, timed, Untranscribed.NO_TEXT
         missing = [
             (max(0.0, start_s - _AROUND_S), min(end_s + _AROUND_S, window.duration_s))
             for start_s, end_s in uncovered(judged.result.segments, window.voice)
         ]
-        if not missing:
+        if judged.repeats or not missing:
             return judged, timed, Untranscribed.NO_TEXT
-        left = window.only(missing)
-        one = replace(options, temperatures=options.temperatures[:1])
-        decoded = await self.transcribe(one, left.samples)
-        found = await self._judge(_placed(decoded.result, left), left, Thresholds.of(options))
-        lines = list(zip(judged.result.segments, judged.doubts, strict=True))
-        if not found.repeats:
-            # what is in doubt here is no more than what made it be left out
-            lines += (
-                (segment.replaced(left.at, left.until), of_segment)
-                for segment, of_segment in zip(found.result.segments, found.doubts, strict=True)
-                if not of_segment
-            )
-        lines.sort(key=lambda line: line[0].start_s)
-        segments, doubts_of = zip(*lines, strict=True)
-        warnings = judged.result.warnings + found.result.warnings
-        result = replace(judged.result, segments=segments, warnings=warnings)
-        judged = Judged(result, doubts_of)
+        # a window without any text was tried in its own language already
+        known = options.language if judged.has_text else ""
+        finds = [await self._find(window.only(missing), known, options)]
+        parts = [part for stretch in missing for part in window.between_skips(stretch)]
+        filled = _with(judged, finds, window, options.language)
+        if len(parts) > 1 and _missing_s(filled, window) > _LEFT_OUT * _missing_s(judged, window):
+            # alone each of them is clearer: what is said over and over is written down but once
+            finds[0].segments = []
+            alone = (self._find(window.only([part]), options.language, options) for part in parts)
+            finds += await asyncio.gather(*alone)
+            filled = _with(judged, finds, window, options.language)
+        judged = filled
         timed = Timed(
             judged.result,
-            timed.queue_s + decoded.queue_s,
-            timed.inference_s + decoded.inference_s,
+            timed.queue_s + sum(find.queue_s for find in finds),
+            timed.inference_s + sum(find.inference_s for find in finds),
         )
-        return judged, timed, Untranscribed.DOUBTFUL if found.all else Untranscribed.NO_TEXT
+        doubtful = any(find.doubtful for find in finds)
+        return judged, timed, Untranscribed.DOUBTFUL if doubtful else Untranscribed.NO_TEXT
+
+    async def _find(self, left: Window, language: str, options: DecodingOptions) -> _Find:
+        """What is said in a part of a window, by the clock of the window.
+
+        In the language, if one is named, or else in the one that it sounds like. Where several are
+        allowed, in the likeliest of those.
+        """
+        find = _Find()
+        async for one in self._languages_of(left, language, options.language):
+            decoding = replace(self.options_of(one), temperatures=options.temperatures[:1])
+            decoded = await self.transcribe(decoding, left.samples)
+            result = _placed(decoded.result, left)
+            found = await self._judge(result, left, Thresholds.of(decoding))
+            find.language = one
+            find.queue_s += decoded.queue_s
+            find.inference_s += decoded.inference_s
+            find.doubtful |= bool(found.all)
+            find.warnings += result.warnings
+            # what is in doubt here is no more than what made it be left out
+            find.segments = [
+                segment.replaced(left.at, left.until)
+                for segment, of_segment in zip(found.result.segments, found.doubts, strict=True)
+                if not of_segment and not found.repeats
+            ]
+            if find.segments:
+                break
+        return find
+
+    async def _languages_of(
+        self, left: Window, language: str, of_window: str
+    ) -> AsyncIterator[str]:
+        if self.detect is not None and len(self.allowed) > 1:
+            yield await self._language(left)
+            return
+        if language:
+            yield language
+        if self.detect is not None and left.speech_s >= _MIN_OTHER_SPEECH_S:
+            heard = await self.detect(left.samples)
+            if sounds_like_another(heard, of_window):
+                yield max(heard, key=lambda one: heard[one])
 
     async def _language(self, window: Window) -> str:
         """The likeliest of the allowed languages, the first of equals."""
@@ -189,7 +241,8 @@ class Recogniser:
         if self.vad.disabled and any(is_often_invented(one.text) for one in result.segments):
             # nothing was told from speech before: only such texts are worth doing it now
             voice = await asyncio.to_thread(stretches, window.samples, self.vad)
-        return Judged(result, doubts(result.segments, voice, thresholds))
+        judged = Judged(result, doubts(result.segments, voice, thresholds))
+        return replace(judged, missing_s=_missing_s(judged, window))
 
     async def _switches(
         self, judged: Judged, window: Window, language: str, thresholds: Thresholds
@@ -206,3 +259,27 @@ def _placed(result: WindowResult, window: Window) -> WindowResult:
     """The result with its times held against the voice, and no segment across a pause left out."""
     breaks = [at_s for at_s, _ in window.skips]
     return held_against_voice(parted(result, breaks, window.voice), window.voice)
+
+
+def _missing_s(judged: Judged, window: Window) -> float:
+    return sum(
+        end_s - start_s for start_s, end_s in uncovered(judged.result.segments, window.voice)
+    )
+
+
+def _with(judged: Judged, finds: Sequence[_Find], window: Window, language: str) -> Judged:
+    """A window's text with what was found where it had none, each in its place."""
+    breaks = [at_s for at_s, _ in window.skips]
+    lines = list(zip(judged.result.segments, judged.doubts, strict=True))
+    for find in finds:
+        other = find.language if find.language != language else ""
+        of_segment: Doubts = frozenset({Doubt.LANGUAGE_SWITCH}) if other else frozenset()
+        parts = parted(WindowResult(tuple(find.segments)), breaks, window.voice).segments
+        lines += ((replace(part, language=other), of_segment) for part in parts)
+    lines.sort(key=lambda line: line[0].start_s)
+    result = replace(
+        judged.result,
+        segments=tuple(segment for segment, _ in lines),
+        warnings=judged.result.warnings + tuple(one for find in finds for one in find.warnings),
+    )
+    return Judged(result, tuple(of_segment for _, of_segment in lines))

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -114,6 +115,12 @@ class Window:
                 for start_s, end_s in stretches
             ]
         )
+
+    def between_skips(self, stretch: tuple[float, float]) -> list[tuple[float, float]]:
+        """The parts of a stretch between which a pause was left out."""
+        start_s, end_s = stretch
+        inside = [at_s for at_s, _ in self.skips if start_s < at_s < end_s]
+        return list(pairwise([start_s, *inside, end_s]))
 
     @property
     def duration_s(self) -> float:
