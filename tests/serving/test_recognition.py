@@ -58,9 +58,9 @@ class Script:
         return Timed(self.writes(temperature, samples), 0.5, 2.0 + temperature)
 
     async def __call__(self, one: Window | None = None, **fields: Any) -> Recognised:
+        fields.setdefault("detect", None)
         recogniser = Recogniser(
             transcribe=self.transcribe,
-            detect=None,
             options_of=lambda language: replace(OPTIONS, language=language),
             vad=VadOptions(),
             on_redecode=lambda kept, seconds: self.redecodes.append((kept, seconds)),
@@ -389,6 +389,42 @@ async def test_text_in_doubt_does_not_fill_a_gap(again: WindowSegment | None) ->
     """What made the model leave it out is no reason to invent something."""
     found = await _left_out(again)(window(9.0, voice=((0.0, 2.0), (3.0, 5.0), (6.0, 9.0))))
     assert texts_of(found) == ["Where is the key?", "Here."]
+
+
+async def test_stretches_that_stay_without_text_together_are_tried_alone() -> None:
+    """What is said over and over is written once for all of it, and each time for each of it."""
+    said_once = Script(lambda *_: WindowResult((said("Hello.", end_s=1.0),)))
+    voice = tuple((2.0 * number, 2.0 * number + 1.0) for number in range(5))
+    found = await said_once(window(10.0, voice=voice))
+    starts = [segment.start_s for segment in found.judged.result.segments]
+    assert starts == pytest.approx([start for start, _ in voice], abs=0.25)
+    assert found.untranscribed == ()
+
+
+async def test_what_has_no_text_is_tried_in_the_language_that_it_sounds_like() -> None:
+    """Flagged where one language was asked for; in the likeliest where several are allowed."""
+
+    async def detect(samples: Samples) -> dict[str, float]:
+        spanish = len(samples) < 8 * SAMPLE_RATE
+        return {"en": 0.02, "es": 0.98} if spanish else {"en": 0.9, "es": 0.1}
+
+    class InTwo(Script):
+        async def transcribe(
+            self, options: DecodingOptions, samples: Samples
+        ) -> Timed[WindowResult]:
+            whole = len(samples) > 8 * SAMPLE_RATE
+            text = "The fox." if whole else {"en": "", "es": "El zorro."}[options.language]
+            end_s = 2.0 if whole else len(samples) / SAMPLE_RATE
+            return Timed(WindowResult((said(text, end_s=end_s),) if text else ()), 0.0, 0.0)
+
+    voice = ((0.0, 2.0), (3.0, 9.0))
+    for allowed, doubts in (((), {Doubt.LANGUAGE_SWITCH}), (("en", "es"), set[Doubt]())):
+        script = InTwo(lambda *_: WindowResult(()))
+        found = await script(window(10.0, voice=voice), detect=detect, allowed=allowed)
+        english, spanish = found.judged.result.segments
+        assert (english.text, english.language) == ("The fox.", "")
+        assert (spanish.text, spanish.language) == ("El zorro.", "es")
+        assert found.judged.doubts[1] == doubts
 
 
 async def test_voice_that_stays_without_text_is_told_with_its_place_and_why() -> None:

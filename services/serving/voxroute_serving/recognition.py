@@ -173,13 +173,13 @@ class Recogniser:
         known = options.language if judged.has_text else ""
         finds = [await self._find(window.only(missing), known, options)]
         parts = [part for stretch in missing for part in window.between_skips(stretch)]
-        filled = _with(judged, finds, window, options.language)
+        filled = _with(judged, finds, window, options.language, self.allowed)
         if len(parts) > 1 and _missing_s(filled, window) > _LEFT_OUT * _missing_s(judged, window):
             # alone each of them is clearer: what is said over and over is written down but once
             finds[0].segments = []
             alone = (self._find(window.only([part]), options.language, options) for part in parts)
             finds += await asyncio.gather(*alone)
-            filled = _with(judged, finds, window, options.language)
+            filled = _with(judged, finds, window, options.language, self.allowed)
         judged = filled
         timed = Timed(
             judged.result,
@@ -267,13 +267,20 @@ def _missing_s(judged: Judged, window: Window) -> float:
     )
 
 
-def _with(judged: Judged, finds: Sequence[_Find], window: Window, language: str) -> Judged:
+def _with(
+    judged: Judged,
+    finds: Sequence[_Find],
+    window: Window,
+    language: str,
+    allowed: Sequence[str],
+) -> Judged:
     """A window's text with what was found where it had none, each in its place."""
     breaks = [at_s for at_s, _ in window.skips]
     lines = list(zip(judged.result.segments, judged.doubts, strict=True))
     for find in finds:
         other = find.language if find.language != language else ""
-        of_segment: Doubts = frozenset({Doubt.LANGUAGE_SWITCH}) if other else frozenset()
+        unasked = other and other not in allowed
+        of_segment: Doubts = frozenset({Doubt.LANGUAGE_SWITCH}) if unasked else frozenset()
         parts = parted(WindowResult(tuple(find.segments)), breaks, window.voice).segments
         lines += ((replace(part, language=other), of_segment) for part in parts)
     lines.sort(key=lambda line: line[0].start_s)
