@@ -67,6 +67,7 @@ def texts(model: FallbackModel, samples: Sequence[Samples]) -> list[str]:
     return [" ".join(segment.text for segment in result.segments) for result in results]
 
 
+@pytest.mark.slow
 def test_the_whole_ladder_answers_every_window(
     random_mlx: Path, cache: Path, noise: list[Samples], limit: Limit
 ) -> None:

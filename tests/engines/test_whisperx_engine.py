@@ -189,6 +189,7 @@ def test_a_window_is_decoded_at_the_first_temperature_alone(
         assert {segment.temperature for segment in result.segments} == {temperatures[0]}
 
 
+@pytest.mark.slow
 def test_threads_give_what_one_thread_gives(model: AsrModel, noise: list[np.ndarray]) -> None:
     """Several batches at once on the same weights, each with the text of its own windows."""
     expected = [model.transcribe([one], HINDI, never) for one in noise]

@@ -126,7 +126,12 @@ class Memory:
 
 
 @pytest.mark.parametrize(
-    "method", ["encode", "generate", pytest.param("align", marks=pytest.mark.slow)]
+    "method",
+    [
+        pytest.param("encode", marks=pytest.mark.slow),
+        "generate",
+        pytest.param("align", marks=pytest.mark.slow),
+    ],
 )
 def test_a_librarys_error_walks_down_the_ladder_to_the_same_text(
     build: Callable[..., FallbackModel],

@@ -142,7 +142,12 @@ def test_a_second_run_replaces_its_own_results_only(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_keeps_what_is_finished(
     number: signal.Signals, code: int, sandbox: Sandbox

@@ -126,7 +126,14 @@ def reference_indictrans2(  # noqa: C901 - one definition in one place
     return (x[-1] @ output.T).log_softmax(-1)
 
 
-@pytest.mark.parametrize("options", [{}, {"tied": True}, {"layer_norm": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"tied": True}, marks=pytest.mark.slow),
+        pytest.param({"layer_norm": False}, marks=pytest.mark.slow),
+    ],
+)
 def test_indictrans2_is_computed_as_defined(
     options: dict[str, bool], tmp_path: Path, make_indictrans2: Callable[..., Path]
 ) -> None:
