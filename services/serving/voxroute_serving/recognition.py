@@ -172,9 +172,16 @@ class Recogniser:
         # a window without any text was tried in its own language already
         known = options.language if judged.has_text else ""
         finds = [await self._find(window.only(missing), known, options)]
-        parts = [part for stretch in missing for part in window.between_skips(stretch)]
+        parts = [
+            (start_s, end_s)
+            for stretch in missing
+            for start_s, end_s in window.between_skips(stretch)
+            if end_s - start_s > _AROUND_S
+        ]
         filled = _with(judged, finds, window, options.language, self.allowed)
-        if len(parts) > 1 and _missing_s(filled, window) > _LEFT_OUT * _missing_s(judged, window):
+        left_out = _missing_s(filled, window) > _LEFT_OUT * _missing_s(judged, window)
+        # a window without any text is music or a crowd more often than speech
+        if judged.has_text and len(parts) > 1 and left_out:
             # alone each of them is clearer: what is said over and over is written down but once
             finds[0].segments = []
             alone = (self._find(window.only([part]), options.language, options) for part in parts)
