@@ -378,6 +378,7 @@ def test_close_gives_the_memory_back(converted: Path, load: Callable[..., Any]) 
     assert process.memory_info().rss - before < 8 * size
 
 
+@pytest.mark.slow
 def test_the_example_gets_the_text_that_whisperx_gives_it(
     bundled_asr: Path, load: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -460,6 +461,7 @@ model.close()
 """
 
 
+@pytest.mark.slow
 def test_transcribing_imports_none_of_the_libraries_that_take_seconds(
     converted: Path, bundled_aligner: Path, tmp_path: Path
 ) -> None:

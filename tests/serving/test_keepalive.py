@@ -33,6 +33,7 @@ PING, GOAWAY, SETTINGS = 6, 7, 4  # RFC 9113, section 6
 ACK = 1
 
 
+@pytest.mark.slow
 async def test_a_frozen_client_loses_its_place() -> None:
     """A stopped process, whose kernel still acknowledges bytes, is dropped in keepalive + 10 s."""
     async with serving(keepalive_s=1) as running:
