@@ -1,5 +1,7 @@
 """From words to segments: the rules, without a model."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -12,7 +14,8 @@ from voxroute_serving.segments import (
     TIME_PRECISION_S,
     Piece,
     ends_sentence,
-    from_words,
+    grouped,
+    joined,
     next_sound_s,
     proportional,
     sentences,
@@ -40,6 +43,11 @@ def test_sentences_end_at_full_stops_of_every_script_and_not_within_numbers() ->
 def test_sentences_keep_every_character_but_blanks(given: str) -> None:
     """Splitting never changes the text."""
     assert "".join(sentences(given)).split() == given.split()
+
+
+def from_words(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]:
+    """The segments of words."""
+    return [joined(group) for group in grouped(words, sound)]
 
 
 def words_of(*timed: tuple[float, float, str]) -> list[Piece]:

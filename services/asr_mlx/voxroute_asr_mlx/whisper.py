@@ -41,12 +41,10 @@ from voxroute_serving.host import usable_processors
 from voxroute_serving.segments import (
     TIME_PRECISION_S,
     grouped,
-    joined,
     next_sound_s,
-    proportional,
     sounding,
-    tidy,
     whole_words,
+    with_words,
 )
 from voxroute_serving.whisper_names import bcp47, whisper_code
 
@@ -351,15 +349,10 @@ def _result(
     if decoded.is_cut_off and len(pieces) > 1:
         pieces = whole_words(pieces)
         rest_from_s = next_sound_s(window, pieces[-1].end_s)
-    groups = grouped(pieces, sound)
-    found = [joined(group) for group in groups] or proportional(decoded.text, sound, duration_s)
     confidences = iter(heard)
     segments: list[WindowSegment] = []
-    for index, piece in enumerate(tidy(found, duration_s)):
-        of_segment = [
-            HeardWord(word, next(confidences).confidence)
-            for word in (groups[index] if groups else ())
-        ]
+    for piece, attended in with_words(pieces, decoded.text, sound, duration_s):
+        of_segment = [HeardWord(word, next(confidences).confidence) for word in attended]
         segments.append(
             WindowSegment(
                 piece.start_s,

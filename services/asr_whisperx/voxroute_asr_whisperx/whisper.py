@@ -45,13 +45,10 @@ from voxroute_serving.engine import (
 from voxroute_serving.errors import OutOfMemoryError
 from voxroute_serving.segments import (
     Piece,
-    grouped,
-    joined,
     next_sound_s,
-    proportional,
     sounding,
-    tidy,
     whole_words,
+    with_words,
 )
 from voxroute_serving.whisper_names import bcp47, whisper_code
 
@@ -381,13 +378,9 @@ class WhisperXModel:
         if decoded.is_cut_off and len(words) > 1:
             words = whole_words(words)
             rest_from_s = next_sound_s(window, words[-1].end_s)
-        groups = grouped(words, sound)
-        pieces = [joined(group) for group in groups] or proportional(
-            decoded.text, sound, duration_s
-        )
         segments: list[WindowSegment] = []
         unaligned = 0
-        for index, piece in enumerate(tidy(pieces, duration_s)):
+        for piece, attended in with_words(words, decoded.text, sound, duration_s):
             aligned: tuple[Word, ...] = ()
             start_s, end_s = piece.start_s, piece.end_s
             if options.word_timestamps and not stop():
@@ -408,10 +401,7 @@ class WhisperXModel:
                     no_speech_prob=decoded.no_speech_prob,
                     compression_ratio=decoded.compression_ratio,
                     temperature=decoded.temperature,
-                    attended=tuple(
-                        Word(word.text, word.start_s, word.end_s)
-                        for word in (groups[index] if groups else ())
-                    ),
+                    attended=tuple(Word(word.text, word.start_s, word.end_s) for word in attended),
                 )
             )
         warning = (

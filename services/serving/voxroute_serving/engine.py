@@ -24,6 +24,7 @@ Stop = Callable[[], bool]
 
 Clock = Callable[[float], float]
 """A time of one clock told by another, seconds."""
+
 Activity = Callable[[str], None]
 """Takes what is being done, as a few words for a person."""
 

@@ -63,9 +63,16 @@ def ends_sentence(text: str) -> bool:
     return any(match.end() == len(stripped) for match in _SENTENCE_END.finditer(stripped))
 
 
-def from_words(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]:
-    """The segments that `grouped` makes of words."""
-    return [joined(group) for group in grouped(words, sound)]
+def with_words(
+    words: Sequence[Piece], text: str, sound: npt.NDArray[np.bool_], duration_s: float
+) -> list[tuple[Piece, list[Piece]]]:
+    """The segments of a window's text, tidy, each with its words; without any where none are known.
+
+    Those that `grouped` makes of the words, or else shares of the sound; see `proportional`.
+    """
+    groups = grouped(words, sound)
+    pieces = [joined(group) for group in groups] or proportional(text, sound, duration_s)
+    return list(zip(tidy(pieces, duration_s), groups or [[] for _ in pieces], strict=True))
 
 
 def joined(words: Sequence[Piece]) -> Piece:
