@@ -23,12 +23,17 @@ ASR_NAME = "voxroute.asr.v1.AsrService"
 
 def test_health_turns_serving_only_after_the_model_has_answered() -> None:
     """A watcher sees NOT_SERVING first and SERVING later, for "" and for the service's name."""
-    with processes.asr_service(wait=False) as running, running.channel() as channel:
-        grpc.channel_ready_future(channel).result(processes.STARTUP_S)
+    # tries to connect far more often than a model can be loaded
+    often = [(f"grpc.{name}_reconnect_backoff_ms", 20) for name in ("initial", "min", "max")]
+    with (
+        processes.asr_service(wait=False) as running,
+        grpc.insecure_channel(running.target, options=often) as channel,
+    ):
         stub = health_pb2_grpc.HealthStub(channel)
         for name in ("", ASR_NAME):
             seen: list[int] = []
-            for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=180):
+            request = health_pb2.HealthCheckRequest(service=name)
+            for answer in stub.Watch(request, timeout=180, wait_for_ready=True):
                 seen.append(answer.status)
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     break
