@@ -96,20 +96,24 @@ def normalised(text: str) -> str:
 
     What Whisper's own basic normaliser does, except that marks stay: they are the vowels of Indian
     scripts. Numbers from one to ten become digits. Characters of scripts without spaces count as
-    words, which makes the word error rate of Chinese and Japanese one of characters.
+    words, and digits beside them, which makes the word error rate of Chinese and Japanese one of
+    characters.
     """
     kept: list[str] = []
+    spaceless = any(map(_is_spaceless, text))
     for character in unicodedata.normalize("NFKC", text).lower():
         kind = unicodedata.category(character)
         if kind == "Nd":
-            kept.append(str(unicodedata.decimal(character)))
+            digit = str(unicodedata.decimal(character))
+            kept.append(f" {digit} " if spaceless else digit)
         elif _is_spaceless(character):
             kept.append(f" {character} ")
         elif character in _APOSTROPHES:  # don't is one word, however it is written
             continue
         else:
             kept.append(" " if kind[0] in "PSZC" else character)
-    return " ".join(_DIGITS.get(word, word) for word in "".join(kept).split())
+    words = [_DIGITS.get(word, word) for word in "".join(kept).split()]
+    return " ".join(" ".join(word) if spaceless and word.isdecimal() else word for word in words)
 
 
 def _is_spaceless(character: str) -> bool:

@@ -16,6 +16,7 @@ from benchmarks.recordings import normalised, read_set, speech_sets, word_error_
         ("¡Hola! ¿Qué tal? ﬁn", "hola qué tal fin"),
         ("敏捷的狐狸。", "敏 捷 的 狐 狸"),
         ("カタカナ ひ", "カ タ カ ナ ひ"),
+        ("1910年の十", "1 9 1 0 年 の 1 0"),
         ("♪ [music] ♪", "music"),
         ("One, two; ten. १२ एक 10", "1 2 10 12 1 10"),
     ],

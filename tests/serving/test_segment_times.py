@@ -33,12 +33,21 @@ def held(found: WindowResult, *voice: Stretch) -> list[tuple[float, float]]:
     [
         ((1.2, 2.8), [(1.0, 3.0)], (1.0, 3.0)),
         ((0.0, 5.0), [(1.0, 3.0)], (1.0, 3.0)),
-        ((2.0, 4.0), [(1.0, 5.0)], (2.0, 4.0)),
+        ((2.1, 3.9), [(1.0, 5.0)], (2.1, 3.9)),
+        ((1.9, 4.1), [(1.0, 5.0)], (1.0, 5.0)),
         ((2.9, 6.0), [(1.0, 3.0), (5.0, 5.9)], (5.0, 5.9)),
         ((3.2, 4.8), [(1.0, 3.0), (5.0, 6.0)], (3.2, 4.8)),
         ((1.0, 3.0), [], (1.0, 3.0)),
     ],
-    ids=["near", "silence at both ends", "amid", "a tail of the word before", "no voice", "no vad"],
+    ids=[
+        "near",
+        "silence at both ends",
+        "amid",
+        "no further than is looked for",
+        "a tail of the word before",
+        "no voice",
+        "no vad",
+    ],
 )
 def test_a_segment_begins_and_ends_where_a_voice_does(
     segment: tuple[float, float], voice: list[Stretch], expected: tuple[float, float]

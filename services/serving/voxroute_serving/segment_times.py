@@ -13,9 +13,11 @@ from itertools import pairwise
 
 from voxroute_serving.engine import WindowResult, WindowSegment, Word
 
-REACH_S = 0.5  # s; an onset or an end that is nearer is that of the segment
 MIN_MISSING_S = 0.8  # s of voice without text that may hold words
 MARGIN_S = 0.2  # s of voice beside a segment that are its own: words fade out
+# s; an onset or an end that is nearer is that of the segment: what is too short to be looked for
+# belongs to the text beside it
+REACH_S = MIN_MISSING_S + MARGIN_S
 _JOINED_S = 1.0  # s; voices without text that are nearer are one
 TAIL_S = 0.15  # s; what is left of a voice that short belongs to the word before
 Stretch = tuple[float, float]
