@@ -58,7 +58,10 @@ def spoken() -> dict[str, tuple[SpeechSet, Samples]]:
     found = [one for one in speech_sets(*READ_WELL) if one.sentences[-1].end_s < 28]
     if not found:
         pytest.skip(f"models/real/speech is missing; {HOW_TO_GET}")
-    return {one.name: (one, samples_of(one.path).astype(np.float32) / 32768) for one in found}
+    return {
+        one.name: (one, samples_of(one.path).astype(np.float32) / np.float32(32768))
+        for one in found
+    }
 
 
 @pytest.fixture(scope="module", params=ENGINES)
