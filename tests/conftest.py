@@ -13,6 +13,10 @@ import pytest
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Threads of torch and CTranslate2 that wait for each other would do so in a loop, on the processor
+# that the other needs: beside other work that makes 8 s of training 94 s.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def signals_as_at_a_terminal() -> None:
