@@ -36,7 +36,7 @@ demo: install ## Turn the bundled Hindi clip into Hindi and English subtitles, o
 	@$(RUN)python scripts/demo.py
 
 test: install ## Run the tests (the default tier)
-	@$(RUN)pytest
+	@$(RUN)pytest -n 2 --dist loadfile
 
 test-slow: install ## Run the tests that take minutes
 	@$(RUN)pytest -m slow

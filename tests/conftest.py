@@ -1,11 +1,21 @@
 """What every test has in common."""
 
+import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Hundreds of processes import the same libraries: compiling torch takes each of them 5 s.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Threads of torch and CTranslate2 that wait for each other would do so in a loop, on the processor
+# that the other needs: beside other work that makes 8 s of training 94 s.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True, scope="session")

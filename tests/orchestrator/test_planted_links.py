@@ -30,7 +30,9 @@ from voxroute_serving.media import MediaFile, MediaRefusedError
 PRECIOUS = "what somebody has written"
 
 
-@pytest.mark.parametrize("put", [Path.symlink_to, Path.hardlink_to, shutil.copy], ids=str)
+@pytest.mark.parametrize(
+    "put", [Path.symlink_to, Path.hardlink_to, shutil.copy], ids=lambda put: put.__name__
+)
 def test_a_lock_is_never_another_file(tmp_path: Path, put: Callable[[Path, Path], object]) -> None:
     """In a folder that others write to, the lock's name may be there already."""
     precious, folder = tmp_path / "notes.txt", tmp_path / "out"
