@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from voxroute_serving.host import keep_freed_memory
+
 MAX_LOG_BYTES = 1_000_000
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -106,6 +108,7 @@ def _bound(log: Path) -> None:
 def main() -> None:
     """Does not return before the module ends."""
     parent, record, idle_s, log, module, *arguments = sys.argv[1:]
+    keep_freed_memory()
     if not record:
         _die_with_parent(int(parent))
     pipe = os.dup(0)  # the module gets an empty standard input of its own
