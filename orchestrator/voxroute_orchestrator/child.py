@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from voxroute_serving.host import keep_freed_memory
+from voxroute_serving.host import prepare_for_cpu
 
 MAX_LOG_BYTES = 1_000_000
 
@@ -146,7 +146,7 @@ def _obey(order: dict[str, Any]) -> None:
 
 def main() -> None:
     """Does not return before the module ends."""
-    keep_freed_memory()
+    prepare_for_cpu()
     if sys.argv[1] == "--spare":
         _obey(_order(sys.argv[2]))
     parent, record, idle_s, log, module, *arguments = sys.argv[1:]

@@ -30,7 +30,7 @@ from voxroute_serving.engine import (
     DecodingOptions,
     WindowResult,
 )
-from voxroute_serving.errors import ModelUnavailableError
+from voxroute_serving.errors import EngineError, ModelUnavailableError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "lost-key.mp4"
 HINDI = DecodingOptions(language="hi", temperatures=(0.0,))
@@ -254,6 +254,21 @@ def test_defaults_are_told(model: AsrModel) -> None:
         no_speech_threshold=0.6,
     )
     assert ignored == ()
+
+
+def test_a_warm_up_encodes_no_whole_window_on_a_processor(
+    model: Any, noise: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has to be compiled there; all of a transcription is run, and its errors show."""
+    encode, lengths = model._any.encode, []
+    monkeypatch.setattr(
+        model._any, "encode", lambda features: lengths.append(features.shape) or encode(features)
+    )
+    model.warm_up(noise[0])
+    assert lengths == [(1, 80, 20)]
+    monkeypatch.setattr(model, "_attended", lambda *_: 1 / 0)
+    with pytest.raises(EngineError, match="the recogniser failed"):
+        model.warm_up(noise[0])
 
 
 @pytest.mark.parametrize("quick", [True, False])

@@ -10,4 +10,5 @@ import voxroute_asr_whisperx.settings
 import voxroute_asr_whisperx.whisper  # noqa: F401
 import voxroute_serving.app
 import voxroute_serving.asr
+import voxroute_serving.log_lines
 import voxroute_serving.main  # noqa: F401

@@ -319,7 +319,7 @@ class WhisperXModel:
         encoded: Any,
         tokenizer: Tokenizer,
         options: DecodingOptions,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
     ) -> list[_Decoded]:
         """Each window's text at the first temperature."""
         prompt = self._prompt(tokenizer, options)
@@ -337,7 +337,7 @@ class WhisperXModel:
         results = model.model.generate(
             encoded,
             [prompt] * encoded.shape[0],
-            max_length=max_length,
+            max_length=max_length or MAX_LENGTH,
             suppress_blank=True,
             suppress_tokens=get_suppressed_tokens(tokenizer, (-1,)),
             return_scores=True,

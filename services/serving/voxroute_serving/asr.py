@@ -1080,6 +1080,7 @@ class AsrApp:
             runtime.device.grow(loaded.workers + (loaded.workers > 1))
             return loaded
 
+        self._describe = engine.describe
         self._preload_models = settings.preload_models
         self._pool: ModelPool[FallbackModel] = ModelPool(
             runtime.device,
@@ -1129,10 +1130,14 @@ class AsrApp:
         Where there is no room for all, those that were named first stay.
         """
         await asyncio.to_thread(audio.load_libraries)
+        # the first description looks for packages and models, which takes a tenth of a second
+        await asyncio.gather(self._load(), asyncio.to_thread(self._describe))
+        await self.servicer.diarization.start()
+
+    async def _load(self) -> None:
         for name in reversed(self._preload_models):
             await self._pool.load(name)
         await self.servicer.warm_up()
-        await self.servicer.diarization.start()
 
     async def close(self) -> None:
         """Frees the models on their thread."""
