@@ -126,8 +126,9 @@ async def test_a_service_is_started_without_one_that_will_not_do(
     if why == "it has died":
         process.kill()
         process.wait()
-    more = {} if why == "it has died" else {"OMP_NUM_THREADS": "1"}
-    async with place.services(**more) as [service]:
+    else:
+        place.environment["OMP_NUM_THREADS"] = "1"
+    async with place.services() as [service]:
         assert await _serves(service)
         assert process.pid not in place.pids()
         assert len(place.pids()) == 1

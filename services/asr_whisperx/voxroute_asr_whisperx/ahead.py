@@ -1,14 +1,17 @@
 """Imports what the service needs in any case, before it is known with which settings.
 
-Nothing here may look at a variable when it is imported that a command sets for its services.
+None of these may look at a variable when it is imported that a command sets for its services.
 """
 
-import av.error  # noqa: F401 - as all of these
+import importlib
 
-import voxroute_asr_whisperx.engine
-import voxroute_asr_whisperx.settings
-import voxroute_asr_whisperx.whisper  # noqa: F401
-import voxroute_serving.app
-import voxroute_serving.asr
-import voxroute_serving.log_lines
-import voxroute_serving.main  # noqa: F401
+for _module in (
+    "av.error",
+    "voxroute_asr_whisperx.engine",
+    "voxroute_asr_whisperx.settings",
+    "voxroute_asr_whisperx.whisper",
+    "voxroute_serving.asr",
+    "voxroute_serving.log_lines",
+    "voxroute_serving.main",
+):
+    importlib.import_module(_module)
