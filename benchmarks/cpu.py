@@ -22,7 +22,7 @@ from voxroute_serving.host import usable_processors
 
 BATCH = 8  # windows; faster-whisper's and whisperx' own default
 LIBRARIES = ("whisperx", "faster-whisper", "faster-whisper batched")
-COMMAND, SERVICE = "voxroute", "voxroute, its service alone"
+COMMAND, SERVICE = "voxroute", "voxroute service alone"
 
 
 def main(arguments: Sequence[str]) -> bool:

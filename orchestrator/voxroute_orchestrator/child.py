@@ -8,18 +8,28 @@ even before. RECORD, IDLE_S and LOG are "" for such a service.
 One that may stay behind has a RECORD, a file that whoever uses the service holds a shared lock on.
 The parent writes a byte to the pipe once the service serves: from then on it ends when nobody has
 used it for IDLE_S, and LOG is kept from growing without end.
+
+`python -m voxroute_orchestrator.child --spare MODULE MARK` imports what MODULE needs in any case
+and waits for its order, a line of JSON on standard input: the arguments as above, the environment
+and the folder. See spare.py.
 """
 
+import contextlib
 import ctypes
 import fcntl
+import importlib
+import json
 import os
+import queue
 import runpy
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from voxroute_serving.host import prepare_for_cpu
 
 MAX_LOG_BYTES = 1_000_000
 
@@ -103,8 +113,42 @@ def _bound(log: Path) -> None:
         pass  # a log that cannot be read or written stays as it is
 
 
+def _order(module: str) -> dict[str, Any]:
+    """What the parent wants of this process; ends it where the parent wants nothing any more."""
+    orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def listen() -> None:
+        line = b""
+        while not line.endswith(b"\n"):  # nothing comes after it before the service serves
+            some = os.read(0, 1 << 16)
+            if not some:
+                os._exit(0)
+            line += some
+        orders.put(json.loads(line))
+
+    threading.Thread(target=listen, name="order", daemon=True).start()
+    with contextlib.suppress(Exception):  # the module itself meets and tells it, in its log
+        importlib.import_module(f"{module}.ahead")
+    return orders.get()
+
+
+def _obey(order: dict[str, Any]) -> None:
+    """Makes this process one that was started with the order's arguments."""
+    sys.argv[1:] = order["arguments"]
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    log = os.open(sys.argv[4], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
 def main() -> None:
     """Does not return before the module ends."""
+    prepare_for_cpu()
+    if sys.argv[1] == "--spare":
+        _obey(_order(sys.argv[2]))
     parent, record, idle_s, log, module, *arguments = sys.argv[1:]
     if not record:
         _die_with_parent(int(parent))

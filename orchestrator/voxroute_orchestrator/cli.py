@@ -19,6 +19,10 @@ def main() -> NoReturn:
     from voxroute_orchestrator.errors import EXIT_OK, VoxrouteError  # noqa: PLC0415 - likewise
 
     standard_streams.set_up()
+    if {"run", "transcribe"} & set(sys.argv[1:]):
+        from voxroute_orchestrator import spare  # noqa: PLC0415 - most others need none
+
+        spare.begin(sys.argv[1:])
     from voxroute_orchestrator.cli_app import app  # noqa: PLC0415 - likewise
 
     try:

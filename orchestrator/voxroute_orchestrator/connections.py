@@ -16,7 +16,7 @@ import grpc.aio
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2
-from voxroute_orchestrator import convert, routing, second_services
+from voxroute_orchestrator import convert, routing, second_services, spare
 from voxroute_orchestrator.clients import (
     AsrClient,
     CallPolicy,
@@ -340,6 +340,7 @@ async def services(
         sharing = _Sharing(starter, {status.target: status.offer for status in statuses})
         successors = _Successors(starter, speech, host)
         local, notes = await starter.start_any(specs, successors)
+        spare.dismiss()
         recognisers: list[Speech] = []
         if speech is not None:
             if SPEECH in local:

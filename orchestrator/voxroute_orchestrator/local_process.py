@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc.aio
 import platformdirs
 
+from voxroute_orchestrator import spare
 from voxroute_orchestrator.clients import CallPolicy, Endpoint, connect, is_serving
 from voxroute_orchestrator.errors import LocalServiceError
 from voxroute_orchestrator.progress import Waits
@@ -61,6 +62,8 @@ class LocalService:
         self.folder = folder
         self.context = context
         self.process: subprocess.Popen[bytes] | None = None
+        self.mark = ""
+        """Stands in the command line of the process alone, of one that may stay."""
         self._recovering = asyncio.Lock()
         self._restarts = 0
         self._log_start = 0  # where in the log the present process begins, bytes
@@ -87,26 +90,29 @@ class LocalService:
     def launch(self, *, record: str = "", idle_s: str = "", folder: Path | None = None) -> None:
         """Starts the process, in a folder. `record` and `idle_s` are for a child that may stay."""
         self.socket.unlink(missing_ok=True)
+        arguments = [
+            str(os.getpid()),
+            record,
+            idle_s,
+            str(self.log),
+            self.spec.module,
+            "--listen",
+            f"unix:{self.socket}",
+            "--metrics-listen",
+            "",
+            "--log-format",
+            "console",
+            *self.spec.arguments,
+        ]
+        self.mark = record
         with self.log.open("ab") as log:
             self._log_start = log.tell()
+            started = spare.take(arguments, self.context.environment, folder)
+            if started is not None:
+                self.process, self.mark = started.process, started.mark
+                return
             self.process = subprocess.Popen(  # noqa: S603 - our own module
-                [
-                    sys.executable,
-                    "-m",
-                    "voxroute_orchestrator.child",
-                    str(os.getpid()),
-                    record,
-                    idle_s,
-                    str(self.log),
-                    self.spec.module,
-                    "--listen",
-                    f"unix:{self.socket}",
-                    "--metrics-listen",
-                    "",
-                    "--log-format",
-                    "console",
-                    *self.spec.arguments,
-                ],
+                [sys.executable, "-m", "voxroute_orchestrator.child", *arguments],
                 stdin=subprocess.PIPE,  # ends when this process does; see child.py
                 stdout=log,
                 stderr=log,

@@ -24,7 +24,6 @@ import signal
 import stat
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -35,7 +34,7 @@ import grpc.aio
 import platformdirs
 import psutil
 
-from voxroute_orchestrator import __version__
+from voxroute_orchestrator import __version__, spare
 from voxroute_orchestrator.child import is_at
 from voxroute_orchestrator.clients import CallPolicy, connect, is_serving
 from voxroute_orchestrator.errors import LocalServiceError
@@ -86,6 +85,8 @@ class Record:
     pid: int
     idle_s: float
     log: str
+    mark: str
+    """Stands in its command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +123,7 @@ def folder(tell: Callable[[str], None]) -> Path | None:
 
 
 def _candidates() -> Iterator[Path]:
-    paths: list[Path] = []
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    with contextlib.suppress(OSError):
-        # after `sudo` it may be another user's
-        if runtime.startswith("/") and Path(runtime).stat().st_uid == os.getuid():
-            paths.append(Path(runtime, "voxroute"))
-    paths.append(Path(tempfile.gettempdir(), f"voxroute-{os.getuid()}"))
+    paths = [*spare.places()]
     with contextlib.suppress(OSError):
         paths.append(platformdirs.user_cache_path("voxroute", ensure_exists=True) / "run")
     return (path for path in paths if len(os.fsencode(path)) <= _MAX_FOLDER_PATH)
@@ -260,14 +255,14 @@ def _read(path: Path) -> Record | None:
         return None
 
 
-def _process(record: Record | None, path: Path) -> psutil.Process | None:
+def _process(record: Record | None) -> psutil.Process | None:
     """The living process of a record; another with the same id does not count."""
     if record is None:
         return None
     _reap()
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(record.pid)
-        if process.status() != psutil.STATUS_ZOMBIE and str(path) in process.cmdline():
+        if process.status() != psutil.STATUS_ZOMBIE and record.mark in process.cmdline():
             return process
     return None
 
@@ -332,7 +327,7 @@ def running() -> list[Running]:
 def _looked_at(path: Path) -> Running | None:
     """The service of a record; None for one that does not run, whose files are removed."""
     record = _read(path)
-    process = _process(record, path)
+    process = _process(record)
     memory = process.memory_info().rss if process is not None else 0
     with _opened(path) as file:
         idle = _unused(file)
@@ -350,7 +345,7 @@ def stop(service: Running, *, force: bool) -> bool:
         with _opened(service.path) as file:
             if not _unused(file) and not force:
                 return False
-            process = _process(service.record, service.path)
+            process = _process(service.record)
             if process is not None:
                 _end(process)
             if is_at(file, service.path):
@@ -437,7 +432,7 @@ class WarmService(LocalService):
 
     async def _joined(self) -> bool:
         """Whether a service is there and serves; it is used by this command then."""
-        process = _process(_read(self._record), self._record)
+        process = _process(_read(self._record))
         if process is None:
             return False
         try:
@@ -510,6 +505,7 @@ class WarmService(LocalService):
             pid=self.process.pid,
             idle_s=self._idle_s,
             log=str(self.log),
+            mark=self.mark,
         )
         os.write(self._lease, json.dumps(asdict(record)).encode())
 
@@ -537,7 +533,7 @@ class WarmService(LocalService):
         """
         async with self._recovering:
             ours = self._lease is not None and is_at(self._lease, self._record)
-            if ours and _process(_read(self._record), self._record) is not None:
+            if ours and _process(_read(self._record)) is not None:
                 return
             if ours:
                 self.count_death()

@@ -30,7 +30,7 @@ from voxroute_serving.engine import (
     DecodingOptions,
     WindowResult,
 )
-from voxroute_serving.errors import ModelUnavailableError
+from voxroute_serving.errors import EngineError, ModelUnavailableError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "lost-key.mp4"
 HINDI = DecodingOptions(language="hi", temperatures=(0.0,))
@@ -256,15 +256,31 @@ def test_defaults_are_told(model: AsrModel) -> None:
     assert ignored == ()
 
 
-def test_features_are_those_of_the_library(noise: list[np.ndarray]) -> None:
-    """In a third of the time, and filled up with silence: equal to the fifth decimal."""
+def test_a_warm_up_encodes_no_whole_window_on_a_processor(
+    model: Any, noise: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has to be compiled there; all of a transcription is run, and its errors show."""
+    encode, lengths = model._any.encode, []
+    monkeypatch.setattr(
+        model._any, "encode", lambda features: lengths.append(features.shape) or encode(features)
+    )
+    model.warm_up(noise[0])
+    assert lengths == [(1, 80, 20)]
+    monkeypatch.setattr(model, "_attended", lambda *_: 1 / 0)
+    with pytest.raises(EngineError, match="the recogniser failed"):
+        model.warm_up(noise[0])
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_features_are_those_of_the_library(noise: list[np.ndarray], *, quick: bool) -> None:
+    """In less time, and filled up with silence: equal to the fifth decimal."""
     from faster_whisper.feature_extractor import FeatureExtractor  # noqa: PLC0415 - takes seconds
 
     from voxroute_asr_whisperx.features import LogMel  # noqa: PLC0415 - takes seconds
 
     for n_mels in (80, 128):
         extract = FeatureExtractor(feature_size=n_mels)
-        ours = LogMel(extract)(noise)
+        ours = LogMel(extract, quick=quick)(noise)
         assert ours.shape == (len(noise), n_mels, 3000)
         for window, features in zip(noise, ours, strict=True):
             filled = np.pad(window, (0, 30 * SAMPLE_RATE - len(window)))

@@ -123,6 +123,11 @@ class MlxWhisperModel:
             tuple(ignored),
         )
 
+    def warm_up(self, noise: Samples) -> None:
+        """Transcribes the noise, for which Metal compiles its kernels."""
+        options, _ = self.effective_options(DecodingOptions(self.languages[0]))
+        self.transcribe([noise], options, lambda: False)
+
     def transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> Sequence[WindowResult]:

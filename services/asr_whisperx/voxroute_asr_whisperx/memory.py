@@ -3,6 +3,7 @@
 import sys
 
 from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError
+from voxroute_serving.host import give_back_freed_memory
 
 # What CTranslate2 4.8 and torch 2.8 write; neither has a class for it on every device.
 _MESSAGES = (
@@ -35,7 +36,9 @@ def engine_error(error: Exception, what: str) -> ServingError:
 
 
 def free_memory(device: str) -> None:
-    """Gives back what torch keeps on a GPU for later: CTranslate2 cannot use it."""
+    """Gives back what is kept for later: what torch has on a GPU, CTranslate2 cannot use."""
+    if device == "cpu":
+        give_back_freed_memory()
     torch = sys.modules.get("torch")
     if device == "cuda" and torch is not None:
         torch.cuda.empty_cache()

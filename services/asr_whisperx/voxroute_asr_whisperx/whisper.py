@@ -67,6 +67,8 @@ NO_SPEECH_THRESHOLD = 0.6
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
+_WARM_UP_FRAMES = 20
+_WARM_UP_LENGTH = 16  # positions, as MAX_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class WhisperXModel:
             )
             for index in device_indices
         ]
-        self._log_mel = LogMel(self._any.feature_extractor)
+        self._log_mel = LogMel(self._any.feature_extractor, quick=device == "cuda")
         self._busy = [0] * len(self._models)  # batches on each
         self._lock = threading.Lock()
 
@@ -181,6 +183,24 @@ class WhisperXModel:
             no_speech_threshold=_given(options.no_speech_threshold, NO_SPEECH_THRESHOLD),
         )
         return effective, tuple(ignored)
+
+    def warm_up(self, noise: Samples) -> None:
+        """Runs all of the model once. Raises as `transcribe`.
+
+        Nothing is compiled for a CPU, where a window would take a second: a fraction of one, and a
+        few tokens, show that the model answers.
+        """
+        options, _ = self.effective_options(DecodingOptions(self.languages[0]))
+        if self._device != "cpu":
+            self.transcribe([noise], options, lambda: False)
+            return
+        with self._errors_of("the recogniser"), self._one() as model:
+            tokenizer = self._tokenizer(options)
+            features = self._log_mel([noise])[..., :_WARM_UP_FRAMES]
+            encoded = model.encode(np.ascontiguousarray(features))
+            decoded = self._decode(model, encoded, tokenizer, options, _WARM_UP_LENGTH)
+            heard = noise[: SAMPLE_RATE * _WARM_UP_FRAMES // FRAMES_PER_S]
+            self._attended(model, encoded, decoded, [heard], tokenizer)
 
     def transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
@@ -226,6 +246,7 @@ class WhisperXModel:
         self._models = []
         self._aligners.close()
         gc.collect()
+        free_memory(self._device)
 
     @property
     def _any(self) -> WhisperModel:
@@ -263,12 +284,7 @@ class WhisperXModel:
     ) -> list[WindowResult]:
         """1. features  2. text  3. times of its words  4. segments."""
         features = self._log_mel(windows)
-        tokenizer = Tokenizer(
-            self._any.hf_tokenizer,
-            self._any.model.is_multilingual,
-            task=options.task,
-            language=whisper_code(options.language),
-        )
+        tokenizer = self._tokenizer(options)
         if stop():
             return [WindowResult(()) for _ in windows]
         with self._one() as model:
@@ -289,8 +305,21 @@ class WhisperXModel:
         found = model.model.detect_language(encoded)
         return [self._of_model(dict(probabilities)) for probabilities in found]
 
+    def _tokenizer(self, options: DecodingOptions) -> Tokenizer:
+        return Tokenizer(
+            self._any.hf_tokenizer,
+            self._any.model.is_multilingual,
+            task=options.task,
+            language=whisper_code(options.language),
+        )
+
     def _decode(
-        self, model: WhisperModel, encoded: Any, tokenizer: Tokenizer, options: DecodingOptions
+        self,
+        model: WhisperModel,
+        encoded: Any,
+        tokenizer: Tokenizer,
+        options: DecodingOptions,
+        max_length: int | None = None,
     ) -> list[_Decoded]:
         """Each window's text at the first temperature."""
         prompt = self._prompt(tokenizer, options)
@@ -308,7 +337,7 @@ class WhisperXModel:
         results = model.model.generate(
             encoded,
             [prompt] * encoded.shape[0],
-            max_length=MAX_LENGTH,
+            max_length=max_length or MAX_LENGTH,
             suppress_blank=True,
             suppress_tokens=get_suppressed_tokens(tokenizer, (-1,)),
             return_scores=True,

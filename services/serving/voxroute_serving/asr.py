@@ -80,6 +80,9 @@ _BATCHES_WAITING = 4
 # s that batches fill before a GPU, which does small ones hardly quicker: longer than the command
 # takes from one span of a recording to the next
 _LINGER_S = 0.2
+# s for what one call has queued at once to be one batch, before a device that does one at a time
+_GATHER_S = 0.01
+_NEXT_WINDOW_S = 0.5  # for the next of the windows that are to be the first batch of a call
 
 _WINDOWS_WAITING = 2  # complete windows that may wait for a place in the queue
 _PIECES_WAITING = 8  # the same for the audio of segments to be aligned
@@ -165,7 +168,7 @@ class _Device:
             return key.model_id
 
         def linger_s(key: Any) -> float:
-            return _LINGER_S if key.model.workers > 1 else 0.0
+            return _LINGER_S if key.model.workers > 1 else _GATHER_S
 
         def workers(key: Any) -> int:
             return key.model.workers
@@ -206,6 +209,14 @@ class _Device:
     def queued(self) -> int:
         """Pieces of work that wait."""
         return self._transcribing.queued + self._detecting.queued + self._aligning.queued
+
+    def first_batch(self, model: AsrModel) -> int:
+        """Windows that a recording had better have decoded at once.
+
+        On a processor the tokens of four windows take hardly longer than those of one, and finding
+        the windows takes a hundredth of the time that they take. A GPU's batches linger.
+        """
+        return 1 if model.workers > 1 else self._limit(_Listening("", model))
 
     def in_flight(self, model: AsrModel) -> int:
         """Pieces of work that keep the device busy: the batches that run, and some that wait."""
@@ -418,6 +429,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         self._metrics = metrics or AsrMetrics(CollectorRegistry())
         self._pool = pool
         self._admission = admission
+        self._thread = thread
         self._device = _Device(thread, max_batch, on_batch)
         self._service_version = service_version
         self._max_audio_s = max_audio_s
@@ -432,15 +444,14 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         return self._device.queued + self.diarization.queued
 
     async def warm_up(self) -> None:
-        """Loads the default model and lets it transcribe a second of noise.
+        """Loads the default model and lets it run once.
 
         Raises what loading and transcribing raise.
         """
         noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
         async with self._pool.lease() as model:
             self._default_id, self._default_languages = model.ref.id, model.languages
-            options, _ = model.effective_options(DecodingOptions(model.languages[0]))
-            await self._device.transcribe(model, options, noise)
+            await self._thread.run(lambda: model.warm_up(noise))
 
     # --- GetCapabilities
 
@@ -572,6 +583,8 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         warnings = _Warnings(model)
 
         async def windows(source: AsyncIterator[Window]) -> AsyncIterator[Placed]:
+            if options.expected_s is not None:  # else it may come as it is spoken
+                source = _together(source, self._device.first_batch(model))
             left = _unfinished(source, options.resume_from_s, stats)
             placed = (
                 _in_language(left, language)
@@ -955,6 +968,19 @@ async def _in_language(source: AsyncIterator[Window], language: str) -> AsyncIte
         yield Placed(window, language)
 
 
+async def _together(source: AsyncIterator[Window], n: int) -> AsyncIterator[Window]:
+    """The windows; the first `n` once all of these are there, or no other comes for a while."""
+    held: list[Window] = []
+    with contextlib.suppress(Exception):  # what ends the source, which comes again after these
+        while len(held) < n:
+            async with asyncio.timeout(_NEXT_WINDOW_S if held else None):
+                held.append(await anext(source))
+    for window in held:
+        yield window
+    async for window in source:
+        yield window
+
+
 async def _unfinished(
     source: AsyncIterator[Window], resume_from_s: float, stats: _Stats
 ) -> AsyncIterator[Window]:
@@ -1054,6 +1080,7 @@ class AsrApp:
             runtime.device.grow(loaded.workers + (loaded.workers > 1))
             return loaded
 
+        self._describe = engine.describe
         self._preload_models = settings.preload_models
         self._pool: ModelPool[FallbackModel] = ModelPool(
             runtime.device,
@@ -1098,15 +1125,19 @@ class AsrApp:
         self._models.register(server)
 
     async def start(self) -> None:
-        """Loads the models, the default last, and lets that one transcribe a second of noise.
+        """Loads the models, the default last, and lets that one run once.
 
         Where there is no room for all, those that were named first stay.
         """
         await asyncio.to_thread(audio.load_libraries)
+        # the first description looks for packages and models, which takes a tenth of a second
+        await asyncio.gather(self._load(), asyncio.to_thread(self._describe))
+        await self.servicer.diarization.start()
+
+    async def _load(self) -> None:
         for name in reversed(self._preload_models):
             await self._pool.load(name)
         await self.servicer.warm_up()
-        await self.servicer.diarization.start()
 
     async def close(self) -> None:
         """Frees the models on their thread."""

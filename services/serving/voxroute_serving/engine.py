@@ -218,6 +218,14 @@ class AsrModel(Protocol):
         """
         ...
 
+    def warm_up(self, noise: Samples) -> None:
+        """Runs once all that a transcription runs, so that the next one shows no failure for it.
+
+        With a second of noise where the device has things to compile, else with as little as will
+        do. Raises as `transcribe`.
+        """
+        ...
+
     def transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> Sequence[WindowResult]:

@@ -151,6 +151,11 @@ class FakeModel:
         )
         return effective, self._engine.ignored
 
+    def warm_up(self, noise: Samples) -> None:
+        """Transcribes the noise."""
+        options, _ = self.effective_options(DecodingOptions(self.languages[0]))
+        self.transcribe([noise], options, lambda: False)
+
     def transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> Sequence[WindowResult]:

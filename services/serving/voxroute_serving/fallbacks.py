@@ -109,6 +109,10 @@ class FallbackModel:
         """As the model says; they do not depend on the compute type."""
         return self._model.effective_options(options)
 
+    def warm_up(self, noise: Samples) -> None:
+        """Runs all of the model once. Raises as `transcribe`."""
+        self._run([noise], lambda model, batch: [model.warm_up(one) for one in batch])
+
     def transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> Sequence[WindowResult]:

@@ -28,6 +28,7 @@ from voxroute_serving import tracing
 from voxroute_serving.app import App, Leaving
 from voxroute_serving.device import Admission, DeviceThread
 from voxroute_serving.errors import ServingError
+from voxroute_serving.host import prepare_for_cpu
 from voxroute_serving.logs import get_logger, set_up_logs
 from voxroute_serving.metrics import Metrics, MetricsEndpoint
 from voxroute_serving.server import ListenError, ServiceServer
@@ -79,6 +80,7 @@ def run_service(
     except (ValidationError, SettingsError) as error:
         _say(_settings_message(error))
         sys.exit(EXIT_USAGE)
+    prepare_for_cpu(str(getattr(settings, "device", "auto")))
     set_up_logs(settings.log_level, settings.log_format, log_text=settings.log_text)
     for name, meant in misspelt_variables(settings_class, os.environ):
         _log.warning("unknown variable", name=name, did_you_mean=meant)
