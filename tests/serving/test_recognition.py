@@ -462,6 +462,37 @@ async def test_a_sentence_left_out_for_one_that_begins_alike_is_decoded_alone() 
     assert found.untranscribed == ()
 
 
+@pytest.mark.parametrize(
+    ("alone", "kept"),
+    [
+        (
+            {1.0: "Hola mundo.", 3.0: "One, two, three, four."},
+            ["Hola mundo.", "One, two, three, four."],
+        ),
+        ({1.0: "", 3.0: "One, two, three, four."}, ["One, two, three, four."]),
+        ({1.0: "One, two", 3.0: "three, four."}, ["One, two,", "three, four."]),
+        ({1.0: "Hola.", 3.0: "four."}, ["One, two,", "three, four."]),
+    ],
+    ids=["another line", "a noise", "a pause in a sentence", "less"],
+)
+async def test_words_that_a_long_pause_tears_from_their_sentence_are_decoded_alone(
+    alone: dict[float, str], kept: list[str]
+) -> None:
+    """A model that skips a line spreads the next one over its time; people pause in one, too."""
+
+    def writes(_: float, samples: Samples) -> WindowResult:
+        length_s = len(samples) / SAMPLE_RATE
+        if length_s > 4:
+            return lines_at(((0.0, 1.0), (1.4, 4.4)), ("One, two,", "three, four."))
+        text = alone[min(alone, key=lambda seconds: abs(seconds - length_s))]
+        return WindowResult((said(text, end_s=length_s),) if text else ())
+
+    torn = Window(tone(4.6), 100.0, ((0.0, 4.6),), ((0.0, 1.0), (1.4, 4.4)), ((1.2, 4.0),))
+    assert texts_of(await Script(writes)(torn)) == kept
+    near = replace(torn, skips=((1.2, 0.3),))
+    assert texts_of(await Script(writes)(near)) == ["One, two,", "three, four."]
+
+
 async def test_text_that_stays_too_short_for_its_voice_is_kept_and_flagged() -> None:
     """Decoded alone it is no longer; a person may have drawn it out."""
     times = ((0.0, 2.5), (3.0, 5.5), (6.0, 8.5), (9.0, 14.0))

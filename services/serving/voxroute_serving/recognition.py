@@ -6,7 +6,8 @@
    passes, and the best is kept; no other doubt is lessened by decoding again (docs/adr/0027);
 4. where the text stops for want of room, the rest of the window is a window of its own, and so is
    each stretch in which a voice sounds and no text stands;
-5. a segment that is far too short for its voice is decoded alone: something may be left out;
+5. a segment that is far too short for its voice, or that a long pause tears from the rest of its
+   sentence, is decoded alone: something may be left out, or stand in another one's time;
 6. what is left of a voice goes to the segments beside it, or is told;
 7. where the kept text is in doubt, listen whether the window sounds like another language.
 
@@ -20,6 +21,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import pairwise
 from typing import Literal
 
 from voxroute_serving.device import Timed
@@ -34,6 +36,7 @@ from voxroute_serving.doubt import (
     is_often_invented,
     is_punctuation,
     n_spoken,
+    normalised,
     sounds_like_another,
     sparse,
     warrants_another,
@@ -52,6 +55,7 @@ _MIN_OTHER_SPEECH_S = 2.0  # s without text that may be in another language
 _KEPT: Doubts = frozenset(
     {Doubt.WRONG_SCRIPT}
 )  # that text heard alone may have; it is heard all the same
+_TORN_S = 1.5  # s; a longer pause within a sentence is more often one between two
 _AROUND_S = 0.2  # s around a voice that no segment covers: consonants begin softly
 
 
@@ -214,22 +218,33 @@ class Recogniser:
         window: Window,
         options: DecodingOptions,
     ) -> tuple[Judged, Timed[WindowResult]]:
-        """The text with segments that are short for their voice decoded alone, or else flagged.
+        """The text with segments whose words may be misplaced decoded alone, or else flagged.
 
-        Such a segment's sentence may go on in the next one, which then is decoded alone beside it.
-        What is found takes their place where it is more.
+        Those are short for their voice, or end amid a sentence before a long pause, across which
+        words lie that were said on one side of it. The sentence may go on in the next segment,
+        which is decoded alone beside it. What is found takes their place where it is no less.
         """
         segments = judged.result.segments
-        short = set[int]() if judged.repeats else sparse(segments, window.voice)
+        short, torn = set[int](), set[int]()
+        if not judged.repeats:
+            short = sparse(segments, window.voice)
+            torn = {
+                i
+                for i, (one, following) in enumerate(pairwise(segments))
+                if window.at(following.start_s) - window.until(one.end_s) >= _TORN_S
+                and not ends_sentence(one.text)
+            }
         goes_on = {i + 1 for i in short if not ends_sentence(segments[i].text)}
-        wanted = sorted((short | goes_on) & set(range(len(segments))))
+        goes_on |= {i + 1 for i in torn}
+        wanted = sorted((short | torn | goes_on) & set(range(len(segments))))
         finds = await asyncio.gather(*(self._alone(segments[i], window, options) for i in wanted))
         replaced: dict[int, _Find] = {}
         for run in _runs(wanted):
             found = [finds[wanted.index(i)] for i in run]
-            before = sum(n_spoken(segments[i].text) for i in run)
-            after = sum(n_spoken(one.text) for find in found for one, _ in find.lines)
-            if after > before and all(find.lines for find in found):
+            before = [segments[i].text for i in run]
+            after = [" ".join(one.text for one, _ in find.lines) for find in found]
+            is_no_less = sum(map(n_spoken, after)) >= sum(map(n_spoken, before))
+            if is_no_less and list(map(normalised, after)) != list(map(normalised, before)):
                 replaced |= zip(run, found, strict=True)
         rest = [i for i in range(len(segments)) if i not in replaced]
         kept = Judged(

@@ -6,6 +6,7 @@ language (`langcodes`).
 
 import functools
 from collections.abc import Collection
+from typing import Any
 
 # Scripts of BCP-47 that are several of Unicode's, or of which Unicode knows no letters.
 _UNICODE_SCRIPTS = {
@@ -69,7 +70,8 @@ def n_letters(text: str, scripts: Collection[str] = ()) -> int:
 
     Marks, digits and what all scripts share are none.
     """
-    return len(_letters(tuple(scripts)).findall(text))
+    found: list[str] = _letters(tuple(scripts)).findall(text)
+    return len(found)
 
 
 def has_letters(text: str) -> bool:
@@ -109,7 +111,7 @@ def _names(script: str) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def _letters(scripts: tuple[str, ...]) -> "regex.Pattern[str]":  # noqa: F821
+def _letters(scripts: tuple[str, ...]) -> Any:  # a pattern; the package has no types
     import regex  # noqa: PLC0415 - with the first text
 
     names = [name for script in scripts for name in _names(script)]
