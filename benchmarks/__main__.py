@@ -9,7 +9,7 @@ import importlib
 import sys
 
 TOYS = ("mlx_batching", "whisperx_batching", "many_services")
-REAL = ("cpu", "cuda", "cold")
+REAL = ("cpu", "cuda", "cold", "soundtracks")
 
 
 def main(arguments: list[str]) -> int:

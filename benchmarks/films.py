@@ -4,7 +4,9 @@
     python -m benchmarks.films en-film.flac 30 en-read.json en-short.json
 
 writes 30 minutes, en-film.flac and en-film.json: the sentences of the sets again and again, in
-another order each time, with pauses of 0.4 to 1.6 s. The name begins with the language.
+another order each time, with pauses of 0.4 to 1.6 s. The name begins with the language. `dialogue`
+and `soundtrack` make what tests and the benchmark of soundtracks need: short lines with long
+pauses, and speech amid music and noise.
 """
 
 import argparse
@@ -12,14 +14,27 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recordings import SpeechSet, read_set
+from benchmarks.recordings import Sentence, SpeechSet, read_set
+from benchmarks.sounds import SOUNDS
 from voxroute_serving.engine import SAMPLE_RATE
 
 PAUSE_S = (0.4, 1.6)
+DIALOGUE_PAUSE_S = (0.4, 4.5)
+_LINE_S = 8.0  # a longer sentence is no line of a dialogue
+SCENE_S = (4.0, 40.0)
+"""How long a scene without a voice is."""
+SCENE_SENTENCES = (1, 6)
+LEVELS_DB = (6, 0, -6, -12, -20, -30, -45)
+"""How loud a scene without a voice is beside the speech."""
+BEDS_DB = (-12, -18, -25)
+"""How loud a sound under speech is beside it."""
+_BED = 0.4  # of the scenes with speech
+_SPEECH_RMS = 0.06  # of full scale, -24 dB: what is 6 dB louder still does not clip
 _PER_FRAME = 60 * SAMPLE_RATE  # samples given to the encoder at once
 
 
@@ -45,8 +60,7 @@ def make_film(path: Path, sets: Sequence[SpeechSet], length_s: float) -> SpeechS
     while n_samples < length_s * SAMPLE_RATE:
         for source, sentence in order.sample(sentences, len(sentences)):
             pause = np.zeros(int(order.uniform(*PAUSE_S) * SAMPLE_RATE), np.int16)
-            begin, end = (int(at * SAMPLE_RATE) for at in (sentence.start_s, sentence.end_s))
-            spoken = audio[source][begin:end]
+            spoken = _spoken(audio[source], sentence)
             start = n_samples + len(pause)
             n_samples = start + len(spoken)
             parts += [pause, spoken]
@@ -57,6 +71,113 @@ def make_film(path: Path, sets: Sequence[SpeechSet], length_s: float) -> SpeechS
     reference = path.with_suffix(".json")
     reference.write_text(json.dumps(rows, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
     return read_set(reference)
+
+
+def dialogue(path: Path, sets: Sequence[SpeechSet], seed: int, n_lines: int = 24) -> SpeechSet:
+    """Writes short lines in turn, no two alike in a row, with pauses of DIALOGUE_PAUSE_S."""
+    lines = [
+        (one.path, sentence)
+        for one in sets
+        for sentence in one.sentences
+        if sentence.end_s - sentence.start_s <= _LINE_S
+    ]
+    audio = {one.path: samples_of(one.path) for one in sets}
+    chance = random.Random(seed)  # noqa: S311 - the same dialogue everywhere
+    parts: list[np.ndarray] = []
+    said: list[Sentence] = []
+    n_samples = 0
+    for _ in range(n_lines):
+        others = [line for line in lines if not said or said[-1].text != line[1].text.strip()]
+        source, sentence = chance.choice(others)
+        pause = np.zeros(int(chance.uniform(*DIALOGUE_PAUSE_S) * SAMPLE_RATE), np.int16)
+        spoken = _spoken(audio[source], sentence)
+        start = n_samples + len(pause)
+        n_samples = start + len(spoken)
+        parts += [pause, spoken]
+        said.append(Sentence(start / SAMPLE_RATE, n_samples / SAMPLE_RATE, sentence.text.strip()))
+    write_flac(path, np.concatenate(parts))
+    return SpeechSet(path.stem, sets[0].language, path, tuple(said))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A scene without a voice: what sounds in it, and how loud beside the speech, dB."""
+
+    start_s: float
+    end_s: float
+    sound: str
+    level_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class Soundtrack:
+    """A film's sound: what is said, and the scenes in which nobody speaks."""
+
+    speech: SpeechSet
+    scenes: tuple[Scene, ...]
+
+
+def soundtrack(path: Path, sets: Sequence[SpeechSet], length_s: float, seed: int = 0) -> Soundtrack:
+    """Writes scenes with speech and scenes with music or noise in turn, until length_s.
+
+    Each scene of speech is of one set, all of the same loudness; under some a sound goes on.
+    """
+    rng = np.random.default_rng(seed)
+    audio = {one.path: _levelled(samples_of(one.path)) for one in sets}
+    names = [*SOUNDS, "silence"]
+    parts: list[np.ndarray] = []
+    said: list[Sentence] = []
+    scenes: list[Scene] = []
+    n_samples = 0
+    while n_samples < length_s * SAMPLE_RATE:
+        number = len(scenes)
+        spoken, sentences = _speech_scene(rng, audio, sets[number % len(sets)])
+        at_s = n_samples / SAMPLE_RATE
+        said += (Sentence(at_s + s.start_s, at_s + s.end_s, s.text) for s in sentences)
+        start = n_samples + len(spoken)
+        name, level_db = names[number % len(names)], int(rng.choice(LEVELS_DB))
+        between = np.zeros(int(rng.uniform(*SCENE_S) * SAMPLE_RATE))
+        if name in SOUNDS:
+            between += _SPEECH_RMS * 10 ** (level_db / 20) * SOUNDS[name](rng, len(between))
+        n_samples = start + len(between)
+        scenes.append(Scene(start / SAMPLE_RATE, n_samples / SAMPLE_RATE, name, level_db))
+        parts += [spoken, between]
+    whole = np.clip(np.concatenate(parts), -1, 1)
+    write_flac(path, np.round(whole * 32767).astype(np.int16))
+    return Soundtrack(SpeechSet(path.stem, sets[0].language, path, tuple(said)), tuple(scenes))
+
+
+def _speech_scene(
+    rng: np.random.Generator, audio: dict[Path, np.ndarray], source: SpeechSet
+) -> tuple[np.ndarray, list[Sentence]]:
+    """Sentences of a set with pauses between, and when each is said."""
+    wanted = int(rng.integers(SCENE_SENTENCES[0], SCENE_SENTENCES[1] + 1))
+    chosen = rng.permutation(len(source.sentences))[:wanted]
+    parts: list[np.ndarray] = []
+    said: list[Sentence] = []
+    n_samples = 0
+    for sentence in (source.sentences[number] for number in chosen):
+        if parts:
+            parts.append(np.zeros(int(rng.uniform(*PAUSE_S) * SAMPLE_RATE)))
+            n_samples += len(parts[-1])
+        parts.append(_spoken(audio[source.path], sentence))
+        begin_s, n_samples = n_samples / SAMPLE_RATE, n_samples + len(parts[-1])
+        said.append(Sentence(begin_s, n_samples / SAMPLE_RATE, sentence.text.strip()))
+    scene = np.concatenate(parts)
+    if rng.random() < _BED:
+        name, level_db = str(rng.choice([*SOUNDS])), int(rng.choice(BEDS_DB))
+        scene = scene + _SPEECH_RMS * 10 ** (level_db / 20) * SOUNDS[name](rng, len(scene))
+    return scene, said
+
+
+def _spoken(audio: np.ndarray, sentence: Sentence) -> np.ndarray:
+    return audio[int(sentence.start_s * SAMPLE_RATE) : int(sentence.end_s * SAMPLE_RATE)]
+
+
+def _levelled(samples: np.ndarray) -> np.ndarray:
+    """As float, at the loudness of speech."""
+    sound = samples / 32768
+    return sound * (_SPEECH_RMS / np.sqrt(np.mean(np.square(sound))))
 
 
 def excerpt(path: Path, source: SpeechSet, length_s: float) -> SpeechSet:

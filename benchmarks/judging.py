@@ -3,14 +3,14 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.films import samples_of
 from benchmarks.peers import Outcome, Segment
-from benchmarks.recordings import SpeechSet, word_error_rate
+from benchmarks.recordings import Sentence, SpeechSet, normalised, word_error_rate
 from benchmarks.table import table
 from voxroute_serving.engine import SAMPLE_RATE
 from voxroute_serving.windows import N_FRAME_SAMPLES, SpeechProbabilities
@@ -28,17 +28,21 @@ HEADINGS = (
     "start ms",
     "95 % ms",
     "missed s",
+    "untold %",
 )
 LEGEND = """\
 WER: word error rate; in Chinese and Japanese, of characters. a minute, longest: segments.
 start, 95 %: how far a segment begins from its voice, median and 95th percentile.
-missed: voice that no segment covers."""
+missed: voice that no segment covers. untold: of the voice, what has no text and is not told."""
 MIN_PAUSE_S = 0.3
 """A shorter silence is part of a stretch of voice."""
 CONTINUES_S = 1.0
 """Where the segment before covers so much of a stretch, the next one goes on with it."""
 TAIL_S = 0.2
 """A segment that meets no more than that of a stretch's end belongs to the next one."""
+NEAR_S = 1.0
+"""Words so near to the time of a sentence are its own."""
+_TOLD = 0.4  # of a sentence's time, its edges and pauses included, in which its voice is told
 
 N_OFFSETS = 4
 N_STEP_SAMPLES = N_FRAME_SAMPLES // N_OFFSETS
@@ -109,16 +113,64 @@ def start_errors(segments: Sequence[Segment], voice: Sequence[Stretch]) -> list[
 
 def missed_s(segments: Sequence[Segment], voice: Sequence[Stretch]) -> float:
     """Seconds of voice that no segment covers."""
+    return _outside_s(voice, [(one[0], one[1]) for one in segments if one[2].strip()])
+
+
+def untold_share(outcome: Outcome, voice: Sequence[Stretch]) -> float:
+    """Of the voice, the share that has no text and is not said to have none: lost silently."""
+    with_text = [(one[0], one[1]) for one in outcome.segments if one[2].strip()]
+    length_s = sum(end - begin for begin, end in voice)
+    return _outside_s(voice, [*with_text, *outcome.told]) / length_s if length_s else 0.0
+
+
+def _outside_s(voice: Sequence[Stretch], covering: Sequence[Stretch]) -> float:
     missing = 0.0
-    covering = sorted(segment for segment in segments if segment[2].strip())
+    ordered = sorted(covering)
     for begin, end in voice:
         at = begin
-        for start_s, end_s, _ in covering:
+        for start_s, end_s in ordered:
             if end_s > at and start_s < end:
                 missing += max(0.0, start_s - at)
                 at = max(at, end_s)
         missing += max(0.0, end - at)
     return missing
+
+
+def inside_s(start_s: float, end_s: float, stretches: Iterable[Stretch]) -> float:
+    """Seconds of a time that lie in stretches, which do not overlap."""
+    return sum(max(0.0, min(end_s, end) - max(start_s, begin)) for begin, end in stretches)
+
+
+def lost_lines(
+    speech: SpeechSet, outcome: Outcome, alone: Mapping[str, str] | None = None
+) -> list[Sentence]:
+    """The sentences that are lost silently.
+
+    There are less than half of their words near their time, nor a word of doubt: no flag, and the
+    time is not told as one without text. `alone` is what a model writes for a sentence alone, by
+    its text: half of those words are as good, for a text may be wrong and a model may be weak.
+    """
+
+    def is_lost(sentence: Sentence) -> bool:
+        start_s, end_s = sentence.start_s - NEAR_S, sentence.end_s + NEAR_S
+        near = [i for i, one in enumerate(outcome.segments) if one[1] > start_s and one[0] < end_s]
+        written = set(normalised(" ".join(outcome.segments[i][2] for i in near)).split())
+        for text in (sentence.text, (alone or {}).get(sentence.text, "")):
+            words = set(normalised(text).split())
+            if words and len(words & written) >= len(words) / 2:
+                return False
+        own = [i for i in near if inside_s(*outcome.segments[i][:2], [_time(sentence)]) > TAIL_S]
+        if any(outcome.flags[i] for i in own):
+            return False
+        return inside_s(*_time(sentence), outcome.told) < _TOLD * (
+            sentence.end_s - sentence.start_s
+        )
+
+    return [sentence for sentence in speech.sentences if is_lost(sentence)]
+
+
+def _time(sentence: Sentence) -> Stretch:
+    return sentence.start_s, sentence.end_s
 
 
 def row(system: str, outcome: Outcome, against: Reference, n_recordings: int = 1) -> list[str]:
@@ -140,6 +192,7 @@ def row(system: str, outcome: Outcome, against: Reference, n_recordings: int = 1
         f"{1000 * statistics.median(errors):.0f}",
         f"{1000 * errors[math.ceil(0.95 * len(errors)) - 1]:.0f}",
         f"{missed_s(segments, against.voice):.1f}",
+        f"{100 * untold_share(outcome, against.voice):.1f}",
     ]
 
 

@@ -43,6 +43,10 @@ class Outcome:
 
     reading: Reading
     segments: tuple[Segment, ...]
+    flags: tuple[tuple[str, ...], ...] = ()
+    """Why each segment may be doubted; of the services alone, as is the next."""
+    told: tuple[tuple[float, float], ...] = ()
+    """Where a voice is said to have no text, seconds."""
 
 
 def decoded_by(peer: str, model: Path, device: str, speech: SpeechSet, batch: int = 1) -> Outcome:

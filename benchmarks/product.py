@@ -85,17 +85,20 @@ def transcribed(one: Service, speech: SpeechSet, folder: Path, times: int = 1) -
         errors = [command.communicate()[1] for command in commands]
     if any(command.returncode for command in commands):
         raise RuntimeError(f"the command failed:\n{max(errors, key=len)[-2000:]}")
-    return Outcome(reading, segments_of(folders[0]))
+    transcript = json.loads(next(folders[0].glob("*.transcript.json")).read_text(encoding="utf-8"))
+    return Outcome(
+        reading,
+        tuple((s["start_s"], s["end_s"], s["text"]) for s in transcript["segments"]),
+        tuple(tuple(s["flags"]) for s in transcript["segments"]),
+        tuple((one["start_s"], one["end_s"]) for one in transcript["untranscribed"]),
+    )
 
 
-def segments_of(folder: Path) -> tuple[Segment, ...]:
-    """The segments of the transcript in a folder."""
-    transcript = json.loads(next(folder.glob("*.transcript.json")).read_text(encoding="utf-8"))
-    return tuple((s["start_s"], s["end_s"], s["text"]) for s in transcript["segments"])
+def called(one: Service, speech: SpeechSet, languages: Sequence[str] = ()) -> Outcome:
+    """What a service does with a recording that one call sends it, without the command.
 
-
-def called(one: Service, speech: SpeechSet) -> Outcome:
-    """What a service does with a recording that one call sends it, without the command."""
+    In the recording's language, or each window in one of several.
+    """
     import grpc  # noqa: PLC0415
 
     from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc  # noqa: PLC0415
@@ -103,18 +106,29 @@ def called(one: Service, speech: SpeechSet) -> Outcome:
 
     def requests() -> Iterator[asr_pb2.TranscribeRequest]:
         container = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
-        config = asr_pb2.TranscribeConfig(audio=container, language=speech.language)
+        config = asr_pb2.TranscribeConfig(
+            audio=container,
+            language="" if languages else speech.language,
+            allowed_languages=languages,
+        )
         yield asr_pb2.TranscribeRequest(config=config)
         with speech.path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield asr_pb2.TranscribeRequest(audio=chunk)
         yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
 
+    def times(told: asr_pb2.Segment | asr_pb2.Untranscribed) -> tuple[float, float]:
+        return told.start.ToMilliseconds() / 1000, told.end.ToMilliseconds() / 1000
+
     segments: list[Segment] = []
+    flags: list[tuple[str, ...]] = []
+    told: list[tuple[float, float]] = []
     with grpc.insecure_channel(one.target) as channel, measured([one.process]) as reading:
         for answer in asr_pb2_grpc.AsrServiceStub(channel).Transcribe(requests()):
-            if answer.WhichOneof("event") == "segment":
-                segment = answer.segment
-                start_s, end_s = (at.ToMilliseconds() / 1000 for at in (segment.start, segment.end))
-                segments.append((start_s, end_s, segment.text))
-    return Outcome(reading, tuple(segments))
+            if answer.HasField("segment"):
+                segments.append((*times(answer.segment), answer.segment.text))
+                names = map(asr_pb2.SegmentFlag.Name, answer.segment.flags)
+                flags.append(tuple(name.removeprefix("SEGMENT_FLAG_") for name in names))
+            elif answer.HasField("untranscribed"):
+                told.append(times(answer.untranscribed))
+    return Outcome(reading, tuple(segments), tuple(flags), tuple(told))

@@ -96,10 +96,16 @@ def segment(value: asr_pb2.Segment, number: int) -> Segment:
         if value.HasField("compression_ratio")
         else None,
         temperature=_rounded(value.temperature) if value.HasField("temperature") else None,
-        flags=tuple(
-            asr_pb2.SegmentFlag.Name(flag).removeprefix("SEGMENT_FLAG_") for flag in value.flags
-        ),
+        flags=tuple(map(_flag, value.flags)),
     )
+
+
+def _flag(flag: asr_pb2.SegmentFlag) -> str:
+    """The flag's name; one of a newer contract is told by its number."""
+    try:
+        return asr_pb2.SegmentFlag.Name(flag).removeprefix("SEGMENT_FLAG_")
+    except ValueError:
+        return f"FLAG_{int(flag)}"
 
 
 def _rounded(value: float) -> float:

@@ -14,7 +14,8 @@ from tests.orchestrator import recordings
 from tests.orchestrator.stand_in import Translation, serve
 from tests.orchestrator.test_second_passes import serving
 from tests.serving.recordings import silence, tone
-from voxroute_orchestrator import commands
+from voxroute.asr.v1 import asr_pb2
+from voxroute_orchestrator import commands, convert
 from voxroute_orchestrator.commands import JobOptions, transcribe_media
 from voxroute_orchestrator.errors import RefusedError, VoxrouteError
 from voxroute_orchestrator.journal import Journal
@@ -212,3 +213,11 @@ async def test_doubtful_segments_are_left_out_where_that_is_asked_for(options: J
     assert "murmur" not in (options.folder / "film.hi.srt").read_text()
     assert "murmur" not in (options.folder / "film.en.srt").read_text()
     assert "clear" in (options.folder / "film.en.srt").read_text()
+
+
+def test_a_flag_of_a_newer_service_is_a_doubt_all_the_same() -> None:
+    """A client that does not know it tells its number, beside those that it knows."""
+    known = asr_pb2.SEGMENT_FLAG_WRONG_SCRIPT
+    message = asr_pb2.Segment.FromString(asr_pb2.Segment(flags=[known]).SerializeToString())
+    message.MergeFromString(b"\x58\x63")  # field 11, 99
+    assert convert.segment(message, 1).flags == ("WRONG_SCRIPT", "FLAG_99")

@@ -15,8 +15,10 @@ from voxroute_serving.doubt import (
     better,
     doubts,
     is_often_invented,
+    is_punctuation,
     normalised,
     sounds_like_another,
+    sparse,
     warrants_another,
 )
 from voxroute_serving.engine import (
@@ -106,6 +108,37 @@ def test_invented_texts_are_known_as_wholes(text: str, invented: bool) -> None: 
     assert normalised(" «Thank  you!» ") == "thank you"
 
 
+@pytest.mark.parametrize(
+    ("texts", "short"),
+    [
+        (["The child"], {3}),
+        (["The child almost hurt the small dog."], set[int]()),
+        (["1, 2, 3, 4, 5, 6, 7, 8, 9, 10."], set[int]()),
+        (["No."], {3}),
+        (["..."], {3}),
+    ],
+)
+def test_a_text_far_too_short_for_its_voice_is_found(texts: list[str], short: set[int]) -> None:
+    """By what the window's other segments say in a second; digits are said as words."""
+    said = ["Sunday is the best part of the week.", "Drop the two when you add the figures.",
+            "He was not an ill-disposed young man."]  # fmt: skip
+    segments = [
+        WindowSegment(3.0 * at, 3.0 * at + 2.5, text) for at, text in enumerate([*said, *texts])
+    ]
+    voice = [(one.start_s, one.end_s) for one in segments]
+    assert sparse(segments, voice) == short
+    assert sparse(segments, ()) == set()
+    drawn_out = (WindowSegment(0.0, 9.0, "Hello, where are you?"),)
+    assert sparse(drawn_out, [(2.0, 3.0)]) == set()  # most of its time is a pause
+    assert sparse(drawn_out, [(0.0, 9.0)]) == {0}
+
+
+def test_marks_alone_are_no_text() -> None:
+    """A note of music says something."""
+    assert all(map(is_punctuation, ("", "...", " - ", "।", "?!")))
+    assert not any(map(is_punctuation, ("♪", "5", "no.", "क")))
+
+
 def _judged(*segments: WindowSegment) -> Judged:
     return Judged(WindowResult(segments), doubts(segments, TALK, LIMITS))
 
@@ -142,6 +175,18 @@ def test_the_better_decoding_has_fewer_doubts_then_likelier_words_and_text() -> 
     assert better(surer, sure) is surer
     assert better(doubtful, _judged()) is doubtful
     assert better(_judged(), doubtful) is doubtful
+
+
+def test_what_is_said_in_another_script_is_better_than_a_loop() -> None:
+    """And worse than the same in its own."""
+
+    def hindi(text: str, log_prob: float) -> Judged:
+        found = (_segment(text, avg_log_prob=log_prob),)
+        return Judged(WindowResult(found, cut_off=True), doubts(found, TALK, LIMITS, "hi"))
+
+    latin = hindi("Meera ki chaabi mez par padi hai", -0.8)
+    assert better(hindi("पहले " * 9, -0.2), latin) is latin
+    assert better(latin, own := hindi("मीरा की चाबी मेज़ पर पड़ी है", -0.9)) is own
 
 
 def test_languages_are_weighed_against_each_other() -> None:

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from voxroute_serving.engine import WindowResult, WindowSegment, Word
 from voxroute_serving.segment_times import (
+    MARGIN_S,
+    MIN_MISSING_S,
     REACH_S,
     TAIL_S,
     Stretch,
+    closed_up,
     held_against_voice,
     parted,
     uncovered,
@@ -123,13 +126,25 @@ def test_held_segments_are_ordered_and_begin_and_end_in_a_voice(
     [
         ([(0.0, 5.0)], [(0.0, 5.0)], []),
         ([(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.5, 3.5), (4.0, 6.0)], [(2.5, 3.5)]),
-        ([(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.5, 3.0), (4.0, 6.0)], []),
+        ([(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.5, 2.8), (4.0, 6.0)], []),
+        ([(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.0), (2.5, 3.0), (4.0, 6.0)], [(2.5, 3.0)]),
+        ([(0.0, 2.0), (4.0, 6.0)], [(0.0, 2.7), (4.0, 6.0)], []),
         ([(0.0, 2.0), (5.0, 6.0)], [(0.0, 2.0), (2.5, 2.9), (3.4, 3.9)], [(2.5, 3.9)]),
         ([(0.0, 2.0)], [(0.0, 8.0)], [(2.2, 8.0)]),
         ([(4.0, 6.0)], [(0.0, 6.0)], [(0.0, 3.8)]),
         ([], [(1.0, 3.0)], [(1.0, 3.0)]),
     ],
-    ids=["whole", "between", "short", "words apart", "after", "before", "no text"],
+    ids=[
+        "whole",
+        "between",
+        "short",
+        "a word",
+        "a tail",
+        "words apart",
+        "after",
+        "before",
+        "no text",
+    ],
 )
 def test_a_voice_that_no_segment_covers_is_found(
     times: list[tuple[float, float]], voice: list[Stretch], missing: list[Stretch]
@@ -138,6 +153,52 @@ def test_a_voice_that_no_segment_covers_is_found(
     found = uncovered(result(*times).segments, voice)
     assert len(found) == len(missing)
     assert [*chain(*found)] == pytest.approx([*chain(*missing)])
+
+
+def test_marks_without_words_stand_for_no_voice() -> None:
+    """A row of full stops, or a note of music, leaves a voice without text."""
+    for text in ("...", "।", "♪"):
+        assert uncovered([WindowSegment(0.0, 3.0, text)], [(0.0, 3.0)]) == [(0.0, 3.0)]
+
+
+def test_what_is_too_short_to_be_told_goes_to_the_segments_beside_it() -> None:
+    """A breath between two to the first, an onset to the next; what is told stays nobody's."""
+    voice, told = [(0.0, 5.0), (6.0, 9.0)], [(7.2, 8.0)]
+    found = closed_up(result((0.3, 2.0), (2.5, 4.6), (6.0, 7.0)).segments, voice, told)
+    assert [(one.start_s, one.end_s) for one in found] == [(0.0, 2.5), (2.5, 5.0), (6.0, 7.2)]
+    aligned = [WindowSegment(0.5, 2.5, "Yes", (Word("Yes", 0.5, 2.5),))]
+    assert closed_up(aligned, voice, ()) == aligned
+
+
+@given(
+    st.lists(st.floats(0.05, 3.0), min_size=2, max_size=16),
+    st.lists(st.floats(0.05, 4.0), max_size=12),
+)
+def test_all_of_a_voice_is_in_a_segment_or_told_but_for_blips(
+    voice_steps: list[float], segment_steps: list[float]
+) -> None:
+    """Whatever the segments are, and none of them overlaps another for it."""
+    voice = _stretches(voice_steps)
+    segments = held_against_voice(result(*_stretches(segment_steps)), voice).segments
+    told = uncovered(segments, voice)
+    found = closed_up(segments, voice, told)
+    for one, following in pairwise(found):
+        assert one.end_s <= max(following.start_s, one.start_s) + 1e-9 or one in segments
+    cover = [*((one.start_s, one.end_s) for one in found), *told]
+    for start_s, end_s in voice:
+        at_s = start_s
+        for from_s, to_s in sorted(cover):
+            if from_s <= at_s + 1e-9:
+                at_s = max(at_s, to_s)
+        touched = any(a < end_s and b > start_s for a, b in cover)
+        assert at_s >= end_s - 1e-9 or not touched
+        assert touched or end_s - start_s < MIN_MISSING_S + 2 * MARGIN_S
+
+
+def _stretches(steps: list[float]) -> list[Stretch]:
+    """Lengths of sound and silence in turn, as stretches."""
+    times = cumulative(steps)
+    return list(zip(times[::2], times[1::2], strict=False))
 
 
 def test_no_segment_stands_across_a_pause_that_was_left_out() -> None:

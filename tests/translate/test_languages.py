@@ -74,13 +74,3 @@ def test_what_is_no_language_is_refused_with_alternatives(tag: str) -> None:
     with pytest.raises(InvalidInputError, match="en, hi") as refused:
         languages.parse_field(tag, "config.source_language", known)
     assert refused.value.violations[0].field == "config.source_language"
-
-
-def test_letters_are_told_by_their_script() -> None:
-    """The share of a script counts letters only: no digits, marks or blanks."""
-    assert languages.script_share("नमस्ते, 12!", "Deva") == 1.0
-    assert languages.script_share("Hello", "Deva") == 0.0
-    assert languages.script_share("12 !?", "Deva") == 1.0
-    assert languages.script_share("你好", "Hans") == 1.0
-    assert languages.script_share("ᱡᱚᱦᱟᱨ", "Olck") == 1.0
-    assert languages.script_share("ꯍꯥꯏ", "Mtei") == 1.0

@@ -6,7 +6,10 @@
    passes, and the best is kept; no other doubt is lessened by decoding again (docs/adr/0027);
 4. where the text stops for want of room, the rest of the window is a window of its own, and so is
    each stretch in which a voice sounds and no text stands;
-5. where the kept text is in doubt, listen whether the window sounds like another language.
+5. a segment that is far too short for its voice, or that a long pause tears from the rest of its
+   sentence, is decoded alone: something may be left out, or stand in another one's time;
+6. what is left of a voice goes to the segments beside it, or is told;
+7. where the kept text is in doubt, listen whether the window sounds like another language.
 
 A window's outcome depends on nothing but the window, and above temperature zero on chance where
 the engine draws at random. Each decoding goes through the same queue as all other work: what fails
@@ -18,6 +21,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import pairwise
 from typing import Literal
 
 from voxroute_serving.device import Timed
@@ -30,12 +34,17 @@ from voxroute_serving.doubt import (
     better,
     doubts,
     is_often_invented,
+    is_punctuation,
+    n_spoken,
+    normalised,
     sounds_like_another,
+    sparse,
     warrants_another,
     warrants_listening,
 )
 from voxroute_serving.engine import DecodingOptions, Samples, WindowResult, WindowSegment
-from voxroute_serving.segment_times import held_against_voice, parted, uncovered
+from voxroute_serving.segment_times import closed_up, held_against_voice, parted, uncovered
+from voxroute_serving.segments import ends_sentence
 from voxroute_serving.windows import VadOptions, Window, stretches
 
 # s of a window that its text must cover before the rest is looked at: half of Whisper's context,
@@ -43,6 +52,10 @@ from voxroute_serving.windows import VadOptions, Window, stretches
 _MIN_ADVANCE_S = 3.0
 _LEFT_OUT = 0.5  # share of what was missing that may be missing still before each is tried alone
 _MIN_OTHER_SPEECH_S = 2.0  # s without text that may be in another language
+_KEPT: Doubts = frozenset(
+    {Doubt.WRONG_SCRIPT}
+)  # that text heard alone may have; it is heard all the same
+_TORN_S = 1.5  # s; a longer pause within a sentence is more often one between two
 _AROUND_S = 0.2  # s around a voice that no segment covers: consonants begin softly
 
 
@@ -77,7 +90,9 @@ class Recognised:
 class _Find:
     """What was found in a part of a window, and what it took."""
 
-    segments: list[WindowSegment] = field(default_factory=list[WindowSegment])
+    lines: list[tuple[WindowSegment, Doubts]] = field(
+        default_factory=list[tuple[WindowSegment, Doubts]]
+    )
     language: str = ""
     warnings: tuple[tuple[str, str], ...] = ()
     doubtful: bool = False
@@ -112,15 +127,19 @@ class Recogniser:
         thresholds = Thresholds.of(options)
         judged, timed = await self._decoded(window, options, thresholds)
         judged, timed, reason = await self._filled(judged, timed, window, options)
+        judged, timed = await self._completed(judged, timed, window, options)
         if await self._switches(judged, window, language, thresholds):
             switched = tuple(one | {Doubt.LANGUAGE_SWITCH} for one in judged.doubts)
             judged = replace(judged, doubts=switched)
+        missing = uncovered(judged.result.segments, window.voice)
+        segments = tuple(closed_up(judged.result.segments, window.voice, missing))
+        judged = replace(judged, result=replace(judged.result, segments=segments))
         told = tuple(
             (start_s, end_s, reason)
-            for stretch in uncovered(judged.result.segments, window.voice)
+            for stretch in missing
             for start_s, end_s in window.between_skips(stretch)
         )
-        return Recognised(judged, language, timed, told)
+        return Recognised(judged, language, replace(timed, result=judged.result), told)
 
     async def _decoded(
         self, window: Window, options: DecodingOptions, thresholds: Thresholds
@@ -134,7 +153,7 @@ class Recogniser:
             queue_s += timed.queue_s
             spent_s.append(timed.inference_s)
             result = _placed(timed.result, window)
-            attempts.append(await self._judge(result, window, thresholds))
+            attempts.append(await self._judge(result, window, options))
             if not warrants_another(attempts[-1], unsure=self.unsure_again):
                 break
         judged = functools.reduce(better, attempts)
@@ -183,51 +202,102 @@ class Recogniser:
         # a window without any text is music or a crowd more often than speech
         if judged.has_text and len(parts) > 1 and left_out:
             # alone each of them is clearer: what is said over and over is written down but once
-            finds[0].segments = []
+            finds[0].lines = []
             alone = (self._find(window.only([part]), options.language, options) for part in parts)
             finds += await asyncio.gather(*alone)
             filled = _with(judged, finds, window, options.language, self.allowed)
         judged = filled
-        timed = Timed(
-            judged.result,
-            timed.queue_s + sum(find.queue_s for find in finds),
-            timed.inference_s + sum(find.inference_s for find in finds),
-        )
         doubtful = any(find.doubtful for find in finds)
+        timed = _took(timed, judged, finds)
         return judged, timed, Untranscribed.DOUBTFUL if doubtful else Untranscribed.NO_TEXT
+
+    async def _completed(
+        self,
+        judged: Judged,
+        timed: Timed[WindowResult],
+        window: Window,
+        options: DecodingOptions,
+    ) -> tuple[Judged, Timed[WindowResult]]:
+        """The text with segments whose words may be misplaced decoded alone, or else flagged.
+
+        Those are short for their voice, or end amid a sentence before a long pause, across which
+        words lie that were said on one side of it. The sentence may go on in the next segment,
+        which is decoded alone beside it. What is found takes their place where it is no less.
+        """
+        segments = judged.result.segments
+        short, torn = set[int](), set[int]()
+        if not judged.repeats:
+            short = sparse(segments, window.voice)
+            torn = {
+                i
+                for i, (one, following) in enumerate(pairwise(segments))
+                if window.at(following.start_s) - window.until(one.end_s) >= _TORN_S
+                and not ends_sentence(one.text)
+            }
+        goes_on = {i + 1 for i in short if not ends_sentence(segments[i].text)}
+        goes_on |= {i + 1 for i in torn}
+        wanted = sorted((short | torn | goes_on) & set(range(len(segments))))
+        finds = await asyncio.gather(*(self._alone(segments[i], window, options) for i in wanted))
+        replaced: dict[int, _Find] = {}
+        for run in _runs(wanted):
+            found = [finds[wanted.index(i)] for i in run]
+            before = [segments[i].text for i in run]
+            after = [" ".join(one.text for one, _ in find.lines) for find in found]
+            is_no_less = sum(map(n_spoken, after)) >= sum(map(n_spoken, before))
+            if is_no_less and list(map(normalised, after)) != list(map(normalised, before)):
+                replaced |= zip(run, found, strict=True)
+        rest = [i for i in range(len(segments)) if i not in replaced]
+        kept = Judged(
+            replace(judged.result, segments=tuple(segments[i] for i in rest)),
+            tuple(judged.doubts[i] for i in rest),
+        )
+        judged = _with(kept, list(replaced.values()), window, options.language, self.allowed)
+        return _flagged_where_sparse(judged, window), _took(timed, judged, finds)
+
+    async def _alone(
+        self, segment: WindowSegment, window: Window, options: DecodingOptions
+    ) -> _Find:
+        start_s = max(0.0, segment.start_s - _AROUND_S)
+        end_s = min(segment.end_s + _AROUND_S, window.duration_s)
+        known = segment.language or options.language
+        return await self._find(window.only([(start_s, end_s)]), known, options)
 
     async def _find(self, left: Window, language: str, options: DecodingOptions) -> _Find:
         """What is said in a part of a window, by the clock of the window.
 
         In the language, if one is named, or else in the one that it sounds like. Where several are
-        allowed, in the likeliest of those.
+        allowed, in the likeliest of those, or else in that of the window: a word tells none.
         """
         find = _Find()
         async for one in self._languages_of(left, language, options.language):
             decoding = replace(self.options_of(one), temperatures=options.temperatures[:1])
             decoded = await self.transcribe(decoding, left.samples)
             result = _placed(decoded.result, left)
-            found = await self._judge(result, left, Thresholds.of(decoding))
-            find.language = one
+            found = await self._judge(result, left, decoding)
             find.queue_s += decoded.queue_s
             find.inference_s += decoded.inference_s
             find.doubtful |= bool(found.all)
             find.warnings += result.warnings
             # what is in doubt here is no more than what made it be left out
-            find.segments = [
-                segment.replaced(left.at, left.until)
+            lines = [
+                (segment.replaced(left.at, left.until), of_segment)
                 for segment, of_segment in zip(found.result.segments, found.doubts, strict=True)
-                if not of_segment and not found.repeats
+                if of_segment <= _KEPT and not found.repeats
             ]
-            if find.segments:
-                break
+            if lines:
+                find.lines, find.language = lines, one
+            if any(not of_segment for _, of_segment in lines):
+                break  # otherwise it may be of the language that it sounds like
         return find
 
     async def _languages_of(
         self, left: Window, language: str, of_window: str
     ) -> AsyncIterator[str]:
         if self.detect is not None and len(self.allowed) > 1:
-            yield await self._language(left)
+            likeliest = await self._language(left)
+            yield likeliest
+            if likeliest != of_window:
+                yield of_window
             return
         if language:
             yield language
@@ -243,12 +313,16 @@ class Recogniser:
         heard = among(await self.detect(window.samples), self.allowed)
         return max(heard, key=lambda language: heard[language])
 
-    async def _judge(self, result: WindowResult, window: Window, thresholds: Thresholds) -> Judged:
+    async def _judge(
+        self, result: WindowResult, window: Window, options: DecodingOptions
+    ) -> Judged:
         voice = window.speech
         if self.vad.disabled and any(is_often_invented(one.text) for one in result.segments):
             # nothing was told from speech before: only such texts are worth doing it now
             voice = await asyncio.to_thread(stretches, window.samples, self.vad)
-        judged = Judged(result, doubts(result.segments, voice, thresholds))
+        language = options.language if options.task == "transcribe" else "en"
+        found = doubts(result.segments, voice, Thresholds.of(options), language)
+        judged = Judged(result, found)
         return replace(judged, missing_s=_missing_s(judged, window))
 
     async def _switches(
@@ -263,15 +337,51 @@ class Recogniser:
 
 
 def _placed(result: WindowResult, window: Window) -> WindowResult:
-    """The result with its times held against the voice, and no segment across a pause left out."""
+    """The result with its times held against the voice, and no segment across a pause left out.
+
+    Nor one of punctuation alone: a model that is stuck writes full stops, and nothing was said.
+    """
+    spoken = tuple(one for one in result.segments if not is_punctuation(one.text))
     breaks = [at_s for at_s, _ in window.skips]
-    return held_against_voice(parted(result, breaks, window.voice), window.voice)
+    parts = parted(replace(result, segments=spoken), breaks, window.voice)
+    return held_against_voice(parts, window.voice)
 
 
 def _missing_s(judged: Judged, window: Window) -> float:
     return sum(
         end_s - start_s for start_s, end_s in uncovered(judged.result.segments, window.voice)
     )
+
+
+def _runs(numbers: Sequence[int]) -> list[list[int]]:
+    """Numbers in order, those that follow each other together."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+def _took(
+    timed: Timed[WindowResult], judged: Judged, finds: Sequence[_Find]
+) -> Timed[WindowResult]:
+    """What a window has taken, with what finding more has."""
+    return Timed(
+        judged.result,
+        timed.queue_s + sum(find.queue_s for find in finds),
+        timed.inference_s + sum(find.inference_s for find in finds),
+    )
+
+
+def _flagged_where_sparse(judged: Judged, window: Window) -> Judged:
+    short = sparse(judged.result.segments, window.voice)
+    flagged = tuple(
+        of_segment | {Doubt.INCOMPLETE} if index in short else of_segment
+        for index, of_segment in enumerate(judged.doubts)
+    )
+    return replace(judged, doubts=flagged)
 
 
 def _with(
@@ -287,9 +397,10 @@ def _with(
     for find in finds:
         other = find.language if find.language != language else ""
         unasked = other and other not in allowed
-        of_segment: Doubts = frozenset({Doubt.LANGUAGE_SWITCH}) if unasked else frozenset()
-        parts = parted(WindowResult(tuple(find.segments)), breaks, window.voice).segments
-        lines += ((replace(part, language=other), of_segment) for part in parts)
+        of_find: Doubts = frozenset({Doubt.LANGUAGE_SWITCH}) if unasked else frozenset()
+        for segment, of_segment in find.lines:
+            parts = parted(WindowResult((segment,)), breaks, window.voice).segments
+            lines += ((replace(part, language=other), of_segment | of_find) for part in parts)
     lines.sort(key=lambda line: line[0].start_s)
     result = replace(
         judged.result,

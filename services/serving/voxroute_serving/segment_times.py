@@ -14,6 +14,7 @@ from itertools import pairwise
 from voxroute_serving.engine import WindowResult, WindowSegment, Word
 
 MIN_MISSING_S = 0.8  # s of voice without text that may hold words
+MIN_ALONE_S = 0.4  # s of voice between two pauses that may hold words: "Hola" takes so long
 MARGIN_S = 0.2  # s of voice beside a segment that are its own: words fade out
 # s; an onset or an end that is nearer is that of the segment: what is too short to be looked for
 # belongs to the text beside it
@@ -132,13 +133,22 @@ def _end(time_s: float, voice: Sequence[Stretch], ceiling_s: float) -> float:
 def uncovered(segments: Sequence[WindowSegment], voice: Sequence[Stretch]) -> list[Stretch]:
     """Stretches of MIN_MISSING_S or longer in which a voice sounds and no segment stands.
 
-    Whisper leaves out what is said now and then, sure of itself; only the voice tells.
+    Whisper leaves out what is said now and then, sure of itself; only the voice tells. A segment
+    without a letter or a digit, a note of music or a row of dots, stands for no voice.
     """
-    taken = [(one.start_s - MARGIN_S, one.end_s + MARGIN_S) for one in segments]
+    taken = [
+        (one.start_s - MARGIN_S, one.end_s + MARGIN_S)
+        for one in segments
+        if any(map(str.isalnum, one.text))
+    ]
     free: list[Stretch] = []
+    alone: set[Stretch] = set()
     for start_s, end_s in voice:
+        met = [(a, b) for a, b in taken if b - MARGIN_S > start_s and a + MARGIN_S < end_s]
+        if not met and end_s - start_s >= MIN_ALONE_S:
+            alone.add((start_s, end_s))
         at_s = start_s
-        for taken_from, taken_to in [(a, b) for a, b in taken if b > start_s and a < end_s]:
+        for taken_from, taken_to in met:
             free.append((at_s, taken_from))
             at_s = max(at_s, taken_to)
         free.append((at_s, end_s))
@@ -152,5 +162,47 @@ def uncovered(segments: Sequence[WindowSegment], voice: Sequence[Stretch]) -> li
             joined[-1].append((start_s, end_s))
         else:
             joined.append([(start_s, end_s)])
-    stretches = [(parts[0][0], parts[-1][1]) for parts in joined]
-    return [one for one in stretches if one[1] - one[0] >= MIN_MISSING_S]
+    return [
+        (parts[0][0], parts[-1][1])
+        for parts in joined
+        if parts[-1][1] - parts[0][0] >= MIN_MISSING_S or not alone.isdisjoint(parts)
+    ]
+
+
+def closed_up(
+    segments: Sequence[WindowSegment], voice: Sequence[Stretch], told: Sequence[Stretch]
+) -> list[WindowSegment]:
+    """The segments, and with them what is left of their voice but for stretches that are told.
+
+    That is the edge of a word, a breath, a word too short to be looked for. It goes to the segment
+    before, for people read more slowly than they hear; at an onset to the first one. Words that an
+    aligner has heard stay where they are.
+    """
+    held = list(segments)
+    for start_s, end_s in _without(voice, told):
+        met = [
+            i
+            for i, one in enumerate(held)
+            if one.start_s < end_s and one.end_s > start_s and any(map(str.isalnum, one.text))
+        ]
+        if not met:
+            continue
+        ceilings = [*(held[i].start_s for i in met[1:]), end_s]
+        for i, ceiling_s in zip(met, ceilings, strict=True):
+            one = held[i]
+            from_s = min(one.start_s, start_s) if i == met[0] else one.start_s
+            if not one.words:
+                held[i] = replace(one, start_s=from_s, end_s=max(one.end_s, ceiling_s))
+    return held
+
+
+def _without(voice: Sequence[Stretch], told: Sequence[Stretch]) -> list[Stretch]:
+    left = list(voice)
+    for from_s, to_s in told:
+        left = [
+            part
+            for start_s, end_s in left
+            for part in ((start_s, min(end_s, from_s)), (max(start_s, to_s), end_s))
+            if part[1] > part[0]
+        ]
+    return left

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from voxroute_serving.scripts import has_letters
 from voxroute_translate.glossary import (
     Glossary,
     Matcher,
@@ -33,7 +34,7 @@ from voxroute_translate.glossary import (
     normal,
     replaced,
 )
-from voxroute_translate.languages import Language, has_letters
+from voxroute_translate.languages import Language
 from voxroute_translate.quality import Doubt, Severity, doubt
 
 _MAX_TERMS_ALONE = 4

@@ -7,7 +7,6 @@ by FLORES-200 codes ("hin_Deva": NLLB, IndicTrans2), by ISO 639 subtags ("hi": M
 """
 
 import functools
-import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -91,69 +90,6 @@ def listed(names: Iterable[str], most: int = 30) -> str:
         return "none"
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more
-
-
-# What the scripts of BCP-47 are in the names of Unicode's characters ("DEVANAGARI LETTER KA").
-_CHARACTER_NAMES: dict[str, tuple[str, ...]] = {
-    "Arab": ("ARABIC",),
-    "Armn": ("ARMENIAN",),
-    "Beng": ("BENGALI",),
-    "Cyrl": ("CYRILLIC",),
-    "Deva": ("DEVANAGARI",),
-    "Ethi": ("ETHIOPIC",),
-    "Geor": ("GEORGIAN",),
-    "Grek": ("GREEK",),
-    "Gujr": ("GUJARATI",),
-    "Guru": ("GURMUKHI",),
-    "Hans": ("CJK",),
-    "Hant": ("CJK", "BOPOMOFO"),
-    "Hebr": ("HEBREW",),
-    "Jpan": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
-    "Khmr": ("KHMER",),
-    "Knda": ("KANNADA",),
-    "Kore": ("HANGUL", "CJK"),
-    "Laoo": ("LAO",),
-    "Latn": ("LATIN", "FEMININE", "MASCULINE"),
-    "Mlym": ("MALAYALAM",),
-    "Mtei": ("MEETEI",),
-    "Mymr": ("MYANMAR",),
-    "Olck": ("OL",),
-    "Orya": ("ORIYA",),
-    "Sinh": ("SINHALA",),
-    "Taml": ("TAMIL",),
-    "Telu": ("TELUGU",),
-    "Tfng": ("TIFINAGH",),
-    "Thai": ("THAI",),
-    "Tibt": ("TIBETAN",),
-}
-
-
-@functools.lru_cache(maxsize=8192)
-def _character_script(character: str) -> str:
-    """The first word of the character's Unicode name; empty for what is no letter."""
-    if not unicodedata.category(character).startswith("L"):
-        return ""
-    return unicodedata.name(character, "").partition(" ")[0]
-
-
-def has_letters(text: str) -> bool:
-    """Whether there is anything to translate: a letter of any script."""
-    return any(_character_script(character) for character in text)
-
-
-def script_share(text: str, script: str) -> float:
-    """Which part of the letters is of the script, 0 to 1; 1 where the script is not known here."""
-    names = _CHARACTER_NAMES.get(script)
-    letters = [name for name in map(_character_script, text) if name]
-    if names is None or not letters:
-        return 1.0
-    return sum(name in names for name in letters) / len(letters)
-
-
-def share_letters(one: str, other: str) -> bool:
-    """Whether texts of the two scripts can be told apart only by their words."""
-    names, others = _CHARACTER_NAMES.get(one), _CHARACTER_NAMES.get(other)
-    return names is None or others is None or bool(set(names) & set(others))
 
 
 def writes_without_blanks(script: str) -> bool:

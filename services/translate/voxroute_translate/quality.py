@@ -5,8 +5,9 @@ import unicodedata
 from enum import IntEnum
 from typing import NamedTuple
 
+from voxroute_serving.scripts import has_letters, script_share, share_letters
 from voxroute_translate.glossary import is_word_character
-from voxroute_translate.languages import Language, has_letters, script_share, share_letters
+from voxroute_translate.languages import Language
 
 MAX_LENGTH_RATIO = 4.0
 """Characters of one text for one of the other, beyond which something was invented or lost.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from voxroute_translate.languages import has_letters
+from voxroute_serving.scripts import has_letters
 
 # Tags of SubRip and WebVTT ("<i>", "</c.yellow>") and override blocks of ASS ("{\\an8}").
 _TAG = r"</?[A-Za-z][^<>]*>|\{\\[^{}]*\}"

@@ -8,17 +8,12 @@ from enum import Enum
 from voxroute_serving.device import Batcher, Timed
 from voxroute_serving.errors import NotReadyError, ServingError
 from voxroute_serving.logs import get_logger
+from voxroute_serving.scripts import has_letters, script_share, share_letters
 from voxroute_translate import sentences
 from voxroute_translate.enforcement import Enforcement
 from voxroute_translate.engine import BatchKey, Decoding, Output, TranslationModel
 from voxroute_translate.glossary import Glossary, Use
-from voxroute_translate.languages import (
-    Language,
-    has_letters,
-    script_share,
-    share_letters,
-    writes_without_blanks,
-)
+from voxroute_translate.languages import Language, writes_without_blanks
 from voxroute_translate.quality import NO_DOUBT, Doubt
 
 _SECOND_BEAM_SIZE = 5  # beyond it little is gained

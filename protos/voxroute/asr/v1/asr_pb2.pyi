@@ -45,6 +45,8 @@ class SegmentFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SEGMENT_FLAG_NO_SPEECH: _ClassVar[SegmentFlag]
     SEGMENT_FLAG_HALLUCINATION: _ClassVar[SegmentFlag]
     SEGMENT_FLAG_LANGUAGE_SWITCH: _ClassVar[SegmentFlag]
+    SEGMENT_FLAG_WRONG_SCRIPT: _ClassVar[SegmentFlag]
+    SEGMENT_FLAG_INCOMPLETE: _ClassVar[SegmentFlag]
 
 class UntranscribedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -74,6 +76,8 @@ SEGMENT_FLAG_LOW_CONFIDENCE: SegmentFlag
 SEGMENT_FLAG_NO_SPEECH: SegmentFlag
 SEGMENT_FLAG_HALLUCINATION: SegmentFlag
 SEGMENT_FLAG_LANGUAGE_SWITCH: SegmentFlag
+SEGMENT_FLAG_WRONG_SCRIPT: SegmentFlag
+SEGMENT_FLAG_INCOMPLETE: SegmentFlag
 UNTRANSCRIBED_REASON_UNSPECIFIED: UntranscribedReason
 UNTRANSCRIBED_REASON_NO_TEXT: UntranscribedReason
 UNTRANSCRIBED_REASON_DOUBTFUL: UntranscribedReason
