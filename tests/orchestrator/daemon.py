@@ -65,7 +65,9 @@ class Services:
 
 @contextlib.contextmanager
 def stand_in_services(
-    asr_address: str = "127.0.0.1:0", translate_address: str = "127.0.0.1:0"
+    asr_address: str = "127.0.0.1:0",
+    translate_address: str = "127.0.0.1:0",
+    pairs: tuple[tuple[str, str], ...] = Translation.pairs,
 ) -> Generator[Services]:
     """Speech and translation on ports, served by a thread of their own."""
     loop = asyncio.new_event_loop()
@@ -77,7 +79,7 @@ def stand_in_services(
         return asyncio.run_coroutine_threadsafe(work, loop).result(30)
 
     asr, asr_port = act(serve(asr_address, speech=speech))
-    translate, translate_port = act(serve(translate_address, translation=Translation()))
+    translate, translate_port = act(serve(translate_address, translation=Translation(pairs=pairs)))
     try:
         yield Services(speech, f"127.0.0.1:{asr_port}", f"127.0.0.1:{translate_port}")
     finally:

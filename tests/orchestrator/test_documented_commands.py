@@ -158,14 +158,14 @@ def test_files_and_targets_that_the_command_names_are_there(command: str) -> Non
 @pytest.fixture(scope="module")
 def services() -> Iterator[Services]:
     """What does the work."""
-    with stand_in_services() as running:
+    with stand_in_services(pairs=(("hi", "en"), ("hi", "ta"), ("en", "hi"))) as running:
         yield running
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with what the pages name."""
-    for name in ("film.mp4", "movie.mp4", "films/one.mp4", "more/deep/two.mkv"):
+    for name in ("film.mp4", "film.mkv", "movie.mp4", "films/one.mp4", "more/deep/two.mkv"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Film("matroska" if name.endswith("mkv") else "mp4").write(path)
@@ -227,9 +227,9 @@ def run(place: Path, services: Services, daemon: Daemon) -> Callable[[str], str]
 )
 def test_the_command_does_its_work(command: str, run: Callable[[str], str], place: Path) -> None:
     """With exit code 0, on the files that it names."""
-    if "film.hi.srt" in command:
+    for name in re.findall(r"translate (\S+\.srt)", command):
         cues = [Cue(k * 1000, k * 1000 + 900, f"word{k}") for k in range(3)]
-        (place / "film.hi.srt").write_text(subtitles.to_srt(cues), encoding="utf-8")
+        (place / name).write_text(subtitles.to_srt(cues), encoding="utf-8")
     if "<job-id>" in command:
         run("./prepare-job.sh movie.mp4 --transcribe -s hi")
         (job,) = (place / "out" / "jobs").iterdir()

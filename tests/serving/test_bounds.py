@@ -13,7 +13,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.serving.fake_service import running
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
@@ -187,11 +186,6 @@ def test_refused_requests_leave_nothing_in_memory(tmp_path: Path) -> None:
         asr_pb2.TranscribeRequest(finish=common_pb2.Finish()).SerializeToString(),
     ]
     with running(tmp_path) as service, grpc.insecure_channel(service.address) as channel:
-        for answer in health_pb2_grpc.HealthStub(channel).Watch(
-            health_pb2.HealthCheckRequest(), timeout=60, wait_for_ready=True
-        ):
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                break
         transcribe = channel.stream_stream("/voxroute.asr.v1.AsrService/Transcribe")
         memory: list[int] = []
         for _ in range(8):

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.serving.fake_service import Process, running
 from tests.serving.recordings import Media, chunks, faststart, media, s16le, tone
@@ -39,12 +38,6 @@ TIMEOUT_S = 60
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """One process for all cases: what one leaves behind, the next would meet."""
     with running(tmp_path_factory.mktemp("service")) as process:
-        with grpc.insecure_channel(process.address) as channel:
-            for answer in health_pb2_grpc.HealthStub(channel).Watch(
-                health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S
-            ):
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    break
         yield process
 
 

@@ -17,7 +17,6 @@ import grpc
 import grpc.aio
 import pytest
 from google.rpc import error_details_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tests.serving import recordings
@@ -61,11 +60,6 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 def service(folder: Path, *flags: str, places: int = 2) -> Generator[Process]:
     """A speech service as a process of its own."""
     with running(folder, f"--max-concurrent-calls={places}", *flags) as process:
-        with grpc.insecure_channel(process.address, OWN_CONNECTION) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            for answer in health.Watch(health_pb2.HealthCheckRequest(), timeout=60):
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    break
         yield process
 
 
