@@ -16,6 +16,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class Spare:
     mark: str
     """Stands in its command line and in that of no other process."""
     environment: Mapping[str, str]
+    started_ns: int
+    """By the clock that files have."""
 
 
 _spares: list[Spare] = []
@@ -47,7 +50,7 @@ def begin(arguments: Sequence[str]) -> None:
     if not _is_likely(arguments):
         return
     mark = secrets.token_hex(8)
-    environment = dict(os.environ)
+    environment, started_ns = dict(os.environ), time.time_ns()
     with contextlib.suppress(OSError):
         process = subprocess.Popen(  # noqa: S603 - our own module
             # -P: it runs where the command does, whose folder is nobody's to import from
@@ -58,7 +61,7 @@ def begin(arguments: Sequence[str]) -> None:
             env=environment,
             start_new_session=True,
         )
-        _spares.append(Spare(process, mark, environment))
+        _spares.append(Spare(process, mark, environment, started_ns))
 
 
 def take(
@@ -82,10 +85,11 @@ def take(
     return None
 
 
-def dismiss() -> None:
-    """Ends the process that has got no order."""
-    while _spares:
-        _end(_spares.pop())
+def dismiss(changed_ns: int | None = None) -> None:
+    """Ends the process that has got no order; with a time, one that may have older code in it."""
+    if changed_ns is None or any(spare.started_ns <= changed_ns for spare in _spares):
+        while _spares:
+            _end(_spares.pop())
 
 
 def places() -> Iterator[Path]:

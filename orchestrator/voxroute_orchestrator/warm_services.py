@@ -472,6 +472,8 @@ class WarmService(LocalService):
         _lock(self._lease, fcntl.LOCK_SH)
         fresh.rename(self._record)
         try:
+            # one that has imported what was there before an upgrade is not what the digest says
+            spare.dismiss(max(stamp[2] for stamp in _stamp_of_code(self.spec.module)))
             where = self._run_in or self.folder
             self.launch(record=str(self._record), idle_s=str(self._idle_s), folder=where)
             self._write_record()

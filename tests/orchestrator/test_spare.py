@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +135,19 @@ async def test_a_service_is_started_without_one_that_will_not_do(
         assert len(place.pids()) == 1
     assert not _waiting()
     assert not psutil.pid_exists(process.pid)
+
+
+async def test_one_that_began_before_an_upgrade_is_not_used(
+    place: Place, film: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest tells of files that it may have imported before they changed."""
+    process = _begun(place, film)
+    stamps = warm_services._stamp_of_code(SPEECH.module)
+    stamps[0][2] = time.time_ns()
+    monkeypatch.setattr(warm_services, "_stamp_of_code", lambda _: stamps)
+    async with place.services():
+        assert process.pid not in place.pids()
+        assert len(place.pids()) == 1
 
 
 async def test_one_that_fails_says_why(

@@ -428,7 +428,8 @@ async def test_a_cancelled_call_frees_its_place_and_stops_the_device() -> None:
         engine.released = threading.Event()  # the device does not get done by itself
         call = service.stub.Transcribe(messages(s16le(tone(200.0))), timeout=30)
         assert (await call.read()).HasField("accepted")
-        assert await settled(lambda: service.app.servicer.queued > 0)
+        batches = service.app.servicer._device._transcribing
+        assert await settled(lambda: batches._running > 0 and batches.queued > 0)
         call.cancel()
         assert await settled(lambda: service.admission.in_flight == 0, 10.0)
         assert service.app.servicer.queued == 0
