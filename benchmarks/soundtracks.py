@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import product
 from benchmarks.films import Scene, Soundtrack, soundtrack
-from benchmarks.judging import inside_s, lost_lines, reference, untold_share
+from benchmarks.judging import inside_s, reference, untold_share
 from benchmarks.peers import Outcome
 from benchmarks.recordings import HOW_TO_GET, WHISPER_BASE, Sentence, speech_sets
 from benchmarks.table import table
@@ -129,8 +129,7 @@ def _report(name: str, film: Soundtrack, outcome: Outcome, found: Sequence[Inven
         f"{name}: {_length_s(film.speech.sentences):.0f} s of sentences in {heard.length_s:.0f} s,"
         f" {heard.length_s / outcome.reading.wall_s:.1f}x real time,"
         f" untold {100 * untold_share(outcome, heard.voice):.2f} % of the voice,"
-        f" {len(lost_lines(film.speech, outcome))} of {len(film.speech.sentences)} sentences have"
-        f" neither half of their words nor a doubt, {len(found)} texts neither a voice nor a doubt",
+        f" {len(found)} texts without a voice or a flag",
         flush=True,
     )
     for one in found:

@@ -140,6 +140,7 @@ def test_voice_is_untold_where_it_has_neither_text_nor_is_told() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(N_DIALOGUES))
 def test_no_line_of_a_dialogue_is_lost_silently(
     service: Service, alone: dict[str, str], seed: int, tmp_path: Path
@@ -150,6 +151,7 @@ def test_no_line_of_a_dialogue_is_lost_silently(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("language", ["en", "hi", "es", "ja"])
 def test_all_of_a_voice_has_text_or_is_told(service: Service, language: str) -> None:
     """Seconds with text and seconds that are told are the seconds of voice, to 1 %."""
@@ -159,6 +161,7 @@ def test_all_of_a_voice_has_text_or_is_told(service: Service, language: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("film", soundtracks.FILMS)
 def test_no_text_without_a_flag_stands_where_nobody_speaks(
     service: Service, film: str, tmp_path: Path
