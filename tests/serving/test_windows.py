@@ -227,6 +227,15 @@ def test_a_recording_fills_its_windows_across_any_pause() -> None:
     assert min(abs(one - 78.0) for one in onsets) < 0.5  # Silero is slow after so long a silence
 
 
+def test_pauses_are_as_they_were_for_a_model_that_was_trained_so() -> None:
+    """Up to three seconds; a longer one ends the window."""
+    samples = talk(2.0, 0.6, 2.0, 2.0, 2.0, 6.0, 2.0)
+    first, second = cut(samples, VadOptions(max_pause_s=math.inf, keeps_pauses=True))
+    assert not first.skips
+    assert first.duration_s == pytest.approx(8.6, abs=0.7)
+    assert second.start_s == pytest.approx(14.6, abs=0.5)
+
+
 def test_windows_are_cut_in_pauses() -> None:
     """Speech that does not fit any more begins the next window."""
     found = cut(talk(14.0, 1.0, 14.0, 1.0, 14.0))

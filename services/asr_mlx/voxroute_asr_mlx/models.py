@@ -32,6 +32,8 @@ class ModelTraits:
     languages: tuple[str, ...]
     """BCP-47."""
     tasks: tuple[Task, ...]
+    keeps_pauses: bool = False
+    """Whether it is to hear speech with its pauses, as it was trained."""
 
 
 def format_of(directory: Path) -> Literal["mlx", "hugging-face"]:
@@ -61,8 +63,8 @@ def traits_of(source: Path, name: str, n_vocab: int, codes: Sequence[str]) -> Mo
     """What a model can be asked for.
 
     `codes` are Whisper's language codes in the order of their tokens. The `voxroute.json` of
-    `source`, where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"]},
-    each key optional.
+    `source`, where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"],
+    "keeps_pauses": true}, each key optional.
     """
     own = read_json(source / "voxroute.json", needed=False)
     multilingual = n_vocab >= N_VOCAB_MULTILINGUAL
@@ -74,7 +76,7 @@ def traits_of(source: Path, name: str, n_vocab: int, codes: Sequence[str]) -> Mo
         tasks = tuple(task for task in ("transcribe", "translate") if task in own["tasks"])
     elif multilingual and not any(part in name for part in TRANSCRIBE_ONLY):
         tasks = ("transcribe", "translate")
-    return ModelTraits(languages, tasks)
+    return ModelTraits(languages, tasks, keeps_pauses=own.get("keeps_pauses") is True)
 
 
 def cached_revision(hub_id: str) -> str | None:

@@ -86,6 +86,7 @@ class MlxWhisperModel:
         self._codes = tuple(LANGUAGES)[:n_languages]
         traits = traits_of(source, ref.id, model.dims.n_vocab, self._codes)
         self.languages = traits.languages
+        self.keeps_pauses = traits.keeps_pauses
         self._tasks = traits.tasks
         self._multilingual = model.is_multilingual
         n_threads = cpu_threads or usable_processors() if device == "cpu" else None

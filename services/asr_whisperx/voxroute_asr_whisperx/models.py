@@ -41,6 +41,8 @@ class ModelTraits:
     languages: tuple[str, ...]
     """BCP-47."""
     tasks: tuple[Task, ...]
+    keeps_pauses: bool = False
+    """Whether it is to hear speech with its pauses, as it was trained."""
 
 
 def format_of(directory: Path) -> Literal["ctranslate2", "hugging-face"]:
@@ -64,8 +66,8 @@ def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
     """What the files of a CTranslate2 model say about it.
 
     `source` is the directory that it was converted from, or the same one; its `voxroute.json`,
-    where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"]}, each key
-    optional. `name` is what the model is called.
+    where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"],
+    "keeps_pauses": true}, each key optional. `name` is what the model is called.
 
     Raises ModelUnavailableError where the tokenizer is missing or a file cannot be read.
     """
@@ -80,7 +82,7 @@ def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
         tasks = tuple(t for t in ("transcribe", "translate") if t in _strings(own, "tasks"))
     elif multilingual and not any(part in name for part in TRANSCRIBE_ONLY):
         tasks = ("transcribe", "translate")
-    return ModelTraits(languages, tasks)
+    return ModelTraits(languages, tasks, keeps_pauses=own.get("keeps_pauses") is True)
 
 
 def _languages_of_config(directory: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:

@@ -125,6 +125,7 @@ class WhisperXModel:
     ) -> None:
         self.ref = ref
         self.languages = traits.languages
+        self.keeps_pauses = traits.keeps_pauses
         self.max_batch = max_batch
         self.memory_bytes = 0  # whoever loads it knows
         self.workers = workers * len(device_indices)

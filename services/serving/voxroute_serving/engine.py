@@ -195,6 +195,9 @@ class AsrModel(Protocol):
     ref: ModelRef
     languages: tuple[str, ...]
     """Languages that it transcribes, BCP-47."""
+    keeps_pauses: bool
+    """Whether it must hear speech as it was recorded, with its pauses: a model that was trained on
+    little text a window is lost where windows hold nothing but speech."""
     max_batch: int
     """Most windows in one call of `transcribe`, of `detect_language` and of `align`."""
     workers: int

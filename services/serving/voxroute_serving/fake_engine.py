@@ -134,6 +134,7 @@ class FakeModel:
         self.ref = ref
         self.compute_type = compute_type
         self.languages = engine.languages
+        self.keeps_pauses = False
         self.max_batch = engine.max_batch
         self.workers = engine.workers
         self.memory_bytes = engine.sizes.get(ref.id, 0)

@@ -88,6 +88,7 @@ class FallbackModel:
         self._fitted = 0  # full batches since the last change of the limit
         self.ref = self._model.ref
         self.languages = self._model.languages
+        self.keeps_pauses = self._model.keeps_pauses
         self.workers = self._model.workers
         self._condition = threading.Condition()
         self._n_inside = 0  # batches that run

@@ -47,6 +47,9 @@ Probabilities = npt.NDArray[np.float32]
 """Speech probability of each frame, shape (n,), 0 to 1."""
 
 
+LONG_PAUSE_S = 3.0  # s; no longer one is in a window whose pauses are kept
+
+
 @dataclass(frozen=True, slots=True)
 class VadOptions:
     """How speech is told from the rest.
@@ -62,6 +65,8 @@ class VadOptions:
     min_silence_s: float = 0.5
     padding_s: float = 0.2
     max_pause_s: float = 3.0
+    keeps_pauses: bool = False
+    """Whether windows hold speech as it was recorded, with the pauses up to `LONG_PAUSE_S`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -403,7 +408,10 @@ class _SpeechWindows:
     def __init__(self, options: VadOptions) -> None:
         self._silero = SpeechProbabilities()
         self._spans = SpeechSpans(options)
+        self._keeps_pauses = options.keeps_pauses
         self._max_pause_s = options.max_pause_s
+        if options.keeps_pauses:
+            self._max_pause_s = min(LONG_PAUSE_S, options.max_pause_s)
         self._n_padding = int(options.padding_s * SAMPLE_RATE)
         self._buffer = SampleBuffer()
         self._position = 0  # end of the last frame
@@ -467,7 +475,7 @@ class _SpeechWindows:
     def _gap(self, start: int) -> int:
         """Samples of the pause between the window and what begins at `start` that are kept."""
         gap = start - self._window[-1].end
-        return gap if gap < _N_SKIPPED_SAMPLES else 0
+        return gap if gap < _N_SKIPPED_SAMPLES or self._keeps_pauses else 0
 
     def _fits(self, span: Span) -> bool:
         """Whether the window still has room for a stretch of speech."""
