@@ -17,6 +17,7 @@ and the folder. See spare.py.
 import contextlib
 import ctypes
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -127,8 +128,11 @@ def _order(module: str) -> dict[str, Any]:
         orders.put(json.loads(line))
 
     threading.Thread(target=listen, name="order", daemon=True).start()
+    gc.disable()  # an import makes no garbage
     with contextlib.suppress(Exception):  # the module itself meets and tells it, in its log
         importlib.import_module(f"{module}.ahead")
+    gc.freeze()
+    gc.enable()
     return orders.get()
 
 
