@@ -3,7 +3,7 @@
 from itertools import chain, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxroute_serving.engine import WindowResult, WindowSegment, Word
@@ -170,6 +170,7 @@ def test_what_is_too_short_to_be_told_goes_to_the_segments_beside_it() -> None:
     assert closed_up(aligned, voice, ()) == aligned
 
 
+@settings(deadline=None)  # a busy machine
 @given(
     st.lists(st.floats(0.05, 3.0), min_size=2, max_size=16),
     st.lists(st.floats(0.05, 4.0), max_size=12),
