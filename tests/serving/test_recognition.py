@@ -472,8 +472,9 @@ async def test_a_sentence_left_out_for_one_that_begins_alike_is_decoded_alone() 
         ({1.0: "", 3.0: "One, two, three, four."}, ["One, two, three, four."]),
         ({1.0: "One, two", 3.0: "three, four."}, ["One, two,", "three, four."]),
         ({1.0: "Hola.", 3.0: "four."}, ["One, two,", "three, four."]),
+        ({1.0: "", 3.0: "three, four."}, ["One, two,", "three, four."]),
     ],
-    ids=["another line", "a noise", "a pause in a sentence", "less"],
+    ids=["another line", "a noise", "a pause in a sentence", "less", "nothing"],
 )
 async def test_words_that_a_long_pause_tears_from_their_sentence_are_decoded_alone(
     alone: dict[float, str], kept: list[str]
@@ -488,7 +489,10 @@ async def test_words_that_a_long_pause_tears_from_their_sentence_are_decoded_alo
         return WindowResult((said(text, end_s=length_s),) if text else ())
 
     torn = Window(tone(4.6), 100.0, ((0.0, 4.6),), ((0.0, 1.0), (1.4, 4.4)), ((1.2, 4.0),))
-    assert texts_of(await Script(writes)(torn)) == kept
+    found = await Script(writes)(torn)
+    assert texts_of(found) == kept
+    unheard = kept[0] == "One, two," and "two" not in alone[1.0]
+    assert found.judged.all == ({Doubt.LOW_CONFIDENCE} if unheard else set())
     near = replace(torn, skips=((1.2, 0.3),))
     assert texts_of(await Script(writes)(near)) == ["One, two,", "three, four."]
 

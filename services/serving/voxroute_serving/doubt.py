@@ -11,6 +11,7 @@ import statistics
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from enum import Enum
 
 from voxroute_serving.engine import DecodingOptions, WindowResult, WindowSegment
@@ -45,6 +46,8 @@ _MIN_OTHERS = 3  # segments that tell a window's rate
 _LEAST_RATE = 2.5  # letters a second; the slowest speech of the recordings has four
 _NUMERAL_LETTERS = 4  # that a digit stands for: "5" is said as long as "five"
 _IDEOGRAPH_LETTERS = 2  # that a character of a script without spaces stands for
+
+_ALIKE = 0.5  # of the characters, beyond which two decodings say the same
 
 _LEFT_S = 2.0  # s of voice that a text without a loop may leave out beside one with it
 _MIN_SWITCH_SPEECH_S = 1.0  # s; less speech tells no language
@@ -253,6 +256,12 @@ def normalised(text: str) -> str:
 def is_punctuation(text: str) -> bool:
     """Whether a text is marks alone: no letter, digit or symbol, as a note of music is one."""
     return all(unicodedata.category(c)[0] in "PZC" for c in text)
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two texts are mostly the same."""
+    matcher = SequenceMatcher(None, normalised(one), normalised(other), autojunk=False)
+    return matcher.ratio() >= _ALIKE
 
 
 _KNOWN = frozenset(normalised(text) for texts in INVENTED.values() for text in texts)

@@ -30,6 +30,7 @@ from voxroute_serving.doubt import (
     Doubts,
     Judged,
     Thresholds,
+    alike,
     among,
     better,
     doubts,
@@ -222,7 +223,8 @@ class Recogniser:
 
         Those are short for their voice, or end amid a sentence before a long pause, across which
         words lie that were said on one side of it. The sentence may go on in the next segment,
-        which is decoded alone beside it. What is found takes their place where it is no less.
+        which is decoded alone beside it. What is found takes their place where it is no less; torn
+        words that are not found again are in doubt.
         """
         segments = judged.result.segments
         short, torn = set[int](), set[int]()
@@ -239,6 +241,7 @@ class Recogniser:
         wanted = sorted((short | torn | goes_on) & set(range(len(segments))))
         finds = await asyncio.gather(*(self._alone(segments[i], window, options) for i in wanted))
         replaced: dict[int, _Find] = {}
+        unheard = set[int]()
         for run in _runs(wanted):
             found = [finds[wanted.index(i)] for i in run]
             before = [segments[i].text for i in run]
@@ -246,10 +249,17 @@ class Recogniser:
             is_no_less = sum(map(n_spoken, after)) >= sum(map(n_spoken, before))
             if is_no_less and list(map(normalised, after)) != list(map(normalised, before)):
                 replaced |= zip(run, found, strict=True)
+            elif not torn.isdisjoint(run):
+                unheard |= {
+                    i for i, *texts in zip(run, before, after, strict=True) if not alike(*texts)
+                }
         rest = [i for i in range(len(segments)) if i not in replaced]
         kept = Judged(
             replace(judged.result, segments=tuple(segments[i] for i in rest)),
-            tuple(judged.doubts[i] for i in rest),
+            tuple(
+                judged.doubts[i] | ({Doubt.LOW_CONFIDENCE} if i in unheard & torn else set())
+                for i in rest
+            ),
         )
         judged = _with(kept, list(replaced.values()), window, options.language, self.allowed)
         return _flagged_where_sparse(judged, window), _took(timed, judged, finds)
