@@ -109,7 +109,7 @@ def _is_likely(arguments: Sequence[str]) -> bool:
         and not COMMANDS.isdisjoint(arguments)
         and not any(one.partition("=")[0] in _FLAGS for one in arguments)
         and not any(os.environ.get(name) for name in _VARIABLES)
-        and any(Path(one).is_file() for one in arguments if not one.startswith("-"))
+        and any(os.path.isfile(one) for one in arguments if not one.startswith("-"))  # noqa: PTH113 - no name raises
         and not Path("voxroute.yaml").is_file()
         and importlib.util.find_spec(MODULE) is not None
         and not _is_warm()

@@ -257,7 +257,8 @@ class Recogniser:
         kept = Judged(
             replace(judged.result, segments=tuple(segments[i] for i in rest)),
             tuple(
-                judged.doubts[i] | ({Doubt.LOW_CONFIDENCE} if i in unheard & torn else set())
+                judged.doubts[i]
+                | (frozenset({Doubt.LOW_CONFIDENCE}) if i in unheard & torn else frozenset[Doubt]())
                 for i in rest
             ),
         )

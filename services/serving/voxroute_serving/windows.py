@@ -40,6 +40,10 @@ _N_CUT_SMOOTHING_FRAMES = 3  # about a tenth of a second: a breath, not the clos
 # part two segments (segments.PAUSE_S) are at least so long.
 _N_SKIPPED_SAMPLES = SAMPLE_RATE * 3 // 10
 
+_ROUNDING_S = (
+    0.5 / SAMPLE_RATE
+)  # s; times of one sample, summed up in another order, differ by less
+
 # Without voice activity: at the quietest point of the last 5 s.
 _N_QUIET_SEARCH_SAMPLES = 5 * SAMPLE_RATE
 
@@ -88,11 +92,13 @@ class Window:
 
     def at(self, time_s: float) -> float:
         """The media time of what begins at a time of the window: after a pause left out there."""
-        return self.start_s + time_s + sum(length for at_s, length in self.skips if at_s <= time_s)
+        skipped_s = sum(length for at_s, length in self.skips if at_s <= time_s + _ROUNDING_S)
+        return self.start_s + time_s + skipped_s
 
     def until(self, time_s: float) -> float:
         """The media time of what ends at a time of the window: before a pause left out there."""
-        return self.start_s + time_s + sum(length for at_s, length in self.skips if at_s < time_s)
+        skipped_s = sum(length for at_s, length in self.skips if at_s < time_s - _ROUNDING_S)
+        return self.start_s + time_s + skipped_s
 
     def part(self, from_s: float, to_s: float = math.inf) -> "Window":
         """The window from a time of its own on, to another."""
