@@ -60,7 +60,7 @@ def make_film(path: Path, sets: Sequence[SpeechSet], length_s: float) -> SpeechS
     while n_samples < length_s * SAMPLE_RATE:
         for source, sentence in order.sample(sentences, len(sentences)):
             pause = np.zeros(int(order.uniform(*PAUSE_S) * SAMPLE_RATE), np.int16)
-            spoken = _spoken(audio[source], sentence)
+            spoken = cut_of(audio[source], sentence)
             start = n_samples + len(pause)
             n_samples = start + len(spoken)
             parts += [pause, spoken]
@@ -90,7 +90,7 @@ def dialogue(path: Path, sets: Sequence[SpeechSet], seed: int, n_lines: int = 24
         others = [line for line in lines if not said or said[-1].text != line[1].text.strip()]
         source, sentence = chance.choice(others)
         pause = np.zeros(int(chance.uniform(*DIALOGUE_PAUSE_S) * SAMPLE_RATE), np.int16)
-        spoken = _spoken(audio[source], sentence)
+        spoken = cut_of(audio[source], sentence)
         start = n_samples + len(pause)
         n_samples = start + len(spoken)
         parts += [pause, spoken]
@@ -160,7 +160,7 @@ def _speech_scene(
         if parts:
             parts.append(np.zeros(int(rng.uniform(*PAUSE_S) * SAMPLE_RATE)))
             n_samples += len(parts[-1])
-        parts.append(_spoken(audio[source.path], sentence))
+        parts.append(cut_of(audio[source.path], sentence))
         begin_s, n_samples = n_samples / SAMPLE_RATE, n_samples + len(parts[-1])
         said.append(Sentence(begin_s, n_samples / SAMPLE_RATE, sentence.text.strip()))
     scene = np.concatenate(parts)
@@ -170,7 +170,8 @@ def _speech_scene(
     return scene, said
 
 
-def _spoken(audio: np.ndarray, sentence: Sentence) -> np.ndarray:
+def cut_of(audio: np.ndarray, sentence: Sentence) -> np.ndarray:
+    """The samples of a sentence."""
     return audio[int(sentence.start_s * SAMPLE_RATE) : int(sentence.end_s * SAMPLE_RATE)]
 
 

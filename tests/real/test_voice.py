@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from benchmarks import product, soundtracks
-from benchmarks.films import DIALOGUE_PAUSE_S, dialogue, samples_of, soundtrack, write_flac
+from benchmarks.films import (
+    DIALOGUE_PAUSE_S,
+    cut_of,
+    dialogue,
+    samples_of,
+    soundtrack,
+    write_flac,
+)
 from benchmarks.judging import lost_lines, reference, untold_share
 from benchmarks.meters import Reading
 from benchmarks.peers import Outcome
@@ -43,9 +50,8 @@ def alone(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     for source in sets_in("en"):
         samples = samples_of(source.path)
         for sentence in source.sentences:
-            begin, end = (int(at * SAMPLE_RATE) for at in (sentence.start_s, sentence.end_s))
             path = folder / "en-alone.flac"
-            write_flac(path, samples[begin:end])
+            write_flac(path, cut_of(samples, sentence))
             outcome = product.called(service, SpeechSet("alone", "en", path, ()))
             written[sentence.text.strip()] = " ".join(text for *_, text in outcome.segments)
     return written

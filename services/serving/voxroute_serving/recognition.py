@@ -125,11 +125,10 @@ class Recogniser:
         window = placed.window
         language = placed.language or await self._language(window)
         options = self.options_of(language)
-        thresholds = Thresholds.of(options)
-        judged, timed = await self._decoded(window, options, thresholds)
+        judged, timed = await self._decoded(window, options)
         judged, timed, reason = await self._filled(judged, timed, window, options)
         judged, timed = await self._completed(judged, timed, window, options)
-        if await self._switches(judged, window, language, thresholds):
+        if await self._switches(judged, window, language, Thresholds.of(options)):
             switched = tuple(one | {Doubt.LANGUAGE_SWITCH} for one in judged.doubts)
             judged = replace(judged, doubts=switched)
         missing = uncovered(judged.result.segments, window.voice)
@@ -143,7 +142,7 @@ class Recogniser:
         return Recognised(judged, language, replace(timed, result=judged.result), told)
 
     async def _decoded(
-        self, window: Window, options: DecodingOptions, thresholds: Thresholds
+        self, window: Window, options: DecodingOptions
     ) -> tuple[Judged, Timed[WindowResult]]:
         """The best text of a window and of its rest, and the times of all decodings."""
         attempts: list[Judged] = []
@@ -164,7 +163,7 @@ class Recogniser:
         judged = replace(judged, result=replace(judged.result, redecodes=redecodes))
         rest_s = judged.result.rest_from_s
         if rest_s is not None and rest_s >= _MIN_ADVANCE_S and not judged.repeats:
-            rest, rest_timed = await self._decoded(window.part(rest_s), options, thresholds)
+            rest, rest_timed = await self._decoded(window.part(rest_s), options)
             judged = Judged(
                 judged.result.followed_by(rest.result, rest_s), (*judged.doubts, *rest.doubts)
             )
@@ -239,11 +238,12 @@ class Recogniser:
         goes_on = {i + 1 for i in short if not ends_sentence(segments[i].text)}
         goes_on |= {i + 1 for i in torn}
         wanted = sorted((short | torn | goes_on) & set(range(len(segments))))
-        finds = await asyncio.gather(*(self._alone(segments[i], window, options) for i in wanted))
+        alone = (self._alone(segments[i], window, options) for i in wanted)
+        finds = dict(zip(wanted, await asyncio.gather(*alone), strict=True))
         replaced: dict[int, _Find] = {}
         unheard = set[int]()
         for run in _runs(wanted):
-            found = [finds[wanted.index(i)] for i in run]
+            found = [finds[i] for i in run]
             before = [segments[i].text for i in run]
             after = [" ".join(one.text for one, _ in find.lines) for find in found]
             is_no_less = sum(map(n_spoken, after)) >= sum(map(n_spoken, before))
@@ -263,7 +263,7 @@ class Recogniser:
             ),
         )
         judged = _with(kept, list(replaced.values()), window, options.language, self.allowed)
-        return _flagged_where_sparse(judged, window), _took(timed, judged, finds)
+        return _flagged_where_sparse(judged, window), _took(timed, judged, [*finds.values()])
 
     async def _alone(
         self, segment: WindowSegment, window: Window, options: DecodingOptions

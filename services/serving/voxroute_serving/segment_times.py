@@ -136,11 +136,7 @@ def uncovered(segments: Sequence[WindowSegment], voice: Sequence[Stretch]) -> li
     Whisper leaves out what is said now and then, sure of itself; only the voice tells. A segment
     without a letter or a digit, a note of music or a row of dots, stands for no voice.
     """
-    taken = [
-        (one.start_s - MARGIN_S, one.end_s + MARGIN_S)
-        for one in segments
-        if any(map(str.isalnum, one.text))
-    ]
+    taken = [(one.start_s - MARGIN_S, one.end_s + MARGIN_S) for one in segments if _has_words(one)]
     free: list[Stretch] = []
     alone: set[Stretch] = set()
     for start_s, end_s in voice:
@@ -169,6 +165,11 @@ def uncovered(segments: Sequence[WindowSegment], voice: Sequence[Stretch]) -> li
     ]
 
 
+def _has_words(segment: WindowSegment) -> bool:
+    """Whether it has a letter or a digit: a note of music or a row of dots has not."""
+    return any(map(str.isalnum, segment.text))
+
+
 def closed_up(
     segments: Sequence[WindowSegment], voice: Sequence[Stretch], told: Sequence[Stretch]
 ) -> list[WindowSegment]:
@@ -183,7 +184,7 @@ def closed_up(
         met = [
             i
             for i, one in enumerate(held)
-            if one.start_s < end_s and one.end_s > start_s and any(map(str.isalnum, one.text))
+            if one.start_s < end_s and one.end_s > start_s and _has_words(one)
         ]
         if not met:
             continue

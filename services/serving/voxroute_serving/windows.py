@@ -40,9 +40,8 @@ _N_CUT_SMOOTHING_FRAMES = 3  # about a tenth of a second: a breath, not the clos
 # part two segments (segments.PAUSE_S) are at least so long.
 _N_SKIPPED_SAMPLES = SAMPLE_RATE * 3 // 10
 
-_ROUNDING_S = (
-    0.5 / SAMPLE_RATE
-)  # s; times of one sample, summed up in another order, differ by less
+# s; times of one sample, summed up in another order, differ by less
+_ROUNDING_S = 0.5 / SAMPLE_RATE
 
 # Without voice activity: at the quietest point of the last 5 s.
 _N_QUIET_SEARCH_SAMPLES = 5 * SAMPLE_RATE
