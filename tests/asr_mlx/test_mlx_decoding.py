@@ -19,7 +19,6 @@ from voxroute_asr_mlx.hardware import FLOAT_TYPES
 from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.network import Network
 from voxroute_asr_mlx.whisper import MlxWhisperModel
-from voxroute_asr_mlx.words import HeardWord
 from voxroute_serving.device import DeviceThread
 from voxroute_serving.engine import AlignmentRequest, DecodingOptions, Samples, WindowResult
 from voxroute_serving.errors import EngineError, UnsupportedError
@@ -179,7 +178,7 @@ def test_a_text_that_never_ends_is_cut(model: MlxWhisperModel) -> None:
 def test_a_window_goes_on_where_its_text_was_cut_off() -> None:
     """Of a text without an end the last word is left to the rest of the window."""
     window = np.random.default_rng(0).standard_normal(480_000).astype(np.float32) * 0.1
-    heard = [HeardWord(Piece(i * 0.5, i * 0.5 + 0.5, f" w{i}"), 1.0) for i in range(20)]
+    heard = [Piece(i * 0.5, i * 0.5 + 0.5, f" w{i}", 1.0) for i in range(20)]
     options = options_of()
 
     def result_of(*, is_cut_off: bool) -> WindowResult:

@@ -338,7 +338,7 @@ async def test_a_batch_that_is_not_full_waits_for_two_batches_at_most(
 ) -> None:
     """While others run: what comes meanwhile goes along, and then it runs though they still do."""
     device.grow(2)
-    floor = Floor(device, limit=3)
+    floor = Floor(device, limit=3, linger_s=lambda key: 0.0 if key == "gate" else 1000.0)
     floor.batches_take(1.0)
     held = floor.ask("gate", 1)
     await floor.see(1)
@@ -368,6 +368,39 @@ async def test_a_batch_that_is_not_full_runs_once_the_device_is_idle(device: Dev
     await floor.see(2)
     floor.let_go(1)
     await asyncio.gather(*held, *tasks)
+
+
+async def test_most_of_a_batch_runs_beside_others_once_no_more_comes(device: DeviceThread) -> None:
+    """The last windows of a film do not wait for batches that have just begun; a few of them do."""
+    device.grow(4)
+    floor = Floor(device, limit=4, linger_s=lambda _: 0.1, workers=lambda _: 4)
+    floor.batches_take(1000.0)
+    held = floor.ask("gate", *range(8))
+    await floor.see(2)
+    tasks = floor.ask("last", 1, 2)
+    await asyncio.sleep(0.3)
+    assert len(floor.begun) == 2
+    tasks += floor.ask("last", 3)
+    await floor.see(3)
+    assert floor.begun[2] == ("last", [1, 2, 3])
+    floor.let_go(0, 1, 2)
+    await asyncio.gather(*held, *tasks)
+
+
+async def test_a_quarter_of_a_batch_runs_at_once_where_nothing_does(device: DeviceThread) -> None:
+    """The start of a film: several workers do nothing, and a batch takes a second to fill."""
+    device.grow(2)
+    floor = Floor(device, limit=4, linger_s=lambda _: 1000.0, workers=lambda _: 2)
+    first = floor.ask("film", 1)
+    await floor.see(1)
+    more = floor.ask("film", 2, 3)
+    await asyncio.sleep(0.1)
+    assert floor.begun == [("film", [1])]
+    more += floor.ask("film", 4, 5)
+    await floor.see(2)
+    assert floor.begun[1] == ("film", [2, 3, 4, 5])
+    floor.let_go(0, 1)
+    await asyncio.gather(*first, *more)
 
 
 async def test_an_idle_device_lingers_for_what_comes_next(device: DeviceThread) -> None:

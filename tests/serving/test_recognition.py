@@ -21,6 +21,7 @@ from voxroute_serving.engine import (
     Samples,
     WindowResult,
     WindowSegment,
+    Word,
 )
 from voxroute_serving.errors import EngineError
 from voxroute_serving.fake_engine import FakeEngine
@@ -495,6 +496,29 @@ async def test_words_that_a_long_pause_tears_from_their_sentence_are_decoded_alo
     assert found.judged.all == ({Doubt.LOW_CONFIDENCE} if unheard else set())
     near = replace(torn, skips=((1.2, 0.3),))
     assert texts_of(await Script(writes)(near)) == ["One, two,", "three, four."]
+
+
+@pytest.mark.parametrize(("confidence", "decodings"), [(0.79, 3), (0.8, 1), (None, 3)])
+async def test_likely_words_stay_where_a_long_pause_tears_them_from_their_sentence(
+    confidence: float | None, decodings: int
+) -> None:
+    """What the model is sure of was said there, and people pause; an engine may not know."""
+    lengths: list[float] = []
+
+    def writes(_: float, samples: Samples) -> WindowResult:
+        lengths.append(len(samples) / SAMPLE_RATE)
+        if lengths[-1] < 4:
+            return WindowResult((said("four.", end_s=lengths[-1]),))
+        lines = lines_at(((0.0, 1.0), (1.4, 4.4)), ("One, two,", "three, four."))
+        words = tuple(Word(text, 0.0, 0.5, confidence) for text in ("One,", " two,"))
+        return replace(
+            lines, segments=(replace(lines.segments[0], attended=words), *lines.segments[1:])
+        )
+
+    torn = Window(tone(4.6), 100.0, ((0.0, 4.6),), ((0.0, 1.0), (1.4, 4.4)), ((1.2, 4.0),))
+    found = await Script(writes)(torn)
+    assert texts_of(found) == ["One, two,", "three, four."]
+    assert len(lengths) == decodings
 
 
 async def test_text_that_stays_too_short_for_its_voice_is_kept_and_flagged() -> None:

@@ -23,7 +23,6 @@ from voxroute_asr_mlx.hardware import (
 from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.models import traits_of
 from voxroute_asr_mlx.network import Network
-from voxroute_asr_mlx.words import HeardWord
 from voxroute_serving.engine import (
     SAMPLE_RATE,
     AlignmentRequest,
@@ -40,6 +39,7 @@ from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError,
 from voxroute_serving.host import usable_processors
 from voxroute_serving.segments import (
     TIME_PRECISION_S,
+    Piece,
     grouped,
     next_sound_s,
     sounding,
@@ -216,7 +216,7 @@ class MlxWhisperModel:
         texts: Sequence[tuple[Sequence[int], Sequence[float]]],
         windows: Sequence[Samples],
         tokenizers: Sequence[Tokenizer],
-    ) -> list[list[HeardWord]]:
+    ) -> list[list[Piece]]:
         """The words of each text, its tokens and their log probabilities, with their times."""
         matrices = [
             words.matrix(one, len(tokenizer.sot_sequence), -(-len(window) // N_POSITION_SAMPLES))
@@ -343,28 +343,25 @@ def _is_silent(decoded: Decoded, options: DecodingOptions) -> bool:
 
 
 def _result(
-    window: Samples, decoded: Decoded, heard: Sequence[HeardWord], options: DecodingOptions
+    window: Samples, decoded: Decoded, heard: Sequence[Piece], options: DecodingOptions
 ) -> WindowResult:
     """The window's segments, with their words where they are wanted."""
     if _is_silent(decoded, options) or not decoded.text:
         return WindowResult(())
     duration_s = len(window) / SAMPLE_RATE
     sound = sounding(window)
-    pieces = [one.piece for one in heard]
     rest_from_s = None
-    if decoded.is_cut_off and len(pieces) > 1:
-        pieces = whole_words(pieces)
-        rest_from_s = next_sound_s(window, pieces[-1].end_s)
-    confidences = iter(heard)
+    if decoded.is_cut_off and len(heard) > 1:
+        heard = whole_words(heard)
+        rest_from_s = next_sound_s(window, heard[-1].end_s)
     segments: list[WindowSegment] = []
-    for piece, attended in with_words(pieces, decoded.text, sound, duration_s):
-        of_segment = [HeardWord(word, next(confidences).confidence) for word in attended]
+    for piece, attended in with_words(heard, decoded.text, sound, duration_s):
         segments.append(
             WindowSegment(
                 piece.start_s,
                 piece.end_s,
                 piece.text,
-                words.within(of_segment, piece.start_s, piece.end_s)
+                words.within(attended, piece.start_s, piece.end_s)
                 if options.word_timestamps
                 else (),
                 avg_log_prob=decoded.avg_log_prob,
@@ -372,19 +369,18 @@ def _result(
                 compression_ratio=decoded.compression_ratio,
                 temperature=decoded.temperature,
                 attended=tuple(
-                    Word(one.piece.text, one.piece.start_s, one.piece.end_s) for one in of_segment
+                    Word(one.text, one.start_s, one.end_s, one.confidence) for one in attended
                 ),
             )
         )
     return WindowResult(tuple(segments), rest_from_s=rest_from_s, cut_off=decoded.is_cut_off)
 
 
-def _aligned(samples: Samples, heard: Sequence[HeardWord]) -> tuple[Word, ...]:
+def _aligned(samples: Samples, heard: Sequence[Piece]) -> tuple[Word, ...]:
     """The words without the silence that the attention gives them."""
-    groups = grouped([one.piece for one in heard], sounding(samples))
+    groups = grouped(heard, sounding(samples))
     spoken = [word for group in groups for word in group]
-    confident = [HeardWord(w, h.confidence) for w, h in zip(spoken, heard, strict=True)]
-    return words.within(confident, 0.0, len(samples) / SAMPLE_RATE)
+    return words.within(spoken, 0.0, len(samples) / SAMPLE_RATE)
 
 
 class _Encoded:

@@ -8,7 +8,6 @@ first request).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import mlx.core as mx
@@ -30,14 +29,6 @@ _EXCHANGES = (
     (0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6), (2, 3), (3, 6), (4, 5), (1, 4), (1, 3),
     (3, 4),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class HeardWord:
-    """A word with its time in the window, and how sure the model is of it, 0 to 1."""
-
-    piece: Piece
-    confidence: float
 
 
 def matrix(attention: mx.array, n_before: int, n_positions: int) -> mx.array:
@@ -100,7 +91,7 @@ def timed(
     log_probs: Sequence[float],
     begins: npt.NDArray[np.int64],
     tokenizer: Tokenizer,
-) -> list[HeardWord]:
+) -> list[Piece]:
     """The words of a text, each with its blank and its marks.
 
     `begins` are the positions at which the tokens, and the end of the text, begin; the last ones
@@ -125,9 +116,7 @@ def timed(
     timings = [timing for timing in timings if timing.word]
     if tokenizer.language not in UNSPACED:
         timings = _between_blanks(timings)
-    return [
-        HeardWord(Piece(one.start, one.end, one.word), min(1.0, one.probability)) for one in timings
-    ]
+    return [Piece(one.start, one.end, one.word, min(1.0, one.probability)) for one in timings]
 
 
 def _between_blanks(timings: Sequence[WordTiming]) -> list[WordTiming]:
@@ -144,13 +133,13 @@ def _between_blanks(timings: Sequence[WordTiming]) -> list[WordTiming]:
     return whole
 
 
-def within(words: Sequence[HeardWord], start_s: float, end_s: float) -> tuple[Word, ...]:
+def within(words: Sequence[Piece], start_s: float, end_s: float) -> tuple[Word, ...]:
     """The words inside a stretch, each beginning where the one before has ended or later."""
     ordered: list[Word] = []
     floor_s = start_s
     for word in words:
-        begins_s = min(max(word.piece.start_s, floor_s), end_s)
-        floor_s = min(max(word.piece.end_s, begins_s), end_s)
-        if text := word.piece.text.strip():
+        begins_s = min(max(word.start_s, floor_s), end_s)
+        floor_s = min(max(word.end_s, begins_s), end_s)
+        if text := word.text.strip():
             ordered.append(Word(text, begins_s, floor_s, word.confidence))
     return tuple(ordered)

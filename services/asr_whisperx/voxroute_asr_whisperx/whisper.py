@@ -385,7 +385,7 @@ class WhisperXModel:
             median_filter_width=MEDIAN_FILTER_WIDTH,
         )
         return [
-            _timed_words(text, one.alignments, tokenizer)
+            _timed_words(text, one.alignments, one.text_token_probs, tokenizer)
             for text, one in zip(texts, found, strict=True)
         ]
 
@@ -431,7 +431,10 @@ class WhisperXModel:
                     no_speech_prob=decoded.no_speech_prob,
                     compression_ratio=decoded.compression_ratio,
                     temperature=decoded.temperature,
-                    attended=tuple(Word(word.text, word.start_s, word.end_s) for word in attended),
+                    attended=tuple(
+                        Word(word.text, word.start_s, word.end_s, word.confidence)
+                        for word in attended
+                    ),
                 )
             )
         warning = (
@@ -472,7 +475,10 @@ def _measured(result: Any, tokenizer: Tokenizer, temperature: float, n_prompt: i
 
 
 def _timed_words(
-    tokens: list[int], path: Sequence[tuple[int, int]], tokenizer: Tokenizer
+    tokens: list[int],
+    path: Sequence[tuple[int, int]],
+    probabilities: Sequence[float],
+    tokenizer: Tokenizer,
 ) -> list[Piece]:
     """The words of a text by the path of its tokens through the audio, in positions of 20 ms.
 
@@ -499,7 +505,15 @@ def _timed_words(
         )
     ]
     merge_punctuations(timed, PREPENDED, APPENDED)
-    return [Piece(one["start"], one["end"], one["word"]) for one in timed if one["word"]]
+    pieces: list[Piece] = []
+    n_tokens = 0
+    for one in timed:
+        of_word = probabilities[n_tokens : n_tokens + len(one["tokens"])]
+        n_tokens += len(one["tokens"])
+        if one["word"]:
+            confidence = float(np.mean(of_word)) if of_word else None
+            pieces.append(Piece(one["start"], one["end"], one["word"], confidence))
+    return pieces
 
 
 def _given(value: Any, default: Any) -> Any:

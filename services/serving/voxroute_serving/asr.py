@@ -44,6 +44,7 @@ from voxroute_serving.engine import (
     AsrModel,
     DecodingOptions,
     DeviceInfo,
+    EngineDescription,
     Feature,
     IgnoredOption,
     Samples,
@@ -434,6 +435,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         self._service_version = service_version
         self._max_audio_s = max_audio_s
         self._max_message_bytes = max_message_bytes
+        self._seen: EngineDescription | None = None
         self._default_id = ""
         self._default_languages: tuple[str, ...] = ()
         self._real_time_factor: float | None = None
@@ -442,6 +444,18 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
     def queued(self) -> int:
         """Pieces of work that wait for the device."""
         return self._device.queued + self.diarization.queued
+
+    async def look(self) -> EngineDescription:
+        """What the engine is and can do now. It looks for files, so not on the event loop."""
+        self._seen = await asyncio.to_thread(self._engine.describe)
+        return self._seen
+
+    @property
+    def _about(self) -> EngineDescription:
+        """The engine as it was seen last; what a transcription asks of it does not change."""
+        if self._seen is None:
+            self._seen = self._engine.describe()
+        return self._seen
 
     async def warm_up(self) -> None:
         """Loads the default model and lets it run once.
@@ -460,7 +474,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
     ) -> asr_pb2.GetCapabilitiesResponse:
         """What this service is, can do, and is doing; never waits for the device."""
         del request, context
-        about = self._engine.describe()
+        about = await self.look()
         states = self._pool.states()
         loaded = {state.ref for state in states if state.state is ModelState.LOADED and state.ref}
         listed = dict.fromkeys([*about.available_models, *sorted(loaded, key=lambda ref: ref.id)])
@@ -499,7 +513,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
     def _device_info(self, model: FallbackModel | None) -> DeviceInfo:
         """The hardware, and the numeric type of a model on it, after its fallbacks."""
-        device = self._engine.describe().device
+        device = self._about.device
         return device if model is None else replace(device, compute_type=model.compute_type)
 
     # --- Transcribe
@@ -675,7 +689,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
     def _recogniser(
         self, options: TranscribeOptions, model: FallbackModel, languages: tuple[str, ...]
     ) -> Recogniser:
-        features = self._engine.describe().features
+        features = self._about.features
         tells = Feature.LANGUAGE_DETECTION in features and len(model.languages) > 1
         return Recogniser(
             transcribe=lambda decoding, samples: self._device.transcribe(model, decoding, samples),
@@ -693,7 +707,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
         Raises InvalidInputError for what neither model nor engine can do.
         """
-        features = self._engine.describe().features
+        features = self._about.features
         if options.decoding.task == "translate" and Feature.SPEECH_TRANSLATION not in features:
             raise InvalidInputError.of_field(
                 "task", "this engine only transcribes; translate the transcript instead"
@@ -805,7 +819,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         requests = Requests[asr_pb2.DetectLanguageConfig](request_iterator)
         async with self._admission.permit():
             options = messages.detection_options(await requests.config())
-            if Feature.LANGUAGE_DETECTION not in self._engine.describe().features:
+            if Feature.LANGUAGE_DETECTION not in self._about.features:
                 raise UnsupportedError("this engine cannot detect languages")
             async with self._pool.lease(options.model) as model:
                 return await self._detect(requests, options, model)
@@ -856,7 +870,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
             async with self._admission.permit():
                 config = await requests.config()
                 audio_format = messages.alignment_audio(config)
-                language = self._alignable(config.language)
+                language = await self._alignable(config.language)
                 async with self._pool.lease() as model:
                     accepted = asr_pb2.AlignAccepted(
                         request_id=request_id(),
@@ -870,9 +884,9 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
             async for reply in replies:
                 yield reply
 
-    def _alignable(self, tag: str) -> str:
+    async def _alignable(self, tag: str) -> str:
         """The engine's own tag of a language. Raises UnsupportedError, InvalidInputError."""
-        about = self._engine.describe()
+        about = await self.look()
         if Feature.ALIGNMENT not in about.features or not about.alignable_languages:
             raise UnsupportedError(
                 "this engine has no aligner; send the transcript to a service whose capabilities"
@@ -1081,7 +1095,6 @@ class AsrApp:
             runtime.device.grow(loaded.workers + (loaded.workers > 1))
             return loaded
 
-        self._describe = engine.describe
         self._preload_models = settings.preload_models
         self._pool: ModelPool[FallbackModel] = ModelPool(
             runtime.device,
@@ -1132,7 +1145,7 @@ class AsrApp:
         """
         await asyncio.to_thread(audio.load_libraries)
         # the first description looks for packages and models, which takes a tenth of a second
-        await asyncio.gather(self._load(), asyncio.to_thread(self._describe))
+        await asyncio.gather(self._load(), self.servicer.look())
         await self.servicer.diarization.start()
 
     async def _load(self) -> None:

@@ -30,6 +30,7 @@ _MAX_LINGERS = 5  # before a free worker, while items go on arriving; in times o
 # Batches of which one that is not full is one: several small ones together take a GPU as long as
 # full ones, so what is left over waits for more of its kind.
 _WITH_SMALL = 2
+_SHARE_WHEN_IDLE = 0.25  # of a batch, for which a GPU that does nothing is not left waiting
 _HALF = 0.5
 _LOOK_S = 1.0  # before workers that are busy: a batch that ends lets the queue be looked at anyway
 
@@ -335,11 +336,12 @@ class Batcher(Generic[Item, Result]):
     the key, one of each caller in turn, fill the batch up to `max_batch(key)`. A film that queues
     all its windows thus delays a short call by a batch or two.
 
-    Full batches run as many at once as there are threads. One that is not full runs beside one
-    other at most, and waits for `linger_s` until then. Items whose caller is gone are dropped
-    before they run, and `stop` turns true when all callers of a running batch are gone. The queue
-    holds what admitted calls wait for, so it is bounded by how many calls are admitted and by how
-    much each submits at once.
+    Full batches run as many at once as there are threads. One that is not full waits for
+    `linger_s`, and runs beside one other at most: beside more where it is over half full and none
+    comes for so long. A quarter of a batch does not wait before several workers that do nothing.
+    Items whose caller is gone are dropped before they run, and `stop` turns true when all callers
+    of a running batch are gone. The queue holds what admitted calls wait for, so it is bounded by
+    how many calls are admitted and by how much each submits at once.
     """
 
     device: DeviceThread
@@ -431,11 +433,15 @@ class Batcher(Generic[Item, Result]):
         """How much longer a batch of a key that is full to a share may wait, seconds."""
         if share >= 1:
             return 0.0
-        if self._running >= min(_WITH_SMALL, self.workers(key)):
-            return max(_LOOK_S, _MAX_WAIT_BATCHES * self._batch_s) - waited_s
+        if not self._running and self.workers(key) > 1 and share >= _SHARE_WHEN_IDLE:
+            return 0.0
         linger_s = self.linger_s(key)
         quiet_s = time.monotonic() - self._arrived
-        return min(linger_s - quiet_s, _MAX_LINGERS * linger_s - waited_s)
+        if self._running < min(_WITH_SMALL, self.workers(key)):
+            return min(linger_s - quiet_s, _MAX_LINGERS * linger_s - waited_s)
+        patience_s = max(_LOOK_S, _MAX_WAIT_BATCHES * self._batch_s) - waited_s
+        # most of a batch goes once no more comes: those are the last windows of a film
+        return min(patience_s, linger_s - quiet_s) if share > _HALF else patience_s
 
     def drop(self) -> None:
         """Refuses everything that waits."""

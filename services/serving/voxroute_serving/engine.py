@@ -92,7 +92,7 @@ class DecodingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word, its time in seconds from the start of the window, and how sure the aligner is."""
+    """A word, its time in seconds from the start of the window, and how likely it is, 0 to 1."""
 
     text: str
     start_s: float
@@ -121,6 +121,12 @@ class WindowSegment:
     attended: tuple[Word, ...] = ()
     """Its words as the decoder attends to them: all of its text, blanks included, in rough times.
     Empty where the engine does not know; clients never see them."""
+
+    @property
+    def confidence(self) -> float | None:
+        """How likely its words are on the whole, 0 to 1; None where nobody knows."""
+        known = [word.confidence for word in self.attended if word.confidence is not None]
+        return sum(known) / len(known) if known else None
 
     def replaced(self, start: Clock, end: Clock) -> "WindowSegment":
         """The same segment by another clock, which may tell starts and ends apart."""

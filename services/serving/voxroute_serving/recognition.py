@@ -57,6 +57,7 @@ _KEPT: Doubts = frozenset(
     {Doubt.WRONG_SCRIPT}
 )  # that text heard alone may have; it is heard all the same
 _TORN_S = 1.5  # s; a longer pause within a sentence is more often one between two
+_SURE = 0.8  # of 1; words of such confidence were said where they stand, whatever pause follows
 _AROUND_S = 0.2  # s around a voice that no segment covers: consonants begin softly
 
 
@@ -221,9 +222,9 @@ class Recogniser:
         """The text with segments whose words may be misplaced decoded alone, or else flagged.
 
         Those are short for their voice, or end amid a sentence before a long pause, across which
-        words lie that were said on one side of it. The sentence may go on in the next segment,
-        which is decoded alone beside it. What is found takes their place where it is no less; torn
-        words that are not found again are in doubt.
+        words lie that were said on one side of it: unlikely ones, and no other doubt tells of them.
+        The sentence may go on in the next segment, which is decoded alone beside it. What is found
+        takes their place where it is no less; torn words that are not found again are in doubt.
         """
         segments = judged.result.segments
         short, torn = set[int](), set[int]()
@@ -234,6 +235,8 @@ class Recogniser:
                 for i, (one, following) in enumerate(pairwise(segments))
                 if window.at(following.start_s) - window.until(one.end_s) >= _TORN_S
                 and not ends_sentence(one.text)
+                and not judged.doubts[i]
+                and (one.confidence is None or one.confidence < _SURE)
             }
         goes_on = {i + 1 for i in short if not ends_sentence(segments[i].text)}
         goes_on |= {i + 1 for i in torn}

@@ -7,7 +7,7 @@ the model's cross-attention; where that gives none, its share of the stretches w
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -42,6 +42,8 @@ class Piece:
     start_s: float
     end_s: float
     text: str
+    confidence: float | None = None
+    """How likely its tokens are on the whole, 0 to 1; None where nobody knows."""
 
 
 def sentences(text: str) -> list[str]:
@@ -130,7 +132,7 @@ def _spoken(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[Piece]
                 start_s = end_s - longest_s
             elif ends_sentence(word.text) or end_s - start_s > MAX_SEGMENT_S:
                 end_s = start_s + longest_s
-        spoken.append(Piece(start_s, end_s, word.text))
+        spoken.append(replace(word, start_s=start_s, end_s=end_s))
         opens = ends_sentence(word.text)
     return spoken
 
