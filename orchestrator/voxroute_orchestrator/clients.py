@@ -30,7 +30,6 @@ from voxroute_orchestrator.errors import RefusedError, VoxrouteError
 from voxroute_orchestrator.failures import CallFailedError, broken_stream, of_rpc_error
 from voxroute_orchestrator.glossary import GlossaryTerm, to_messages
 from voxroute_orchestrator.items import ItemHolder, ItemPool, TranslateItem
-from voxroute_orchestrator.media import CHUNK_BYTES
 from voxroute_orchestrator.transcript import (
     AsrStats,
     Device,
@@ -53,6 +52,7 @@ Reply = TypeVar("Reply", bound=Message)
 
 _SEND_ERROR = cast("type[Exception]", cast("Any", cygrpc).InternalError)  # what _write meets
 _KEEPALIVE_TIMEOUT_MS = 15_000
+_MESSAGE_BYTES = 512 * 1024  # of samples, 16 s; small ones cost both interpreters time
 _MAX_REPLY_BYTES = 16 * 1024 * 1024  # a segment of 30 s with its words is some 10 KB
 _UNARY_TIMEOUT_S = 30.0
 _BASE_DEADLINE_S = 900.0  # a model may have to be loaded first
@@ -439,8 +439,8 @@ class _Transcription:
             if not await write(call, asr_pb2.TranscribeRequest(config=self._config())):
                 return
             pcm = memoryview(self._request.pcm)
-            for begin in range(0, len(pcm), CHUNK_BYTES):
-                audio = bytes(pcm[begin : begin + CHUNK_BYTES])
+            for begin in range(0, len(pcm), _MESSAGE_BYTES):
+                audio = bytes(pcm[begin : begin + _MESSAGE_BYTES])
                 if not await write(call, asr_pb2.TranscribeRequest(audio=audio)):
                     return
             if await write(call, asr_pb2.TranscribeRequest(finish=common_pb2.Finish())):

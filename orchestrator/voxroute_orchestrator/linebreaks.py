@@ -243,6 +243,13 @@ _BREAK_COLUMNS = (0, 2, 8, 12, 20, 30)
 """How many columns of imbalance between lines a break of each kind is worth."""
 
 
+@functools.lru_cache(16_384)  # words come again, and each is measured for its cue and its line
+def _size(text: str) -> tuple[int, int, int]:
+    """Characters as people count them, columns, and how many are Chinese, Japanese or Korean."""
+    clusters = graphemes(text)
+    return len(clusters), sum(map(_columns, clusters)), sum(_is_cjk(c[0]) for c in clusters)
+
+
 class Ruler:
     """Lengths of lines made of some pieces, each question answered in constant time."""
 
@@ -251,10 +258,10 @@ class Ruler:
         self._rules = rules
         self._characters, self._columns, self._cjk = [0], [0], [0]
         for piece in pieces:
-            clusters = graphemes(piece.text)
-            self._characters.append(self._characters[-1] + len(clusters) + piece.blank)
-            self._columns.append(self._columns[-1] + sum(map(_columns, clusters)) + piece.blank)
-            self._cjk.append(self._cjk[-1] + sum(_is_cjk(c[0]) for c in clusters))
+            characters, columns, cjk = _size(piece.text)
+            self._characters.append(self._characters[-1] + characters + piece.blank)
+            self._columns.append(self._columns[-1] + columns + piece.blank)
+            self._cjk.append(self._cjk[-1] + cjk)
 
     def columns(self, first: int, end: int) -> int:
         """The columns of a line of the pieces from first up to end; wide characters take two."""

@@ -130,8 +130,8 @@ def seconds(message: Duration) -> float:
     return message.seconds + message.nanos / 1e9
 
 
-async def settled(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    """Whether a condition comes true in time."""
+async def settled(condition: Callable[[], bool], within_s: float = 30.0) -> bool:
+    """Whether a condition comes true in time; the first call of a process loads libraries."""
     until = time.monotonic() + within_s
     while not condition() and time.monotonic() < until:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(0.01)

@@ -9,11 +9,11 @@ there twice, and whatever had to be done is told (`Sound.remarks`).
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from voxroute_serving.media import SAMPLE_BYTES, SAMPLE_RATE
-from voxroute_serving.mixing import Mixer
+from voxroute_serving.mixing import Mixed, Mixer
 
 if TYPE_CHECKING:
     import av
@@ -196,17 +196,13 @@ class Sound:
         ahead_s = 0.0
         begun = False
         for one in source:
+            if begun and not ahead and self._is_in_time(one):  # as nearly all are
+                for piece in self._push(one):
+                    yield from self._kept(*piece)
+                continue
             ahead.append(one)
             ahead_s += one.length_s
-            while ahead_s > _AHEAD_S:
-                first = ahead[0]
-                if begun and first.time_s is not None:
-                    step_s = first.time_s + self._shift_s - self._next_s
-                    if -_JITTER_S <= step_s <= _JITTER_S:  # as nearly all are
-                        for piece in self._push(first):
-                            yield from self._kept(piece)
-                        ahead_s -= ahead.popleft().length_s
-                        continue
+            while ahead and (ahead_s > _AHEAD_S or (begun and self._is_in_time(ahead[0]))):
                 begun = True
                 ahead_s += yield from self._place(ahead, source)
                 ahead_s -= ahead.popleft().length_s
@@ -226,13 +222,19 @@ class Sound:
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=f"{channels}C")
         frame.sample_rate = sample_rate_hz
         for piece in self._push(_Placed(None, frame, frame.samples / sample_rate_hz)):
-            yield from self._kept(piece)
+            yield from self._kept(*piece)
 
     def finish(self) -> Iterator[bytes]:
         """The last samples."""
         yield from self._flush()
 
     # --- the clock
+
+    def _is_in_time(self, one: _Placed) -> bool:
+        """Whether a frame begins where the one before has ended, but for roundings."""
+        if one.time_s is None:
+            return False
+        return -_JITTER_S <= one.time_s + self._shift_s - self._next_s <= _JITTER_S
 
     def _next_part(self) -> Iterator[bytes]:
         yield from self._flush()
@@ -262,7 +264,7 @@ class Sound:
                 more_s = _extend(ahead, source, min(-step_s, _MAX_REPEAT_S))
             yield from self._back(-step_s, ahead)
         for piece in self._push(first):
-            yield from self._kept(piece)
+            yield from self._kept(*piece)
         return more_s
 
     def _begin(self, time_s: float) -> None:
@@ -362,7 +364,7 @@ class Sound:
         import av.error  # noqa: PLC0415 - as above
 
         mixer = Mixer(self.channel)
-        pieces: list[bytes] = []
+        pieces: Mixed = []
         left_s = length_s
         with contextlib.suppress(av.error.FFmpegError, ValueError):
             for one in ahead:
@@ -371,7 +373,7 @@ class Sound:
                 if left_s <= 0:
                     break
             pieces += mixer.flush()
-        return b"".join(pieces)
+        return b"".join(piece for piece, _ in pieces)
 
     # --- samples
 
@@ -438,7 +440,7 @@ class Sound:
                 failing.clear()
             yield from frames
 
-    def _push(self, one: _Placed) -> Sequence[bytes]:
+    def _push(self, one: _Placed) -> Mixed:
         """What comes out of the mixer with a frame."""
         self._next_s += one.length_s
         try:
@@ -449,13 +451,13 @@ class Sound:
             if not isinstance(error, (av.error.FFmpegError, ValueError)):
                 raise
             self.damage(f"a format that cannot be converted: {reason_of(error)}")
-            return ()
+            return []
 
     def _flush(self) -> Iterator[bytes]:
         for piece in self._mixer.flush():
-            yield from self._kept(piece)
+            yield from self._kept(*piece)
 
-    def _kept(self, piece: bytes) -> Iterator[bytes]:
+    def _kept(self, piece: bytes, took: str | None) -> Iterator[bytes]:
         """The piece without what is to be dropped of it."""
         if self._drop:
             dropped = min(self._drop, len(piece) // SAMPLE_BYTES)
@@ -463,7 +465,7 @@ class Sound:
             piece = piece[dropped * SAMPLE_BYTES :]
         if not piece:
             return
-        if (took := self._mixer.took) is not None:
+        if took is not None:
             before = self._taken.get(took, _Event(self.end_s, 0.0))
             length_s = len(piece) / SAMPLE_BYTES / SAMPLE_RATE
             self._taken[took] = _Event(before.at_s, before.length_s + length_s)

@@ -6,13 +6,16 @@ part in it. So the mix is measured against its channels, ten seconds at a time, 
 the voice the channel (of two, or their difference) with the most voice is taken instead.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from voxroute_serving.media import SAMPLE_BYTES, SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import av
     import numpy as np
     import numpy.typing as npt
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 _BLOCK_SAMPLES = 10 * SAMPLE_RATE  # what is decided on at once
 _BATCH_SAMPLES = 16_384  # of frames that are resampled together; FFmpeg's are much smaller
+# The same for several channels, which are mixed ten seconds at a time: on a thread beside the
+# decoding, where small pieces of work would have both wait for the interpreter's lock.
+_BESIDE_SAMPLES = 262_144
 _MAX_PLANES = 8  # PyAV 18.1 reads no more planes than these of a frame
 
 # Measuring: powers in 13 bands of 250 Hz from 250 to 3500 Hz, where speech is, every 64 ms.
@@ -41,6 +47,11 @@ _CLEARER = 2.0  # times and...
 _CLEARER_BY_DB = 1.5  # ...so much more voice than in the mix: it drowns there
 _STAYS = 0.8  # a choice stays while it has this share of the best one's voice
 _LEAST_VOICE_DB = 1.0  # below it nobody speaks
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="mixing")
 
 
 @dataclass(slots=True)
@@ -187,6 +198,10 @@ def _lost_share(mix: "Cells", channels: "list[Cells]") -> float:
     return float((mix < limit * best)[speaks].mean())
 
 
+Mixed = list[tuple[bytes, str | None]]
+"""16 kHz mono s16le, and what it was taken from in place of the mix, as `channel 1 of 2`."""
+
+
 class Mixer:
     """Decoded frames of one format after the other to 16 kHz mono s16le.
 
@@ -203,43 +218,43 @@ class Mixer:
         self._fifo: AudioFifo | None = None
         self._mixer: ChannelMixer | None = None
         self._n_channels = 1
+        self._beside: Future[Mixed] | None = None
 
-    @property
-    def took(self) -> str | None:
-        """What the last samples were taken from in place of the mix; None for the mix."""
-        return None if self._mixer is None else self._mixer.took
-
-    def push(self, frame: "av.AudioFrame") -> Sequence[bytes]:
+    def push(self, frame: "av.AudioFrame") -> Mixed:
         """The samples of a frame, and of those before it; some stay until `flush`.
 
         16 bits, as whisper.load_audio and whisperx.load_audio decode: FFmpeg mixes channels to
         float without normalising them.
         """
         this = (frame.format.name, frame.layout.name, frame.sample_rate)
-        before: list[bytes] = []
+        mixed: Mixed = []
         if this != self._format:
-            before += self.flush()
+            mixed += self.flush()
             self._begin(frame)
             self._format = this
         frame.pts = None  # or the resampler would fill holes its own way
         if self._fifo is None:
-            return [*before, *self._resampled(frame)]
+            return mixed + self._resampled(frame)
         self._fifo.write(frame)
-        if self._fifo.samples < _BATCH_SAMPLES:
-            return before
-        return [*before, *self._resampled(self._fifo.read())]
+        if self._mixer is not None and self._fifo.samples >= _BESIDE_SAMPLES:
+            mixed += self._awaited()
+            self._beside = _threads().submit(self._resampled, self._fifo.read())
+        elif self._mixer is None and self._fifo.samples >= _BATCH_SAMPLES:
+            mixed += self._resampled(self._fifo.read())
+        return mixed
 
-    def flush(self) -> Iterator[bytes]:
+    def flush(self) -> Mixed:
         """What is left; the next frame begins anew."""
         if self._swr is None:
-            return
+            return []
+        mixed = self._awaited()
         if self._fifo is not None and self._fifo.samples:
-            yield from self._resampled(self._fifo.read())
-        yield from self._resampled(None)
+            mixed += self._resampled(self._fifo.read())
+        mixed += self._resampled(None)
         if self._mixer is not None:
-            for block in self._mixer.flush():
-                yield block.tobytes()
+            mixed += ((block.tobytes(), self._mixer.took) for block in self._mixer.flush())
         self._format = self._swr = self._fifo = None
+        return mixed
 
     def _begin(self, frame: "av.AudioFrame") -> None:
         import av  # noqa: PLC0415 - FFmpeg's libraries load only where audio is decoded
@@ -259,20 +274,26 @@ class Mixer:
         fits = n <= _MAX_PLANES or not frame.format.is_planar
         self._fifo = av.AudioFifo() if fits and frame.samples < _BATCH_SAMPLES // 2 else None
 
-    def _resampled(self, frame: "av.AudioFrame | None") -> Iterator[bytes]:
+    def _awaited(self) -> Mixed:
+        """What the thread has made of the frames before."""
+        beside, self._beside = self._beside, None
+        return [] if beside is None else beside.result()
+
+    def _resampled(self, frame: "av.AudioFrame | None") -> Mixed:
+        mixed: Mixed = []
         for out in self._swr.resample(frame) if self._swr is not None else ():
             if not out.samples:
                 continue
             n_bytes = out.samples * self._n_channels * SAMPLE_BYTES
             data = bytes(out.planes[0])[:n_bytes]  # the plane may be padded
             if self._mixer is None:
-                yield data
+                mixed.append((data, None))
                 continue
             import numpy as np  # noqa: PLC0415 - as above
 
             block = np.frombuffer(data, "<i2").reshape(-1, self._n_channels)
-            for mixed in self._mixer.push(block):
-                yield mixed.tobytes()
+            mixed += ((one.tobytes(), self._mixer.took) for one in self._mixer.push(block))
+        return mixed
 
 
 def _weights(layout: "av.AudioLayout") -> "Weights":
