@@ -368,9 +368,7 @@ def _result(
                 no_speech_prob=decoded.no_speech_prob,
                 compression_ratio=decoded.compression_ratio,
                 temperature=decoded.temperature,
-                attended=tuple(
-                    Word(one.text, one.start_s, one.end_s, one.confidence) for one in attended
-                ),
+                attended=tuple(one.word for one in attended),
             )
         )
     return WindowResult(tuple(segments), rest_from_s=rest_from_s, cut_off=decoded.is_cut_off)

@@ -431,10 +431,7 @@ class WhisperXModel:
                     no_speech_prob=decoded.no_speech_prob,
                     compression_ratio=decoded.compression_ratio,
                     temperature=decoded.temperature,
-                    attended=tuple(
-                        Word(word.text, word.start_s, word.end_s, word.confidence)
-                        for word in attended
-                    ),
+                    attended=tuple(one.word for one in attended),
                 )
             )
         warning = (

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from voxroute_serving.engine import SAMPLE_RATE, Samples
+from voxroute_serving.engine import SAMPLE_RATE, Samples, Word
 
 TIME_PRECISION_S = 0.02  # s; one timestamp token, one position of Whisper's encoder
 MAX_SEGMENT_S = 12.0  # s; longer ones are split: readers lose a cue that stays longer
@@ -44,6 +44,11 @@ class Piece:
     text: str
     confidence: float | None = None
     """How likely its tokens are on the whole, 0 to 1; None where nobody knows."""
+
+    @property
+    def word(self) -> Word:
+        """The same as a word of a segment, its blank included."""
+        return Word(self.text, self.start_s, self.end_s, self.confidence)
 
 
 def sentences(text: str) -> list[str]:
