@@ -1,5 +1,7 @@
 """Doubtful text: pure rules, and what the service does about it over a real server."""
 
+from dataclasses import replace
+
 import grpc
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from voxroute_serving.engine import (
     IgnoredOption,
     WindowResult,
     WindowSegment,
+    Word,
 )
 from voxroute_serving.fake_engine import FakeEngine
 
@@ -36,6 +39,12 @@ TALK = ((0.0, 2.0),)
 
 def _segment(text: str, **figures: float) -> WindowSegment:
     return WindowSegment(0.0, 2.0, text, **figures)  # type: ignore[arg-type]
+
+
+def _said(text: str, confidence: float, **figures: float) -> WindowSegment:
+    """A segment of one word of that mean probability."""
+    word = Word(text, 0.0, 2.0, confidence)
+    return replace(_segment(text, **figures), attended=(word,))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +58,10 @@ def _segment(text: str, **figures: float) -> WindowSegment:
             TALK,
             (Doubt.LOW_CONFIDENCE, Doubt.NO_SPEECH),
         ),
+        (_said("1 2", 0.35, avg_log_prob=-0.2), TALK, (Doubt.LOW_CONFIDENCE,)),
+        (_said("Hello.", 0.6, avg_log_prob=-0.2), TALK, ()),
+        (_said("Yes.", 0.9, avg_log_prob=-0.8, no_speech_prob=0.9), TALK, ()),
+        (_said("Live.", 0.6, avg_log_prob=-0.8, no_speech_prob=0.8), TALK, (Doubt.NO_SPEECH,)),
         (_segment("No, no, no!", avg_log_prob=-0.1), TALK, ()),
         (_segment("I know. " * 4, avg_log_prob=-0.1), TALK, (Doubt.REPETITION,)),
         (_segment("x", compression_ratio=3.0), TALK, (Doubt.REPETITION,)),
