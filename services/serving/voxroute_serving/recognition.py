@@ -236,7 +236,7 @@ class Recogniser:
                 if window.at(following.start_s) - window.until(one.end_s) >= _TORN_S
                 and not ends_sentence(one.text)
                 and not judged.doubts[i]
-                and (one.confidence is None or one.confidence < _SURE)
+                and _may_be_torn(one)
             }
         goes_on = {i + 1 for i in short if not ends_sentence(segments[i].text)}
         goes_on |= {i + 1 for i in torn}
@@ -359,6 +359,16 @@ def _placed(result: WindowResult, window: Window) -> WindowResult:
     breaks = [at_s for at_s, _ in window.skips]
     parts = parted(replace(result, segments=spoken), breaks, window.voice)
     return held_against_voice(parts, window.voice)
+
+
+def _may_be_torn(segment: WindowSegment) -> bool:
+    """Whether its words may be of the sentence on the other side of a pause.
+
+    The model is less sure of words that it attends to where they are not said; but not of a
+    sentence's first word alone, which it may put into the sound before: it was said, if later.
+    """
+    confidence = segment.confidence
+    return confidence is None or confidence < _SURE or len(segment.attended) == 1
 
 
 def _missing_s(judged: Judged, window: Window) -> float:
