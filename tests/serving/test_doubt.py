@@ -16,6 +16,7 @@ from voxroute_serving.doubt import (
     among,
     better,
     doubts,
+    doubts_of_words,
     is_often_invented,
     is_punctuation,
     normalised,
@@ -58,10 +59,6 @@ def _said(text: str, confidence: float, **figures: float) -> WindowSegment:
             TALK,
             (Doubt.LOW_CONFIDENCE, Doubt.NO_SPEECH),
         ),
-        (_said("1 2", 0.35, avg_log_prob=-0.2), TALK, (Doubt.LOW_CONFIDENCE,)),
-        (_said("Hello.", 0.6, avg_log_prob=-0.2), TALK, ()),
-        (_said("Yes.", 0.9, avg_log_prob=-0.8, no_speech_prob=0.9), TALK, ()),
-        (_said("Live.", 0.6, avg_log_prob=-0.8, no_speech_prob=0.8), TALK, (Doubt.NO_SPEECH,)),
         (_segment("No, no, no!", avg_log_prob=-0.1), TALK, ()),
         (_segment("I know. " * 4, avg_log_prob=-0.1), TALK, (Doubt.REPETITION,)),
         (_segment("x", compression_ratio=3.0), TALK, (Doubt.REPETITION,)),
@@ -77,6 +74,22 @@ def test_a_text_is_doubted_for_what_speaks_against_it(
 ) -> None:
     """An invented caption only where the audio does not support it; people do say thank you."""
     assert doubts([segment], speech, LIMITS) == (frozenset(expected),)
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [
+        (_said("1 2", 0.35, avg_log_prob=-0.2), {Doubt.LOW_CONFIDENCE}),
+        (_said("Hello.", 0.6, avg_log_prob=-0.2), set[Doubt]()),
+        (_said("Yes.", 0.9, avg_log_prob=-0.8, no_speech_prob=0.9), set[Doubt]()),
+        (_said("Live.", 0.6, avg_log_prob=-0.8, no_speech_prob=0.8), {Doubt.NO_SPEECH}),
+        (_segment("Live.", avg_log_prob=-0.8, no_speech_prob=0.8), set[Doubt]()),
+    ],
+)
+def test_a_text_is_doubted_for_its_own_words(segment: WindowSegment, expected: set[Doubt]) -> None:
+    """Where the window is likely on the whole, and the engine knows how likely its words are."""
+    assert doubts_of_words(segment, LIMITS) == expected
+    assert doubts([segment], TALK, LIMITS) == (frozenset(),)
 
 
 @pytest.mark.parametrize(

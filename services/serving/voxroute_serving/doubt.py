@@ -47,8 +47,8 @@ _LEAST_RATE = 2.5  # letters a second; the slowest speech of the recordings has 
 _NUMERAL_LETTERS = 4  # that a digit stands for: "5" is said as long as "five"
 _IDEOGRAPH_LETTERS = 2  # that a character of a script without spaces stands for
 
-# Mean probability of a segment's own words, where the figures of a window speak for all of it. Of
-# 315 segments of English that were said none had less, and what whisper-base makes of music has.
+# Mean probability of a segment's own words: of 315 segments of English none had less, and what
+# whisper-base makes of music has.
 _LEAST_CONFIDENCE = 0.5
 _SURE_OF_SPEECH = 0.8  # the same, where the model hears no speech
 
@@ -126,19 +126,31 @@ def doubts(
 
 def _of_figures(segment: WindowSegment, thresholds: Thresholds) -> set[Doubt]:
     found: set[Doubt] = set()
-    log_prob, confidence = segment.avg_log_prob, segment.confidence
-    unsure = log_prob is not None and log_prob < thresholds.log_prob
-    unsure |= confidence is not None and confidence < _LEAST_CONFIDENCE
+    unsure = segment.avg_log_prob is not None and segment.avg_log_prob < thresholds.log_prob
     ratio, no_speech = segment.compression_ratio, segment.no_speech_prob
     if ratio is not None and ratio > thresholds.compression_ratio:
         found.add(Doubt.REPETITION)
     if unsure:
         found.add(Doubt.LOW_CONFIDENCE)
     silent = no_speech is not None and no_speech > thresholds.no_speech
-    likely = confidence is None or confidence >= _SURE_OF_SPEECH
-    if silent and (unsure or log_prob is None or not likely):
+    if silent and (unsure or segment.avg_log_prob is None):
         found.add(Doubt.NO_SPEECH)
     return found
+
+
+def doubts_of_words(segment: WindowSegment, thresholds: Thresholds) -> Doubts:
+    """What a segment's own words say, where the figures of a window speak for all of it.
+
+    They decide about no decoding: beside a loop, unlikely words are the better text.
+    """
+    confidence, no_speech = segment.confidence, segment.no_speech_prob
+    found: set[Doubt] = set()
+    if confidence is not None and confidence < _LEAST_CONFIDENCE:
+        found.add(Doubt.LOW_CONFIDENCE)
+    silent = no_speech is not None and no_speech > thresholds.no_speech
+    if silent and confidence is not None and confidence < _SURE_OF_SPEECH:
+        found.add(Doubt.NO_SPEECH)
+    return frozenset(found)
 
 
 # --- loops ---------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from voxroute_serving.doubt import (
     among,
     better,
     doubts,
+    doubts_of_words,
     is_often_invented,
     is_punctuation,
     n_spoken,
@@ -132,6 +133,7 @@ class Recogniser:
         if await self._switches(judged, window, language, Thresholds.of(options)):
             switched = tuple(one | {Doubt.LANGUAGE_SWITCH} for one in judged.doubts)
             judged = replace(judged, doubts=switched)
+        judged = _flagged(judged, window, Thresholds.of(options))
         missing = uncovered(judged.result.segments, window.voice)
         segments = tuple(closed_up(judged.result.segments, window.voice, missing))
         judged = replace(judged, result=replace(judged.result, segments=segments))
@@ -266,7 +268,9 @@ class Recogniser:
             ),
         )
         judged = _with(kept, list(replaced.values()), window, options.language, self.allowed)
-        return _flagged_where_sparse(judged, window), _took(timed, judged, [*finds.values()])
+        return _flagged(judged, window, Thresholds.of(options)), _took(
+            timed, judged, [*finds.values()]
+        )
 
     async def _alone(
         self, segment: WindowSegment, window: Window, options: DecodingOptions
@@ -399,11 +403,16 @@ def _took(
     )
 
 
-def _flagged_where_sparse(judged: Judged, window: Window) -> Judged:
+def _flagged(judged: Judged, window: Window, thresholds: Thresholds) -> Judged:
+    """The text with the doubts that decide about no decoding."""
     short = sparse(judged.result.segments, window.voice)
     flagged = tuple(
-        of_segment | {Doubt.INCOMPLETE} if index in short else of_segment
-        for index, of_segment in enumerate(judged.doubts)
+        of_segment
+        | doubts_of_words(segment, thresholds)
+        | (frozenset({Doubt.INCOMPLETE}) if index in short else frozenset[Doubt]())
+        for index, (segment, of_segment) in enumerate(
+            zip(judged.result.segments, judged.doubts, strict=True)
+        )
     )
     return replace(judged, doubts=flagged)
 
