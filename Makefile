@@ -10,7 +10,7 @@ CLIP := examples/clip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format types protos protos-check lock upgrade \
+.PHONY: help install demo test check test-slow lint format types protos protos-check lock upgrade \
 	audit real-models models-eval kill-test bench certs clean
 
 help: ## Print this list
@@ -33,17 +33,20 @@ uv.lock: lock/uv.lock.in scripts/lock.py | $(UV)
 install: .venv/.installed ## Install everything into .venv, as locked
 
 demo: install ## Turn the bundled Hindi clip into Hindi and English subtitles, offline
-	@$(RUN)python scripts/demo.py
+	@$(RUN)python -m scripts.demo
 
 test: install ## Run the tests (the default tier)
 	@$(RUN)pytest -n 2 --dist loadfile
 
+check: test lint types protos-check ## Check what a change must pass; .ci/run does
+
 test-slow: install ## Run the tests that take minutes
 	@$(RUN)pytest -m slow
 
-lint: install ## Check style, formatting and the contracts
+lint: install ## Check style, formatting, who imports whom, and the contracts
 	@$(RUN)ruff check
 	@$(RUN)ruff format --check
+	@$(RUN)lint-imports --no-cache
 	@cd protos && ../$(RUN)buf lint && ../$(RUN)buf format --diff --exit-code
 
 format: install ## Format the code and the contracts

@@ -18,7 +18,7 @@ from benchmarks import product
 from benchmarks.judging import Reference, printed, reference, row
 from benchmarks.peers import decoded_by
 from benchmarks.recordings import HOW_TO_GET, WHISPER_BASE, read_set, speech_sets
-from voxroute_serving.host import usable_processors
+from voxroute_serving.device.host import usable_processors
 
 BATCH = 8  # windows; faster-whisper's and whisperx' own default
 LIBRARIES = ("whisperx", "faster-whisper", "faster-whisper batched")

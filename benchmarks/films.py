@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.recordings import Sentence, SpeechSet, read_set
 from benchmarks.sounds import SOUNDS
-from voxroute_serving.engine import SAMPLE_RATE
+from voxroute_serving.audio.samples import SAMPLE_RATE
 
 PAUSE_S = (0.4, 1.6)
 DIALOGUE_PAUSE_S = (0.4, 4.5)

@@ -12,8 +12,8 @@ from benchmarks.films import samples_of
 from benchmarks.peers import Outcome, Segment
 from benchmarks.recordings import Sentence, SpeechSet, normalised, word_error_rate
 from benchmarks.table import table
-from voxroute_serving.engine import SAMPLE_RATE
-from voxroute_serving.windows import N_FRAME_SAMPLES, SpeechProbabilities
+from voxroute_serving.audio.samples import SAMPLE_RATE
+from voxroute_serving.audio.vad import N_FRAME_SAMPLES, SpeechProbabilities
 
 HEADINGS = (
     "recording",

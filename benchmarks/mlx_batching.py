@@ -28,7 +28,8 @@ from benchmarks.speech import MODEL, N_WINDOWS, speech_windows, timed
 from benchmarks.table import table
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
-from voxroute_serving.engine import DecodingOptions, Samples
+from voxroute_serving.asr.engine import DecodingOptions
+from voxroute_serving.audio.samples import Samples
 
 MAX_TURNS = 3
 MAX_TURNS_S = 120.0  # after which no turn begins

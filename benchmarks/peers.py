@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks.meters import Reading, measured
 from benchmarks.recordings import SpeechSet
-from voxroute_serving.engine import SAMPLE_RATE
-from voxroute_serving.host import usable_processors
+from voxroute_serving.audio.samples import SAMPLE_RATE
+from voxroute_serving.device.host import usable_processors
 
 COMPUTE_TYPES = {"cuda": "float16", "cpu": "int8"}
 WARM_UP_S = 20

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from voxroute_serving.engine import SAMPLE_RATE
+from voxroute_serving.audio.samples import SAMPLE_RATE
 
 Sound = np.ndarray
 """(samples,) of SAMPLE_RATE, float."""

@@ -22,7 +22,7 @@ from benchmarks.judging import inside_s, reference, untold_share
 from benchmarks.peers import Outcome
 from benchmarks.recordings import HOW_TO_GET, WHISPER_BASE, Sentence, speech_sets
 from benchmarks.table import table
-from voxroute_serving.host import usable_processors
+from voxroute_serving.device.host import usable_processors
 
 FILMS = {
     "english": ("en",),

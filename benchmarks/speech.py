@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from voxroute_serving.engine import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
+from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "asr-tiny-hi-en"

@@ -18,8 +18,9 @@ from benchmarks.speech import MODEL, N_WINDOWS, speech_windows, timed
 from benchmarks.table import table
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving.engine import SAMPLE_RATE, DecodingOptions, Samples
-from voxroute_serving.host import usable_processors
+from voxroute_serving.asr.engine import DecodingOptions
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.device.host import usable_processors
 
 N_TURNS = 3
 BATCH = 4  # windows; the service's default on a CPU

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from voxroute_orchestrator.compare import compare, report
-from voxroute_orchestrator.subtitles import read
+from scripts.compare_subtitles import compare, report
+from voxroute_orchestrator.subtitles.formats import read
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_SHARE = 0.85

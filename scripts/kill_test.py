@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speech import CLIP_S, looped
-from voxroute_orchestrator.journal import Journal
+from voxroute_orchestrator.pipeline.journal import Journal
 
 VICTIMS = ("the command", "voxroute_asr_whisperx", "voxroute_translate")
 RESULTS = ("film.hi.srt", "film.en.srt", "film.transcript.json")

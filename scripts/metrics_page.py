@@ -10,9 +10,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric
 
-from voxroute_orchestrator.job_metrics import JobMetrics
-from voxroute_serving.asr_metrics import AsrMetrics
-from voxroute_serving.engine import DeviceInfo
+from voxroute_orchestrator.jobs.metrics import JobMetrics
+from voxroute_serving.asr.metrics import AsrMetrics
+from voxroute_serving.domain import DeviceInfo
 from voxroute_serving.metrics import UNKNOWN_METHOD, Metrics
 from voxroute_translate.metrics import TranslateMetrics
 

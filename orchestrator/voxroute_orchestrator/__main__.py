@@ -1,4 +1,4 @@
-from voxroute_orchestrator.cli import main
+from voxroute_orchestrator.cli.main import main
 
 if __name__ == "__main__":
     main()

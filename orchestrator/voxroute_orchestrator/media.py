@@ -27,16 +27,7 @@ from voxroute_orchestrator.errors import (
 )
 from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.transcript import Media, Note, same_language
-from voxroute_serving.decoding import (
-    COUNTED,
-    Sound,
-    formats,
-    reason_of,
-    resumption,
-    successor,
-    zero_s,
-)
-from voxroute_serving.media import (
+from voxroute_serving.audio.media import (
     SAMPLE_BYTES,
     SAMPLE_RATE,
     FilePart,
@@ -49,8 +40,17 @@ from voxroute_serving.media import (
     bad_sample_rate,
     open_container,
 )
-from voxroute_serving.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts
-from voxroute_serving.tracks import (
+from voxroute_serving.audio.reader import (
+    COUNTED,
+    Sound,
+    formats,
+    reason_of,
+    resumption,
+    successor,
+    zero_s,
+)
+from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts
+from voxroute_serving.audio.tracks import (
     ENCRYPTED,
     Track,
     choose,
@@ -368,7 +368,7 @@ def _start_s(stream: AudioStream) -> float:
 class PcmReader:
     """The audio of a file from `start_s` to `end_s`, as 16 kHz mono s16le, a chunk at a time.
 
-    Sample times are those of `decoding.Sound`, and what it had to do is told in `notes`, as is
+    Sample times are those of `reader.Sound`, and what it had to do is told in `notes`, as is
     damage that does not stop the decoder. More than `max_s` of audio is refused. Blocking; may be
     read in one thread and closed from another. `watch` shows how the read goes. Raises MediaError.
     """

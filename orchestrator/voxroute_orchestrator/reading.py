@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from voxroute_orchestrator.errors import MediaStalledError
-from voxroute_serving.media import Watch
+from voxroute_serving.audio.media import Watch
 
 STALL_S = 120.0  # longer than a network file system takes to come back, short of a night
 

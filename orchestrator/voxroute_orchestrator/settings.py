@@ -13,8 +13,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from voxroute_orchestrator.cue_rules import CueRules
 from voxroute_orchestrator.errors import UsageError
+from voxroute_orchestrator.subtitles.rules import CueRules
 
 CONFIG_NAME = "voxroute.yaml"
 BUNDLED_ASR = "asr-tiny-hi-en"

@@ -6,6 +6,7 @@ its version, and a change that breaks a reader gets a new one.
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -371,3 +372,13 @@ def same_language(one: str, other: str) -> bool:
 def is_among(language: str, languages: Collection[str]) -> bool:
     """Whether it is the same language as one of them."""
     return language in languages or any(same_language(language, one) for one in languages)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A stretch in which one person speaks; seconds on the media's timeline."""
+
+    start_s: float
+    end_s: float
+    speaker: str
+    """ "SPEAKER_00", ..., in the order of their first words."""

@@ -12,7 +12,8 @@ from benchmarks.speech import EXAMPLES, speech_windows
 from tests.asr_mlx.conftest import settings_of
 from voxroute_asr_mlx.convert import convert
 from voxroute_asr_mlx.engine import MlxWhisperEngine
-from voxroute_serving.engine import DecodingOptions, Samples
+from voxroute_serving.asr.engine import DecodingOptions
+from voxroute_serving.audio.samples import Samples
 
 COLD = DecodingOptions(language="hi", temperatures=(0.0,))
 

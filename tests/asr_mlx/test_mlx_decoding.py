@@ -19,10 +19,11 @@ from voxroute_asr_mlx.hardware import FLOAT_TYPES
 from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.network import Network
 from voxroute_asr_mlx.whisper import MlxWhisperModel
-from voxroute_serving.device import DeviceThread
-from voxroute_serving.engine import AlignmentRequest, DecodingOptions, Samples, WindowResult
+from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions, WindowResult
+from voxroute_serving.asr.text.segments import Piece
+from voxroute_serving.audio.samples import Samples
+from voxroute_serving.device.batcher import DeviceThread
 from voxroute_serving.errors import EngineError, UnsupportedError
-from voxroute_serving.segments import Piece
 
 TOKENIZER = get_tokenizer(True, num_languages=99, language="hi", task="transcribe")
 ANYTHING_GOES = {

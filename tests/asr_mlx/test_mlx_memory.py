@@ -15,9 +15,9 @@ from voxroute_asr_mlx import convert
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.hardware import smaller_types
 from voxroute_asr_mlx.whisper import MlxWhisperModel
-from voxroute_serving.engine import Samples
+from voxroute_serving.asr.fallbacks import FallbackModel
+from voxroute_serving.audio.samples import Samples
 from voxroute_serving.errors import OutOfMemoryError
-from voxroute_serving.fallbacks import FallbackModel
 
 __all__ = ["windows"]  # a fixture
 

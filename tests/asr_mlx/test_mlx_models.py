@@ -16,8 +16,8 @@ from tests.asr_mlx.conftest import save_checkpoint, settings_of
 from voxroute_asr_mlx.convert import check_tokenizer, convert, load
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.models import format_of, traits_of
+from voxroute_serving.asr.whisper_family import bcp47, whisper_code
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError
-from voxroute_serving.whisper_names import bcp47, whisper_code
 
 CODES = ("en", "hi", "jw")
 
@@ -250,7 +250,7 @@ import numpy as np
 from pathlib import Path
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
-from voxroute_serving.engine import DecodingOptions
+from voxroute_serving.asr.engine import DecodingOptions
 settings = MlxSettings.model_validate(
     dict(offline=True, model={str(random_checkpoint)!r}, model_cache_dir=Path({str(tmp_path)!r}))
 )

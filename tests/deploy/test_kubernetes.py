@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_orchestrator.job_service import JobServerSettings
-from voxroute_serving import main
-from voxroute_serving.settings import ENV_PREFIX, ServerSettings, misspelt_variables
+from voxroute_orchestrator.jobs.service import JobServerSettings
+from voxroute_serving.process import main
+from voxroute_serving.process.settings import ENV_PREFIX, ServerSettings, misspelt_variables
 from voxroute_translate.settings import TranslateSettings
 
 ROOT = Path(__file__).resolve().parents[2]

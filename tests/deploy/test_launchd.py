@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from voxroute_asr_mlx.settings import MlxSettings
-from voxroute_serving import main
+from voxroute_serving.process import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "launchd" / "asr-mlx.sh"

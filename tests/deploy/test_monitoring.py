@@ -26,8 +26,8 @@ from tests.deploy.test_dashboards import FILES, expressions, rules
 from tests.e2e import processes
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
-from voxroute_orchestrator.job_metrics import JobMetrics
-from voxroute_orchestrator.routing import Candidate, Decision
+from voxroute_orchestrator.fleet.routing import Candidate, Decision
+from voxroute_orchestrator.jobs.metrics import JobMetrics
 
 DEPLOY = processes.ROOT / "deploy"
 WITHIN_S = 240.0  # for the series of a loaded machine to appear

@@ -44,7 +44,7 @@ def test_the_translation_program_prints_the_english(
 def test_the_tests_that_hold_the_promises_of_security_are_there() -> None:
     """Each promise of the threat model names tests, and each of those exists."""
     page = (processes.ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-    named = re.findall(r"`((?:serving|orchestrator|e2e)/test_\w+\.py)(?:::(\w+))?`", page)
+    named = re.findall(r"`((?:serving|orchestrator|e2e)/(?:\w+/)*test_\w+\.py)(?:::(\w+))?`", page)
     assert len(named) > 20
     for file, name in named:
         source = (processes.ROOT / "tests" / file).read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.e2e.processes import translate_service
 from tests.orchestrator.daemon import Daemon
 from tests.serving import fake_service
-from tests.serving.test_load import PROBE, QUIET_S
+from tests.serving.process.test_load import PROBE, QUIET_S
 from voxroute.asr.v1 import asr_pb2
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute.models.v1 import models_pb2

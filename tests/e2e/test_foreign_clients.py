@@ -15,7 +15,7 @@ import pytest
 
 from scripts.make_certs import make
 from tests.e2e import processes
-from voxroute_orchestrator import subtitles
+from voxroute_orchestrator.subtitles import formats as subtitles
 
 # the bundled model transcribes a minute of film for each of the clients; npm fetches packages
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-from voxroute_serving.engine import SAMPLE_RATE, Samples
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 
 ROOT = Path(__file__).parents[2]
 SEGMENTATION = ROOT / "models" / "turns-tiny" / "pytorch_model.bin"

@@ -14,19 +14,19 @@ from tests.engines.pipelines import EVENING
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_asr_whisperx.engine import WhisperXEngine
-from voxroute_orchestrator import convert
-from voxroute_orchestrator.alignment import align
-from voxroute_orchestrator.clients import CallPolicy, Endpoint, connect
+from voxroute_orchestrator.client import messages as convert
+from voxroute_orchestrator.client.align import align
+from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
+from voxroute_orchestrator.client.upload import Recording, Service
 from voxroute_orchestrator.media import PcmReader, probe
-from voxroute_orchestrator.streams import Recording, Service
 from voxroute_orchestrator.transcript import Note, Segment
-from voxroute_serving.asr import asr_app
-from voxroute_serving.device import Admission, DeviceThread
-from voxroute_serving.engine import AsrEngine
-from voxroute_serving.main import Runtime
+from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.engine import AsrEngine
+from voxroute_serving.device.batcher import Admission, DeviceThread
 from voxroute_serving.metrics import Metrics
-from voxroute_serving.server import ServiceServer
-from voxroute_serving.settings import AsrSettings
+from voxroute_serving.process.main import Runtime
+from voxroute_serving.process.server import ServiceServer
+from voxroute_serving.process.settings import AsrSettings
 
 POLICY = CallPolicy()
 

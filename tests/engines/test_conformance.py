@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxroute_serving.engine import (
-    SAMPLE_RATE,
+from voxroute_serving.asr.engine import (
     AlignmentRequest,
     AsrEngine,
     AsrModel,
@@ -27,9 +26,11 @@ from voxroute_serving.engine import (
     Feature,
     WindowResult,
 )
+from voxroute_serving.asr.text.segment_times import held_against_voice
+from voxroute_serving.audio.samples import SAMPLE_RATE
+from voxroute_serving.audio.vad import SpeechProbabilities, VadOptions
+from voxroute_serving.audio.windows import voiced_stretches
 from voxroute_serving.errors import UnsupportedError
-from voxroute_serving.segment_times import held_against_voice
-from voxroute_serving.windows import SpeechProbabilities, VadOptions, voiced_stretches
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -20,13 +20,14 @@ from tests.engines.test_conformance import ENGINES, EXAMPLES, HINDI, never, plai
 from tests.serving.recordings import chunks, s16le, silence
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
-from voxroute_serving.asr import asr_app
-from voxroute_serving.device import Admission, DeviceThread
-from voxroute_serving.engine import SAMPLE_RATE, AsrEngine, Samples
-from voxroute_serving.main import Runtime
+from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.engine import AsrEngine
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.device.batcher import Admission, DeviceThread
 from voxroute_serving.metrics import Metrics
-from voxroute_serving.server import ServiceServer
-from voxroute_serving.settings import AsrSettings
+from voxroute_serving.process.main import Runtime
+from voxroute_serving.process.server import ServiceServer
+from voxroute_serving.process.settings import AsrSettings
 
 N_HINDI_CUES = 2  # of the Hindi example
 MARGIN_S = 0.3  # s kept after the last of them

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from voxroute_asr_whisperx.align import MAX_ALIGNERS, Aligners
-from voxroute_serving.engine import SAMPLE_RATE
+from voxroute_serving.audio.samples import SAMPLE_RATE
 from voxroute_serving.errors import ModelUnavailableError, UnsupportedError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -22,22 +22,23 @@ from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_asr_whisperx.diarize import PyannoteDiarizer, PyannoteModel
 from voxroute_asr_whisperx.engine import WhisperXEngine
-from voxroute_serving import hub
-from voxroute_serving.asr import asr_app
-from voxroute_serving.device import Admission, DeviceThread
-from voxroute_serving.diarization import in_order_of_speech
-from voxroute_serving.engine import DeviceInfo, Samples
+from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.diarizing import in_order_of_speech
+from voxroute_serving.audio.samples import Samples
+from voxroute_serving.device.batcher import Admission, DeviceThread
+from voxroute_serving.domain import DeviceInfo
 from voxroute_serving.errors import (
     ModelNotFoundError,
     ModelUnavailableError,
     OutOfMemoryError,
     ServingError,
 )
-from voxroute_serving.fake_engine import FakeEngine
-from voxroute_serving.main import Runtime
 from voxroute_serving.metrics import Metrics
-from voxroute_serving.server import ServiceServer
-from voxroute_serving.settings import AsrSettings
+from voxroute_serving.models import hub
+from voxroute_serving.process.main import Runtime
+from voxroute_serving.process.server import ServiceServer
+from voxroute_serving.process.settings import AsrSettings
+from voxroute_serving.testing.fake_engine import FakeEngine
 
 CPU = DeviceInfo("cpu", "a processor", "float32")
 # who speaks when in the example (examples/evening.en.srt): a woman, a man, the woman, the man

@@ -23,13 +23,8 @@ import pytest
 
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving.engine import (
-    SAMPLE_RATE,
-    AlignmentRequest,
-    AsrModel,
-    DecodingOptions,
-    WindowResult,
-)
+from voxroute_serving.asr.engine import AlignmentRequest, AsrModel, DecodingOptions, WindowResult
+from voxroute_serving.audio.samples import SAMPLE_RATE
 from voxroute_serving.errors import EngineError, ModelUnavailableError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "lost-key.mp4"
@@ -456,7 +451,7 @@ import json, sys
 import numpy as np
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving.engine import AlignmentRequest, DecodingOptions
+from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions
 
 HEAVY = ("torch", "transformers", "whisperx", "pyannote")
 

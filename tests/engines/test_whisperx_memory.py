@@ -12,9 +12,10 @@ import pytest
 from tests.engines.conftest import settings_of
 from voxroute_asr_whisperx.engine import WhisperXEngine, smaller_types
 from voxroute_asr_whisperx.memory import engine_error, is_out_of_memory
-from voxroute_serving.engine import SAMPLE_RATE, AlignmentRequest, DecodingOptions
+from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions
+from voxroute_serving.asr.fallbacks import FallbackModel
+from voxroute_serving.audio.samples import SAMPLE_RATE
 from voxroute_serving.errors import EngineError, OutOfMemoryError
-from voxroute_serving.fallbacks import FallbackModel
 
 GREEDY = DecodingOptions(language="hi", temperatures=(0.0,), beam_size=1)
 CUDA = {"int8", "int8_float32", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32"}

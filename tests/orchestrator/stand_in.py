@@ -29,7 +29,7 @@ from grpc_status import rpc_status
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
-from voxroute_orchestrator.convert import duration, seconds
+from voxroute_orchestrator.client.messages import duration, seconds
 
 STEP = 100  # the sample value of second k is k times this
 _SECOND_BYTES = 32_000

@@ -14,7 +14,7 @@ import pytest
 from tests.serving.beeps import KINDS, Beep, Kind, dice, recording
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.media import PcmReader, Source, probe, tracks_of
-from voxroute_serving.audio import ContainerDecoder, ContainerFormat
+from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
 from voxroute_serving.errors import ServingError
 
 LONGEST_S = 120.0

@@ -21,9 +21,9 @@ from tests.orchestrator.test_one_reader import (
 from tests.serving.beeps import KINDS, Beep, dice, heard, recording
 from voxroute_orchestrator.errors import MediaError
 from voxroute_orchestrator.media import PcmReader, Source, probe
-from voxroute_serving.decoding import Sound
+from voxroute_serving.audio.reader import Sound
+from voxroute_serving.audio.structure import parts
 from voxroute_serving.errors import InvalidAudioError
-from voxroute_serving.structure import parts
 
 TS, MKV = KINDS["ts-aac"], KINDS["mkv"]
 PACKET = 188

@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 
 from tests.orchestrator import recordings
+from tests.orchestrator.cli.test_command import (
+    Sandbox,
+    sandbox,  # noqa: F401  # pyright: ignore[reportUnusedImport] - a fixture
+)
 from tests.orchestrator.daemon import (
     Daemon,
     Services,
@@ -26,25 +30,21 @@ from tests.orchestrator.daemon import (
     stand_in_services,
     wait,
 )
-from tests.orchestrator.test_command import (
-    Sandbox,
-    sandbox,  # noqa: F401  # pyright: ignore[reportUnusedImport] - a fixture
-)
 from tests.serving import traps
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import reading
-from voxroute_orchestrator.batch import find
 from voxroute_orchestrator.errors import MediaError, MediaNotFoundError, MediaStalledError
 from voxroute_orchestrator.media import PcmReader, Source, probe
-from voxroute_orchestrator.mux import mux
-from voxroute_serving.media import MediaFile, Watch
+from voxroute_orchestrator.pipeline.batch import find
+from voxroute_orchestrator.subtitles.mux import mux
+from voxroute_serving.audio.media import MediaFile, Watch
 
 SOON_S = 5.0
 # on its path a process finds this: its reads of media stand still inside the system, like those of
 # a file whose network has gone; the first one of the STUCK_AT-th file that is opened, and all after
 STUCK = """
 import ctypes, os
-from voxroute_serving import media
+from voxroute_serving.audio import media
 
 opened = 0
 begin, read = media.MediaFile.__init__, media.MediaFile.read

@@ -7,17 +7,13 @@ import pytest
 
 from tests.orchestrator.stand_in import Translation, serve
 from voxroute.translate.v1 import translate_pb2
-from voxroute_orchestrator import convert, glossary
-from voxroute_orchestrator.clients import (
-    CallPolicy,
-    Endpoint,
-    TranslateClient,
-    TranslateRequest,
-    connect,
-)
+from voxroute_orchestrator import glossary
+from voxroute_orchestrator.client import messages as convert
+from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
+from voxroute_orchestrator.client.items import ItemPool, TranslateItem
+from voxroute_orchestrator.client.translate import TranslateClient, TranslateRequest
 from voxroute_orchestrator.errors import UsageError, VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm
-from voxroute_orchestrator.items import ItemPool, TranslateItem
 from voxroute_orchestrator.transcript import (
     Device,
     GlossaryUse,

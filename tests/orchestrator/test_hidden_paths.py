@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from voxroute_orchestrator.job_files import JobFiles
-from voxroute_orchestrator.runner import hiding_paths
+from voxroute_orchestrator.jobs.files import JobFiles
+from voxroute_orchestrator.jobs.runner import hiding_paths
 
 
 @pytest.mark.parametrize("blank", ["", " of ours"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.orchestrator import recordings
+from tests.orchestrator.cli.test_command import Sandbox, sandbox
 from tests.orchestrator.daemon import (
     Daemon,
     Services,
@@ -21,23 +22,17 @@ from tests.orchestrator.daemon import (
     messages,
     stand_in_services,
 )
-from tests.orchestrator.test_command import Sandbox, sandbox
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.batch import Recording, find, folders_of, is_batch
-from voxroute_orchestrator.cli_work import language_of
-from voxroute_orchestrator.errors import (
-    MediaError,
-    MediaNotFoundError,
-    OutputError,
-    UsageError,
-)
-from voxroute_orchestrator.job_errors import InvalidJobError
-from voxroute_orchestrator.job_files import check_upload_name
-from voxroute_orchestrator.journal import Journal, journal_path
+from voxroute_orchestrator.cli.terminal.progress import LineReporter
+from voxroute_orchestrator.cli.work import language_of
+from voxroute_orchestrator.errors import MediaError, MediaNotFoundError, OutputError, UsageError
+from voxroute_orchestrator.jobs.errors import InvalidJobError
+from voxroute_orchestrator.jobs.files import check_upload_name
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.names import MAX_BYTES, fitted, sent, shown, told_apart
-from voxroute_orchestrator.progress import LineReporter
-from voxroute_orchestrator.results import are_of_another, result_names
+from voxroute_orchestrator.pipeline.batch import Recording, find, folders_of, is_batch
+from voxroute_orchestrator.pipeline.journal import Journal, journal_path
+from voxroute_orchestrator.subtitles.results import are_of_another, result_names
 
 __all__ = ["sandbox"]
 

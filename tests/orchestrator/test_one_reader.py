@@ -12,7 +12,7 @@ import pytest
 
 from tests.serving.beeps import KINDS, PITCHES, Beep, Kind, dice, heard, recording, rewrapped
 from voxroute_orchestrator.media import PcmReader, probe
-from voxroute_serving.audio import ContainerDecoder, ContainerFormat
+from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
 
 OFF_S = 0.05
 BOTH_S = 0.02

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from voxroute_orchestrator.errors import OutputError
-from voxroute_orchestrator.output import prepare, write_atomic
+from voxroute_orchestrator.files import prepare, write_atomic
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
 from voxroute_orchestrator.errors import OutputError
-from voxroute_orchestrator.output import write_atomic
+from voxroute_orchestrator.files import write_atomic
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

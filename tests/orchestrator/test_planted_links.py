@@ -10,22 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.daemon import (
-    Daemon,
-    config,
-    ended,
-    messages,
-    stand_in_services,
-    wait,
-)
-from tests.orchestrator.test_mux import FILM, TRACKS, shown
+from tests.orchestrator.daemon import Daemon, config, ended, messages, stand_in_services, wait
+from tests.orchestrator.subtitles.test_mux import FILM, TRACKS, shown
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.errors import OutputError
-from voxroute_orchestrator.job_errors import InvalidJobError
-from voxroute_orchestrator.job_service import checked
-from voxroute_orchestrator.mux import mux
-from voxroute_orchestrator.output import claimed
-from voxroute_serving.media import MediaFile, MediaRefusedError
+from voxroute_orchestrator.files import claimed
+from voxroute_orchestrator.jobs.errors import InvalidJobError
+from voxroute_orchestrator.jobs.service import checked
+from voxroute_orchestrator.subtitles.mux import mux
+from voxroute_serving.audio.media import MediaFile, MediaRefusedError
 
 PRECIOUS = "what somebody has written"
 
@@ -117,7 +110,7 @@ def test_a_recording_that_becomes_a_link_while_its_job_runs_is_not_copied(tmp_pa
 AS_ANOTHER = """
 import os, sys
 from pathlib import Path
-from voxroute_orchestrator.output import claimed
+from voxroute_orchestrator.files import claimed
 if not os.geteuid():
     os.setgroups([])
     os.setuid(65534)

@@ -19,24 +19,11 @@ import pytest
 from benchmarks import product
 from benchmarks.films import samples_of
 from benchmarks.peers import Segment
-from benchmarks.recordings import (
-    HOW_TO_GET,
-    SpeechSet,
-    normalised,
-    speech_sets,
-    word_error_rate,
-)
+from benchmarks.recordings import HOW_TO_GET, SpeechSet, normalised, speech_sets, word_error_rate
 from tests.engines.test_conformance import ENGINES, HINDI, OPTIONS, never, voice_of
 from tests.real.conftest import real_model
-from voxroute_serving.engine import (
-    SAMPLE_RATE,
-    AsrEngine,
-    AsrModel,
-    DecodingOptions,
-    Feature,
-    Samples,
-    WindowResult,
-)
+from voxroute_serving.asr.engine import AsrEngine, AsrModel, DecodingOptions, Feature, WindowResult
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import product, soundtracks
-from benchmarks.films import (
-    DIALOGUE_PAUSE_S,
-    cut_of,
-    dialogue,
-    samples_of,
-    soundtrack,
-    write_flac,
-)
+from benchmarks.films import DIALOGUE_PAUSE_S, cut_of, dialogue, samples_of, soundtrack, write_flac
 from benchmarks.judging import lost_lines, reference, untold_share
 from benchmarks.meters import Reading
 from benchmarks.peers import Outcome
@@ -23,7 +16,7 @@ from benchmarks.product import Service
 from benchmarks.recordings import HOW_TO_GET, Sentence, SpeechSet, read_set, speech_sets
 from benchmarks.sounds import SOUNDS
 from tests.real.conftest import real_model
-from voxroute_serving.engine import SAMPLE_RATE
+from voxroute_serving.audio.samples import SAMPLE_RATE
 
 N_DIALOGUES = 10
 N_LINES = 24

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Generator
 from typing import Any
 
-from voxroute_serving.logs import fields_of
+from voxroute_serving.telemetry.logs import fields_of
 
 
 class _Lines(logging.Handler):

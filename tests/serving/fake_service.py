@@ -16,10 +16,10 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from voxroute_serving.asr import asr_app
-from voxroute_serving.fake_engine import FakeEngine
-from voxroute_serving.main import run_service
-from voxroute_serving.settings import AsrSettings
+from voxroute_serving.asr.app import asr_app
+from voxroute_serving.process.main import run_service
+from voxroute_serving.process.settings import AsrSettings
+from voxroute_serving.testing.fake_engine import FakeEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from scipy.signal import lfilter
 
-from voxroute_serving.engine import SAMPLE_RATE, Samples
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 
 _VOWELS_HZ = (
     (700, 1200, 2600),

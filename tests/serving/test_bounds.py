@@ -21,7 +21,7 @@ from voxroute.jobs.v1 import jobs_pb2
 from voxroute.models.v1 import models_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_serving import bounds
-from voxroute_serving.asr_messages import transcribe_options
+from voxroute_serving.asr.messages import transcribe_options
 from voxroute_serving.errors import InvalidInputError
 
 CONTRACTS = (asr_pb2, models_pb2, translate_pb2, jobs_pb2)

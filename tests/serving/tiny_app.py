@@ -20,12 +20,12 @@ import numpy as np
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute_serving import errors
-from voxroute_serving.engine import SAMPLE_RATE
+from voxroute_serving.audio.samples import SAMPLE_RATE
+from voxroute_serving.audio.vad import VadOptions, stretches
+from voxroute_serving.calls.interceptor import request_id
 from voxroute_serving.errors import AbandonedStreamError, FieldViolation, ServingError
-from voxroute_serving.interceptor import request_id
-from voxroute_serving.main import Runtime, run_service
-from voxroute_serving.settings import ServerSettings
-from voxroute_serving.windows import VadOptions, stretches
+from voxroute_serving.process.main import Runtime, run_service
+from voxroute_serving.process.settings import ServerSettings
 
 ASR_NAME = "voxroute.asr.v1.AsrService"
 MODELS_NAME = "voxroute.models.v1.ModelService"

@@ -13,9 +13,10 @@ from grpc_status import rpc_status
 
 from tests.translate.test_service import Service, configured, finish, item, serving
 from voxroute.translate.v1 import translate_pb2
-from voxroute_translate import engine_codecs, languages, registry
+from voxroute_translate import languages, registry
 from voxroute_translate.enforcement import Enforcement
 from voxroute_translate.glossary import Glossary, Term
+from voxroute_translate.runtimes import codecs
 
 BUNDLED = Path(__file__).parents[2] / "models" / "translate-tiny-hi-en"
 HINDI, ENGLISH = languages.parse("hi"), languages.parse("en")
@@ -216,7 +217,7 @@ def test_indictrans2_keeps_the_placeholder_by_its_own_means(
     directory = checkpoint("en-indic-tiny")
     card = registry.describe(str(directory), directory, lambda _: "sha256:0")
     text = text.format(card.placeholder.format(number=1))
-    processor: Any = engine_codecs.IndicTrans2Codec(card).encode([], *pair).state
+    processor: Any = codecs.IndicTrans2Codec(card).encode([], *pair).state
     [processed] = processor.preprocess_batch([text], src_lang=pair[0], tgt_lang=pair[1])
     assert "ID1" in processed
     assert "#" not in processed

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from voxroute_serving.errors import EngineError, ModelUnavailableError, OutOfMemoryError
-from voxroute_translate import engine, engine_codecs, engine_ctranslate2, engine_torch, registry
+from voxroute_translate import engine, registry
 from voxroute_translate.engine import Decoding, Runtime, TranslationModel
 from voxroute_translate.registry import ModelCard
+from voxroute_translate.runtimes import codecs, on_ctranslate2, on_torch
 
 ENGLISH = [
     "Where are you going?",
@@ -38,9 +39,9 @@ def describe(directory: Path) -> ModelCard:
 
 def ct2_runtime(card: ModelCard, directory: Path) -> Runtime:
     """The model converted into `directory`, in full precision."""
-    engine_ctranslate2.convert(card, directory)
-    codec = engine_codecs.codec(card)
-    return engine_ctranslate2.Ct2Runtime(card, directory, codec, "cpu", "float32")
+    on_ctranslate2.convert(card, directory)
+    codec = codecs.codec(card)
+    return on_ctranslate2.Ct2Runtime(card, directory, codec, "cpu", "float32")
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
@@ -51,13 +52,11 @@ def test_both_runtimes_give_the_same_tokens(
     """CTranslate2 and torch agree token by token, batched, for every format."""
     source, target, texts = CASES[name]
     card = describe(checkpoint(name))
-    codec = engine_codecs.codec(card)
+    codec = codecs.codec(card)
     tokens = codec.encode(texts, source, target).tokens
     prefix, decoding = codec.prefix(target), Decoding(beam_size)
     fast = ct2_runtime(card, tmp_path).generate(tokens, prefix, decoding)
-    slow = engine_torch.TorchRuntime(card, codec, "cpu", "float32").generate(
-        tokens, prefix, decoding
-    )
+    slow = on_torch.TorchRuntime(card, codec, "cpu", "float32").generate(tokens, prefix, decoding)
     assert [(codec.target_ids(t), ended) for t, ended in fast] == [
         (codec.target_ids(t), ended) for t, ended in slow
     ]
@@ -140,7 +139,7 @@ def test_indictrans2_is_computed_as_defined(
     """Both runtimes' greedy tokens are the best of an independent computation, for 20 steps."""
     directory = make_indictrans2(tmp_path / "en-indic", **options)
     card = describe(directory)
-    codec = engine_codecs.codec(card)
+    codec = codecs.codec(card)
     tokens = codec.encode(ENGLISH[:1], "eng_Latn", "hin_Deva").tokens
     assert tokens[0][:2] == ["eng_Latn", "hin_Deva"]
     assert tokens[0][-1] == "</s>"
@@ -153,7 +152,7 @@ def test_indictrans2_is_computed_as_defined(
     (tmp_path / "ct2").mkdir()
     for runtime in (
         ct2_runtime(card, tmp_path / "ct2"),
-        engine_torch.TorchRuntime(card, codec, "cpu", "float32"),
+        on_torch.TorchRuntime(card, codec, "cpu", "float32"),
     ):
         [(generated, _)] = runtime.generate(tokens, [], Decoding(1))
         expected = [number for number in written[1:] if number != 2]
@@ -166,7 +165,7 @@ def test_indictrans2_scores_equal_the_definition(
     """CTranslate2's score of a token is the reference's log probability to 1e-5."""
     directory = make_indictrans2(tmp_path / "en-indic")
     card = describe(directory)
-    codec = engine_codecs.codec(card)
+    codec = codecs.codec(card)
     (tmp_path / "ct2").mkdir()
     runtime: Any = ct2_runtime(card, tmp_path / "ct2")
     tokens = codec.encode(ENGLISH[:1], "eng_Latn", "hin_Deva").tokens
@@ -182,7 +181,7 @@ def test_indictrans2_text_comes_back_in_the_targets_script(
 ) -> None:
     """The model writes Devanagari for every language; Tamil comes out in Tamil letters."""
     card = describe(checkpoint("en-indic-tiny"))
-    model = TranslationModel(card, engine_codecs.codec(card), ct2_runtime(card, tmp_path), 0)
+    model = TranslationModel(card, codecs.codec(card), ct2_runtime(card, tmp_path), 0)
     [hindi] = model.translate(["Where?"], "eng_Latn", "hin_Deva", Decoding(1))
     [tamil] = model.translate(["Where?"], "eng_Latn", "tam_Taml", Decoding(1))
     assert any("\u0900" <= c <= "\u097f" for c in hindi.text)
@@ -197,8 +196,8 @@ def test_indictrans2_without_safetensors_is_refused(
     directory = make_indictrans2(tmp_path / "en-indic")
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     with pytest.raises(ModelUnavailableError, match="safetensors"):
-        engine_torch.TorchRuntime(
-            describe(directory), engine_codecs.codec(describe(directory)), "cpu", "float32"
+        on_torch.TorchRuntime(
+            describe(directory), codecs.codec(describe(directory)), "cpu", "float32"
         )
 
 
@@ -207,7 +206,7 @@ def test_the_limit_of_output_tokens_is_told(
 ) -> None:
     """A translation that never ends is marked as cut; so is an input beyond the limit."""
     card = describe(checkpoint("opus-mt-en-hi"))
-    model = TranslationModel(card, engine_codecs.codec(card), ct2_runtime(card, tmp_path), 0)
+    model = TranslationModel(card, codecs.codec(card), ct2_runtime(card, tmp_path), 0)
     long = "water " * 200
     short_output, long_output = model.translate(["water", long], "eng", "hin", Decoding(1))
     assert not short_output.input_cut
@@ -222,7 +221,7 @@ def test_conversion_takes_unlisted_language_tokens(
 ) -> None:
     """An M2M100 tokenizer that lists no language token in its files is converted with all 100."""
     card = describe(checkpoint("m2m100-tiny"))
-    engine_ctranslate2.convert(card, tmp_path)
+    on_ctranslate2.convert(card, tmp_path)
     words = json.loads((tmp_path / "shared_vocabulary.json").read_text())
     assert words.count("__hi__") == 1
     assert words.count("__zu__") == 1
@@ -254,7 +253,7 @@ def test_a_batch_that_does_not_fit_is_halved(
 ) -> None:
     """Out of memory, the batch is halved until it fits, and the results are the same."""
     card = describe(checkpoint("opus-mt-en-hi"))
-    codec, runtime = engine_codecs.codec(card), ct2_runtime(card, tmp_path)
+    codec, runtime = codecs.codec(card), ct2_runtime(card, tmp_path)
     texts = [*ENGLISH, ENGLISH[0], ENGLISH[1]]
     expected = TranslationModel(card, codec, runtime, 0).translate(texts, "eng", "hin", Decoding(1))
     small = Exhausted(runtime, 2)
@@ -278,7 +277,7 @@ def test_another_failure_is_not_mistaken_for_memory(
         raise RuntimeError("secret internals")
 
     runtime.generate = fail  # type: ignore[method-assign]
-    model = TranslationModel(card, engine_codecs.codec(card), runtime, 0)
+    model = TranslationModel(card, codecs.codec(card), runtime, 0)
     with pytest.raises(EngineError) as failed:
         model.translate(["water"], "eng", "hin", Decoding(1))
     assert "secret" not in failed.value.message
@@ -297,9 +296,9 @@ def test_an_unknown_compute_type_names_the_known_ones(
 ) -> None:
     """A numeric type that the CPU lacks is refused with those it has."""
     card = describe(checkpoint("opus-mt-en-hi"))
-    engine_ctranslate2.convert(card, tmp_path)
-    codec = engine_codecs.codec(card)
+    on_ctranslate2.convert(card, tmp_path)
+    codec = codecs.codec(card)
     with pytest.raises(ModelUnavailableError, match="int8"):
-        engine_ctranslate2.Ct2Runtime(card, tmp_path, codec, "cpu", "float64")
+        on_ctranslate2.Ct2Runtime(card, tmp_path, codec, "cpu", "float64")
     with pytest.raises(ModelUnavailableError, match="bfloat16"):
-        engine_torch.TorchRuntime(card, codec, "cpu", "int8")
+        on_torch.TorchRuntime(card, codec, "cpu", "int8")

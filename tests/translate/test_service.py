@@ -16,11 +16,11 @@ from grpc_status import rpc_status
 from voxroute.common.v1 import common_pb2
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
-from voxroute_serving.device import Admission, DeviceThread
+from voxroute_serving.device.batcher import Admission, DeviceThread
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError
-from voxroute_serving.main import Runtime
 from voxroute_serving.metrics import Metrics
-from voxroute_serving.server import ServiceServer
+from voxroute_serving.process.main import Runtime
+from voxroute_serving.process.server import ServiceServer
 from voxroute_translate.servicer import TranslateApp, build_app
 from voxroute_translate.settings import TranslateSettings
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from voxroute_serving.device import Batcher, DeviceThread
-from voxroute_serving.engine import DeviceInfo
+from voxroute_serving.device.batcher import Batcher, DeviceThread
+from voxroute_serving.domain import DeviceInfo
 from voxroute_translate import engine, languages
 from voxroute_translate.engine import Decoding, Encoded, TranslationModel
 from voxroute_translate.registry import ModelCard

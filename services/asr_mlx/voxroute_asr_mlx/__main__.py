@@ -4,9 +4,9 @@ from typing import NoReturn
 
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
-from voxroute_serving.app import App
-from voxroute_serving.asr import asr_app
-from voxroute_serving.main import Runtime, run_service
+from voxroute_serving.asr.app import asr_app
+from voxroute_serving.process.app import App
+from voxroute_serving.process.main import Runtime, run_service
 
 
 def _build(settings: MlxSettings, runtime: Runtime) -> App:

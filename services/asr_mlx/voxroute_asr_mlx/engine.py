@@ -8,22 +8,20 @@ from pathlib import Path
 
 from voxroute_asr_mlx import hardware
 from voxroute_asr_mlx.memory import is_out_of_memory
-from voxroute_asr_mlx.models import (
-    FILES,
-    cached_revision,
-    format_of,
-)
+from voxroute_asr_mlx.models import FILES, cached_revision, format_of
 from voxroute_asr_mlx.settings import MlxSettings
-from voxroute_serving import hub, weights
-from voxroute_serving.engine import Activity, AsrModel, EngineDescription, Feature, ModelRef
+from voxroute_serving.asr.engine import AsrModel, EngineDescription, Feature
+from voxroute_serving.asr.whisper_family import MLX_HUB_IDS as HUB_IDS
+from voxroute_serving.asr.whisper_family import bcp47, named_directories, resolve_model
+from voxroute_serving.device import weights
+from voxroute_serving.domain import Activity, ModelRef
 from voxroute_serving.errors import (
     ModelNotFoundError,
     ModelUnavailableError,
     OutOfMemoryError,
     ServingError,
 )
-from voxroute_serving.whisper_names import MLX_HUB_IDS as HUB_IDS
-from voxroute_serving.whisper_names import bcp47, named_directories, resolve_model
+from voxroute_serving.models import hub
 
 NAME = "mlx-whisper"
 DEFAULT_MODEL = {"cpu": "small", "cuda": "large-v3", "mps": "large-v3-turbo"}
@@ -32,7 +30,7 @@ FEATURES = frozenset(Feature) - {Feature.BEAM_SEARCH}
 
 
 class MlxWhisperEngine:
-    """An AsrEngine; see voxroute_serving.engine for what its methods promise.
+    """An AsrEngine; see voxroute_serving.asr.engine for what its methods promise.
 
     Raises ModelUnavailableError where the settings ask for a device or a numeric type that this
     machine does not have.

@@ -3,9 +3,9 @@
 
 import mlx.core as mx
 
-from voxroute_serving.engine import DeviceInfo
+from voxroute_serving.device.host import host_memory, processor_name
+from voxroute_serving.domain import DeviceInfo
 from voxroute_serving.errors import ModelUnavailableError
-from voxroute_serving.host import host_memory, processor_name
 
 FLOAT_TYPES = {"float16": mx.float16, "bfloat16": mx.bfloat16, "float32": mx.float32}
 QUANTIZED_BITS = {"int8": 8, "int4": 4}

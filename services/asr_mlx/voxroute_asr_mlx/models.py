@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from voxroute_serving import hub
+from voxroute_serving.asr.whisper_family import TRANSCRIBE_ONLY, bcp47
 from voxroute_serving.errors import ModelUnavailableError
-from voxroute_serving.whisper_names import TRANSCRIBE_ONLY, bcp47
+from voxroute_serving.models import hub
 
 MLX_WEIGHTS = ("weights.safetensors", "weights.npz")
 FILES = (

@@ -2,7 +2,7 @@
 
 from pydantic import Field, TypeAdapter, field_validator
 
-from voxroute_serving.settings import AsrSettings, ListenAddress, MetricsAddress, StringList
+from voxroute_serving.process.settings import AsrSettings, ListenAddress, MetricsAddress, StringList
 
 _ADDRESSES = TypeAdapter(list[ListenAddress])
 

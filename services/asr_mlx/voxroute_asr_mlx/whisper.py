@@ -15,29 +15,18 @@ from mlx_whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
 
 from voxroute_asr_mlx import convert, words
 from voxroute_asr_mlx.decoding import Decoded, Decoder, Prompt
-from voxroute_asr_mlx.hardware import (
-    FLOAT_TYPES,
-    QUANTIZED_BITS,
-    activations,
-)
+from voxroute_asr_mlx.hardware import FLOAT_TYPES, QUANTIZED_BITS, activations
 from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.models import traits_of
 from voxroute_asr_mlx.network import Network
-from voxroute_serving.engine import (
-    SAMPLE_RATE,
+from voxroute_serving.asr.engine import (
     AlignmentRequest,
     DecodingOptions,
-    IgnoredOption,
-    ModelRef,
-    Samples,
-    Stop,
     WindowResult,
     WindowSegment,
     Word,
 )
-from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError, UnsupportedError
-from voxroute_serving.host import usable_processors
-from voxroute_serving.segments import (
+from voxroute_serving.asr.text.segments import (
     TIME_PRECISION_S,
     Piece,
     grouped,
@@ -46,7 +35,11 @@ from voxroute_serving.segments import (
     whole_words,
     with_words,
 )
-from voxroute_serving.whisper_names import bcp47, whisper_code
+from voxroute_serving.asr.whisper_family import bcp47, whisper_code
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.device.host import usable_processors
+from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
+from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError, UnsupportedError
 
 # Decoding again helps against loops, and mild temperatures do not end those; see docs/adr/0027.
 TEMPERATURES = (0.0, 0.6, 1.0)

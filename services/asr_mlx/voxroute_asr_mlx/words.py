@@ -16,8 +16,8 @@ import numpy.typing as npt
 from mlx_whisper.timing import WordTiming, merge_punctuations
 from mlx_whisper.tokenizer import Tokenizer
 
-from voxroute_serving.engine import Word
-from voxroute_serving.segments import TIME_PRECISION_S, Piece
+from voxroute_serving.asr.engine import Word
+from voxroute_serving.asr.text.segments import TIME_PRECISION_S, Piece
 
 MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
 PREPENDED = "\"'“¿([{-"

@@ -4,9 +4,9 @@ from typing import NoReturn
 
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving.app import App
-from voxroute_serving.asr import asr_app
-from voxroute_serving.main import Runtime, run_service
+from voxroute_serving.asr.app import asr_app
+from voxroute_serving.process.app import App
+from voxroute_serving.process.main import Runtime, run_service
 
 
 def _build(settings: WhisperXSettings, runtime: Runtime) -> App:

@@ -10,8 +10,8 @@ for _module in (
     "voxroute_asr_whisperx.engine",
     "voxroute_asr_whisperx.settings",
     "voxroute_asr_whisperx.whisper",
-    "voxroute_serving.asr",
-    "voxroute_serving.log_lines",
-    "voxroute_serving.main",
+    "voxroute_serving.asr.service",
+    "voxroute_serving.telemetry.log_lines",
+    "voxroute_serving.process.main",
 ):
     importlib.import_module(_module)

@@ -12,12 +12,10 @@ from typing import Any
 
 from voxroute_asr_whisperx.memory import engine_error, free_memory, is_out_of_memory
 from voxroute_asr_whisperx.models import fetched, in_hub_cache
-from voxroute_serving.engine import SAMPLE_RATE, Samples, Word
-from voxroute_serving.errors import (
-    ModelUnavailableError,
-    UnsupportedError,
-)
-from voxroute_serving.whisper_names import whisper_code
+from voxroute_serving.asr.engine import Word
+from voxroute_serving.asr.whisper_family import whisper_code
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.errors import ModelUnavailableError, UnsupportedError
 
 MAX_ALIGNERS = 2  # in memory at once; a large wav2vec2 model takes 1.3 GB
 MIN_SAMPLES = 400  # the receptive field of wav2vec2's feature encoder, 25 ms

@@ -14,24 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from voxroute_asr_whisperx.memory import engine_error, free_memory, is_out_of_memory
-from voxroute_serving import hub
+from voxroute_serving.asr.diarizing import Turn
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.bounds import quoted
-from voxroute_serving.device_memory import cuda_memory
-from voxroute_serving.diarization import Turn
-from voxroute_serving.engine import (
-    SAMPLE_RATE,
-    Activity,
-    DeviceInfo,
-    ModelRef,
-    Samples,
-    Stop,
-)
-from voxroute_serving.errors import (
-    ModelNotFoundError,
-    ModelUnavailableError,
-    ServingError,
-)
-from voxroute_serving.weights import taken_bytes
+from voxroute_serving.device.memory import cuda_memory
+from voxroute_serving.device.weights import taken_bytes
+from voxroute_serving.domain import Activity, DeviceInfo, ModelRef, Stop
+from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError
+from voxroute_serving.models import hub
 
 NAME = "pyannote"
 CONFIG_FILE = "config.yaml"
@@ -44,7 +34,7 @@ _MIN_SAMPLES = SAMPLE_RATE // 10  # less holds no word, and pyannote's embedding
 
 
 class PyannoteDiarizer:
-    """A Diarizer; see voxroute_serving.diarization for what its methods promise.
+    """A Diarizer; see voxroute_serving.asr.diarizing for what its methods promise.
 
     `model` is a directory with a pyannote pipeline (config.yaml and its parts) or the hub's id of
     one. Loading runs code that the checkpoints name, so both must come from who is trusted.

@@ -21,24 +21,15 @@ from voxroute_asr_whisperx.models import (
 )
 from voxroute_asr_whisperx.models import fetched as fetched_model
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving import hub, weights
-from voxroute_serving.device_memory import cuda_memory
-from voxroute_serving.engine import (
-    Activity,
-    AsrModel,
-    DeviceInfo,
-    EngineDescription,
-    Feature,
-    ModelRef,
-)
-from voxroute_serving.errors import (
-    ModelNotFoundError,
-    ModelUnavailableError,
-    ServingError,
-)
-from voxroute_serving.host import host_memory, processor_name, usable_processors
-from voxroute_serving.whisper_names import CTRANSLATE2_HUB_IDS as HUB_IDS
-from voxroute_serving.whisper_names import named_directories, resolve_model
+from voxroute_serving.asr.engine import AsrModel, EngineDescription, Feature
+from voxroute_serving.asr.whisper_family import CTRANSLATE2_HUB_IDS as HUB_IDS
+from voxroute_serving.asr.whisper_family import named_directories, resolve_model
+from voxroute_serving.device import weights
+from voxroute_serving.device.host import host_memory, processor_name, usable_processors
+from voxroute_serving.device.memory import cuda_memory
+from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
+from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError
+from voxroute_serving.models import hub
 
 NAME = "whisperx"
 DEFAULT_MODEL = {"cpu": "small", "cuda": "large-v3"}
@@ -64,7 +55,7 @@ FEATURES = frozenset(Feature) - {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT}
 
 
 class WhisperXEngine:
-    """An AsrEngine; see voxroute_serving.engine for what its methods promise.
+    """An AsrEngine; see voxroute_serving.asr.engine for what its methods promise.
 
     Raises ModelUnavailableError where the settings ask for a device or a numeric type that this
     machine does not have.

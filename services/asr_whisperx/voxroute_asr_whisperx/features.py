@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from faster_whisper.feature_extractor import FeatureExtractor
 
-from voxroute_serving.engine import N_WINDOW_SAMPLES, Samples
-from voxroute_serving.host import usable_processors
+from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, Samples
+from voxroute_serving.device.host import usable_processors
 
 _MAX_THREADS = 4
 _FLOOR = 1e-10  # of a mel's power, before its logarithm

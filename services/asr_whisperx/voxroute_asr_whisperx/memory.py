@@ -2,8 +2,8 @@
 
 import sys
 
+from voxroute_serving.device.host import give_back_freed_memory
 from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError
-from voxroute_serving.host import give_back_freed_memory
 
 # What CTranslate2 4.8 and torch 2.8 write; neither has a class for it on every device.
 _MESSAGES = (

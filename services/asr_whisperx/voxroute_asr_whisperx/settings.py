@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, TypeAdapter, field_validator
 
-from voxroute_serving.settings import AsrSettings, ListenAddress, MetricsAddress, StringList
+from voxroute_serving.process.settings import AsrSettings, ListenAddress, MetricsAddress, StringList
 
 DEVICES = r"^(auto|cpu|mps|cuda(:(all|\d+(,\d+)*))?)$"
 _ADDRESSES = TypeAdapter(list[ListenAddress])

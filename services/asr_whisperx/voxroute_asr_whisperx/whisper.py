@@ -30,27 +30,24 @@ from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.features import LogMel
 from voxroute_asr_whisperx.memory import engine_error, free_memory
 from voxroute_asr_whisperx.models import ModelTraits
-from voxroute_serving.engine import (
-    SAMPLE_RATE,
+from voxroute_serving.asr.engine import (
     AlignmentRequest,
     DecodingOptions,
-    IgnoredOption,
-    ModelRef,
-    Samples,
-    Stop,
     WindowResult,
     WindowSegment,
     Word,
 )
-from voxroute_serving.errors import OutOfMemoryError
-from voxroute_serving.segments import (
+from voxroute_serving.asr.text.segments import (
     Piece,
     next_sound_s,
     sounding,
     whole_words,
     with_words,
 )
-from voxroute_serving.whisper_names import bcp47, whisper_code
+from voxroute_serving.asr.whisper_family import bcp47, whisper_code
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
+from voxroute_serving.errors import OutOfMemoryError
 
 FRAMES_PER_S = 100
 POSITIONS_PER_S = 50  # of the encoder's output
@@ -103,7 +100,7 @@ class _Decoded:
 
 
 class WhisperXModel:
-    """An AsrModel; see voxroute_serving.engine for what its methods promise.
+    """An AsrModel; see voxroute_serving.asr.engine for what its methods promise.
 
     One CTranslate2 model on each of `device_indices`, with `workers` that share its weights;
     batches go to the model with the fewest.

@@ -25,7 +25,7 @@ MAX_DURATION_S = 315_576_000_000
 
 _TIMESTAMPS_S = range(-62_135_596_800, 253_402_300_800)  # years 1 to 9999, by its contract
 _NANOS = 10**9
-_MAX_VIOLATIONS = 8  # as many as a status carries; see statuses.py
+_MAX_VIOLATIONS = 8  # as many as a status carries; see calls/statuses.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ OWN = Bound(None, None)
 _TERMS = Bound(entries=1000)
 _TERM = Bound(characters=200)
 BOUNDS: Mapping[str, Bound] = {
-    # asr_messages.py
+    # asr/messages.py
     "voxroute.asr.v1.DecodingOptions.temperatures": OWN,
     "voxroute.asr.v1.DecodingOptions.initial_prompt": OWN,
     "voxroute.asr.v1.DecodingOptions.hotwords": OWN,

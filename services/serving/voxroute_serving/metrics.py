@@ -6,7 +6,6 @@ for it work here. Every label takes a bounded set of values: methods are those t
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from threading import Thread
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -16,14 +15,11 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from voxroute_serving.device import Admission, BatchRecord
-from voxroute_serving.device_memory import with_memory
-from voxroute_serving.engine import DeviceInfo
+from voxroute_serving.device.batcher import Admission, BatchRecord
+from voxroute_serving.device.memory import with_memory
+from voxroute_serving.device.pool import ModelState, ModelStatus, UnloadReason
+from voxroute_serving.domain import DeviceInfo
 from voxroute_serving.errors import ServingError
-from voxroute_serving.fallbacks import Fallback
-from voxroute_serving.http_metrics import http_server
-from voxroute_serving.pool import ModelState, ModelStatus, UnloadReason
-from voxroute_serving.tls import ServerTls
 
 # seconds; calls last from a health check's millisecond to a film's hour
 CALL_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -221,9 +217,9 @@ class Metrics:
         """Adds the gauges of the device; `device` is asked when the page is, and on any thread."""
         self.registry.register(_DeviceCollector(device))
 
-    def observe_fallback(self, fallback: Fallback) -> None:
-        """Counts one step; callable from any thread."""
-        self.fallbacks.labels(fallback.kind).inc()
+    def observe_fallback(self, kind: str) -> None:
+        """Counts one step of a kind; callable from any thread."""
+        self.fallbacks.labels(kind).inc()
 
 
 class _DeviceCollector(Collector):
@@ -266,21 +262,3 @@ class _DeviceCollector(Collector):
                 labels=(),
             ),
         )
-
-
-class MetricsEndpoint:
-    """The HTTP port that serves /metrics, on threads of its own; with TLS where it is given."""
-
-    def __init__(self, metrics: Metrics, address: str, tls: ServerTls | None = None) -> None:
-        """Listens on HOST:PORT; port 0 takes a free one. Raises OSError."""
-        host, _, port = address.rpartition(":")
-        self._server = http_server(metrics.registry, host.strip("[]"), int(port), tls)
-        self._thread = Thread(target=self._server.serve_forever, name="metrics", daemon=True)
-        self._thread.start()
-        self.address = f"{host}:{self._server.server_port}"
-
-    def close(self) -> None:
-        """Stops serving and frees the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

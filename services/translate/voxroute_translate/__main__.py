@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from voxroute_serving.main import run_service
+from voxroute_serving.process.main import run_service
 from voxroute_translate.servicer import build_app
 from voxroute_translate.settings import TranslateSettings
 

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from voxroute_serving import hub, weights
-from voxroute_serving.engine import Activity, DeviceInfo, ModelRef
+from voxroute_serving.device import weights
+from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import (
     EngineError,
     ModelUnavailableError,
     OutOfMemoryError,
     ServingError,
 )
+from voxroute_serving.models import hub
 from voxroute_translate.registry import ModelCard
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
@@ -312,13 +313,13 @@ def expected_bytes(card: ModelCard, options: EngineOptions) -> int:
 
 def ctranslate2_directory(card: ModelCard, cache_dir: Path, activity: Activity) -> Path:
     """The directory of a model's conversion, made now where the cache has none."""
-    from voxroute_translate import engine_ctranslate2  # noqa: PLC0415 - heavy
+    from voxroute_translate.runtimes import on_ctranslate2  # noqa: PLC0415 - heavy
 
     def convert(directory: Path) -> None:
         activity(f"converting {card.name} to CTranslate2, once")
-        engine_ctranslate2.convert(card, directory)
+        on_ctranslate2.convert(card, directory)
 
-    return hub.converted(card.directory, engine_ctranslate2.KIND, convert, cache_dir=cache_dir)
+    return hub.converted(card.directory, on_ctranslate2.KIND, convert, cache_dir=cache_dir)
 
 
 def load(card: ModelCard, options: EngineOptions, activity: Activity) -> TranslationModel:
@@ -326,25 +327,25 @@ def load(card: ModelCard, options: EngineOptions, activity: Activity) -> Transla
 
     Raises ModelUnavailableError, OutOfMemoryError.
     """
-    from voxroute_translate import engine_codecs  # noqa: PLC0415 - heavy
+    from voxroute_translate.runtimes import codecs  # noqa: PLC0415 - heavy
 
     if options.engine == "ctranslate2" and options.device == "mps":
         raise ModelUnavailableError("ctranslate2 does not know mps; use --runtime torch")
     try:
-        codec = engine_codecs.codec(card)
+        codec = codecs.codec(card)
         if options.engine == "torch":
-            from voxroute_translate import engine_torch  # noqa: PLC0415 - heavy
+            from voxroute_translate.runtimes import on_torch  # noqa: PLC0415 - heavy
 
             activity(f"loading {card.name} on {options.device}")
-            runtime: Runtime = engine_torch.TorchRuntime(
+            runtime: Runtime = on_torch.TorchRuntime(
                 card, codec, options.device, options.compute_type
             )
         else:
-            from voxroute_translate import engine_ctranslate2  # noqa: PLC0415 - heavy
+            from voxroute_translate.runtimes import on_ctranslate2  # noqa: PLC0415 - heavy
 
             converted = ctranslate2_directory(card, options.cache_dir, activity)
             activity(f"loading {card.name} on {options.device}")
-            runtime = engine_ctranslate2.Ct2Runtime(
+            runtime = on_ctranslate2.Ct2Runtime(
                 card, converted, codec, options.device, options.compute_type
             )
     except ServingError:

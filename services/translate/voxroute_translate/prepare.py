@@ -1,14 +1,14 @@
 """Converts a translation model to CTranslate2 as the service would.
 
-See voxroute_serving.preparation.
+See voxroute_serving.models.preparation.
 """
 
 import sys
 from pathlib import Path
 
-from voxroute_serving import hub, preparation
-from voxroute_serving.engine import Activity
+from voxroute_serving.domain import Activity
 from voxroute_serving.errors import ModelUnavailableError, ServingError
+from voxroute_serving.models import hub, preparation
 from voxroute_translate import engine, registry
 
 

@@ -12,22 +12,22 @@ from google.protobuf.duration_pb2 import Duration
 
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
-from voxroute_serving import hub
 from voxroute_serving.bounds import quoted
-from voxroute_serving.device import Admission, Batcher
-from voxroute_serving.engine import Activity, DeviceInfo, ModelRef
+from voxroute_serving.calls.interceptor import request_id
+from voxroute_serving.device.batcher import Admission, Batcher
+from voxroute_serving.device.pool import ModelPool, PoolLimits
+from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import (
     AbandonedStreamError,
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
 )
-from voxroute_serving.interceptor import request_id
-from voxroute_serving.logs import get_logger
-from voxroute_serving.main import Runtime
-from voxroute_serving.model_service import SERVICE_NAME as MODEL_SERVICE_NAME
-from voxroute_serving.model_service import ModelServicer
-from voxroute_serving.pool import ModelPool, PoolLimits
+from voxroute_serving.models import hub
+from voxroute_serving.models.service import SERVICE_NAME as MODEL_SERVICE_NAME
+from voxroute_serving.models.service import ModelServicer
+from voxroute_serving.process.main import Runtime
+from voxroute_serving.telemetry.logs import get_logger
 from voxroute_translate import engine, languages, registry
 from voxroute_translate.engine import Decoding, EngineOptions, Output, TranslationModel
 from voxroute_translate.glossary import Glossary, Term

@@ -4,7 +4,12 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter, field_validator
 
-from voxroute_serving.settings import ListenAddress, MetricsAddress, ServerSettings, StringList
+from voxroute_serving.process.settings import (
+    ListenAddress,
+    MetricsAddress,
+    ServerSettings,
+    StringList,
+)
 from voxroute_translate.registry import DEFAULT_MODELS, PERMISSIVE_MODEL
 
 Runtime = Literal["auto", "ctranslate2", "torch"]

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from voxroute_serving.device import Batcher, Timed
+from voxroute_serving.device.batcher import Batcher, Timed
 from voxroute_serving.errors import NotReadyError, ServingError
-from voxroute_serving.logs import get_logger
 from voxroute_serving.scripts import has_letters, script_share, share_letters
+from voxroute_serving.telemetry.logs import get_logger
 from voxroute_translate import sentences
 from voxroute_translate.enforcement import Enforcement
 from voxroute_translate.engine import BatchKey, Decoding, Output, TranslationModel

@@ -1,0 +1,1 @@
+"""From flags to a call, from outcomes to an exit code."""

@@ -1,0 +1,114 @@
+"""What the commands that do work have in common: settings of their flags, and signals."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from voxroute_orchestrator import __version__
+from voxroute_orchestrator.cli.options import LogLevel
+from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.errors import JobInterruptedError, UsageError
+from voxroute_orchestrator.settings import Settings, load
+from voxroute_orchestrator.subtitles import formats as subtitles
+from voxroute_orchestrator.subtitles.results import ResultForm
+from voxroute_orchestrator.transcript import standard_tag
+from voxroute_serving.telemetry import tracing
+from voxroute_serving.telemetry.logs import set_up_logs
+
+
+def language_of(text: str) -> str:
+    """The standard tag of a language. Raises UsageError."""
+    try:
+        return standard_tag(text)
+    except ValueError as error:
+        raise UsageError(f"{error}") from error
+
+
+def languages_of(texts: list[str]) -> tuple[str, ...]:
+    """The tags, each once, in their order."""
+    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    if not parts:
+        raise UsageError("name at least one language with -t, such as -t en")
+    return tuple(dict.fromkeys(language_of(part) for part in parts))
+
+
+def settings_of(
+    offline: bool,  # noqa: FBT001 - as the flag is called where this is
+    asr_endpoint: list[str] | None,
+    translate_endpoint: list[str] | None,
+    config: Path | None,
+    level: LogLevel,
+) -> Settings:
+    """The settings with what flags say, when they count: logs and traces are as they say."""
+    settings = load(
+        offline=offline,
+        asr_endpoints=",".join(asr_endpoint or ()),
+        translate_endpoints=",".join(translate_endpoint or ()),
+        config=config,
+        **credentials.flags,
+    )
+    set_up_logs(level.value, "console", log_text=settings.log_text)
+    if settings.tracing:
+        tracing.start("voxroute", __version__)
+    return settings
+
+
+def form_of(
+    formats: str, settings: Settings, *, speaker_prefix: bool, drop_flagged: bool = False
+) -> ResultForm:
+    """What results are to be like. Raises UsageError for a format that is not known."""
+    return ResultForm(
+        formats=subtitles.formats_of(formats),
+        rules=settings.subtitles,
+        speaker_prefix=speaker_prefix,
+        drop_flagged=drop_flagged,
+    )
+
+
+def check_speakers(least: int, most: int) -> None:
+    """Raises UsageError where there are to be more at least than at most."""
+    if most and least > most:
+        raise UsageError(f"--min-speakers {least} is more than --max-speakers {most}")
+
+
+def finish(work: Coroutine[Any, Any, list[str]]) -> None:
+    """Runs the work and prints what it returns."""
+    lines = asyncio.run(work)
+    for line in lines:
+        typer.echo(line)
+
+
+async def interruptible(work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """The work's result; a signal cancels it. Raises JobInterruptedError."""
+    task = asyncio.ensure_future(work)
+    caught = cancel_by_signal(task)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        raise JobInterruptedError(
+            "interrupted; what was finished is in the partial files", caught[0]
+        ) from None
+
+
+def cancel_by_signal(task: "asyncio.Future[Any]") -> list[int]:
+    """Lets signals cancel the task; returns where those that came are noted."""
+    loop = asyncio.get_running_loop()
+    caught: list[int] = []
+
+    def interrupt(number: int) -> None:
+        caught.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup
+        with contextlib.suppress(NotImplementedError):  # Windows; Ctrl-C still raises there
+            loop.add_signal_handler(number, interrupt, number)
+    return caught

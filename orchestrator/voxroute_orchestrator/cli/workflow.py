@@ -1,0 +1,221 @@
+"""The two-step workflow: bootstrap, prepare and run-job."""
+
+import dataclasses
+import os
+from typing import Annotated
+
+import typer
+
+from voxroute_orchestrator.cli.options import (
+    DEFAULT_FORMATS,
+    AlignOption,
+    AsrEndpointOption,
+    ChannelOption,
+    ConfigOption,
+    DropFlaggedOption,
+    EndTimeOption,
+    FormatOption,
+    GlossaryOption,
+    LogLevel,
+    LogLevelOption,
+    MaxSpeakersOption,
+    MediaArgument,
+    MinSpeakersOption,
+    MuxOption,
+    NoVadOption,
+    OfflineOption,
+    PrefixOption,
+    QuietOption,
+    ResumeOption,
+    SpeakersOption,
+    StartTimeOption,
+    StreamOption,
+    TranslateEndpointOption,
+    WordsOption,
+)
+from voxroute_orchestrator.cli.terminal.progress import reporter
+from voxroute_orchestrator.cli.work import (
+    check_speakers,
+    finish,
+    interruptible,
+    language_of,
+    languages_of,
+    settings_of,
+)
+from voxroute_orchestrator.errors import EXIT_CODES, UsageError, VoxrouteError
+from voxroute_orchestrator.fleet.hardware import detect
+from voxroute_orchestrator.names import shown
+from voxroute_orchestrator.pipeline.recording import transcribe_media
+from voxroute_orchestrator.settings import Settings, has_bundled_models
+from voxroute_orchestrator.subtitles import formats as subtitles
+from voxroute_orchestrator.workflow.bootstrap import CACHE_NAME, Bootstrap
+from voxroute_orchestrator.workflow.bootstrap import bootstrap as find_out
+from voxroute_orchestrator.workflow.bootstrap import report as hardware_report
+from voxroute_orchestrator.workflow.folder import (
+    JobReporter,
+    Preparation,
+    check_media,
+    completed,
+    find_job,
+    for_this_place,
+    job_summary,
+    options_of,
+    prepare_job,
+    read_config,
+    read_job,
+)
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog=EXIT_CODES)
+def bootstrap(
+    *,
+    refresh: Annotated[
+        bool, typer.Option("--refresh/--cached", help="Detect anew, whatever is known.")
+    ] = True,
+    offline: OfflineOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the file instead.")] = False,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Detect this host's hardware and write what suits it to out/hardware_cache.json."""
+    settings = settings_of(offline, None, None, config, log_level)
+    found = _bootstrap(settings, refresh=refresh)
+    path = settings.work_dir / CACHE_NAME
+    if as_json:
+        typer.echo(path.read_text(encoding="utf-8"), nl=False)
+        return
+    for line in hardware_report(found, path):
+        typer.echo(line)
+
+
+def _bootstrap(settings: Settings, *, refresh: bool = False) -> Bootstrap:
+    return find_out(
+        settings.work_dir,
+        os.environ,
+        offline=settings.offline,
+        bundled=has_bundled_models(settings),
+        refresh=refresh,
+    )
+
+
+@app.command(epilog=EXIT_CODES)
+def prepare(
+    *,
+    media: MediaArgument,
+    transcribe_only: Annotated[
+        bool, typer.Option("--transcribe", help="A transcript in the language of the speech.")
+    ] = False,
+    translate_too: Annotated[
+        bool, typer.Option("--translate", help="Translated subtitles as well.")
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option("-s", "--source-language", "--source", help="Language that is spoken."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("-t", "--target-language", "--target", help="Languages wanted, with commas."),
+    ] = None,
+    start_time: StartTimeOption = "",
+    end_time: EndTimeOption = "",
+    words: WordsOption = False,
+    align: AlignOption = False,
+    speakers: SpeakersOption = False,
+    min_speakers: MinSpeakersOption = 0,
+    max_speakers: MaxSpeakersOption = 0,
+    glossary: GlossaryOption = None,
+    no_vad: NoVadOption = False,
+    audio_stream: StreamOption = None,
+    channel: ChannelOption = None,
+    formats: FormatOption = DEFAULT_FORMATS,
+    speaker_prefix: PrefixOption = False,
+    drop_flagged: DropFlaggedOption = False,
+    mux: MuxOption = False,
+    offline: OfflineOption = False,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = LogLevel.info,
+) -> None:
+    """Make a job folder with settings that suit this host; `run-job` runs it."""
+    if transcribe_only and (translate_too or target):
+        raise UsageError("--transcribe makes no translation; leave it out, or --target-language")
+    check_speakers(min_speakers, max_speakers)
+    settings = settings_of(offline, None, None, config, log_level)
+    found = _bootstrap(settings)
+    folder = prepare_job(
+        Preparation(
+            media=media,
+            workflow="translate" if translate_too or target else "transcribe",
+            source=language_of(source) if source and source != "auto" else None,
+            targets=languages_of(target) if target else (),
+            start=start_time,
+            end=end_time,
+            audio_stream=audio_stream,
+            audio_channel=channel,
+            words=words,
+            align=align,
+            speakers=speakers,
+            min_speakers=min_speakers,
+            max_speakers=max_speakers,
+            glossary=glossary,
+            vad_disabled=no_vad,
+            formats=subtitles.formats_of(formats),
+            speaker_prefix=speaker_prefix,
+            drop_flagged=drop_flagged,
+            mux=mux,
+            log_level=log_level.value,
+        ),
+        settings.work_dir,
+        found.recommended,
+    )
+    for note in found.recommended.notes:
+        typer.echo(f"note: {note}", err=True)
+    for line in job_summary(folder, read_config(folder.env_file)):
+        typer.echo(line)
+
+
+@app.command("run-job", epilog=EXIT_CODES)
+def run_job(
+    *,
+    job_id: Annotated[str, typer.Option("-j", "--job", "--job-id", help="Name of the job.")],
+    resume: ResumeOption = False,
+    offline: OfflineOption = False,
+    asr_endpoint: AsrEndpointOption = None,
+    translate_endpoint: TranslateEndpointOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    log_level: Annotated[
+        LogLevel | None, typer.Option("--log-level", help="Else that of the job.")
+    ] = None,
+) -> None:
+    """Run a prepared job with what its own files say."""
+    settings = settings_of(
+        offline, asr_endpoint, translate_endpoint, config, log_level or LogLevel.warning
+    )
+    folder = find_job(settings.work_dir, job_id)
+    job, wanted = read_job(folder), read_config(folder.env_file)
+    level = log_level or LogLevel(job.log_level)
+    going_on = resume and folder.journal.exists()
+    if not going_on and resume and completed(folder, job):
+        typer.echo(f"job {job_id} is complete; run it without --resume to do it again")
+        return
+    with reporter(quiet=quiet or level in {LogLevel.warning, LogLevel.error}) as plain:
+        told = JobReporter(plain, folder.log_file)
+        try:
+            told.say(f"Job {job_id}: {job.workflow} {shown(job.media)}")
+            check_media(job, told)
+            options = dataclasses.replace(
+                options_of(folder, job, wanted, detect(), told),
+                resume=going_on,
+                diarization_model=settings.diarization_model,
+                only_asr_endpoints=bool(asr_endpoint),
+                only_translate_endpoints=bool(translate_endpoint),
+            )
+            options = for_this_place(options, settings, folder, told)
+            finish(interruptible(transcribe_media(options, settings, told)))
+        except VoxrouteError as error:
+            told.failed(str(error))
+            raise
+        finally:
+            told.close()

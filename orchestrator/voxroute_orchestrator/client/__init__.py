@@ -1,0 +1,1 @@
+"""One client for each contract: calls that are resumed, retried and explained."""

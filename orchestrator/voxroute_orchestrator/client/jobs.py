@@ -1,0 +1,301 @@
+"""Calls to a job service: tried again while it is away, and never done twice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from voxroute.common.v1 import common_pb2
+from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
+from voxroute_orchestrator.client import messages as convert
+from voxroute_orchestrator.client.connection import (
+    CallPolicy,
+    Endpoint,
+    connect,
+    is_serving,
+    new_request_id,
+)
+from voxroute_orchestrator.client.credentials import NO_CREDENTIALS, Credentials
+from voxroute_orchestrator.client.failures import (
+    broken_stream,
+    is_lasting,
+    of_rpc_error,
+    tls_reason,
+)
+from voxroute_orchestrator.client.retry import Retry
+from voxroute_orchestrator.client.stream import close_writing, write
+from voxroute_orchestrator.errors import JobFailedError, OutputError, ServiceUnavailableError
+from voxroute_orchestrator.files import sha256
+from voxroute_orchestrator.names import fitted
+from voxroute_orchestrator.reporter import Reporter
+
+JOB_SERVICE = "job service"
+UPLOAD_CHUNK_BYTES = 1 << 20
+"""Below the 4 MiB that services take in one message."""
+_LOOK_S = 1.6  # with the start of the command less than three seconds
+_SETTLED = {
+    grpc.ChannelConnectivity.READY,
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.SHUTDOWN,
+}
+_UNARY_TIMEOUT_S = 60.0  # a cancelled job answers once its services have stopped
+Reply = TypeVar("Reply", bound=Message)
+
+
+def state_name(state: "jobs_pb2.JobState") -> str:
+    """The state as a person says it: "running"."""
+    return jobs_pb2.JobState.Name(state).removeprefix("JOB_STATE_").lower()
+
+
+@contextlib.asynccontextmanager
+async def job_client(
+    target: str, policy: CallPolicy, credentials: Credentials = NO_CREDENTIALS
+) -> AsyncGenerator["JobClient"]:
+    """A client of the job service at an address. Raises UsageError."""
+    endpoint = Endpoint(JOB_SERVICE, target)
+    async with connect(endpoint, policy, credentials) as channel:
+        yield JobClient(endpoint, channel, policy)
+
+
+class JobClient:
+    """A client of one job service. Every method raises VoxrouteError."""
+
+    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, policy: CallPolicy) -> None:
+        self.endpoint = endpoint
+        self._channel = channel
+        self._policy = policy
+        self._stub: Any = jobs_pb2_grpc.JobServiceStub(channel)
+
+    async def check_there(self) -> None:
+        """Looks whether anybody answers at the address, for two seconds.
+
+        Raises ServiceUnavailableError with what to start. What is wrong with certificates or
+        tokens is left to the calls themselves.
+        """
+        channel = self._channel
+        state = channel.get_state(try_to_connect=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                while state not in _SETTLED:
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.READY:
+            return
+        said = "it gives no answer"
+        try:
+            await is_serving(channel, _LOOK_S / 4)
+        except grpc.aio.AioRpcError as error:
+            said = (error.details() or said).strip()
+            if error.code() is not grpc.StatusCode.UNAVAILABLE and state in _SETTLED:
+                return
+            if is_lasting(said):
+                return
+            said = tls_reason(said) or said
+        else:
+            return
+        raise ServiceUnavailableError(
+            f"no job service answers at {self.endpoint.target} ({said}); start one with `voxroute"
+            " serve --data-dir FOLDER`, or name another with --server HOST:PORT"
+        )
+
+    async def submit(
+        self, config: jobs_pb2.JobConfig, *, key: str, media: Path | None = None
+    ) -> jobs_pb2.SubmitJobResponse:
+        """Submits a job, with the bytes of `media` where the config names an upload.
+
+        A lost connection is tried again: with the same key there is one job.
+        """
+
+        async def attempt(request_id: str) -> jobs_pb2.SubmitJobResponse:
+            call = self._stub.SubmitJob(metadata=(("x-request-id", request_id),))
+            async for message in _messages(config, key, media):
+                if not await write(call, message):
+                    break
+            else:
+                await close_writing(call)
+            return await call
+
+        return await self._patiently(attempt)
+
+    async def get(self, job_id: str) -> jobs_pb2.Job:
+        """The job."""
+        reply: jobs_pb2.GetJobResponse = await self._unary(
+            self._stub.GetJob, jobs_pb2.GetJobRequest(job_id=job_id)
+        )
+        return reply.job
+
+    async def all(
+        self, states: "list[jobs_pb2.JobState]", most: int
+    ) -> AsyncIterator[jobs_pb2.Job]:
+        """The newest jobs, at most so many."""
+        token = ""
+        while most > 0:
+            request = jobs_pb2.ListJobsRequest(states=states, page_size=most, page_token=token)
+            reply: jobs_pb2.ListJobsResponse = await self._unary(self._stub.ListJobs, request)
+            for job in reply.jobs:
+                yield job
+            most -= len(reply.jobs)
+            token = reply.next_page_token
+            if not token:
+                return
+
+    async def cancel(self, job_id: str) -> jobs_pb2.Job:
+        """The job, once it has ended."""
+        reply: jobs_pb2.CancelJobResponse = await self._unary(
+            self._stub.CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)
+        )
+        return reply.job
+
+    async def resume(self, job_id: str, *, restart: bool) -> jobs_pb2.Job:
+        """The job, queued. Not tried again: the first try may have queued it."""
+        request_id = new_request_id()
+        try:
+            reply: jobs_pb2.ResumeJobResponse = await self._stub.ResumeJob(
+                jobs_pb2.ResumeJobRequest(job_id=job_id, restart=restart),
+                timeout=_UNARY_TIMEOUT_S,
+                metadata=(("x-request-id", request_id),),
+            )
+        except grpc.aio.AioRpcError as error:
+            raise of_rpc_error(error, str(self.endpoint), request_id).error from error
+        return reply.job
+
+    async def watch(
+        self, job_id: str, after: int, heard: Callable[[jobs_pb2.WatchJobResponse], None]
+    ) -> None:
+        """Hands on the events after a sequence number, each once, until the job has ended.
+
+        Goes on by itself where the connection is lost or the service starts again.
+        """
+        retry, last = Retry(self.endpoint, self._policy), after
+
+        async def attempt() -> None:
+            nonlocal last
+            request_id = new_request_id()
+            request = jobs_pb2.WatchJobRequest(job_id=job_id, after_sequence=last)
+            metadata = (("x-request-id", request_id),)
+            try:
+                async for event in self._stub.WatchJob(request, metadata=metadata):
+                    last = event.sequence
+                    heard(event)
+                    retry.progress()
+            except grpc.aio.AioRpcError as error:
+                raise of_rpc_error(error, str(self.endpoint), request_id) from error
+
+        await retry.run(attempt)
+
+    async def fetch(self, job_id: str, artifact: jobs_pb2.Artifact, folder: Path) -> Path:
+        """Downloads a file, verified; a part that an earlier try has left is gone on with.
+
+        A file that is there with the same content stays as it is.
+        """
+        path = folder / artifact.name
+        if artifact.name != path.name or not artifact.name or artifact.name in {".", ".."}:
+            raise OutputError(f"{self.endpoint} names a file {artifact.name!r}; it is not taken")
+        part = folder / fitted(path.name, f".{artifact.sha256[:12]}.part", beginning=".")
+        try:
+            if path.is_file() and sha256(path) == artifact.sha256:
+                return path
+            await self._download(job_id, artifact, part)
+            if sha256(part) != artifact.sha256:  # the part was no beginning of this file
+                part.unlink()
+                await self._download(job_id, artifact, part)
+            if sha256(part) != artifact.sha256:
+                part.unlink()
+                raise OutputError(
+                    f"{artifact.name} has another checksum than {self.endpoint} told; did the job"
+                    " run again meanwhile? Fetch once more"
+                )
+            part.replace(path)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        return path
+
+    async def _download(self, job_id: str, artifact: jobs_pb2.Artifact, part: Path) -> None:
+        retry = Retry(self.endpoint, self._policy)
+
+        async def attempt() -> None:
+            request_id = new_request_id()
+            with part.open("ab") as file:
+                if file.tell() > artifact.bytes:
+                    file.truncate(0)
+                request = jobs_pb2.GetArtifactRequest(
+                    job_id=job_id, name=artifact.name, offset=file.tell()
+                )
+                metadata = (("x-request-id", request_id),)
+                try:
+                    async for reply in self._stub.GetArtifact(request, metadata=metadata):
+                        file.write(reply.data)
+                        retry.progress()
+                except grpc.aio.AioRpcError as error:
+                    raise of_rpc_error(error, str(self.endpoint), request_id) from error
+                if file.tell() < artifact.bytes:
+                    raise broken_stream(str(self.endpoint), f"sent {artifact.name} in part only")
+
+        await retry.run(attempt)
+
+    async def _unary(self, method: Any, request: Message) -> Any:
+        async def attempt(request_id: str) -> Any:
+            return await method(
+                request, timeout=_UNARY_TIMEOUT_S, metadata=(("x-request-id", request_id),)
+            )
+
+        return await self._patiently(attempt)
+
+    async def _patiently(self, attempt: Callable[[str], Awaitable[Reply]]) -> Reply:
+        """The reply, tried again where that may help and does no harm."""
+        replies: list[Reply] = []
+
+        async def once() -> None:
+            request_id = new_request_id()
+            try:
+                replies.append(await attempt(request_id))
+            except grpc.aio.AioRpcError as error:
+                raise of_rpc_error(error, str(self.endpoint), request_id) from error
+
+        await Retry(self.endpoint, self._policy).run(once)
+        return replies[0]
+
+
+async def _messages(
+    config: jobs_pb2.JobConfig, key: str, media: Path | None
+) -> AsyncIterator[jobs_pb2.SubmitJobRequest]:
+    opening = jobs_pb2.SubmitJobConfig(idempotency_key=key, job=config)
+    yield jobs_pb2.SubmitJobRequest(config=opening)
+    if media is not None:
+        file = await asyncio.to_thread(media.open, "rb")
+        with file:
+            while data := await asyncio.to_thread(file.read, UPLOAD_CHUNK_BYTES):
+                yield jobs_pb2.SubmitJobRequest(data=data)
+    yield jobs_pb2.SubmitJobRequest(finish=common_pb2.Finish())
+
+
+def tell(event: jobs_pb2.WatchJobResponse, told: Reporter) -> None:
+    """Tells an event as the job itself would."""
+    match event.WhichOneof("event"):
+        case "state":
+            told.say(f"job {state_name(event.state)}")
+        case "stage":
+            stage = event.stage
+            total_s = convert.seconds(stage.total) if stage.HasField("total") else None
+            told.stage(stage.name, total_s)
+            told.advance(stage.name, convert.seconds(stage.done))
+            if stage.finished:
+                told.finish(stage.name)
+        case "message":
+            told.say(event.message)
+        case "warning":
+            told.warn(event.warning.message)
+        case _:  # of a newer service
+            pass
+
+
+def raise_for(job: jobs_pb2.Job) -> None:
+    """Raises JobFailedError where the job has ended without success."""
+    if job.state == jobs_pb2.JOB_STATE_FAILED:
+        raise JobFailedError(f"job {job.id} has failed: {job.error}")
+    if job.state == jobs_pb2.JOB_STATE_CANCELLED:
+        raise JobFailedError(f"job {job.id} was cancelled")

@@ -1,0 +1,1 @@
+"""Which service does the work: hosts, offers, routing, services of this host."""

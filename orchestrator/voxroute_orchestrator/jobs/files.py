@@ -1,0 +1,308 @@
+"""The files of the job service: uploads, media below the roots, results.
+
+    <data-dir>/voxroute-data.json    the marker; see data_folder.py
+    <data-dir>/jobs.sqlite           the store; see store.py
+    <data-dir>/uploads/              files that are still on their way
+    <data-dir>/jobs/<id>/media/      the uploaded file
+    <data-dir>/jobs/<id>/journal.sqlite
+    <data-dir>/jobs/<id>/results/
+    <data-dir>/aside/<time>/         what a start has found that is not the service's
+
+All of it is for the service's own user only.
+
+Nothing here trusts a name that a client sends.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import tempfile
+import uuid
+from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.files import sha256
+from voxroute_orchestrator.jobs.data_folder import ASIDE, JOBS, UPLOADS, OwnedFolder, sync_folder
+from voxroute_orchestrator.jobs.errors import (
+    DiskFullError,
+    InvalidJobError,
+    MediaNotFoundError,
+    StoreError,
+    UploadTooLargeError,
+)
+from voxroute_orchestrator.names import MAX_BYTES, sent
+from voxroute_orchestrator.subtitles.results import transcript_name
+from voxroute_serving.telemetry.logs import get_logger
+
+_ID_DIGITS = 12  # 48 random bits; a folder that is there already is not taken
+_PARTIAL = ".part"
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    """The folder of one job."""
+
+    path: Path
+
+    @property
+    def media(self) -> Path:
+        """Where the uploaded file is, alone."""
+        return self.path / "media"
+
+    @property
+    def journal(self) -> Path:
+        """What is finished."""
+        return self.path / "journal.sqlite"
+
+    @property
+    def results(self) -> Path:
+        """The files that a client may fetch."""
+        return self.path / "results"
+
+    def forget(self) -> None:
+        """Throws away what is finished."""
+        for path in self.path.glob(f"{self.journal.name}*"):  # SQLite's -wal and -shm, too
+            path.unlink()
+        shutil.rmtree(self.results, ignore_errors=True)
+
+    def has_complete_results(self) -> bool:
+        """Whether the job was done to its end, whatever became of it since."""
+        return any(self.results.glob(f"*{transcript_name('')}"))
+
+    def size_of_result(self, name: str) -> int | None:
+        """Bytes of a result; None where there is no such file."""
+        path = self.results / name
+        return path.stat().st_size if path.is_file() else None
+
+    def artifacts(self) -> list[jobs_pb2.Artifact]:
+        """The results that are there, with their checksums."""
+        if not self.results.is_dir():
+            return []
+        return [
+            jobs_pb2.Artifact(name=path.name, bytes=path.stat().st_size, sha256=sha256(path))
+            for path in sorted(self.results.iterdir())
+            if path.is_file() and not path.name.startswith(".")
+        ]
+
+
+class Upload:
+    """A media file on its way to the disk; gone at the end of the block unless it was taken.
+
+    Raises UploadTooLargeError and DiskFullError. Blocking.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int, prefix: str = "") -> None:
+        self._folder = folder
+        self._prefix = prefix
+        self._limit_bytes = limit_bytes
+        self._path = Path()
+        self._file: BinaryIO | None = None
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        with _disk():
+            descriptor, name = tempfile.mkstemp(_PARTIAL, self._prefix, self._folder)
+            self._path = Path(name)
+            self._file = os.fdopen(descriptor, "wb")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk: what is in its buffer goes anyway
+                self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Adds the next bytes."""
+        self.size += len(data)
+        if self.size > self._limit_bytes:
+            raise UploadTooLargeError(
+                f"the file has more than {self._limit_bytes} bytes, the limit of this service; put"
+                " it below a media root of the service and name it with media_path, or have"
+                " --max-upload-bytes raised"
+            )
+        assert self._file is not None  # noqa: S101 - the block has begun
+        with _disk():
+            self._file.write(data)
+
+    def take(self, target: Path) -> None:
+        """Moves the whole file to its place, where a power cut does not lose it."""
+        assert self._file is not None  # noqa: S101 - the block has begun
+        with _disk():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.replace(target)
+            sync_folder(target.parent)
+
+
+class DataFolder:
+    """The data folder of the service, which no other process works in until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        """Takes the folder; see OwnedFolder for what it raises."""
+        self._owned = OwnedFolder(path)
+        self.path = self._owned.path
+        self.id = self._owned.id
+        self.uploads = self.path / UPLOADS
+        self.jobs = self.path / JOBS
+        self._aside: Path | None = None
+
+    def close(self) -> None:
+        """Lets another process have the folder."""
+        self._owned.close()
+
+    def upload(self, limit_bytes: int) -> Upload:
+        """A file that is to come, of at most so many bytes."""
+        return Upload(self.uploads, limit_bytes, self._upload_prefix)
+
+    @property
+    def _upload_prefix(self) -> str:
+        return f"{self.id}-"  # tells a later start that the file is the service's own
+
+    def job(self, job_id: str) -> JobFiles:
+        """The folder of a job; the id is one of the store's."""
+        return JobFiles(self.jobs / job_id)
+
+    def new_job(self) -> tuple[str, JobFiles]:
+        """A new id and its folder."""
+        with _disk():
+            while True:
+                job_id = uuid.uuid4().hex[:_ID_DIGITS]
+                try:
+                    (self.jobs / job_id).mkdir(mode=0o700)
+                except FileExistsError:
+                    continue
+                return job_id, self.job(job_id)
+
+    def remove(self, job_id: str) -> None:
+        """Removes the folder of a job that never came to be."""
+        shutil.rmtree(self.jobs / job_id, ignore_errors=True)
+
+    def clean(self, known: Collection[str]) -> None:
+        """Puts aside what is neither the service's own nor of a job that is known.
+
+        What is left of uploads that were cut off is removed, and nothing else ever.
+        """
+        for path in sorted(self.uploads.iterdir()):
+            if self._is_partial(path):
+                path.unlink()
+                _log.info("the rest of an upload is removed", name=path.name)
+            else:
+                self.put_aside(path)
+        for path in sorted(self.jobs.iterdir()):
+            if path.name not in known:
+                self.put_aside(path)
+
+    def _is_partial(self, path: Path) -> bool:
+        """Whether it is certain that the service has made the file and has not finished it."""
+        status = path.lstat()
+        named = path.name.startswith(self._upload_prefix) and path.name.endswith(_PARTIAL)
+        return (
+            named
+            and stat.S_ISREG(status.st_mode)
+            and status.st_uid == os.geteuid()
+            and status.st_nlink == 1
+        )
+
+    def put_aside(self, path: Path) -> None:
+        """Moves a file or folder below `aside/`; one that cannot be moved stays. Both are told."""
+        place = path.relative_to(self.path)
+        try:
+            target = self._new_aside() / place
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.rename(target)
+            sync_folder(target.parent)
+            sync_folder(path.parent)
+        except OSError as error:
+            _log.error(
+                "not the service's, and cannot be put aside", path=str(place), exc_info=error
+            )
+            return
+        _log.warning(
+            "the store does not know this; it is put aside",
+            path=str(place),
+            now=str(target.relative_to(self.path)),
+        )
+
+    def _new_aside(self) -> Path:
+        """The folder of this start for what is put aside. Raises OSError."""
+        if self._aside is None:
+            (self.path / ASIDE).mkdir(mode=0o700, exist_ok=True)
+            began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            path, number = self.path / ASIDE / began, 1
+            while path.exists():
+                number += 1
+                path = self.path / ASIDE / f"{began}-{number}"
+            path.mkdir(mode=0o700)
+            self._aside = path
+        return self._aside
+
+    def count_aside(self) -> int:
+        """How many files and folders lie aside."""
+        return sum(1 for _ in (self.path / ASIDE).glob("*/*/*"))
+
+
+def check_upload_name(name: str) -> str:
+    """The name, fit for a file of its own. Raises InvalidJobError."""
+    field = "config.job.upload_name"
+    if not name or name != PurePosixPath(name).name or "\\" in name:
+        raise InvalidJobError.of_field(field, "give the file's name without any folder")
+    if name != sent(name):
+        raise InvalidJobError.of_field(
+            field, "it begins with a dot, or has ends of lines or other controls; rename the file"
+        )
+    if len(name.encode()) > MAX_BYTES:
+        raise InvalidJobError.of_field(field, f"it has more than {MAX_BYTES} bytes; shorten it")
+    return name
+
+
+def media_below(roots: Sequence[Path], name: str) -> Path:
+    """The real path of a file below one of the roots, links resolved.
+
+    Raises MediaNotFoundError for everything else, and says no more about it: what is outside of
+    the roots is not the client's business.
+    """
+    missing = MediaNotFoundError(
+        f"there is no file {name[:100]!r} below the media roots of this service"
+        if roots
+        else "this service has no media roots; upload the file, or have --media-root set"
+    )
+    if not name or "\0" in name or PurePosixPath(name).is_absolute():
+        raise missing
+    for root in roots:
+        try:
+            real_root = root.resolve(strict=True)
+            path = (real_root / name).resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):  # none, a loop of links, an over-long name
+            continue
+        if path.is_relative_to(real_root) and path.is_file():
+            return path
+    raise missing
+
+
+@contextlib.contextmanager
+def _disk() -> Generator[None]:
+    """Turns what the disk refuses into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(
+                "the disk of the service is full; retry when space was freed"
+            ) from error
+        raise StoreError("the service cannot write to its data folder; its log says why") from error

@@ -1,0 +1,374 @@
+"""Runs the queued jobs: so many at once, the oldest first, each in its own folder.
+
+A job ends as SUCCEEDED, FAILED or CANCELLED. A service that stops, by SIGTERM or by SIGKILL, ends
+none: its running jobs are queued again at the place they had, and go on from their journals.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import re
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import platformdirs
+
+from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.client import messages as convert
+from voxroute_orchestrator.errors import VoxrouteError
+from voxroute_orchestrator.glossary import of_messages
+from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.jobs.event_log import EventLog
+from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, media_below
+from voxroute_orchestrator.jobs.store import (
+    CANCELLED,
+    FAILED,
+    RUNNING,
+    SUCCEEDED,
+    Claimed,
+    Event,
+    Store,
+)
+from voxroute_orchestrator.reading import reading
+from voxroute_orchestrator.reporter import Reporter
+from voxroute_orchestrator.subtitles.results import DEFAULT_FORM, ResultForm
+from voxroute_serving.audio.media import Watch
+from voxroute_serving.errors import ServingError
+from voxroute_serving.telemetry.logs import get_logger
+
+T = TypeVar("T")
+
+Work = Callable[[JobOptions, Reporter], Awaitable[list[str]]]
+"""What does a job: `pipeline.recording.transcribe_media`, with its settings."""
+
+_AGAIN_S = 2.0  # between tries of what must be written, on a disk that is full
+_KILLED = "the service was killed while the job ran; the job goes on"
+_STOPPED = "the service stops; the job goes on when it starts again"
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator has chosen for jobs that do not choose themselves."""
+
+    model: str = ""
+    translate_model: str = ""
+    backend: str = "auto"
+    device: str = "auto"
+    only_asr_endpoints: bool = False
+    """Whether running services were named, so that no local one is started beside them."""
+    only_translate_endpoints: bool = False
+    diarization_model: str = ""
+    patience_s: float = 0.0
+    """How long those may be away when a job begins."""
+    form: ResultForm = DEFAULT_FORM
+    max_audio_s: float | None = None
+
+
+class Bells:
+    """Wakes those who watch a job when it has new events. Lives on one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def ring(self, job_id: str) -> None:
+        """Wakes the watchers of a job."""
+        for bell in self._waiting.get(job_id, ()):
+            bell.set()
+
+    def ring_all(self) -> None:
+        """Wakes everybody."""
+        for job_id in list(self._waiting):
+            self.ring(job_id)
+
+    def listen(self, job_id: str) -> asyncio.Event:
+        """A bell of one's own for a job, until `leave`."""
+        bell = asyncio.Event()
+        self._waiting[job_id].add(bell)
+        return bell
+
+    def leave(self, job_id: str, bell: asyncio.Event) -> None:
+        """Gives the bell back."""
+        self._waiting[job_id].discard(bell)
+        if not self._waiting[job_id]:
+            del self._waiting[job_id]
+
+
+class Runner:
+    """The running jobs. Lives on one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: DataFolder,
+        work: Work,
+        *,
+        max_jobs: int,
+        media_roots: Sequence[Path] = (),
+        defaults: Defaults | None = None,
+    ) -> None:
+        self.bells = Bells()
+        self.stopping = False
+        self._store = store
+        self._folder = folder
+        self._work = work
+        self._max_jobs = max_jobs
+        self._media_roots = media_roots
+        self._defaults = defaults or Defaults()
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()  # between claiming a job and having its task
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._works: dict[str, asyncio.Future[list[str]]] = {}
+        self._cancelled: set[str] = set()
+        self._dispatcher: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return len(self._jobs)
+
+    async def start(self) -> None:
+        """Queues again what a killed service has left running, and begins. Raises ServingError."""
+        for job_id in await asyncio.to_thread(self._store.in_state, RUNNING):
+            _log.info("job goes on", job=job_id)
+            await asyncio.to_thread(self._store.requeue, job_id, _KILLED)
+        self._dispatcher = asyncio.ensure_future(self._dispatch())
+
+    def wake(self) -> None:
+        """Tells that a job may wait or a place may be free."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends the running jobs without ending them in the store, and the calls that watch."""
+        self.stopping = True
+        self._wake.set()
+        self.bells.ring_all()
+        for work in self._works.values():
+            work.cancel()
+
+    async def stopped(self) -> None:
+        """Returns once nothing runs any more."""
+        self.stop()
+        if self._dispatcher is not None:
+            await self._dispatcher
+        while self._jobs:
+            await asyncio.wait(self._jobs.values())
+
+    async def cancel(self, job_id: str) -> None:
+        """Returns once the job has ended. Raises JobNotFoundError."""
+        async with self._lock:
+            if await asyncio.to_thread(self._store.cancel_queued, job_id):
+                self.bells.ring(job_id)
+                return
+            job = self._jobs.get(job_id)
+            if job is None:
+                return
+            self._cancelled.add(job_id)
+            work = self._works.get(job_id)
+            if work is not None:
+                work.cancel()
+        await asyncio.wait([job])
+
+    async def _dispatch(self) -> None:
+        while not self.stopping:
+            self._wake.clear()
+            try:
+                while len(self._jobs) < self._max_jobs and await self._begin_next():
+                    pass
+            except ServingError as error:
+                _log.error("the queue cannot be read; it is tried again", exc_info=error)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            await self._wake.wait()
+
+    async def _begin_next(self) -> bool:
+        """Whether a job has begun."""
+        async with self._lock:
+            if self.stopping:
+                return False
+            claimed = await asyncio.to_thread(self._store.claim)
+            if claimed is None:
+                return False
+            self.bells.ring(claimed.job_id)
+            task = asyncio.ensure_future(self._run(claimed))
+            self._jobs[claimed.job_id] = task
+            task.add_done_callback(lambda _: self._ended(claimed.job_id))
+            return True
+
+    def _ended(self, job_id: str) -> None:
+        del self._jobs[job_id]
+        self._cancelled.discard(job_id)
+        self._wake.set()
+
+    async def _run(self, claimed: Claimed) -> None:
+        """One job from its beginning to the last word about it in the store."""
+        job_id, files = claimed.job_id, self._folder.job(claimed.job_id)
+        _log.info("job begins", job=job_id)
+
+        async def append(events: Sequence[Event]) -> None:
+            await asyncio.to_thread(self._store.append, job_id, events)
+            self.bells.ring(job_id)
+
+        hidden = hiding_paths(files, (self._folder.path, *self._media_roots))
+        log = EventLog(append, without_paths=hidden)
+        work = asyncio.ensure_future(self._do(claimed, files, log))
+        self._works[job_id] = work
+        if self.stopping or job_id in self._cancelled:
+            work.cancel()
+        await asyncio.wait([work])
+        del self._works[job_id]
+        await log.close()
+        state, error = self._outcome(job_id, work)
+        error = hidden(error)
+        if state == RUNNING:
+            await self._insist(lambda: self._store.requeue(job_id, _STOPPED))
+        else:
+            artifacts = await self._insist(files.artifacts)
+            await self._insist(
+                lambda: self._store.end(job_id, state, error=error, artifacts=artifacts or ())
+            )
+        _log.info("job ended", job=job_id, state=jobs_pb2.JobState.Name(state), error=error)
+        self.bells.ring(job_id)
+
+    async def _do(self, claimed: Claimed, files: JobFiles, log: EventLog) -> list[str]:
+        if claimed.fresh:
+            await asyncio.to_thread(files.forget)
+            await asyncio.to_thread(self._store.began_afresh, claimed.job_id)
+        watch = Watch(_name_of(claimed.config))
+        media = await reading(watch, lambda: self._media(claimed.config, files))
+        options = options_of(claimed.config, media, files, self._defaults)
+        options = replace(options, job_id=claimed.job_id)
+        lines = await self._work(options, log)
+        for line in lines:
+            if not line.startswith(str(files.results)):  # a path here says nothing to a client
+                log.say(line)
+        return lines
+
+    def _media(self, config: jobs_pb2.JobConfig, files: JobFiles) -> Path:
+        """Where the recording is now; a link below a media root may have changed meanwhile."""
+        if config.WhichOneof("media") == "upload_name":
+            return files.media / config.upload_name
+        return media_below(self._media_roots, config.media_path)
+
+    def _outcome(
+        self, job_id: str, work: "asyncio.Future[list[str]]"
+    ) -> "tuple[jobs_pb2.JobState, str]":
+        """The state that the job is in now, and why; RUNNING where it is to go on later."""
+        if not work.cancelled() and work.exception() is None:
+            return SUCCEEDED, ""
+        if job_id in self._cancelled:
+            return CANCELLED, ""
+        if self.stopping:
+            return RUNNING, ""
+        if work.cancelled():
+            return FAILED, "the job was interrupted; resume it"
+        error = work.exception()
+        if isinstance(error, (VoxrouteError, ServingError)):
+            return FAILED, str(error)
+        _log.error("job failed", job=job_id, exc_info=error)
+        return FAILED, f"a defect of the service ({type(error).__name__}); its log says more"
+
+    async def _insist(self, write: Callable[[], T]) -> T | None:
+        """What the function returns, tried until the disk lets it; None where the service stops."""
+        while True:
+            try:
+                return await asyncio.to_thread(write)
+            except (ServingError, OSError) as error:
+                _log.error("the end of a job cannot be kept; it is tried again", exc_info=error)
+                if self.stopping:
+                    return None
+            await asyncio.sleep(_AGAIN_S)
+
+
+def hiding_paths(files: JobFiles, folders: Iterable[Path] = ()) -> Callable[[str], str]:
+    """What makes of a text one for clients: without where things are on this host.
+
+    That is not their business; the names of files are. A path ends at a blank, unless it begins
+    with one of the folders, or with one that services use.
+    """
+    ours = _spelt(files.path)
+    known = {path for folder in (*folders, *_own_folders()) for path in _spelt(folder)}
+    longest_first = sorted(ours | known, key=len, reverse=True)
+
+    def hidden(text: str) -> str:
+        for path in longest_first:
+            # what is below the job's own folder is known to the client by its name there
+            text = text.replace(f"{path}{os.sep}", "" if path in ours else os.sep)
+        return re.sub(r"(?<![\w./:])/(?:[^\s/'\",;:()]+/)*(?=[^\s/])", "", text)
+
+    return hidden
+
+
+def _own_folders() -> Iterator[Path]:
+    """Folders of this host that sentences may name, on many hosts with blanks."""
+    for find in (Path.home, Path.cwd, lambda: Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError, RuntimeError):  # there is none any more
+            yield find()
+    yield Path(sys.prefix)
+    yield platformdirs.user_log_path("voxroute")
+    yield platformdirs.user_cache_path("voxroute")
+
+
+def _spelt(folder: Path) -> set[str]:
+    """How the folder may be written."""
+    found = {str(folder), str(folder.absolute()), os.path.realpath(folder)}
+    return {path for path in found if path.startswith(os.sep) and len(path) > 1}
+
+
+def _name_of(config: jobs_pb2.JobConfig) -> str:
+    """The recording's name, as its client has given it."""
+    return config.upload_name or config.media_path
+
+
+def options_of(
+    config: jobs_pb2.JobConfig, media: Path, files: JobFiles, defaults: Defaults
+) -> JobOptions:
+    """The options of a job whose config was checked."""
+    spoken = tuple(config.source_languages)
+    return JobOptions(
+        media=media,
+        media_name=_name_of(config),
+        media_links=False,  # it was looked at with all links resolved
+        max_audio_s=defaults.max_audio_s,
+        source=spoken[0] if len(spoken) == 1 else None,
+        allowed_languages=spoken if len(spoken) > 1 else (),
+        targets=tuple(config.target_languages),
+        folder=files.results,
+        model=config.asr_model or defaults.model,
+        translate_model=config.translate_model or defaults.translate_model,
+        audio_stream=config.audio_stream if config.HasField("audio_stream") else None,
+        audio_channel=config.audio_channel if config.HasField("audio_channel") else None,
+        words=config.word_timestamps,
+        align=config.align,
+        speakers=config.speakers,
+        min_speakers=config.min_speakers,
+        max_speakers=config.max_speakers,
+        diarization_model=defaults.diarization_model,
+        vad_disabled=config.vad_disabled,
+        glossary=of_messages(config.glossary),
+        mux=config.mux,
+        strict=False,
+        overwrite=True,
+        start_s=convert.seconds(config.start),
+        end_s=convert.seconds(config.end) if config.HasField("end") else None,
+        backend=defaults.backend,
+        device=defaults.device,
+        only_asr_endpoints=defaults.only_asr_endpoints,
+        only_translate_endpoints=defaults.only_translate_endpoints,
+        form=dataclasses.replace(
+            defaults.form,
+            formats=tuple(config.formats) or defaults.form.formats,
+            speaker_prefix=config.speaker_prefix,
+            drop_flagged=config.drop_flagged,
+        ),
+        patience_s=defaults.patience_s,
+        journal=files.journal,
+        resume=files.journal.exists(),
+    )

@@ -1,0 +1,537 @@
+"""The job service: voxroute.jobs.v1.JobService on the store and the runner; `voxroute serve`."""
+
+# ruff: noqa: N802 - the methods have the contract's names
+import asyncio
+import base64
+import binascii
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal, NoReturn
+
+import grpc.aio
+import platformdirs
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
+from voxroute_orchestrator import glossary
+from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.client import messages as convert
+from voxroute_orchestrator.errors import MediaStalledError, UsageError
+from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.jobs.errors import (
+    ArtifactNotFoundError,
+    InvalidJobError,
+    MediaNotFoundError,
+    StoreError,
+)
+from voxroute_orchestrator.jobs.files import DataFolder, Upload, check_upload_name, media_below
+from voxroute_orchestrator.jobs.metrics import JobMetrics, JobState
+from voxroute_orchestrator.jobs.reconcile import reconcile
+from voxroute_orchestrator.jobs.runner import Defaults, Runner
+from voxroute_orchestrator.jobs.store import (
+    CANCELLED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Event,
+    Store,
+)
+from voxroute_orchestrator.pipeline.recording import transcribe_media
+from voxroute_orchestrator.reading import reading
+from voxroute_orchestrator.reporter import Reporter
+from voxroute_orchestrator.settings import Settings, load
+from voxroute_orchestrator.subtitles.formats import FORMATS
+from voxroute_orchestrator.subtitles.results import ResultForm
+from voxroute_orchestrator.transcript import standard_tag
+from voxroute_serving.asr.messages import MAX_SPEAKERS
+from voxroute_serving.audio.media import Watch
+from voxroute_serving.bounds import MAX_INTEGER, quoted
+from voxroute_serving.errors import AbandonedStreamError, InvalidInputError, NotReadyError
+from voxroute_serving.process.main import Runtime, run_service
+from voxroute_serving.process.settings import ServerSettings, StringList
+
+SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
+CHUNK_BYTES = 256 * 1024
+"""Of a file, in one message."""
+_MAX_TIME_S = 366 * 86_400  # s; as speech services take it: beyond a year a clock is wrong
+_DEFAULT_PAGE, _MAX_PAGE = 50, 1000
+_TOKEN = "jobs:"  # noqa: S105 - a page token is no secret
+
+_STATE_NAMES: dict[int, JobState] = {
+    QUEUED: "queued",
+    RUNNING: "running",
+    SUCCEEDED: "succeeded",
+    FAILED: "failed",
+    CANCELLED: "cancelled",
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+class JobServerSettings(ServerSettings):
+    """What the job service takes on top of what every service takes."""
+
+    model_config = SettingsConfigDict(
+        # as the other commands call them
+        cli_shortcuts={
+            "asr-endpoints": "asr-endpoint",
+            "translate-endpoints": "translate-endpoint",
+        }
+    )
+
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("voxroute"),
+        description="folder of the jobs: the store, uploads, journals, results. Grows by every"
+        " upload; only one job service at a time works in it",
+    )
+    max_jobs: int = Field(
+        default=1,
+        ge=1,
+        description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
+        " for each other in the services' queues",
+    )
+    media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
+        default=[],
+        description="folder whose files clients may name instead of uploading them; repeat it for"
+        " several. Every client can have what is in it transcribed; none by default",
+    )
+    max_upload_bytes: int = Field(
+        default=20 * 1024**3,
+        ge=1,
+        description="largest upload, bytes. Too low refuses films, too high lets one client fill"
+        " the disk",
+    )
+    max_audio_s: float = Field(
+        default=4 * 3600.0,
+        gt=0,
+        description="longest recording, seconds of the part that is wanted of it; a longer one"
+        " fails. Too low refuses films, too high lets one job keep the others waiting for days",
+    )
+    drain_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="seconds that uploads get to finish after SIGTERM; jobs do not need them",
+    )
+    model: str = Field(default="", description="speech model of jobs that name none")
+    translate_model: str = Field(default="", description="translation model, likewise")
+    backend: Literal["auto", "mlx", "whisperx"] = Field(
+        default="auto", description="engine that recognises speech"
+    )
+    asr_endpoints: StringList = Field(
+        default=[],
+        description="running speech services, several with commas; none: each job starts a local"
+        " one",
+    )
+    translate_endpoints: StringList = Field(
+        default=[], description="running translation services; likewise"
+    )
+    config: Path | None = Field(
+        default=None, description="settings file of the command; else voxroute.yaml"
+    )
+
+
+class JobServicer(jobs_pb2_grpc.JobServiceServicer):
+    """Answers the calls of JobService."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: DataFolder,
+        runner: Runner,
+        *,
+        media_roots: Sequence[Path],
+        max_upload_bytes: int,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._runner = runner
+        self._media_roots = media_roots
+        self._max_upload_bytes = max_upload_bytes
+
+    async def SubmitJob(
+        self, request_iterator: AsyncIterator[jobs_pb2.SubmitJobRequest], context: Context
+    ) -> jobs_pb2.SubmitJobResponse:
+        """Keeps the media, then the job: what is answered outlives a power cut."""
+        del context
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None:
+            raise AbandonedStreamError("send a `config` first")
+        if first.WhichOneof("request") != "config":
+            raise InvalidJobError.of_field("request", "the first message is the `config`")
+        key, config = first.config.idempotency_key, checked(first.config)
+        there = await asyncio.to_thread(self._store.find_submission, key, config)
+        if there is not None:
+            return jobs_pb2.SubmitJobResponse(job=there, created=False)
+        if config.WhichOneof("media") == "media_path":
+            await self._check_media(config.media_path)
+        upload = self._folder.upload(self._max_upload_bytes)
+        async with _blocking(upload):
+            await self._receive(requests, upload, uploads=bool(config.upload_name))
+            keeping = asyncio.ensure_future(asyncio.to_thread(self._keep, upload, key, config))
+            keeping.add_done_callback(self._kept)
+            # a client that leaves now may leave a job behind, which is then to run
+            job, created = await asyncio.shield(keeping)
+        return jobs_pb2.SubmitJobResponse(job=job, created=created)
+
+    async def _check_media(self, name: str) -> None:
+        """Raises job_errors.MediaNotFoundError, also where the media root does not answer."""
+        try:
+            await reading(Watch(name), lambda: media_below(self._media_roots, name))
+        except MediaStalledError as error:
+            raise MediaNotFoundError(str(error)) from error
+
+    async def _receive(
+        self, requests: AsyncIterator[jobs_pb2.SubmitJobRequest], upload: Upload, *, uploads: bool
+    ) -> None:
+        """Writes the data down to its `finish`."""
+        async for request in requests:
+            kind = request.WhichOneof("request")
+            if kind == "finish":
+                if uploads and not upload.size:
+                    raise InvalidJobError.of_field("data", "the file is empty")
+                return
+            if kind != "data":
+                raise InvalidJobError.of_field("request", "after the `config` comes `data`")
+            if not uploads:
+                raise InvalidJobError.of_field("data", "a job with `media_path` takes no data")
+            await asyncio.to_thread(upload.write, request.data)
+        raise AbandonedStreamError("the messages ended without `finish`; no job was made")
+
+    def _kept(self, keeping: "asyncio.Future[tuple[jobs_pb2.Job, bool]]") -> None:
+        if not keeping.cancelled() and keeping.exception() is None:
+            self._runner.wake()
+
+    def _keep(
+        self, upload: Upload, key: str, config: jobs_pb2.JobConfig
+    ) -> tuple[jobs_pb2.Job, bool]:
+        job_id, files = self._folder.new_job()
+        created = False
+        try:
+            if config.upload_name:
+                upload.take(files.media / config.upload_name)
+            job, created = self._store.submit(job_id, key, config)
+        finally:
+            if not created:
+                self._folder.remove(job_id)
+        return job, created
+
+    async def GetJob(
+        self, request: jobs_pb2.GetJobRequest, context: Context
+    ) -> jobs_pb2.GetJobResponse:
+        """The job as the store has it."""
+        del context
+        return jobs_pb2.GetJobResponse(job=await asyncio.to_thread(self._store.get, request.job_id))
+
+    async def ListJobs(
+        self, request: jobs_pb2.ListJobsRequest, context: Context
+    ) -> jobs_pb2.ListJobsResponse:
+        """A page of the jobs."""
+        del context
+        size = min(request.page_size or _DEFAULT_PAGE, _MAX_PAGE)
+        before = _number_of(request.page_token) if request.page_token else None
+        jobs, following = await asyncio.to_thread(
+            self._store.page, list(request.states), size, before
+        )
+        token = _token_of(following) if following is not None else ""
+        return jobs_pb2.ListJobsResponse(jobs=jobs, next_page_token=token)
+
+    async def WatchJob(
+        self, request: jobs_pb2.WatchJobRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
+        """Events from the store only: what a watcher has seen is there after a restart, too."""
+        del context
+        job_id, after = request.job_id, request.after_sequence
+        bell = self._runner.bells.listen(job_id)
+        try:
+            while True:
+                bell.clear()
+                batch = await asyncio.to_thread(self._store.events, job_id, after)
+                for event in batch.events:
+                    yield event
+                    after = event.sequence
+                if batch.ended:
+                    return
+                if self._runner.stopping:
+                    raise NotReadyError(
+                        "the service is shutting down; watch again with the last sequence number",
+                        retry_after_s=1.0,
+                    )
+                if not batch.events:
+                    await bell.wait()
+        finally:
+            self._runner.bells.leave(job_id, bell)
+
+    async def CancelJob(
+        self, request: jobs_pb2.CancelJobRequest, context: Context
+    ) -> jobs_pb2.CancelJobResponse:
+        """Answers once the job has ended."""
+        del context
+        await self._runner.cancel(request.job_id)
+        return jobs_pb2.CancelJobResponse(
+            job=await asyncio.to_thread(self._store.get, request.job_id)
+        )
+
+    async def ResumeJob(
+        self, request: jobs_pb2.ResumeJobRequest, context: Context
+    ) -> jobs_pb2.ResumeJobResponse:
+        """Queues the job again."""
+        del context
+        job = await asyncio.to_thread(self._store.resume, request.job_id, restart=request.restart)
+        self._runner.bells.ring(request.job_id)
+        self._runner.wake()
+        return jobs_pb2.ResumeJobResponse(job=job)
+
+    async def GetArtifact(
+        self, request: jobs_pb2.GetArtifactRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.GetArtifactResponse]:
+        """The file from an offset on; only a name that the store has is ever opened."""
+        del context
+        artifact = await asyncio.to_thread(self._store.artifact, request.job_id, request.name)
+        if artifact is None:
+            raise ArtifactNotFoundError(
+                f"job {request.job_id} has no file {quoted(request.name)}; GetJob tells its files"
+            )
+        if request.offset > artifact.bytes:
+            raise InvalidJobError.of_field(
+                "offset", f"the file has {artifact.bytes} bytes; begin at 0"
+            )
+        path = self._folder.job(request.job_id).results / artifact.name
+        try:
+            file = await asyncio.to_thread(_open_at, path, request.offset)
+        except FileNotFoundError as error:
+            raise ArtifactNotFoundError(
+                f"{artifact.name} of job {request.job_id} is gone from the service's data folder;"
+                " its operator can put it back, or resume the job with `restart`"
+            ) from error
+        except OSError as error:
+            raise StoreError("the file cannot be read; the service's log says why") from error
+        try:
+            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield jobs_pb2.GetArtifactResponse(data=data)
+        finally:
+            file.close()
+
+
+def _open_at(path: Path, offset: int) -> BinaryIO:
+    file = path.open("rb")
+    file.seek(offset)
+    return file
+
+
+@contextlib.asynccontextmanager
+async def _blocking(upload: Upload) -> AsyncGenerator[None]:
+    """The upload's block, entered and left on a thread."""
+    await asyncio.to_thread(upload.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.shield(asyncio.to_thread(upload.__exit__, None, None, None))
+
+
+def _token_of(number: int) -> str:
+    return base64.urlsafe_b64encode(f"{_TOKEN}{number}".encode()).decode()
+
+
+def _number_of(token: str) -> int:
+    try:
+        text = base64.b64decode(token, altchars=b"-_", validate=True).decode()
+        if text.startswith(_TOKEN):
+            number = int(text.removeprefix(_TOKEN))
+            if 0 <= number <= MAX_INTEGER:
+                return number
+    except (binascii.Error, ValueError):
+        pass
+    raise InvalidJobError.of_field("page_token", "it is none of this service; begin without one")
+
+
+def checked(submission: jobs_pb2.SubmitJobConfig) -> jobs_pb2.JobConfig:
+    """The job's config, its languages written as they are everywhere. Raises InvalidJobError."""
+    config = jobs_pb2.JobConfig()
+    config.CopyFrom(submission.job)
+    media = config.WhichOneof("media")
+    if media is None:
+        raise InvalidJobError.of_field("config.job", "set `upload_name` or `media_path`")
+    if media == "upload_name":
+        check_upload_name(config.upload_name)
+    for field in ("source_languages", "target_languages"):
+        languages: Any = getattr(config, field)
+        tags = [_tag(text, f"config.job.{field}") for text in languages]
+        del languages[:]
+        languages.extend(dict.fromkeys(tags))
+    for field in ("asr_model", "translate_model"):
+        _check_model(getattr(config, field), f"config.job.{field}")
+    _check_times(config)
+    _check_speakers(config)
+    _check_formats(config)
+    _check_glossary(config)
+    return config
+
+
+def _tag(text: str, field: str) -> str:
+    try:
+        return standard_tag(text)
+    except ValueError as error:
+        raise InvalidJobError.of_field(field, str(error)) from error
+
+
+def _check_model(name: str, field: str) -> None:
+    outside = name.startswith(("/", ".", "~")) or "\\" in name or ".." in name.split("/")
+    # a service that the job starts would take one in the folder that this one was started in
+    if outside or (name and (not name.isprintable() or Path(name).exists())):
+        raise InvalidJobError.of_field(
+            field, "name a model, no folder of this host; its operator sets one with --model"
+        )
+
+
+def _check_times(config: jobs_pb2.JobConfig) -> None:
+    for field in ("start", "end"):
+        if config.HasField(field) and not _is_time(getattr(config, field)):
+            raise InvalidJobError.of_field(f"config.job.{field}", "it is no time from 0 to a year")
+    if config.HasField("end") and convert.seconds(config.end) <= convert.seconds(config.start):
+        raise InvalidJobError.of_field("config.job.end", "it is not later than `start`")
+
+
+def _check_speakers(config: jobs_pb2.JobConfig) -> None:
+    for field in ("min_speakers", "max_speakers"):
+        if getattr(config, field) > MAX_SPEAKERS:
+            raise InvalidJobError.of_field(f"config.job.{field}", f"it is more than {MAX_SPEAKERS}")
+    if config.max_speakers and config.min_speakers > config.max_speakers:
+        raise InvalidJobError.of_field("config.job.min_speakers", "it is more than `max_speakers`")
+
+
+def _check_formats(config: jobs_pb2.JobConfig) -> None:
+    for kind in config.formats:
+        if kind not in FORMATS:
+            raise InvalidJobError.of_field(
+                "config.job.formats", f"there is no format {kind[:20]!r}; use {', '.join(FORMATS)}"
+            )
+    formats = list(dict.fromkeys(config.formats))
+    del config.formats[:]
+    config.formats.extend(formats)
+
+
+def _check_glossary(config: jobs_pb2.JobConfig) -> None:
+    try:
+        glossary.of_messages(config.glossary)
+    except UsageError as error:
+        raise InvalidJobError.of_field("config.job.glossary", str(error)) from error
+
+
+def _is_time(value: Message) -> bool:
+    assert isinstance(value, Duration)  # noqa: S101 - the contract says so
+    return 0 <= value.seconds < _MAX_TIME_S and value.nanos >= 0
+
+
+class JobApp:
+    """The service as the serving runtime knows it."""
+
+    service_names: Sequence[str] = (SERVICE_NAME,)
+
+    def __init__(self, settings: JobServerSettings, runtime: Runtime) -> None:
+        options = _options(settings)
+
+        async def work(job: JobOptions, told: Reporter) -> list[str]:
+            return await transcribe_media(job, options, told, self._metrics.observe_route)
+
+        self._folder = DataFolder(settings.data_dir)
+        self._metrics = JobMetrics(runtime.metrics.registry)
+        self._store = Store(self._folder.path, self._observe, data_id=self._folder.id)
+        self._runner = Runner(
+            self._store,
+            self._folder,
+            work,
+            max_jobs=settings.max_jobs,
+            media_roots=settings.media_root,
+            defaults=Defaults(
+                model=settings.model,
+                translate_model=settings.translate_model,
+                backend=settings.backend,
+                device=settings.device,
+                only_asr_endpoints=bool(settings.asr_endpoints),
+                only_translate_endpoints=bool(settings.translate_endpoints),
+                diarization_model=options.diarization_model,
+                patience_s=options.retry_s,
+                form=ResultForm(rules=options.subtitles),
+                max_audio_s=settings.max_audio_s,
+            ),
+        )
+        self._servicer = JobServicer(
+            self._store,
+            self._folder,
+            self._runner,
+            media_roots=settings.media_root,
+            max_upload_bytes=settings.max_upload_bytes,
+        )
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Adds the servicer."""
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Puts in order what a killed service or a backup has left, and begins with what waits."""
+        await asyncio.to_thread(reconcile, self._store, self._folder)
+        self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
+        for job_id in await asyncio.to_thread(self._store.in_state, QUEUED):
+            self._metrics.observe_state(job_id, "queued")
+        await self._runner.start()
+
+    def _observe(self, job_id: str, events: Sequence[Event]) -> None:
+        for event in events:
+            if event.kind == "state":
+                self._metrics.observe_state(job_id, _STATE_NAMES[event.body.state])
+            elif event.kind == "stage":
+                stage = event.body.stage
+                self._metrics.observe_progress(job_id, stage.name, finished=stage.finished)
+
+    def leave(self) -> None:
+        """Stops the jobs, and sends the watchers away."""
+        self._runner.stop()
+
+    async def close(self) -> None:
+        """Returns once the jobs have stopped and the store is closed."""
+        await self._runner.stopped()
+        self._store.close()
+        self._folder.close()
+
+
+def _options(settings: JobServerSettings) -> Settings:
+    """The settings of the jobs. Raises InvalidInputError, which ends the process."""
+    for root in settings.media_root:
+        if not root.is_dir():
+            raise InvalidInputError(f"--media-root {root} is no folder; make it, or leave it out")
+    try:
+        return load(
+            offline=settings.offline,
+            asr_endpoints=",".join(settings.asr_endpoints),
+            translate_endpoints=",".join(settings.translate_endpoints),
+            config=settings.config,
+            tracing=settings.tracing,
+            log_text=settings.log_text,
+            **credentials.flags,
+        )
+    except UsageError as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def serve(arguments: Sequence[str]) -> NoReturn:
+    """Serves until SIGTERM, SIGINT or SIGHUP, and ends the process."""
+    os.umask(0o077)  # what people say is for the service's own user, also in what SQLite writes
+    run_service(
+        JobServerSettings,
+        JobApp,
+        distribution="voxroute-orchestrator",
+        traced_as="voxroute-jobs",
+        arguments=arguments,
+        program="voxroute serve",
+    )

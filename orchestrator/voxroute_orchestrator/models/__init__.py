@@ -1,0 +1,1 @@
+"""Models on this host: fetch, list, convert, remove."""

@@ -1,0 +1,1 @@
+"""One recording: speech to text, to other languages, to files."""

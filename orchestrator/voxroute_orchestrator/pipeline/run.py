@@ -1,0 +1,490 @@
+"""A job: speech to text and, at the same time, every finished segment to each target language."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from voxroute_orchestrator import __version__
+from voxroute_orchestrator.client.asr import AsrOptions, NextService, Speech
+from voxroute_orchestrator.client.retry import RESUMED
+from voxroute_orchestrator.client.translate import NextTranslator, Translator
+from voxroute_orchestrator.client.upload import Recording, Service
+from voxroute_orchestrator.errors import DeviceMemoryError, UsageError, VoxrouteError
+from voxroute_orchestrator.fleet.second_services import FindAligner
+from voxroute_orchestrator.glossary import GlossaryTerm, hotwords
+from voxroute_orchestrator.media import PcmReader
+from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.second_passes import Diarization, add_words
+from voxroute_orchestrator.pipeline.transcription import Acceptance, Recognition
+from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use
+from voxroute_orchestrator.reporter import Reporter
+from voxroute_orchestrator.transcript import (
+    AsrStats,
+    LanguageProbability,
+    Media,
+    Note,
+    Segment,
+    Transcript,
+    Translation,
+    Untranscribed,
+    same_language,
+)
+
+CONTEXT_SEGMENTS = 2  # what was said before, for models that can use it
+_AFTERMATH_S = 30.0  # for translations to catch up after recognition has failed
+_RECOGNITION = "transcribing"
+
+S = TypeVar("S", Speech, Translator)
+
+# facts of the journal
+_JOB = "job"
+_ACCEPTED = "accepted"
+_LANGUAGES = "languages"
+_WARNINGS = "warnings"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a person asked for."""
+
+    media: Media
+    source_language: str | None = None
+    """None to detect it."""
+    target_languages: tuple[str, ...] = ()
+    allowed_languages: tuple[str, ...] = ()
+    """Two or more where the language changes within the recording; `source_language` is None."""
+    word_timestamps: bool = False
+    align: bool = False
+    """Whether words get their times from `Align`, once the transcript is there."""
+    speakers: bool = False
+    min_speakers: int = 0
+    """0 for a number that is not known; so `max_speakers`."""
+    max_speakers: int = 0
+    strict_options: bool = False
+    vad_disabled: bool = False
+    glossary: tuple[GlossaryTerm, ...] = ()
+    """Terms for the recogniser to prefer, and for the translation to keep to."""
+    start_s: float = 0.0
+    """Where to begin on the media's timeline."""
+    end_s: float | None = None
+    """Where to end on it; None for the end of the media."""
+    max_audio_s: float | None = None
+    """The most audio that is taken, seconds; None for any."""
+
+    @property
+    def until_s(self) -> float | None:
+        """Where the work ends on the timeline; None where the container does not tell."""
+        duration_s = self.media.duration_s
+        if self.end_s is None or duration_s is None:
+            return self.end_s if duration_s is None else duration_s
+        return min(self.end_s, duration_s)
+
+    def identity(self) -> dict[str, Any]:
+        """What a run that goes on must have in common with the one before, as JSON values."""
+        channel = self.media.audio_channel
+        return {
+            **({} if channel is None else {"audio_channel": channel}),
+            "audio_stream": self.media.audio_stream,
+            "duration_s": self.media.duration_s,
+            "source_language": self.source_language,
+            "allowed_languages": list(self.allowed_languages),
+            "word_timestamps": self.word_timestamps,
+            "align": self.align,
+            "speakers": [self.speakers, self.min_speakers, self.max_speakers],
+            "vad_disabled": self.vad_disabled,
+            "glossary": [list(dataclasses.astuple(term)) for term in self.glossary],
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+        }
+
+
+async def _none() -> None:
+    return None
+
+
+class Run:
+    """One run of a job. `transcript` holds what is finished, at any moment.
+
+    `speech` and `translators` are the services that share the work; `next_asr` and
+    `next_translate` are asked for another one where the device of the last is too small. `aligner`
+    finds who gives words their times, `diarizer` tells speakers apart; None for neither. `reader`
+    is the job's recording where its reading has begun already; the run closes it. With a
+    `journal`, what is finished is in it at any moment, and what is in it already is not done again.
+    Raises UsageError where the journal is that of a job with other options.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        speech: Sequence[Speech],
+        translators: Sequence[Translator],
+        reporter: Reporter,
+        *,
+        journal: Journal | None = None,
+        next_asr: NextService = _none,
+        next_translate: NextTranslator = _none,
+        aligner: FindAligner | None = None,
+        diarizer: Service | None = None,
+        reader: PcmReader | None = None,
+    ) -> None:
+        self.job = job
+        self.reporter = reporter
+        self.transcript = Transcript(
+            voxroute_version=__version__,
+            media=job.media,
+            language=job.source_language,
+            language_detected=job.source_language is None,
+        )
+        self.errors: list[VoxrouteError] = []
+        """What went wrong for good, the recognition's first."""
+        self._speech = speech
+        self._translators = translators
+        self._journal = journal
+        self._next_asr = next_asr
+        self._next_translate = next_translate
+        self._aligner = aligner
+        self._early = reader
+        self._diarization = self._diarization_by(diarizer) if diarizer is not None else None
+        self._replacements: dict[Translator, Translator | None] = {}
+        self._replacing = asyncio.Lock()
+        self._targets: list[TargetTranslation] = []
+        self._started = time.monotonic()
+        self._loading_told = False
+        if journal is not None:
+            self._take_over(journal)
+
+    async def execute(self) -> None:
+        """Fills the transcript. A failure is in `errors`, and what was finished before is kept.
+
+        Cancelling leaves the transcript as far as it is.
+        """
+        try:
+            self._begin_translations()
+            failed = await self._recognise()
+            await self._finish_translations(_AFTERMATH_S if failed else None)
+        finally:
+            for target in self._targets:
+                await target.abandon()
+            self._drop_empty_translations()
+            self.transcript.wall_s = round(time.monotonic() - self._started, 3)
+        self.transcript.complete = not self.errors
+
+    def _take_over(self, journal: Journal) -> None:
+        """Begins with what an earlier run has found out."""
+        identity, before = self.job.identity(), journal.fact(_JOB)
+        if before is None:
+            journal.keep_fact(_JOB, identity)
+        elif before != identity:
+            changed = sorted(name for name in identity if before.get(name) != identity[name])
+            raise UsageError(
+                f"{', '.join(changed)} of the job changed since the run that is to be continued;"
+                " run without --resume to start anew"
+            )
+        journal.restore_accepted(_ACCEPTED, self.transcript.recognition)
+        self.transcript.warnings = [
+            Note.model_validate(one) for one in journal.fact(_WARNINGS) or ()
+        ]
+        languages = journal.fact(_LANGUAGES)
+        if languages is not None:
+            self._set_languages([LanguageProbability.model_validate(one) for one in languages])
+
+    def _set_languages(self, languages: list[LanguageProbability]) -> None:
+        self.transcript.language = languages[0].language
+        self.transcript.language_probabilities = languages
+
+    async def _recognise(self) -> bool:
+        """Whether recognition failed."""
+        job = self.job
+        self.reporter.stage(_RECOGNITION, job.until_s)
+        recognition = Recognition(
+            self._early or self._reader(),
+            AsrOptions(
+                language="" if job.allowed_languages else self.transcript.language or "",
+                allowed_languages=job.allowed_languages,
+                word_timestamps=job.word_timestamps,
+                strict_options=job.strict_options,
+                vad_disabled=job.vad_disabled,
+                hotwords=hotwords(job.glossary),
+            ),
+            self,
+            self._journal,
+            length_s=job.until_s,
+            model=self.transcript.recognition.model,
+        )
+        stage = "asr"
+        try:
+            async with self._diarizing():
+                await recognition.run(self._speech, lambda: self._following(self._next_asr))
+                await self._recognised()
+                self.stage_ended(stage, "COMPLETED")
+                if self._aligner is not None and self._lack_words():
+                    stage = "alignment"
+                    await self._align(self._aligner)
+                    self.stage_ended(stage, "COMPLETED")
+                if self._diarization is not None:
+                    stage = "diarization"
+                    await self._assign(self._diarization)
+                    self.stage_ended(stage, "COMPLETED")
+        except VoxrouteError as error:
+            self.errors.insert(0, error)
+            self.transcript.error = str(error)
+            self.stage_ended(stage, "FAILED")
+            return True
+        self.transcript.recognition.complete = True
+        return False
+
+    async def _recognised(self) -> None:
+        """Tells what came out."""
+        if not self.transcript.segments:
+            await self.note(
+                Note(
+                    source="asr",
+                    code="NO_SPEECH",
+                    message="the recording holds no speech that could be written down; if it does,"
+                    " try --no-vad",
+                )
+            )
+        if self.job.allowed_languages:
+            self._name_language()
+        self.reporter.finish(_RECOGNITION)
+        self.reporter.say(f"Transcription completed: {len(self.transcript.segments)} segments")
+
+    # --- words and speakers
+
+    def _recording(self) -> Recording:
+        return Recording(self.job.until_s, self._reader)
+
+    def _reader(self) -> PcmReader:
+        job = self.job
+        return PcmReader(job.media, start_s=job.start_s, end_s=job.end_s, max_s=job.max_audio_s)
+
+    def _lack_words(self) -> bool:
+        return any(
+            segment.text.strip() and not segment.words for segment in self.transcript.segments
+        )
+
+    async def _align(self, find: FindAligner) -> None:
+        self.transcript.segments = await add_words(
+            self.transcript.segments,
+            self._recording(),
+            find,
+            self._journal,
+            told=self.reporter,
+            tell=self.note,
+        )
+
+    def _diarization_by(self, service: Service) -> Diarization:
+        return Diarization(
+            service,
+            self._recording(),
+            self._journal,
+            self.reporter,
+            min_speakers=self.job.min_speakers,
+            max_speakers=self.job.max_speakers,
+        )
+
+    def _diarizing(self) -> contextlib.AbstractAsyncContextManager[None]:
+        if self._diarization is None:
+            return contextlib.nullcontext()
+        busy = [speech.client.endpoint.target for speech in self._speech]
+        return self._diarization.running(beside=busy)
+
+    async def _assign(self, found: Diarization) -> None:
+        """Gives the segments their speakers and hands them on, as they may have been split."""
+        self.transcript.segments = await found.assigned(self.transcript.segments, self.note)
+        for segment in self.transcript.segments:
+            self._translate(segment)
+
+    def _translate(self, segment: Segment) -> None:
+        for target in self._targets:
+            target.put(segment, self._context(segment))
+
+    def _name_language(self) -> None:
+        """Calls the transcript of several languages by the one that is spoken longest.
+
+        Where a translation into that one is wanted, another gives the name: the two would be files
+        of one name.
+        """
+        segments, targets = self.transcript.segments, self.job.target_languages
+        others = [
+            segment
+            for segment in segments
+            if not any(same_language(segment.language, target) for target in targets)
+        ]
+        self.transcript.language = _dominant(others) or _dominant(segments)
+
+    # --- translation
+
+    def _begin_translations(self) -> None:
+        """A translation for each language; with none of its own where nothing is to be done."""
+        if not self._translators:
+            return
+        for target in self.job.target_languages:
+            source = self.job.source_language
+            if source is not None and same_language(source, target):
+                continue
+            done = self._journal.translations(target) if self._journal is not None else []
+            translation = self.transcript.translations[target] = Translation(items=done)
+            self._targets.append(
+                TargetTranslation(
+                    target,
+                    translation,
+                    self._translators,
+                    self,
+                    self._journal,
+                    media_s=self.job.until_s,
+                    glossary=self.job.glossary,
+                )
+            )
+
+    async def _finish_translations(self, timeout_s: float | None) -> None:
+        for target in self._targets:
+            target.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for target in self._targets:
+                    await target.wait()
+        self.errors += [target.error for target in self._targets if target.error is not None]
+
+    def _drop_empty_translations(self) -> None:
+        """Leaves out a language that is the one that was spoken, as it turned out."""
+        spoken = self.transcript.language
+        for target in self.job.target_languages:
+            if spoken is not None and same_language(spoken, target):
+                self.reporter.say(f"the speech is {spoken}: nothing to translate for {target}")
+                self.transcript.translations.pop(target, None)
+
+    def _context(self, segment: Segment) -> tuple[str, ...]:
+        before = self.transcript.segments[
+            max(0, segment.id - 1 - CONTEXT_SEGMENTS) : segment.id - 1
+        ]
+        return tuple(one.text for one in before)
+
+    async def replace_translator(
+        self, given_up: Translator, error: DeviceMemoryError
+    ) -> Translator | None:
+        """The service that goes on where one has given up, the same for every language."""
+        async with self._replacing:
+            if given_up not in self._replacements:
+                replacement = await self._following(self._next_translate)
+                self._replacements[given_up] = replacement
+                if replacement is not None:
+                    await self._tell_fallback(error, str(replacement.client.endpoint))
+            return self._replacements[given_up]
+
+    async def _following(self, following: Callable[[], Awaitable[S | None]]) -> S | None:
+        """The next service; None also where it cannot be started, which is told."""
+        try:
+            return await following()
+        except VoxrouteError as error:
+            self.reporter.warn(str(error))
+            return None
+
+    async def _tell_fallback(self, error: DeviceMemoryError, endpoint: str) -> None:
+        await self.note(
+            Note(
+                source="orchestrator",
+                code="OUT_OF_MEMORY_FALLBACK",
+                message=f"{error}; {endpoint} goes on",
+            )
+        )
+
+    def stage_ended(self, name: str, outcome: str) -> None:
+        """Tells how a stage ended, and how long after the start of the run."""
+        took_s = time.monotonic() - self._started
+        self.reporter.say(f"Stage {name}: {outcome} ({took_s:.1f}s)")
+
+    def end_of(self, segment_id: int) -> float:
+        """When a segment ends on the timeline."""
+        return self.transcript.segments[segment_id - 1].end_s
+
+    # --- the events of the recognition
+
+    async def accepted(self, speech: Speech, acceptance: Acceptance) -> None:
+        """Notes who answers, with which options."""
+        recognition = self.transcript.recognition
+        model, device = acceptance.model, acceptance.device
+        options, ignored = acceptance.options, acceptance.ignored
+        recognition.run.request_ids.append(acceptance.request_id)
+        recognition.run.add_device(device)
+        endpoint = speech.client.endpoint.target
+        if endpoint not in recognition.run.endpoints:
+            recognition.run.endpoints.append(endpoint)
+            self.reporter.say(in_use("speech model", model, device))
+        if recognition.model is not None:
+            return
+        recognition.model = model
+        recognition.options, recognition.ignored_options = options, ignored
+        for option in ignored:
+            if option.was_asked_for:
+                self.reporter.warn(f"{option.field} is ignored: {option.reason}")
+        if self._journal is not None:
+            self._journal.keep_accepted(_ACCEPTED, recognition)
+
+    async def loading(self) -> None:
+        """Tells that it takes a while."""
+        if not self._loading_told:
+            self._loading_told = True
+            self.reporter.say("the speech service is loading its model")
+
+    async def progress(self, done_s: float) -> None:
+        """Moves the bar."""
+        self.reporter.advance(_RECOGNITION, done_s)
+
+    async def language(self, languages: list[LanguageProbability]) -> None:
+        """Notes the language."""
+        self._set_languages(languages)
+        if self._journal is not None:
+            self._journal.keep_fact(_LANGUAGES, [one.model_dump() for one in languages])
+        chosen = languages[0]
+        self.reporter.say(f"language: {chosen.language} ({chosen.probability:.0%})")
+
+    async def segment(self, segment: Segment) -> None:
+        """Keeps a segment and hands it on to every translation."""
+        self.transcript.segments.append(segment)
+        if self._diarization is None:
+            self._translate(segment)
+
+    async def untranscribed(self, stretch: Untranscribed) -> None:
+        """Keeps a stretch of speech without text."""
+        self.transcript.untranscribed.append(stretch)
+
+    async def note(self, note: Note) -> None:
+        """Keeps a warning and tells it."""
+        kept = self.transcript.notes if note.code == RESUMED else self.transcript.warnings
+        if note in kept:
+            return  # a run before this one has told it
+        kept.append(note)
+        self.reporter.warn(note.message)
+        if self._journal is not None and kept is self.transcript.warnings:
+            self._journal.keep_fact(_WARNINGS, [one.model_dump() for one in kept])
+
+    async def done(self, stats: AsrStats) -> None:
+        """Adds up what the calls cost."""
+        run = self.transcript.recognition.run
+        run.stats = run.stats.plus(stats)
+
+    async def repeated(self) -> None:
+        """Counts a window that was transcribed twice."""
+        self.transcript.recognition.run.repeated_windows += 1
+
+    async def replaced(self, error: DeviceMemoryError, speech: Speech) -> None:
+        """Notes that another service goes on."""
+        await self._tell_fallback(error, str(speech.client.endpoint))
+
+    async def lost(self, speech: Speech, error: VoxrouteError) -> None:
+        """Tells that a service was given up."""
+        self.reporter.warn(f"{error}; other services do the work of {speech.client.endpoint}")
+
+
+def _dominant(segments: Sequence[Segment]) -> str | None:
+    """The language that is spoken longest, the earliest of equals; None without segments."""
+    spoken_s: dict[str, float] = {}
+    for segment in segments:
+        length_s = segment.end_s - segment.start_s
+        spoken_s[segment.language] = spoken_s.get(segment.language, 0.0) + length_s
+    return max(spoken_s, key=lambda language: spoken_s[language], default=None)

@@ -1,0 +1,161 @@
+"""What is found out about a recording beside its text: the times of the words, and who speaks."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from voxroute_orchestrator.client import align as alignment
+from voxroute_orchestrator.client import diarize as diarization
+from voxroute_orchestrator.client.upload import Recording, Service, Tell
+from voxroute_orchestrator.fleet.second_services import FindAligner
+from voxroute_orchestrator.pipeline import speakers
+from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.reporter import Reporter
+from voxroute_orchestrator.transcript import Note, Segment, Turn, Word
+
+ALIGNING = "aligning words"
+DIARIZING = "diarizing"
+
+NO_ALIGNER = "NO_ALIGNER"
+
+# facts of the journal
+_WORDS = "words"
+_TURNS = "turns"
+
+
+async def add_words(
+    segments: Sequence[Segment],
+    recording: Recording,
+    find: FindAligner,
+    journal: Journal | None,
+    *,
+    told: Reporter,
+    tell: Tell,
+) -> list[Segment]:
+    """The segments with their words; for each language the service that can align it.
+
+    Segments that have words already keep them. A language that no service can align is told.
+    Words that an earlier run has found are in the journal. Raises VoxrouteError.
+    """
+    kept = _kept_words(journal)
+    if kept is None:
+        told.stage(ALIGNING, None)
+        kept = dict[int, tuple[Word, ...]]()
+        for language in dict.fromkeys(segment.language for segment in segments):
+            lacking = [s for s in segments if s.language == language and not s.words]
+            if not any(segment.text.strip() for segment in lacking):
+                continue
+            service = await find(language)
+            if service is None:
+                await tell(_no_aligner(language))
+                continue
+            told.say(f"words in {language} are aligned by {service.endpoint}")
+            aligned = await alignment.align(service, recording, lacking, language, tell)
+            kept |= {segment.id: segment.words for segment in aligned}
+        if journal is not None:
+            dumped = {
+                str(number): [w.model_dump() for w in words] for number, words in kept.items()
+            }
+            journal.keep_fact(_WORDS, dumped)
+        told.finish(ALIGNING)
+    return [
+        segment.model_copy(update={"words": kept.get(segment.id, segment.words)})
+        for segment in segments
+    ]
+
+
+def _kept_words(journal: Journal | None) -> dict[int, tuple[Word, ...]] | None:
+    fact: dict[str, list[Any]] | None = journal.fact(_WORDS) if journal is not None else None
+    if fact is None:
+        return None
+    return {
+        int(number): tuple(Word.model_validate(word) for word in words)
+        for number, words in fact.items()
+    }
+
+
+def _no_aligner(language: str) -> Note:
+    return Note(
+        source="orchestrator",
+        code=NO_ALIGNER,
+        message=f"no speech service that answers has an aligner for {language}, so its words have"
+        " no times; name a WhisperX service that has one with --asr-endpoint HOST:PORT",
+    )
+
+
+class Diarization:
+    """Who speaks when, found out while the recording is transcribed, or after.
+
+    Turns that an earlier run has found are in the journal.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        recording: Recording,
+        journal: Journal | None,
+        told: Reporter,
+        *,
+        min_speakers: int = 0,
+        max_speakers: int = 0,
+    ) -> None:
+        self._service = service
+        self._recording = recording
+        self._journal = journal
+        self._told = told
+        self._min_speakers = min_speakers
+        self._max_speakers = max_speakers
+        self._notes: list[Note] = []
+        self._task: asyncio.Task[list[Turn]] | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, beside: Sequence[str]) -> "AsyncGenerator[None]":
+        """Begins, and ends with the block what is not done by then.
+
+        A service at one of the addresses `beside` has its device busy with the transcript, so it
+        is asked only when the result is.
+        """
+        if self._service.endpoint.target not in beside:
+            self._begin()
+        try:
+            yield
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+
+    async def assigned(self, segments: Sequence[Segment], tell: Tell) -> list[Segment]:
+        """The segments with their speakers, split where these change. Raises VoxrouteError."""
+        turns = await self._begin()
+        for note in self._notes:
+            await tell(note)
+        return speakers.renumbered(speakers.assign(segments, turns))
+
+    def _begin(self) -> "asyncio.Task[list[Turn]]":
+        if self._task is None:
+            self._task = asyncio.create_task(self._turns())
+        return self._task
+
+    async def _turns(self) -> list[Turn]:
+        fact = self._journal.fact(_TURNS) if self._journal is not None else None
+        if fact is not None:
+            return [Turn(*turn) for turn in fact]
+        self._told.stage(DIARIZING, None)
+        turns = await diarization.diarize(
+            self._service,
+            self._recording,
+            self._note,
+            min_speakers=self._min_speakers,
+            max_speakers=self._max_speakers,
+        )
+        if self._journal is not None:
+            dumped = [[turn.start_s, turn.end_s, turn.speaker] for turn in turns]
+            self._journal.keep_fact(_TURNS, dumped)
+        count = len({turn.speaker for turn in turns})
+        self._told.finish(DIARIZING)
+        self._told.say(f"{count} speakers, told apart by {self._service.endpoint}")
+        return turns
+
+    async def _note(self, note: Note) -> None:
+        self._notes.append(note)

@@ -1,0 +1,264 @@
+"""The segments of a run into one language, over any number of translation services."""
+
+import asyncio
+import bisect
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from voxroute_orchestrator.client.items import ItemPool, TranslateItem
+from voxroute_orchestrator.client.translate import TranslateRequest, Translator
+from voxroute_orchestrator.errors import DeviceMemoryError, VoxrouteError
+from voxroute_orchestrator.glossary import GlossaryTerm
+from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.reporter import Reporter
+from voxroute_orchestrator.transcript import (
+    Device,
+    IgnoredOption,
+    Model,
+    Note,
+    Segment,
+    TranslatedSegment,
+    Translation,
+    TranslationStats,
+    same_language,
+)
+
+
+class TranslationEvents(Protocol):
+    """What translations tell to the run that they belong to."""
+
+    reporter: Reporter
+
+    def end_of(self, segment_id: int) -> float:
+        """When a segment ends on the timeline."""
+        ...
+
+    def stage_ended(self, name: str, outcome: str) -> None:
+        """A stage is complete or has failed."""
+        ...
+
+    async def note(self, note: Note) -> None:
+        """A warning."""
+        ...
+
+    async def replace_translator(
+        self, given_up: Translator, error: DeviceMemoryError
+    ) -> Translator | None:
+        """The service that goes on where one has given up; None where none is left."""
+        ...
+
+
+class TargetTranslation:
+    """One target language of a run: what is spoken in it already is taken as it is.
+
+    Segments of several languages go to a stream for each. `translation` holds what is finished,
+    in the order of the segments.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        translation: Translation,
+        services: Sequence[Translator],
+        events: TranslationEvents,
+        journal: Journal | None,
+        *,
+        media_s: float | None,
+        glossary: tuple[GlossaryTerm, ...] = (),
+    ) -> None:
+        self.target = target
+        self.error: VoxrouteError | None = None
+        self._translation = translation
+        self._services = services
+        self._events = events
+        self._journal = journal
+        self._media_s = media_s
+        self._glossary = glossary
+        self._answered = {item.segment_id for item in translation.items}
+        self._streams: dict[str, _Stream] = {}
+        self._stage = f"translating to {target}"
+        if journal is not None:  # what an earlier run was told: there may be nothing left to ask
+            journal.restore_accepted(self._fact, translation)
+
+    @property
+    def _fact(self) -> str:
+        """The name in the journal of who translates, with which options."""
+        return f"accepted {self.target}"
+
+    def put(self, segment: Segment, context: tuple[str, ...]) -> None:
+        """Adds the next segment, unless it is translated already."""
+        if segment.id in self._answered:
+            return
+        if same_language(segment.language, self.target):
+            same = TranslatedSegment(segment_id=segment.id, text=segment.text, status="PASSTHROUGH")
+            self.keep(same)
+            return
+        stream = self._streams.get(segment.language)
+        if stream is None:
+            self._events.reporter.stage(self._stage, self._media_s)
+            stream = self._streams[segment.language] = _Stream(self, segment.language)
+            stream.start()
+        stream.pool.put(TranslateItem(segment.id, segment.text, context))
+
+    def end(self) -> None:
+        """Tells that no segment follows."""
+        for stream in self._streams.values():
+            stream.pool.end()
+
+    async def wait(self) -> None:
+        """Returns when all is translated, or has failed; `error` says why."""
+        await asyncio.gather(*(stream.wait() for stream in self._streams.values()))
+        if self.error is None:
+            self._events.reporter.finish(self._stage)
+            self._events.stage_ended(f"translation {self.target}", "COMPLETED")
+
+    async def abandon(self) -> None:
+        """Ends what is still running."""
+        for stream in self._streams.values():
+            if await stream.cancel():
+                self._translation.error = self._translation.error or "not finished"
+
+    # --- for the streams
+
+    @property
+    def services(self) -> Sequence[Translator]:
+        """Who translates."""
+        return self._services
+
+    def request(self, source: str, pool: ItemPool, model: str) -> TranslateRequest:
+        """What is asked of a service."""
+        return TranslateRequest(
+            source, self.target, pool, model=model, media_s=self._media_s, glossary=self._glossary
+        )
+
+    def keep(self, item: TranslatedSegment) -> None:
+        """Keeps a translation, in the journal first."""
+        if self._journal is not None:
+            self._journal.keep_translation(self.target, item)
+        self._answered.add(item.segment_id)
+        bisect.insort(self._translation.items, item, key=lambda one: one.segment_id)
+
+    def failed(self, error: VoxrouteError) -> None:
+        """Notes why the language is not complete."""
+        if self.error is not None:
+            return
+        self.error = error
+        self._translation.error = str(error)
+        self._events.reporter.warn(f"no complete translation to {self.target}: {error}")
+        self._events.stage_ended(f"translation {self.target}", "FAILED")
+
+    def lost(self, error: VoxrouteError) -> None:
+        """Tells that one of several services has failed; the others did its work."""
+        self._events.reporter.warn(f"{error}; the other translation services did its work")
+
+    async def replace(self, given_up: Translator, error: DeviceMemoryError) -> Translator | None:
+        """As TranslationEvents.replace_translator."""
+        return await self._events.replace_translator(given_up, error)
+
+    # --- the events of the calls
+
+    async def accepted(
+        self,
+        request_id: str,
+        model: Model,
+        device: Device,
+        options: dict[str, Any],
+        ignored: list[IgnoredOption],
+    ) -> None:
+        """Notes who answers."""
+        translation = self._translation
+        translation.run.request_ids.append(request_id)
+        translation.run.add_device(device)
+        if translation.model is None:
+            translation.model = model
+            translation.options, translation.ignored_options = options, ignored
+            source = options.get("source_language", "")
+            self._events.reporter.say(in_use(f"{source} to {self.target}", model, device))
+            for option in ignored:
+                if option.was_asked_for:
+                    self._events.reporter.warn(f"{option.field} is ignored: {option.reason}")
+            if self._journal is not None:
+                self._journal.keep_accepted(self._fact, translation)
+
+    async def result(self, item: TranslatedSegment) -> None:
+        """Keeps a translation."""
+        self.keep(item)
+        self._events.reporter.advance(self._stage, self._events.end_of(item.segment_id))
+
+    async def note(self, note: Note) -> None:
+        """Hands on a warning."""
+        await self._events.note(note)
+
+    async def done(self, stats: TranslationStats) -> None:
+        """Adds up what the calls cost."""
+        run = self._translation.run
+        run.stats = run.stats.plus(stats)
+
+
+class _Stream:
+    """The segments of one source language, shared by all services."""
+
+    def __init__(self, whole: TargetTranslation, source: str) -> None:
+        self.pool = ItemPool()
+        self._whole = whole
+        self._source = source
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to translate what is put."""
+        self._task = asyncio.create_task(self._work())
+
+    async def wait(self) -> None:
+        """Returns when all is translated, or has failed."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            self._task.result()
+
+    async def cancel(self) -> bool:
+        """Ends what is still running; whether anything was."""
+        if self._task is None or self._task.done():
+            return False
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        return True
+
+    async def _work(self) -> None:
+        """Every service takes what it can; one that fails leaves its items to the others."""
+        working = [asyncio.create_task(self._serve(service)) for service in self._whole.services]
+        failures: list[VoxrouteError] = []
+        try:
+            for finished in asyncio.as_completed(working):
+                try:
+                    await finished
+                except VoxrouteError as error:
+                    failures.append(error)
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+        if not self.pool.finished:
+            self._whole.failed(failures[0])
+            return
+        for error in failures:
+            self._whole.lost(error)
+
+    async def _serve(self, service: Translator) -> None:
+        """Translates until nothing is left. Raises VoxrouteError."""
+        whole: TargetTranslation = self._whole
+        while True:
+            try:
+                request = whole.request(self._source, self.pool, service.model)
+                await service.client.translate(request, whole)
+            except DeviceMemoryError as error:
+                replacement = await whole.replace(service, error)
+                if replacement is None:
+                    raise
+                service = replacement
+            else:
+                return
+
+
+def in_use(what: str, model: Model, device: Device) -> str:
+    """Which model does something, and where, as a sentence for a person."""
+    where = device.name or device.kind or "an unknown device"
+    return f"{what}: {model.id} ({model.engine}, {device.compute_type or 'default'}) on {where}"

@@ -1,0 +1,1 @@
+"""From segments to cues to files, and back."""

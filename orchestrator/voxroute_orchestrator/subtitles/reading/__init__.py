@@ -1,0 +1,1 @@
+"""Subtitle files of all formats as cues."""

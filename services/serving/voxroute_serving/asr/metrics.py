@@ -1,0 +1,125 @@
+"""What a speech service measures besides its calls and batches: audio, segments, speed."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from voxroute.asr.v1 import asr_pb2
+from voxroute_serving.asr.engine import WindowResult
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.audio.windows import Window
+from voxroute_serving.device.batcher import Timed
+
+Method = Literal["Transcribe", "DetectLanguage", "Align"]
+METHODS: tuple[Method, ...] = ("Transcribe", "DetectLanguage", "Align")
+
+# seconds of the device for each second of audio; 1 is the speed of speech
+RTF_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 5, 10)
+_PREFIX = "SEGMENT_FLAG_"
+
+
+class AsrMetrics:
+    """The metrics that only a speech service has. Every method may be called from any thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.audio_seconds = Counter(
+            "voxroute_asr_audio_seconds",
+            "Length of the audio that calls have sent and the service has decoded.",
+            ("grpc_method",),
+            registry=registry,
+        )
+        self.speech_seconds = Counter(
+            "voxroute_asr_speech_seconds",
+            "Length of the speech in the windows that have been transcribed.",
+            registry=registry,
+        )
+        self.queue_seconds = Counter(
+            "voxroute_asr_queue_seconds",
+            "Time that transcribed windows have waited for the device.",
+            registry=registry,
+        )
+        self.inference_seconds = Counter(
+            "voxroute_asr_inference_seconds",
+            "Time that the device has spent on transcribed windows.",
+            registry=registry,
+        )
+        self.windows = Counter(
+            "voxroute_asr_windows", "Windows that have been transcribed.", registry=registry
+        )
+        self.segments = Counter(
+            "voxroute_asr_segments", "Segments sent, flagged or not.", registry=registry
+        )
+        self.flagged_segments = Counter(
+            "voxroute_asr_flagged_segments",
+            "Segments sent with a doubt, by flag; one with two flags counts for each.",
+            ("flag",),
+            registry=registry,
+        )
+        self.redecodes = Counter(
+            "voxroute_redecodes",
+            "Windows decoded again because their text was in doubt, by the decoding that was kept:"
+            " first, later.",
+            ("kept",),
+            registry=registry,
+        )
+        self.redecode_seconds = Counter(
+            "voxroute_asr_redecode_seconds",
+            "Time of the device that went into decoding windows again; a part of the inference"
+            " seconds.",
+            registry=registry,
+        )
+        self.untranscribed_seconds = Counter(
+            "voxroute_asr_untranscribed_seconds",
+            "Length of the stretches in which a voice sounds and no segment stands.",
+            registry=registry,
+        )
+        self.real_time_factor = Histogram(
+            "voxroute_asr_real_time_factor",
+            "Device seconds for each second of audio, of finished transcriptions.",
+            buckets=RTF_BUCKETS,
+            registry=registry,
+        )
+        # zero is a value that a rate can begin from
+        for method in METHODS:
+            self.audio_seconds.labels(method)
+        for kept in ("first", "later"):
+            self.redecodes.labels(kept)
+        for number in asr_pb2.SegmentFlag.values():
+            if number:
+                self.flagged_segments.labels(_flag(number))
+
+    def heard(self, blocks: Iterable[Samples], method: Method) -> Iterator[Samples]:
+        """The same blocks of samples, counted as they go by."""
+        seconds = self.audio_seconds.labels(method)
+        for block in blocks:
+            seconds.inc(len(block) / SAMPLE_RATE)
+            yield block
+
+    def observe_window(self, window: Window, timed: Timed[WindowResult]) -> None:
+        """Counts a window that has been transcribed."""
+        self.windows.inc()
+        self.speech_seconds.inc(window.speech_s)
+        self.queue_seconds.inc(timed.queue_s)
+        self.inference_seconds.inc(timed.inference_s)
+
+    def observe_redecode(self, kept: Literal["first", "later"], spent_s: float) -> None:
+        """Counts a window that was decoded again, and the seconds of the device for it."""
+        self.redecodes.labels(kept).inc()
+        self.redecode_seconds.inc(spent_s)
+
+    def observe_segment(self, segment: asr_pb2.Segment) -> None:
+        """Counts a segment that is sent, and its flags."""
+        self.segments.inc()
+        for flag in segment.flags:
+            self.flagged_segments.labels(_flag(flag)).inc()
+
+    def observe_transcription(self, stats: asr_pb2.TranscribeStats) -> None:
+        """Counts the speed of a transcription that has finished."""
+        if stats.audio_duration.ToNanoseconds():
+            self.real_time_factor.observe(stats.real_time_factor)
+
+
+def _flag(flag: asr_pb2.SegmentFlag.ValueType) -> str:
+    """The flag as the label has it: "repetition". A servicer sends none that the contract lacks."""
+    return asr_pb2.SegmentFlag.Name(flag).removeprefix(_PREFIX).lower()

@@ -1,0 +1,134 @@
+"""The queues before the device: what is transcribed, listened to, aligned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from voxroute_serving.asr.engine import (
+    AlignmentRequest,
+    AsrModel,
+    DecodingOptions,
+    WindowResult,
+    Word,
+)
+from voxroute_serving.audio.samples import Samples
+from voxroute_serving.device.batcher import Batcher, BatchRecord, DeviceThread, Timed
+
+# Full ones, so that the device never waits for the next: three, and one for what a call lacks
+# between its last window and the first of the span after it.
+_BATCHES_WAITING = 4
+# s that batches fill before a GPU, which does small ones hardly quicker: longer than the command
+# takes from one span of a recording to the next
+_LINGER_S = 0.2
+# s for what one call has queued at once to be one batch, before a device that does one at a time
+_GATHER_S = 0.01
+WINDOWS_WAITING = 2  # complete windows that may wait for a place in the queue
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    """Windows with equal keys share a batch: the same model, the same options."""
+
+    model_id: str
+    options: DecodingOptions
+    model: AsrModel = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """The key of windows whose language, or whose words' times, are asked for."""
+
+    model_id: str
+    model: AsrModel = field(compare=False)
+
+
+class DeviceQueues:
+    """The three queues before the threads of the device."""
+
+    def __init__(
+        self,
+        thread: DeviceThread,
+        max_batch: int,
+        on_batch: Callable[[BatchRecord], None] | None = None,
+    ) -> None:
+        def limit(key: Any) -> int:
+            return min(key.model.max_batch, max_batch or key.model.max_batch)
+
+        def model_of(key: Any) -> str:
+            return key.model_id
+
+        def linger_s(key: Any) -> float:
+            return _LINGER_S if key.model.workers > 1 else _GATHER_S
+
+        def workers(key: Any) -> int:
+            return key.model.workers
+
+        self._limit = limit
+        self._transcribing: Batcher[Samples, WindowResult] = Batcher(
+            thread,
+            lambda key, windows, stop: cast("_Decoding", key).model.transcribe(
+                windows, cast("_Decoding", key).options, stop
+            ),
+            limit,
+            on_batch,
+            "transcribe",
+            model_of,
+            workers,
+            linger_s,
+        )
+        self._detecting: Batcher[Samples, Any] = Batcher(
+            thread,
+            lambda key, windows, _: cast("_Listening", key).model.detect_language(windows),
+            limit,
+            on_batch,
+            "detect_language",
+            model_of,
+            workers,
+        )
+        self._aligning: Batcher[AlignmentRequest, tuple[Word, ...]] = Batcher(
+            thread,
+            lambda key, requests, _: cast("_Listening", key).model.align(requests),
+            limit,
+            on_batch,
+            "align",
+            model_of,
+            workers,
+        )
+
+    @property
+    def queued(self) -> int:
+        """Pieces of work that wait."""
+        return self._transcribing.queued + self._detecting.queued + self._aligning.queued
+
+    def first_batch(self, model: AsrModel) -> int:
+        """Windows that a recording had better have decoded at once.
+
+        On a processor the tokens of four windows take hardly longer than those of one, and finding
+        the windows takes a hundredth of the time that they take. A GPU's batches linger.
+        """
+        return 1 if model.workers > 1 else self._limit(_Listening("", model))
+
+    def in_flight(self, model: AsrModel) -> int:
+        """Pieces of work that keep the device busy: the batches that run, and some that wait."""
+        return (model.workers + _BATCHES_WAITING) * self._limit(_Listening("", model))
+
+    async def transcribe(
+        self, model: AsrModel, options: DecodingOptions, samples: Samples
+    ) -> Timed[WindowResult]:
+        """A window's segments, and what they cost."""
+        return await self._transcribing.submit(_Decoding(model.ref.id, options, model), samples)
+
+    async def detect(self, model: AsrModel, samples: Samples) -> dict[str, float]:
+        """The probability of each language."""
+        timed = await self._detecting.submit(_Listening(model.ref.id, model), samples)
+        return dict(timed.result)
+
+    async def align(self, model: AsrModel, request: AlignmentRequest) -> tuple[Word, ...]:
+        """The words of a known text; none where it is not found in the audio."""
+        return (await self._aligning.submit(_Listening(model.ref.id, model), request)).result
+
+    async def listen(self, model: AsrModel, samples: Samples) -> dict[str, float]:
+        """The probability of each language; of its only one, a model need not be asked."""
+        if len(model.languages) == 1:
+            return {model.languages[0]: 1.0}
+        return await self.detect(model, samples)

@@ -1,0 +1,374 @@
+"""The method Transcribe: the segments of a recording, as they are found.
+
+The way of a recording: the call's messages -> `Feed` -> a thread that decodes, finds speech and
+cuts windows -> `Batcher` (windows of all calls) -> the device -> segments, in order. Each step is
+bounded, so a fast client waits for the device and memory does not grow with the recording.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+from voxroute.asr.v1 import asr_pb2
+from voxroute_serving import languages
+from voxroute_serving import messages as common_messages
+from voxroute_serving.asr import messages
+from voxroute_serving.asr.answers import Progress, Stats, Warnings, device_info, tick, warned
+from voxroute_serving.asr.detecting import mean
+from voxroute_serving.asr.engine import DecodingOptions, EngineDescription, Feature
+from voxroute_serving.asr.fallbacks import FallbackModel
+from voxroute_serving.asr.messages import SegmentNumbering, TranscribeOptions
+from voxroute_serving.asr.metrics import AsrMetrics
+from voxroute_serving.asr.queues import WINDOWS_WAITING, DeviceQueues
+from voxroute_serving.asr.recogniser import Placed, Recogniser
+from voxroute_serving.asr.text.doubt import among
+from voxroute_serving.audio import decoders as audio
+from voxroute_serving.audio.feed import Feed, Threaded
+from voxroute_serving.audio.windows import Window, WindowStream
+from voxroute_serving.calls.requests import Requests, Send, in_order, open_group
+from voxroute_serving.domain import IgnoredOption
+from voxroute_serving.errors import FieldViolation, InvalidInputError
+from voxroute_serving.telemetry.logs import get_logger
+from voxroute_serving.telemetry.request_ids import request_id
+
+_NEXT_WINDOW_S = 0.5  # for the next of the windows that are to be the first batch of a call
+
+# A language is chosen after this much speech that is this sure, or after so many windows.
+_SURE_SPEECH_S = 10.0
+_SURE_PROBABILITY = 0.9
+_LANGUAGE_WINDOWS = 3
+
+_REPORTED_MISSING_S = 1.0  # s; shorter holes are the rounding of a recorder's clock
+_RTF_WEIGHT = 0.2  # of the last call in the moving real-time factor
+
+_log = get_logger(__name__)
+
+
+def _refuse_ignored(ignored: Sequence[IgnoredOption]) -> None:
+    """Raises InvalidInputError for options that the engine cannot honour."""
+    if ignored:
+        raise InvalidInputError(
+            "strict_options is set and this engine cannot honour "
+            + "; ".join(f"{option.field}: {option.reason}" for option in ignored),
+            violations=[FieldViolation(option.field, option.reason) for option in ignored],
+        )
+
+
+def _effective(
+    options: TranscribeOptions, model: FallbackModel, languages: Sequence[str]
+) -> tuple[DecodingOptions, tuple[IgnoredOption, ...]]:
+    """The options in effect for the first language, and those ignored for any of them."""
+    effective = [
+        model.effective_options(messages.with_language(options.decoding, language))
+        for language in languages
+    ]
+    ignored = {option.field: option for _, some in effective for option in some}
+    return effective[0][0], tuple(ignored.values())
+
+
+def _likeliest(probabilities: dict[str, float]) -> str:
+    """The likeliest language, the first of equals."""
+    return max(probabilities, key=lambda language: probabilities[language])
+
+
+async def _in_language(source: AsyncIterator[Window], language: str) -> AsyncIterator[Placed]:
+    """Every window in the call's one language."""
+    async for window in source:
+        yield Placed(window, language)
+
+
+async def _together(source: AsyncIterator[Window], n: int) -> AsyncIterator[Window]:
+    """The windows; the first `n` once all of these are there, or no other comes for a while."""
+    held: list[Window] = []
+    with contextlib.suppress(Exception):  # what ends the source, which comes again after these
+        while len(held) < n:
+            async with asyncio.timeout(_NEXT_WINDOW_S if held else None):
+                held.append(await anext(source))
+    for window in held:
+        yield window
+    async for window in source:
+        yield window
+
+
+async def _unfinished(
+    source: AsyncIterator[Window], resume_from_s: float, stats: Stats
+) -> AsyncIterator[Window]:
+    """The windows without those that an earlier call has finished, whose speech is counted."""
+    async for window in source:
+        if common_messages.microseconds(window.end_s) > common_messages.microseconds(resume_from_s):
+            yield window
+        else:
+            stats.earlier_speech_s += window.speech_s
+
+
+def _sure(held: Sequence[Window], heard: Sequence[dict[str, float]]) -> bool:
+    """Whether the windows so far settle the language."""
+    speech_s = sum(window.speech_s for window in held)
+    return speech_s >= _SURE_SPEECH_S and max(mean(heard).values()) >= _SURE_PROBABILITY
+
+
+class Transcription:
+    """What Transcribe does once a call is admitted, and how fast it was."""
+
+    def __init__(
+        self,
+        queues: DeviceQueues,
+        metrics: AsrMetrics,
+        max_audio_s: float,
+        about: Callable[[], EngineDescription],
+    ) -> None:
+        self._queues = queues
+        self._metrics = metrics
+        self._max_audio_s = max_audio_s
+        self._about = about
+        self.real_time_factor: float | None = None
+        """Of the calls so far, the last ones most; None before the first."""
+
+    async def transcribe(
+        self,
+        requests: Requests[asr_pb2.TranscribeConfig],
+        options: TranscribeOptions,
+        model: FallbackModel,
+        send: Send[asr_pb2.TranscribeResponse],
+    ) -> None:
+        """One admitted transcription.
+
+        1. settle the options and answer `accepted`;
+        2. decode, find speech and cut windows on a thread, fed by a task that reads the client;
+        3. listen to the first windows for the language where none was named;
+        4. transcribe windows, several in flight, and send their segments in order;
+        5. answer with what it cost.
+        """
+        languages = self._languages(options, model)
+        language = languages[0] if len(languages) == 1 else ""
+        effective, ignored = _effective(options, model, languages or model.languages[:1])
+        if options.strict:
+            _refuse_ignored(ignored)
+        accepted = messages.applied_options(
+            options,
+            effective,
+            ignored,
+            model=model.ref.id,
+            language=language,
+            allowed_languages=languages if options.allowed_languages else (),
+        )
+        await send(self._accepted(accepted, model))
+
+        feed = Feed()
+        decoder = audio.decoder(options.audio, feed, self._max_audio_s)
+        heard = self._metrics.heard(decoder, "Transcribe")
+        vad = replace(options.vad, keeps_pauses=model.keeps_pauses)
+        stream = WindowStream(heard, vad, lambda: decoder.start_s)
+        progress = Progress(options.expected_s, lambda: decoder.start_s)
+        numbering = SegmentNumbering(end_s=options.resume_from_s)
+        recognise = self._recogniser(options, model, languages)
+        stats = Stats()
+        warnings = Warnings(model)
+
+        async def windows(source: AsyncIterator[Window]) -> AsyncIterator[Placed]:
+            if options.expected_s is not None:  # else it may come as it is spoken
+                source = _together(source, self._queues.first_batch(model))
+            left = _unfinished(source, options.resume_from_s, stats)
+            placed = (
+                _in_language(left, language)
+                if language
+                else self._detected(left, options, model, languages, send)
+            )
+            async for one in placed:
+                progress.unfinished.append(one.window)
+                yield one
+
+        async with (
+            Threaded(
+                lambda: iter(stream), capacity=WINDOWS_WAITING, name="decode", on_close=feed.close
+            ) as source,
+            open_group() as group,
+        ):
+            group.create_task(requests.feed(feed))
+            ticking = group.create_task(tick(progress, send))
+            results = in_order(group, windows(source), recognise, self._queues.in_flight(model))
+            async for placed, found in results:
+                window = placed.window
+                stats.add(window, found.timed)
+                self._metrics.observe_window(window, found.timed)
+                for warning in warnings.news(found.judged.result.warnings):
+                    await send(asr_pb2.TranscribeResponse(warning=warning))
+                for segment, doubts in zip(
+                    found.judged.result.segments, found.judged.doubts, strict=True
+                ):
+                    language = segment.language or found.language
+                    message = numbering.message(segment, window, language, doubts)
+                    if message is not None:
+                        self._metrics.observe_segment(message)
+                        _log.debug("segment", id=message.id, text=message.text)
+                        await send(asr_pb2.TranscribeResponse(segment=message))
+                for start_s, end_s, reason in found.untranscribed:
+                    self._metrics.untranscribed_seconds.inc(end_s - start_s)
+                    stats.untranscribed_s += end_s - start_s
+                    await send(messages.untranscribed(window, start_s, end_s, reason))
+                await send(progress.finish_window(numbering.end_s))
+            ticking.cancel()
+
+        await self._finish(stream, decoder, stats, numbering, send)
+
+    async def _finish(
+        self,
+        stream: WindowStream,
+        decoder: audio.Decoder,
+        stats: Stats,
+        numbering: SegmentNumbering,
+        send: Send[asr_pb2.TranscribeResponse],
+    ) -> None:
+        if decoder.damaged_packets or decoder.missing_s >= _REPORTED_MISSING_S:
+            await send(
+                warned(
+                    "DAMAGED_AUDIO",
+                    f"{decoder.damaged_packets} packets of audio could not be decoded and"
+                    f" {decoder.missing_s:.1f} s are missing in the file; they are treated as"
+                    " silence, so words may be missing there",
+                )
+            )
+        for remark in audio.told(decoder):
+            await send(warned(remark.code, remark.message))
+        if not numbering.sent:
+            await send(
+                warned(
+                    "NO_SPEECH",
+                    "the recording holds no speech that could be written down; if it does, lower"
+                    " vad.threshold or set vad.disabled",
+                )
+            )
+        progress = asr_pb2.Progress(
+            stage=asr_pb2.STAGE_TRANSCRIBING,
+            done=common_messages.duration(stream.duration_s),
+            total=common_messages.duration(stream.duration_s),
+        )
+        await send(asr_pb2.TranscribeResponse(progress=progress))
+        if stats.speech_s:
+            measured = stats.inference_s / stats.speech_s
+            before = self.real_time_factor
+            self.real_time_factor = (
+                measured if before is None else before + _RTF_WEIGHT * (measured - before)
+            )
+        done = asr_pb2.Done(stats=stats.message(stream.duration_s), segments=numbering.sent)
+        self._metrics.observe_transcription(done.stats)
+        await send(asr_pb2.TranscribeResponse(done=done))
+
+    def _recogniser(
+        self, options: TranscribeOptions, model: FallbackModel, languages: tuple[str, ...]
+    ) -> Recogniser:
+        features = self._about().features
+        tells = Feature.LANGUAGE_DETECTION in features and len(model.languages) > 1
+        return Recogniser(
+            transcribe=lambda decoding, samples: self._queues.transcribe(model, decoding, samples),
+            detect=(lambda samples: self._queues.detect(model, samples)) if tells else None,
+            options_of=lambda language: _effective(options, model, (language,))[0],
+            vad=options.vad,
+            allowed=languages,
+            retries=Feature.TEMPERATURE_FALLBACK in features,
+            unsure_again=options.decoding.log_prob_threshold is not None,
+            on_redecode=self._metrics.observe_redecode,
+        )
+
+    def _languages(self, options: TranscribeOptions, model: FallbackModel) -> tuple[str, ...]:
+        """The model's own tags of the languages that were asked for; none to detect one.
+
+        Raises InvalidInputError for what neither model nor engine can do.
+        """
+        features = self._about().features
+        if options.decoding.task == "translate" and Feature.SPEECH_TRANSLATION not in features:
+            raise InvalidInputError.of_field(
+                "task", "this engine only transcribes; translate the transcript instead"
+            )
+        field = "language" if options.decoding.language else "allowed_languages"
+        tags = (options.decoding.language,) if field == "language" else options.allowed_languages
+        known: dict[str, None] = {}
+        for tag in tags:
+            language = languages.match_language(tag, model.languages)
+            if language is None:
+                raise languages.unknown_language(tag, model.languages, model.ref.id, field=field)
+            known[language] = None
+        n_possible = len(known or model.languages)
+        if n_possible > 1 and Feature.LANGUAGE_DETECTION not in features:
+            raise InvalidInputError.of_field(
+                field if known else "language",
+                f"this engine cannot detect it; name one of {', '.join(known or model.languages)}",
+            )
+        return tuple(known)
+
+    def _accepted(
+        self, options: asr_pb2.AppliedOptions, model: FallbackModel
+    ) -> asr_pb2.TranscribeResponse:
+        return asr_pb2.TranscribeResponse(
+            accepted=asr_pb2.Accepted(
+                request_id=request_id(),
+                model=common_messages.model_ref(model.ref),
+                device=common_messages.device(device_info(self._about(), model)),
+                options=options,
+            )
+        )
+
+    async def _detected(
+        self,
+        source: AsyncIterator[Window],
+        options: TranscribeOptions,
+        model: FallbackModel,
+        allowed: tuple[str, ...],
+        send: Send[asr_pb2.TranscribeResponse],
+    ) -> AsyncIterator[Placed]:
+        """The windows, held back until the first of them have told the language.
+
+        Where several languages are allowed, what was heard of a held window tells its own, and
+        those after them are still to be listened to.
+        """
+        held: list[Window] = []
+        heard: list[dict[str, float]] = []
+        language = ""
+
+        async def settled() -> list[Placed]:
+            nonlocal language
+            language = await self._settle(heard, options, model, allowed, send)
+            early = [
+                Placed(window, _likeliest(own) if allowed else language)
+                for window, own in zip(held, heard, strict=True)
+            ]
+            held.clear()
+            return early
+
+        async for window in source:
+            if language:
+                yield Placed(window, "" if allowed else language)
+                continue
+            held.append(window)
+            probabilities = await self._queues.listen(model, window.samples)
+            heard.append(among(probabilities, allowed) if allowed else probabilities)
+            if len(held) == _LANGUAGE_WINDOWS or _sure(held, heard):
+                for early in await settled():
+                    yield early
+        if held:
+            for early in await settled():
+                yield early
+
+    async def _settle(
+        self,
+        heard: Sequence[dict[str, float]],
+        options: TranscribeOptions,
+        model: FallbackModel,
+        allowed: tuple[str, ...],
+        send: Send[asr_pb2.TranscribeResponse],
+    ) -> str:
+        """Chooses the language, and says so, and what it makes impossible."""
+        ranked = messages.languages_message(mean(heard), messages.DEFAULT_TOP_LANGUAGES)
+        language = ranked[0].language
+        told = _effective(options, model, allowed or model.languages[:1])[1]
+        before = {option.field for option in told}
+        ignored = _effective(options, model, (language,))[1]
+        new = [option for option in ignored if option.field not in before]
+        if options.strict:
+            _refuse_ignored(new)
+        detected = asr_pb2.LanguageDetected(languages=ranked)
+        await send(asr_pb2.TranscribeResponse(language_detected=detected))
+        for option in new:
+            await send(warned("OPTION_IGNORED", f"{option.field}: {option.reason}"))
+        return language

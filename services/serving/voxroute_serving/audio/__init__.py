@@ -1,0 +1,1 @@
+"""From bytes to windows: what may be opened, decoding, tracks, mixing, voice activity."""

@@ -1,0 +1,1 @@
+"""What surrounds every call: interceptor, places, statuses, the order of messages."""

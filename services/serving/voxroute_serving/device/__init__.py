@@ -1,0 +1,1 @@
+"""Who has the accelerator, and when: batches, models in memory, the host."""

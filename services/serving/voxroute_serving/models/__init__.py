@@ -1,0 +1,1 @@
+"""From names to directories: the hub, the cache of conversions, ModelService."""

@@ -1,0 +1,1 @@
+"""One service's process: settings, health, metrics, signals, drain."""

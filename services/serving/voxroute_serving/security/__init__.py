@@ -1,0 +1,1 @@
+"""Who may call, and what others can read: certificates, tokens, names of clients."""

@@ -1,0 +1,1 @@
+"""Fakes that are shipped, and that most tests use."""

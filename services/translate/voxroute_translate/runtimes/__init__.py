@@ -1,0 +1,1 @@
+"""What runs a model: PyTorch, CTranslate2, and their vocabularies."""
