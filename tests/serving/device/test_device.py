@@ -373,9 +373,12 @@ async def test_a_batch_that_is_not_full_runs_once_the_device_is_idle(device: Dev
 async def test_most_of_a_batch_runs_beside_others_once_no_more_comes(device: DeviceThread) -> None:
     """The last windows of a film do not wait for batches that have just begun; a few of them do."""
     device.grow(4)
-    floor = Floor(device, limit=4, linger_s=lambda _: 0.1, workers=lambda _: 4)
+    linger_s = {"gate": 1000.0, "last": 0.1}
+    floor = Floor(device, limit=4, linger_s=lambda key: linger_s[str(key)], workers=lambda _: 4)
     floor.batches_take(1000.0)
-    held = floor.ask("gate", *range(8))
+    held = floor.ask("gate", 0)  # a quarter of a batch, which an idle device takes at once
+    await floor.see(1)
+    held += floor.ask("gate", *range(1, 5))
     await floor.see(2)
     tasks = floor.ask("last", 1, 2)
     await asyncio.sleep(0.3)
