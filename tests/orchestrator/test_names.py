@@ -24,7 +24,6 @@ from tests.orchestrator.daemon import (
 )
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
-from voxroute_orchestrator.cli.work import language_of
 from voxroute_orchestrator.errors import MediaError, MediaNotFoundError, OutputError, UsageError
 from voxroute_orchestrator.jobs.errors import InvalidJobError
 from voxroute_orchestrator.jobs.files import check_upload_name
@@ -32,6 +31,7 @@ from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.names import MAX_BYTES, fitted, sent, shown, told_apart
 from voxroute_orchestrator.pipeline.batch import Recording, find, folders_of, is_batch
 from voxroute_orchestrator.pipeline.journal import Journal, journal_path
+from voxroute_orchestrator.spec import language_of
 from voxroute_orchestrator.subtitles.results import are_of_another, result_names
 
 __all__ = ["sandbox"]

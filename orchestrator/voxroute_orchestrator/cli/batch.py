@@ -13,19 +13,19 @@ from voxroute_orchestrator.cli.terminal.progress import reporter
 from voxroute_orchestrator.cli.terminal.tables import print_table
 from voxroute_orchestrator.cli.work import cancel_by_signal
 from voxroute_orchestrator.errors import EXIT_OK, JobInterruptedError
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.pipeline.batch import Outcome, exit_code, find, run_batch, table_row
 from voxroute_orchestrator.settings import Settings
 
 
 def run_recordings(
-    media: list[str], options: JobOptions, settings: Settings, *, at_once: int, quiet: bool
+    media: list[str], job: Job, settings: Settings, *, at_once: int, quiet: bool
 ) -> None:
     """Does them, prints a table, and exits with the code of the worst."""
     recordings = find(media)
     with reporter(quiet=quiet) as told:
         outcomes, signal_number = asyncio.run(
-            _interrupted(run_batch(recordings, options, settings, told, at_once=at_once))
+            _interrupted(run_batch(recordings, job, settings, told, at_once=at_once))
         )
     try:
         for outcome in outcomes:

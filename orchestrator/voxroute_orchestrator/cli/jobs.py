@@ -12,45 +12,19 @@ from google.protobuf.message import Message
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import __version__
-from voxroute_orchestrator.cli.options import (
-    DEFAULT_FORMATS,
-    AlignOption,
-    ChannelOption,
-    DropFlaggedOption,
-    EndTimeOption,
-    FormatOption,
-    GlossaryOption,
-    MaxSpeakersOption,
-    MaybeTargetOption,
-    MinSpeakersOption,
-    ModelOption,
-    MuxOption,
-    NoVadOption,
-    OutputOption,
-    PrefixOption,
-    QuietOption,
-    SourceOption,
-    SpeakersOption,
-    StartTimeOption,
-    StreamOption,
-    TranslateModelOption,
-    WordsOption,
-)
+from voxroute_orchestrator.cli.options import OutputOption, QuietOption, asks
 from voxroute_orchestrator.cli.terminal.progress import reporter
 from voxroute_orchestrator.cli.terminal.tables import print_table
 from voxroute_orchestrator.client import credentials
-from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.connection import policy
 from voxroute_orchestrator.client.jobs import JobClient, job_client, raise_for, state_name, tell
+from voxroute_orchestrator.client.messages import seconds
 from voxroute_orchestrator.errors import EXIT_CODES, MediaNotFoundError, OutputError, UsageError
-from voxroute_orchestrator.glossary import read as read_glossary
-from voxroute_orchestrator.glossary import to_messages
 from voxroute_orchestrator.jobs.store import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, SUCCEEDED
 from voxroute_orchestrator.names import is_file, sent, shown
 from voxroute_orchestrator.reporter import clock
 from voxroute_orchestrator.settings import load
-from voxroute_orchestrator.subtitles.formats import formats_of
-from voxroute_orchestrator.workflow.folder import time_of
+from voxroute_orchestrator.spec import SENT, JobSpec, to_message
 from voxroute_serving.telemetry import tracing
 
 T = TypeVar("T")
@@ -92,33 +66,16 @@ def _ask(server: str, work: Callable[[JobClient], Awaitable[T]]) -> T:
 
 
 @app.command(epilog=EXIT_CODES)
+@asks(only=tuple(SENT))
 def submit(
     *,
     media: Annotated[
         str, typer.Argument(help="The recording; with --on-server, its path below a media root.")
     ],
-    source: SourceOption = None,
-    target: MaybeTargetOption = None,
+    spec: JobSpec,
     on_server: Annotated[
         bool, typer.Option("--on-server", help="The file is on the host of the service already.")
     ] = False,
-    model: ModelOption = "",
-    translate_model: TranslateModelOption = "",
-    words: WordsOption = False,
-    align: AlignOption = False,
-    speakers: SpeakersOption = False,
-    min_speakers: MinSpeakersOption = 0,
-    max_speakers: MaxSpeakersOption = 0,
-    no_vad: NoVadOption = False,
-    glossary: GlossaryOption = None,
-    formats: FormatOption = DEFAULT_FORMATS,
-    speaker_prefix: PrefixOption = False,
-    drop_flagged: DropFlaggedOption = False,
-    mux: MuxOption = False,
-    audio_stream: StreamOption = None,
-    channel: ChannelOption = None,
-    start_time: StartTimeOption = "",
-    end_time: EndTimeOption = "",
     key: Annotated[
         str,
         typer.Option("--key", help="Your own name for this submission: the same makes no second."),
@@ -130,25 +87,7 @@ def submit(
     quiet: QuietOption = False,
 ) -> None:
     """Submit a recording; prints the job's id."""
-    config = jobs_pb2.JobConfig(
-        source_languages=_parts([source or ""]),
-        target_languages=_parts(target or []),
-        asr_model=model,
-        translate_model=translate_model,
-        word_timestamps=words,
-        align=align,
-        speakers=speakers,
-        min_speakers=min_speakers,
-        max_speakers=max_speakers,
-        vad_disabled=no_vad,
-        glossary=to_messages(read_glossary(glossary)) if glossary else (),
-        formats=formats_of(formats),
-        speaker_prefix=speaker_prefix,
-        drop_flagged=drop_flagged,
-        mux=mux,
-        audio_stream=audio_stream,
-        audio_channel=channel,
-    )
+    config = to_message(spec)
     path: Path | None = None
     if on_server:
         if shown(media) != media:
@@ -164,13 +103,6 @@ def submit(
         config.upload_name = sent(path.name)
         if config.upload_name != path.name:
             typer.echo(f"{shown(path.name)} is called {config.upload_name} there", err=True)
-    for text, flag, field in (
-        (start_time, "--start-time", config.start),
-        (end_time, "--end-time", config.end),
-    ):
-        at_s = time_of(text, flag)
-        if at_s is not None:
-            field.CopyFrom(convert.duration(at_s))
 
     async def work(client: JobClient) -> None:
         # a key of its own lets a lost answer be asked for again
@@ -351,8 +283,8 @@ def _row(job: jobs_pb2.Job) -> tuple[str, ...]:
 
 
 def _stage(stage: jobs_pb2.JobStage) -> str:
-    done = clock(convert.seconds(stage.done))
-    total = f" of {clock(convert.seconds(stage.total))}" if stage.HasField("total") else ""
+    done = clock(seconds(stage.done))
+    total = f" of {clock(seconds(stage.total))}" if stage.HasField("total") else ""
     return f"{stage.name}: {'done' if stage.finished else done + total}"
 
 

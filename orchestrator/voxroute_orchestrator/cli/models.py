@@ -25,7 +25,6 @@ from rich.progress import (
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute_orchestrator.cli.options import (
     AsrEndpointOption,
-    Backend,
     ConfigOption,
     OfflineOption,
     QuietOption,
@@ -43,6 +42,7 @@ from voxroute_orchestrator.models import local as local_models
 from voxroute_orchestrator.models.hub import HubFile
 from voxroute_orchestrator.models.local import LocalModel
 from voxroute_orchestrator.settings import Settings, bundled_models, load
+from voxroute_orchestrator.spec import BackendName
 
 _LINE_EVERY_S = 10.0
 
@@ -67,7 +67,7 @@ RevisionOption = Annotated[
     str, typer.Option("--revision", help="A branch, a tag or a commit; else the main branch.")
 ]
 ForBackendOption = Annotated[
-    Backend,
+    BackendName,
     typer.Option("--backend", help="The service that a well-known name is for; else by the host."),
 ]
 
@@ -83,7 +83,7 @@ def pull(
         list[str], typer.Argument(metavar="NAME...", help="Well-known names or hub ids.")
     ],
     revision: RevisionOption = "",
-    backend: ForBackendOption = Backend.auto,
+    backend: ForBackendOption = "auto",
     offline: OfflineOption = False,
     config: ConfigOption = None,
     quiet: QuietOption = False,
@@ -185,9 +185,9 @@ def convert(
     typer.echo(str(made))
 
 
-def _backend(chosen: Backend) -> str:
-    if chosen is not Backend.auto:
-        return chosen.value
+def _backend(chosen: BackendName) -> str:
+    if chosen != "auto":
+        return chosen
     host = detect()
     return "mlx" if host.mps and host.mlx else "whisperx"
 

@@ -1,14 +1,15 @@
-"""The options that several commands of `voxroute` have."""
+"""The flags of `voxroute`: what is asked for, from `JobSpec`, and how it is to be done."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from voxroute_orchestrator.subtitles import formats as subtitles
-
-DEFAULT_FORMATS = ",".join(subtitles.DEFAULT_FORMATS)
+from voxroute_orchestrator import spec as specs
 
 
 class LogLevel(StrEnum):
@@ -20,23 +21,6 @@ class LogLevel(StrEnum):
     error = "error"
 
 
-class Backend(StrEnum):
-    """The engine of a speech service."""
-
-    auto = "auto"
-    mlx = "mlx"
-    whisperx = "whisperx"
-
-
-class DeviceChoice(StrEnum):
-    """The hardware that a service runs on."""
-
-    auto = "auto"
-    mps = "mps"
-    cuda = "cuda"
-    cpu = "cpu"
-
-
 MediaArguments = Annotated[
     list[str],
     typer.Argument(
@@ -45,108 +29,12 @@ MediaArguments = Annotated[
         " one after the other.",
     ),
 ]
-HlsFolderOption = Annotated[
-    bool,
-    typer.Option(
-        "--hls-folder", help="Let playlists (m3u8) open the files in their folder and below."
-    ),
-]
 MediaArgument = Annotated[Path, typer.Argument(help="The recording: any file with audio.")]
-SourceOption = Annotated[
-    str | None,
-    typer.Option(
-        "-s",
-        "--source",
-        help="Language that is spoken (hi, en, ...); else detected. Several, hi,en, where it"
-        " changes from sentence to sentence.",
-    ),
-]
-TargetOption = Annotated[
-    list[str], typer.Option("-t", "--target", help="Languages wanted, with commas: en,ta.")
-]
-MaybeTargetOption = Annotated[
-    list[str] | None, typer.Option("-t", "--target", help="Languages wanted, with commas: en,ta.")
-]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run has stopped.")
 ]
-NoVadOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-vad", help="Transcribe everything, also what does not sound like speech; slower."
-    ),
-]
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Speech model: a name, a hub id, or a local directory.")
-]
-TranslateModelOption = Annotated[
-    str, typer.Option("--translate-model", help="Translation model: a hub id or a directory.")
-]
-WordsOption = Annotated[bool, typer.Option("--words", help="Give each word its time.")]
-AlignOption = Annotated[
-    bool,
-    typer.Option(
-        "--align",
-        help="Have a service time the words of the finished transcript: WhisperX beside MLX.",
-    ),
-]
-SpeakersOption = Annotated[
-    bool, typer.Option("--speakers", help="Tell apart who speaks, where a service can.")
-]
-MinSpeakersOption = Annotated[
-    int, typer.Option("--min-speakers", min=0, help="Speakers there are at least; 0: not known.")
-]
-MaxSpeakersOption = Annotated[
-    int, typer.Option("--max-speakers", min=0, help="Speakers there are at most; 0: not known.")
-]
-DiarizationModelOption = Annotated[
-    str,
-    typer.Option(
-        "--diarization-model",
-        help="Model for --speakers of a service that is started here: a hub id or a directory.",
-    ),
-]
-DropFlaggedOption = Annotated[
-    bool,
-    typer.Option(
-        "--drop-flagged", help="Leave doubtful text out of the subtitles; the transcript keeps it."
-    ),
-]
-StreamOption = Annotated[
-    int | None,
-    typer.Option(
-        "--audio-stream", min=0, help="Audio stream, counted from 0; else by its language."
-    ),
-]
-ChannelOption = Annotated[
-    int | None,
-    typer.Option(
-        "--channel", min=0, help="Channel of the audio, counted from 0; else what holds the voice."
-    ),
-]
-StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Fail where an option cannot be honoured.")
-]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files of others.")]
-GlossaryOption = Annotated[
-    Path | None,
-    typer.Option("--glossary", help="Terms with their translation: a CSV file, source,target."),
-]
-FormatOption = Annotated[
-    str,
-    typer.Option("--format", help="Kinds of subtitles, with commas: srt,vtt,ass,ttml,json."),
-]
-PrefixOption = Annotated[
-    bool, typer.Option("--speaker-prefix", help="Name the speakers in SRT, as text.")
-]
-MuxOption = Annotated[
-    bool, typer.Option("--mux", help="Write a copy of the recording with the subtitles in it.")
-]
-StartTimeOption = Annotated[
-    str, typer.Option("--start-time", help="Begin there: seconds, M:SS or H:MM:SS.")
-]
-EndTimeOption = Annotated[str, typer.Option("--end-time", help="End there.")]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="No downloads; bundled models unless one is named.")
 ]
@@ -160,12 +48,6 @@ TranslateEndpointOption = Annotated[
     list[str] | None,
     typer.Option("--translate-endpoint", help="A running translation service."),
 ]
-BackendOption = Annotated[
-    Backend, typer.Option("--backend", help="Engine that recognises speech; else by the host.")
-]
-DeviceOption = Annotated[
-    DeviceChoice, typer.Option("--device", help="Hardware that recognises speech; else the best.")
-]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Settings file; else voxroute.yaml.")
 ]
@@ -173,3 +55,48 @@ QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Only warnings 
 LogLevelOption = Annotated[
     LogLevel, typer.Option("--log-level", help="Log of the command itself, to standard error.")
 ]
+
+Command = Callable[..., None]
+
+
+def asks(
+    *, only: tuple[str, ...] = (), but: tuple[str, ...] = (), required: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
+    """Gives a command the flags of JobSpec where its parameter `spec` stands, and makes it of them.
+
+    `only` and `but` name fields, `required` those that must be typed.
+    """
+    asked = {
+        name: flag
+        for name, flag in specs.FLAGS.items()
+        if name not in but and (name in only or not only)
+    }
+
+    def decorated(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_spec(**given: Any) -> None:
+            spec = specs.of_flags({name: given.pop(name) for name in asked})
+            command(spec=spec, **given)
+
+        signature = inspect.signature(command, eval_str=True)
+        flags = [_parameter(name, flag, name in required) for name, flag in asked.items()]
+        parameters = [
+            one
+            for parameter in signature.parameters.values()
+            for one in (flags if parameter.name == "spec" else [parameter])
+        ]
+        with_spec.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_spec.__annotations__ = {one.name: one.annotation for one in parameters}
+        return with_spec
+
+    return decorated
+
+
+def _parameter(name: str, flag: specs.Flag, required: bool) -> inspect.Parameter:  # noqa: FBT001
+    option: Any = typer.Option(*flag.names, help=flag.help, min=flag.least)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else flag.unsaid,
+        annotation=Annotated[flag.kind, option],
+    )

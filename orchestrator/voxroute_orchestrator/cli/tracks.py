@@ -4,11 +4,11 @@ from pathlib import Path
 
 import typer
 
-from voxroute_orchestrator.cli.options import HlsFolderOption, MediaArgument, SourceOption
+from voxroute_orchestrator.cli.options import MediaArgument, asks
 from voxroute_orchestrator.cli.terminal.tables import print_table
-from voxroute_orchestrator.cli.work import languages_of
 from voxroute_orchestrator.errors import EXIT_CODES
 from voxroute_orchestrator.media import Source, probe, tracks_of
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_serving.audio.tracks import Track
 from voxroute_serving.telemetry.logs import set_up_logs
 
@@ -18,14 +18,12 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command("tracks", epilog=EXIT_CODES)
-def tracks_command(
-    *, media: MediaArgument, source: SourceOption = None, hls_folder: HlsFolderOption = False
-) -> None:
+@asks(only=("source_languages", "hls_folder"))
+def tracks_command(*, media: MediaArgument, spec: JobSpec) -> None:
     """List the audio tracks of a recording, and tell which one would be taken."""
     set_up_logs("error", "console")
-    spoken = languages_of([source]) if source else ()
-    recording = Source(Path(media), hls_folder=hls_folder)
-    taken = probe(recording, language=next(iter(spoken), None)).audio_stream
+    recording = Source(Path(media), hls_folder=spec.hls_folder)
+    taken = probe(recording, language=next(iter(spec.source_languages), None)).audio_stream
     print_table(_COLUMNS, [_row(track, taken) for track in tracks_of(recording)])
 
 

@@ -12,29 +12,10 @@ import typer
 from voxroute_orchestrator import __version__
 from voxroute_orchestrator.cli.options import LogLevel
 from voxroute_orchestrator.client import credentials
-from voxroute_orchestrator.errors import JobInterruptedError, UsageError
+from voxroute_orchestrator.errors import JobInterruptedError
 from voxroute_orchestrator.settings import Settings, load
-from voxroute_orchestrator.subtitles import formats as subtitles
-from voxroute_orchestrator.subtitles.results import ResultForm
-from voxroute_orchestrator.transcript import standard_tag
 from voxroute_serving.telemetry import tracing
 from voxroute_serving.telemetry.logs import set_up_logs
-
-
-def language_of(text: str) -> str:
-    """The standard tag of a language. Raises UsageError."""
-    try:
-        return standard_tag(text)
-    except ValueError as error:
-        raise UsageError(f"{error}") from error
-
-
-def languages_of(texts: list[str]) -> tuple[str, ...]:
-    """The tags, each once, in their order."""
-    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
-    if not parts:
-        raise UsageError("name at least one language with -t, such as -t en")
-    return tuple(dict.fromkeys(language_of(part) for part in parts))
 
 
 def settings_of(
@@ -56,24 +37,6 @@ def settings_of(
     if settings.tracing:
         tracing.start("voxroute", __version__)
     return settings
-
-
-def form_of(
-    formats: str, settings: Settings, *, speaker_prefix: bool, drop_flagged: bool = False
-) -> ResultForm:
-    """What results are to be like. Raises UsageError for a format that is not known."""
-    return ResultForm(
-        formats=subtitles.formats_of(formats),
-        rules=settings.subtitles,
-        speaker_prefix=speaker_prefix,
-        drop_flagged=drop_flagged,
-    )
-
-
-def check_speakers(least: int, most: int) -> None:
-    """Raises UsageError where there are to be more at least than at most."""
-    if most and least > most:
-        raise UsageError(f"--min-speakers {least} is more than --max-speakers {most}")
 
 
 def finish(work: Coroutine[Any, Any, list[str]]) -> None:

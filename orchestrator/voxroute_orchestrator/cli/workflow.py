@@ -2,64 +2,43 @@
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from voxroute_orchestrator.cli.options import (
-    DEFAULT_FORMATS,
-    AlignOption,
     AsrEndpointOption,
-    ChannelOption,
     ConfigOption,
-    DropFlaggedOption,
-    EndTimeOption,
-    FormatOption,
-    GlossaryOption,
     LogLevel,
     LogLevelOption,
-    MaxSpeakersOption,
     MediaArgument,
-    MinSpeakersOption,
-    MuxOption,
-    NoVadOption,
     OfflineOption,
-    PrefixOption,
     QuietOption,
     ResumeOption,
-    SpeakersOption,
-    StartTimeOption,
-    StreamOption,
     TranslateEndpointOption,
-    WordsOption,
+    asks,
 )
 from voxroute_orchestrator.cli.terminal.progress import reporter
-from voxroute_orchestrator.cli.work import (
-    check_speakers,
-    finish,
-    interruptible,
-    language_of,
-    languages_of,
-    settings_of,
-)
+from voxroute_orchestrator.cli.work import finish, interruptible, settings_of
 from voxroute_orchestrator.errors import EXIT_CODES, UsageError, VoxrouteError
 from voxroute_orchestrator.fleet.hardware import detect
 from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.settings import Settings, has_bundled_models
-from voxroute_orchestrator.subtitles import formats as subtitles
+from voxroute_orchestrator.spec import FLAGS, JobSpec, language_of, languages_of
 from voxroute_orchestrator.workflow.bootstrap import CACHE_NAME, Bootstrap
 from voxroute_orchestrator.workflow.bootstrap import bootstrap as find_out
 from voxroute_orchestrator.workflow.bootstrap import report as hardware_report
 from voxroute_orchestrator.workflow.folder import (
+    IN_FILE,
     JobReporter,
-    Preparation,
     check_media,
     completed,
     find_job,
     for_this_place,
+    job_of,
     job_summary,
-    options_of,
     prepare_job,
     read_config,
     read_job,
@@ -101,6 +80,7 @@ def _bootstrap(settings: Settings, *, refresh: bool = False) -> Bootstrap:
 
 
 @app.command(epilog=EXIT_CODES)
+@asks(only=tuple(IN_FILE), but=("translate_model",))
 def prepare(
     *,
     media: MediaArgument,
@@ -118,21 +98,10 @@ def prepare(
         list[str] | None,
         typer.Option("-t", "--target-language", "--target", help="Languages wanted, with commas."),
     ] = None,
-    start_time: StartTimeOption = "",
-    end_time: EndTimeOption = "",
-    words: WordsOption = False,
-    align: AlignOption = False,
-    speakers: SpeakersOption = False,
-    min_speakers: MinSpeakersOption = 0,
-    max_speakers: MaxSpeakersOption = 0,
-    glossary: GlossaryOption = None,
-    no_vad: NoVadOption = False,
-    audio_stream: StreamOption = None,
-    channel: ChannelOption = None,
-    formats: FormatOption = DEFAULT_FORMATS,
-    speaker_prefix: PrefixOption = False,
-    drop_flagged: DropFlaggedOption = False,
-    mux: MuxOption = False,
+    spec: JobSpec,
+    glossary: Annotated[
+        Path | None, typer.Option("--glossary", help=FLAGS["glossary"].help)
+    ] = None,
     offline: OfflineOption = False,
     config: ConfigOption = None,
     log_level: LogLevelOption = LogLevel.info,
@@ -140,32 +109,18 @@ def prepare(
     """Make a job folder with settings that suit this host; `run-job` runs it."""
     if transcribe_only and (translate_too or target):
         raise UsageError("--transcribe makes no translation; leave it out, or --target-language")
-    check_speakers(min_speakers, max_speakers)
     settings = settings_of(offline, None, None, config, log_level)
     found = _bootstrap(settings)
     folder = prepare_job(
-        Preparation(
-            media=media,
-            workflow="translate" if translate_too or target else "transcribe",
-            source=language_of(source) if source and source != "auto" else None,
-            targets=languages_of(target) if target else (),
-            start=start_time,
-            end=end_time,
-            audio_stream=audio_stream,
-            audio_channel=channel,
-            words=words,
-            align=align,
-            speakers=speakers,
-            min_speakers=min_speakers,
-            max_speakers=max_speakers,
-            glossary=glossary,
-            vad_disabled=no_vad,
-            formats=subtitles.formats_of(formats),
-            speaker_prefix=speaker_prefix,
-            drop_flagged=drop_flagged,
-            mux=mux,
-            log_level=log_level.value,
+        media,
+        "translate" if translate_too or target else "transcribe",
+        dataclasses.replace(
+            spec,
+            source_languages=(language_of(source),) if source and source != "auto" else (),
+            target_languages=languages_of(target),
         ),
+        glossary,
+        log_level.value,
         settings.work_dir,
         found.recommended,
     )
@@ -205,15 +160,15 @@ def run_job(
         try:
             told.say(f"Job {job_id}: {job.workflow} {shown(job.media)}")
             check_media(job, told)
-            options = dataclasses.replace(
-                options_of(folder, job, wanted, detect(), told),
+            run = dataclasses.replace(
+                job_of(folder, job, wanted, detect(), told),
                 resume=going_on,
-                diarization_model=settings.diarization_model,
                 only_asr_endpoints=bool(asr_endpoint),
                 only_translate_endpoints=bool(translate_endpoint),
             )
-            options = for_this_place(options, settings, folder, told)
-            finish(interruptible(transcribe_media(options, settings, told)))
+            spec = dataclasses.replace(run.spec, diarization_model=settings.diarization_model)
+            run = for_this_place(dataclasses.replace(run, spec=spec), settings, folder, told)
+            finish(interruptible(transcribe_media(run, settings, told)))
         except VoxrouteError as error:
             told.failed(str(error))
             raise

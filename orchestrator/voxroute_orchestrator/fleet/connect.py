@@ -36,6 +36,7 @@ from voxroute_orchestrator.fleet.survey import (
 )
 from voxroute_orchestrator.reporter import Waits, said_waits
 from voxroute_orchestrator.settings import Settings
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import Note
 from voxroute_serving.telemetry import tracing
 
@@ -99,13 +100,13 @@ async def services(
             warn(warning)
         say(f"speech: {chosen} ({chosen.reason})")
         if chosen.local:
-            specs.append(await local_speech(settings, needs, chosen, say, warn))
+            specs.append(await local_speech(settings, needs.spec, chosen, say, warn))
     if needs.translation:
         translation = translation_decision(settings, needs, host, statuses)
         observe("translate", translation)
         chosen = _chosen(translation, TRANSLATION, "--translate-endpoint", statuses)
         if chosen.local:
-            specs.append(await local_translation(settings, needs, chosen, say, warn))
+            specs.append(await local_translation(settings, needs.spec, chosen, say, warn))
     async with contextlib.AsyncExitStack() as stack:
         starter = _Starter(
             settings,
@@ -124,7 +125,7 @@ async def services(
         recognisers: list[Speech] = []
         if speech is not None:
             if SPEECH in local:
-                model = needs.asr_model if successors.remote else ""
+                model = needs.spec.asr_model if successors.remote else ""
                 recognisers.append(Speech(await starter.asr_client(local[SPEECH]), model))
             recognisers += await sharing.recognisers(speech, recognisers)
             successors.leave_out([one.client.endpoint.target for one in recognisers])
@@ -261,7 +262,7 @@ class _Starter:
                 self._warn(notes[-1].message)
                 specs = [spec for spec in specs if spec.name != SPEECH]
                 if candidate.local:
-                    modest = _modest(self.needs)
+                    modest = _modest(self.needs.spec)
                     specs.append(
                         await local_speech(self.settings, modest, candidate, self.say, self._warn)
                     )
@@ -296,18 +297,18 @@ class _Starter:
         """A client of another translation service. Raises LocalServiceError."""
         if not candidate.local:
             client = await self.translate_client(Endpoint(TRANSLATION, candidate.name))
-            return Translator(client, self.needs.translate_model)
-        needs = dataclasses.replace(self.needs, translate_device=candidate.device)
-        spec = await local_translation(self.settings, needs, candidate, self.say, self._warn)
-        local = await self.start([spec])
+            return Translator(client, self.needs.spec.translate_model)
+        asked = dataclasses.replace(self.needs.spec, translate_device=candidate.device)
+        local_spec = await local_translation(self.settings, asked, candidate, self.say, self._warn)
+        local = await self.start([local_spec])
         return Translator(await self.translate_client(local[TRANSLATION]))
 
     async def replacement(self, candidate: routing.Candidate) -> Speech:
         """A client of another speech service, started if need be. Raises LocalServiceError."""
         if not candidate.local:
             client = await self.asr_client(Endpoint(SPEECH, candidate.name))
-            return Speech(client, self.needs.asr_model)
-        modest = _modest(self.needs)
+            return Speech(client, self.needs.spec.asr_model)
+        modest = _modest(self.needs.spec)
         spec = await local_speech(self.settings, modest, candidate, self.say, self._warn)
         local = await self.start([spec])
         return Speech(await self.asr_client(local[SPEECH]))
@@ -327,7 +328,7 @@ class _Sharing:
 
         A local service that was started with a model shares with those that have the same one.
         """
-        wanted = self._starter.needs.asr_model
+        wanted = self._starter.needs.spec.asr_model
         model = wanted
         if started and not wanted:
             reply = await started[0].client.capabilities()
@@ -341,7 +342,7 @@ class _Sharing:
 
     async def translators(self, decision: routing.Decision) -> list[Translator]:
         """The running translation services of a decision."""
-        wanted = self._starter.needs.translate_model
+        wanted = self._starter.needs.spec.translate_model
         return [
             Translator(await self._starter.translate_client(Endpoint(TRANSLATION, name)), wanted)
             for name in self._names(decision, wanted, alone=False)
@@ -367,7 +368,7 @@ class _Sharing:
         offer = self._offers.get(name)
         if offer is None:
             return False
-        named = self._starter.needs.asr_model or self._starter.needs.translate_model
+        named = self._starter.needs.spec.asr_model or self._starter.needs.spec.translate_model
         return model in (offer.models if named else offer.models[:1])
 
 
@@ -489,9 +490,9 @@ def _observe_fallback(
     starter.observe(work, routing.Decision(ranked, ranked), fallback=True)
 
 
-def _modest(needs: Needs) -> Needs:
-    """The needs without what was meant for another device's memory."""
-    return dataclasses.replace(needs, compute_type="", batch_size=0)
+def _modest(spec: JobSpec) -> JobSpec:
+    """The spec without what was meant for another device's memory."""
+    return dataclasses.replace(spec, compute_type="", batch_size=0)
 
 
 def _fallback(error: LocalServiceError, candidate: routing.Candidate) -> Note:

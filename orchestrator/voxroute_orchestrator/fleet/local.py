@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from voxroute_orchestrator import modules
 from voxroute_orchestrator.fleet import routing
 from voxroute_orchestrator.fleet.local_process import LocalSpec
-from voxroute_orchestrator.fleet.needs import Needs
 from voxroute_orchestrator.fleet.survey import SPEECH, TRANSLATION
 from voxroute_orchestrator.settings import (
     BUNDLED_ALIGN,
@@ -18,6 +17,7 @@ from voxroute_orchestrator.settings import (
     Settings,
     bundled_models,
 )
+from voxroute_orchestrator.spec import JobSpec
 
 if TYPE_CHECKING:
     from voxroute_orchestrator.models.at_hand import Choice
@@ -46,7 +46,7 @@ def child_environment(settings: Settings, environment: Mapping[str, str]) -> dic
 
 async def local_speech(
     settings: Settings,
-    needs: Needs,
+    spec: JobSpec,
     chosen: routing.Candidate,
     say: Callable[[str], None],
     warn: Callable[[str], None],
@@ -55,34 +55,34 @@ async def local_speech(
     from voxroute_orchestrator.models import at_hand, prechecks  # noqa: PLC0415 - as local_services
 
     def choose() -> at_hand.Choice:
-        named = _absolute(needs.asr_model, settings) if needs.asr_model else ""
+        named = _absolute(spec.asr_model, settings) if spec.asr_model else ""
         choice = at_hand.speech(named, chosen.name, chosen.device, settings)
         for model in choice.models:
-            prechecks.check_speech(model, needs.language, chosen.name, offline=settings.offline)
+            prechecks.check_speech(model, spec.source, chosen.name, offline=settings.offline)
         return choice
 
     choice = await _chosen_models(choose, say, warn)
     arguments = ["--device", chosen.device]
-    if needs.compute_type:
-        arguments += ["--compute-type", needs.compute_type]
-    if needs.batch_size:
-        arguments += ["--max-batch", str(needs.batch_size)]
+    if spec.compute_type:
+        arguments += ["--compute-type", spec.compute_type]
+    if spec.batch_size:
+        arguments += ["--max-batch", str(spec.batch_size)]
     for model in choice.models:
         arguments += ["--model", model]
     if chosen.name == modules.ASR_WHISPERX:
-        if needs.diarization_model:
-            arguments += ["--diarization-model", _absolute(needs.diarization_model, settings)]
-        if needs.words or needs.align:
-            arguments += _aligning(settings, needs, bundled=choice.bundled)
+        if spec.diarization_model:
+            arguments += ["--diarization-model", _absolute(spec.diarization_model, settings)]
+        if spec.times_words or spec.align:
+            arguments += _aligning(settings, spec, bundled=choice.bundled)
     return LocalSpec(SPEECH, chosen.name, tuple(arguments), _named(choice.models))
 
 
-def _aligning(settings: Settings, needs: Needs, *, bundled: bool) -> list[str]:
+def _aligning(settings: Settings, spec: JobSpec, *, bundled: bool) -> list[str]:
     """The flags for word times: downloads, or beside the bundled speech model its aligner."""
     if not (settings.offline or bundled):
         return ["--align-downloads", "true"]
     folder = bundled_models(settings)
-    if needs.asr_model not in {"", BUNDLED_ASR} or folder is None:
+    if spec.asr_model not in {"", BUNDLED_ASR} or folder is None:
         return []
     directory = folder / BUNDLED_ALIGN
     if not directory.is_dir():
@@ -93,7 +93,7 @@ def _aligning(settings: Settings, needs: Needs, *, bundled: bool) -> list[str]:
 
 async def local_translation(
     settings: Settings,
-    needs: Needs,
+    spec: JobSpec,
     chosen: routing.Candidate,
     say: Callable[[str], None],
     warn: Callable[[str], None],
@@ -102,15 +102,16 @@ async def local_translation(
     from voxroute_orchestrator.models import at_hand, prechecks  # noqa: PLC0415 - as local_services
 
     def choose() -> at_hand.Choice:
-        named = _absolute(needs.translate_model, settings) if needs.translate_model else ""
+        named = _absolute(spec.translate_model, settings) if spec.translate_model else ""
         choice = at_hand.translation(named, settings)
-        prechecks.check_translation(choice.models, needs.pairs, offline=settings.offline)
+        pairs = tuple((spec.source, one) for one in spec.to_translate if spec.source)
+        prechecks.check_translation(choice.models, pairs, offline=settings.offline)
         return choice
 
     choice = await _chosen_models(choose, say, warn)
     arguments = ("--models", ",".join(choice.models)) if choice.models else ()
-    if needs.translate_device != "auto":
-        arguments = (*arguments, "--device", needs.translate_device)
+    if spec.translate_device != "auto":
+        arguments = (*arguments, "--device", spec.translate_device)
     return LocalSpec(TRANSLATION, chosen.name, arguments, _named(choice.models))
 
 

@@ -4,33 +4,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from voxroute_orchestrator.fleet import routing
+from voxroute_orchestrator.spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a job needs of its services."""
 
+    spec: JobSpec
     speech: bool
     translation: bool
-    language: str | None = None
-    asr_model: str = ""
-    translate_model: str = ""
-    pairs: tuple[tuple[str, str], ...] = ()
-    """Source and target of every translation, as far as they are known before."""
-    words: bool = False
-    align: bool = False
-    """Whether a service is asked for word times once the transcript is there."""
-    diarization_model: str = ""
-    """For a speech service that is started here; "" for none."""
-    strict: bool = False
-    backend: str = "auto"
-    """What a person asks for: "mlx", "whisperx" or "auto"; so for the devices."""
-    device: str = "auto"
-    translate_device: str = "auto"
-    compute_type: str = ""
-    """For a speech service that is started here; "" for its own choice."""
-    batch_size: int = 0
-    """As compute_type; 0 for its own choice."""
     only_asr_endpoints: bool = False
     """Whether the configured services were named for this job, so that no local one will do."""
     only_translate_endpoints: bool = False
@@ -39,16 +22,17 @@ class Needs:
 
     def wish(self) -> routing.Wish:
         """What routing needs to know of it."""
-        features: set[str] = {routing.WORD_TIMESTAMPS} if self.words else set()
-        if self.language is None:
+        spec = self.spec
+        features: set[str] = {routing.WORD_TIMESTAMPS} if spec.times_words else set()
+        if spec.source is None:
             features.add(routing.LANGUAGE_DETECTION)
         return routing.Wish(
-            language=self.language,
-            model=self.asr_model,
+            language=spec.source,
+            model=spec.asr_model,
             features=frozenset(features),
-            strict=self.strict,
-            backend=self.backend,
-            device=self.device,
+            strict=spec.strict,
+            backend=spec.backend,
+            device=spec.device,
         )
 
 

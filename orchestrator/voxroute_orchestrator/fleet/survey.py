@@ -173,8 +173,8 @@ def translation_decision(
         host,
         installed_services(),
         offers_of(statuses, TRANSLATION),
-        model=needs.translate_model,
-        device=needs.translate_device,
+        model=needs.spec.translate_model,
+        device=needs.spec.translate_device,
         may_start=not (needs.only_translate_endpoints and settings.translate_endpoints),
     )
 

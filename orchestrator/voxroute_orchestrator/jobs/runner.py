@@ -13,17 +13,15 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import platformdirs
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.errors import VoxrouteError
-from voxroute_orchestrator.glossary import of_messages
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.event_log import EventLog
 from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, media_below
 from voxroute_orchestrator.jobs.store import (
@@ -37,14 +35,14 @@ from voxroute_orchestrator.jobs.store import (
 )
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
-from voxroute_orchestrator.subtitles.results import DEFAULT_FORM, ResultForm
+from voxroute_orchestrator.spec import JobSpec, of_message
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.errors import ServingError
 from voxroute_serving.telemetry.logs import get_logger
 
 T = TypeVar("T")
 
-Work = Callable[[JobOptions, Reporter], Awaitable[list[str]]]
+Work = Callable[[Job, Reporter], Awaitable[list[str]]]
 """What does a job: `pipeline.recording.transcribe_media`, with its settings."""
 
 _AGAIN_S = 2.0  # between tries of what must be written, on a disk that is full
@@ -56,19 +54,15 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the operator has chosen for jobs that do not choose themselves."""
+    """What the operator has chosen."""
 
-    model: str = ""
-    translate_model: str = ""
-    backend: str = "auto"
-    device: str = "auto"
+    spec: JobSpec = field(default_factory=JobSpec)
+    """For jobs that do not choose themselves."""
     only_asr_endpoints: bool = False
     """Whether running services were named, so that no local one is started beside them."""
     only_translate_endpoints: bool = False
-    diarization_model: str = ""
     patience_s: float = 0.0
     """How long those may be away when a job begins."""
-    form: ResultForm = DEFAULT_FORM
     max_audio_s: float | None = None
 
 
@@ -243,9 +237,8 @@ class Runner:
             await asyncio.to_thread(self._store.began_afresh, claimed.job_id)
         watch = Watch(_name_of(claimed.config))
         media = await reading(watch, lambda: self._media(claimed.config, files))
-        options = options_of(claimed.config, media, files, self._defaults)
-        options = replace(options, job_id=claimed.job_id)
-        lines = await self._work(options, log)
+        job = job_of(claimed.config, media, files, self._defaults)
+        lines = await self._work(dataclasses.replace(job, job_id=claimed.job_id), log)
         for line in lines:
             if not line.startswith(str(files.results)):  # a path here says nothing to a client
                 log.say(line)
@@ -327,47 +320,26 @@ def _name_of(config: jobs_pb2.JobConfig) -> str:
     return config.upload_name or config.media_path
 
 
-def options_of(
-    config: jobs_pb2.JobConfig, media: Path, files: JobFiles, defaults: Defaults
-) -> JobOptions:
-    """The options of a job whose config was checked."""
-    spoken = tuple(config.source_languages)
-    return JobOptions(
+def job_of(config: jobs_pb2.JobConfig, media: Path, files: JobFiles, defaults: Defaults) -> Job:
+    """The job of a config that was checked."""
+    asked, own = of_message(config), defaults.spec
+    return Job(
+        spec=dataclasses.replace(
+            asked,
+            asr_model=asked.asr_model or own.asr_model,
+            translate_model=asked.translate_model or own.translate_model,
+            diarization_model=own.diarization_model,
+            backend=own.backend,
+            device=own.device,
+        ),
         media=media,
         media_name=_name_of(config),
         media_links=False,  # it was looked at with all links resolved
         max_audio_s=defaults.max_audio_s,
-        source=spoken[0] if len(spoken) == 1 else None,
-        allowed_languages=spoken if len(spoken) > 1 else (),
-        targets=tuple(config.target_languages),
         folder=files.results,
-        model=config.asr_model or defaults.model,
-        translate_model=config.translate_model or defaults.translate_model,
-        audio_stream=config.audio_stream if config.HasField("audio_stream") else None,
-        audio_channel=config.audio_channel if config.HasField("audio_channel") else None,
-        words=config.word_timestamps,
-        align=config.align,
-        speakers=config.speakers,
-        min_speakers=config.min_speakers,
-        max_speakers=config.max_speakers,
-        diarization_model=defaults.diarization_model,
-        vad_disabled=config.vad_disabled,
-        glossary=of_messages(config.glossary),
-        mux=config.mux,
-        strict=False,
         overwrite=True,
-        start_s=convert.seconds(config.start),
-        end_s=convert.seconds(config.end) if config.HasField("end") else None,
-        backend=defaults.backend,
-        device=defaults.device,
         only_asr_endpoints=defaults.only_asr_endpoints,
         only_translate_endpoints=defaults.only_translate_endpoints,
-        form=dataclasses.replace(
-            defaults.form,
-            formats=tuple(config.formats) or defaults.form.formats,
-            speaker_prefix=config.speaker_prefix,
-            drop_flagged=config.drop_flagged,
-        ),
         patience_s=defaults.patience_s,
         journal=files.journal,
         resume=files.journal.exists(),

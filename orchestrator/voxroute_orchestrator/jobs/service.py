@@ -8,21 +8,17 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, NoReturn
+from typing import Annotated, Any, BinaryIO, NoReturn
 
 import grpc.aio
 import platformdirs
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
-from voxroute_orchestrator import glossary
 from voxroute_orchestrator.client import credentials
-from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.errors import MediaStalledError, UsageError
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.errors import (
     ArtifactNotFoundError,
     InvalidJobError,
@@ -46,10 +42,13 @@ from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.settings import Settings, load
-from voxroute_orchestrator.subtitles.formats import FORMATS
-from voxroute_orchestrator.subtitles.results import ResultForm
-from voxroute_orchestrator.transcript import standard_tag
-from voxroute_serving.asr.messages import MAX_SPEAKERS
+from voxroute_orchestrator.spec import (
+    AskedError,
+    BackendName,
+    JobSpec,
+    of_message,
+    to_message,
+)
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.bounds import MAX_INTEGER, quoted
 from voxroute_serving.errors import AbandonedStreamError, InvalidInputError, NotReadyError
@@ -59,7 +58,6 @@ from voxroute_serving.process.settings import ServerSettings, StringList
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 CHUNK_BYTES = 256 * 1024
 """Of a file, in one message."""
-_MAX_TIME_S = 366 * 86_400  # s; as speech services take it: beyond a year a clock is wrong
 _DEFAULT_PAGE, _MAX_PAGE = 50, 1000
 _TOKEN = "jobs:"  # noqa: S105 - a page token is no secret
 
@@ -124,9 +122,7 @@ class JobServerSettings(ServerSettings):
     )
     model: str = Field(default="", description="speech model of jobs that name none")
     translate_model: str = Field(default="", description="translation model, likewise")
-    backend: Literal["auto", "mlx", "whisperx"] = Field(
-        default="auto", description="engine that recognises speech"
-    )
+    backend: BackendName = Field(default="auto", description="engine that recognises speech")
     asr_endpoints: StringList = Field(
         default=[],
         description="running speech services, several with commas; none: each job starts a local"
@@ -357,32 +353,21 @@ def _number_of(token: str) -> int:
 
 def checked(submission: jobs_pb2.SubmitJobConfig) -> jobs_pb2.JobConfig:
     """The job's config, its languages written as they are everywhere. Raises InvalidJobError."""
-    config = jobs_pb2.JobConfig()
-    config.CopyFrom(submission.job)
+    config = submission.job
     media = config.WhichOneof("media")
     if media is None:
         raise InvalidJobError.of_field("config.job", "set `upload_name` or `media_path`")
     if media == "upload_name":
         check_upload_name(config.upload_name)
-    for field in ("source_languages", "target_languages"):
-        languages: Any = getattr(config, field)
-        tags = [_tag(text, f"config.job.{field}") for text in languages]
-        del languages[:]
-        languages.extend(dict.fromkeys(tags))
-    for field in ("asr_model", "translate_model"):
-        _check_model(getattr(config, field), f"config.job.{field}")
-    _check_times(config)
-    _check_speakers(config)
-    _check_formats(config)
-    _check_glossary(config)
-    return config
-
-
-def _tag(text: str, field: str) -> str:
     try:
-        return standard_tag(text)
-    except ValueError as error:
-        raise InvalidJobError.of_field(field, str(error)) from error
+        spec = of_message(config)
+    except AskedError as error:
+        raise InvalidJobError.of_field(f"config.job.{error.field}", error.sentence) from error
+    _check_model(spec.asr_model, "config.job.asr_model")
+    _check_model(spec.translate_model, "config.job.translate_model")
+    written = to_message(spec)
+    setattr(written, media, getattr(config, media))
+    return written
 
 
 def _check_model(name: str, field: str) -> None:
@@ -394,45 +379,6 @@ def _check_model(name: str, field: str) -> None:
         )
 
 
-def _check_times(config: jobs_pb2.JobConfig) -> None:
-    for field in ("start", "end"):
-        if config.HasField(field) and not _is_time(getattr(config, field)):
-            raise InvalidJobError.of_field(f"config.job.{field}", "it is no time from 0 to a year")
-    if config.HasField("end") and convert.seconds(config.end) <= convert.seconds(config.start):
-        raise InvalidJobError.of_field("config.job.end", "it is not later than `start`")
-
-
-def _check_speakers(config: jobs_pb2.JobConfig) -> None:
-    for field in ("min_speakers", "max_speakers"):
-        if getattr(config, field) > MAX_SPEAKERS:
-            raise InvalidJobError.of_field(f"config.job.{field}", f"it is more than {MAX_SPEAKERS}")
-    if config.max_speakers and config.min_speakers > config.max_speakers:
-        raise InvalidJobError.of_field("config.job.min_speakers", "it is more than `max_speakers`")
-
-
-def _check_formats(config: jobs_pb2.JobConfig) -> None:
-    for kind in config.formats:
-        if kind not in FORMATS:
-            raise InvalidJobError.of_field(
-                "config.job.formats", f"there is no format {kind[:20]!r}; use {', '.join(FORMATS)}"
-            )
-    formats = list(dict.fromkeys(config.formats))
-    del config.formats[:]
-    config.formats.extend(formats)
-
-
-def _check_glossary(config: jobs_pb2.JobConfig) -> None:
-    try:
-        glossary.of_messages(config.glossary)
-    except UsageError as error:
-        raise InvalidJobError.of_field("config.job.glossary", str(error)) from error
-
-
-def _is_time(value: Message) -> bool:
-    assert isinstance(value, Duration)  # noqa: S101 - the contract says so
-    return 0 <= value.seconds < _MAX_TIME_S and value.nanos >= 0
-
-
 class JobApp:
     """The service as the serving runtime knows it."""
 
@@ -441,7 +387,7 @@ class JobApp:
     def __init__(self, settings: JobServerSettings, runtime: Runtime) -> None:
         options = _options(settings)
 
-        async def work(job: JobOptions, told: Reporter) -> list[str]:
+        async def work(job: Job, told: Reporter) -> list[str]:
             return await transcribe_media(job, options, told, self._metrics.observe_route)
 
         self._folder = DataFolder(settings.data_dir)
@@ -454,15 +400,16 @@ class JobApp:
             max_jobs=settings.max_jobs,
             media_roots=settings.media_root,
             defaults=Defaults(
-                model=settings.model,
-                translate_model=settings.translate_model,
-                backend=settings.backend,
-                device=settings.device,
+                JobSpec(
+                    asr_model=settings.model,
+                    translate_model=settings.translate_model,
+                    diarization_model=options.diarization_model,
+                    backend=settings.backend,
+                    device=settings.device,
+                ),
                 only_asr_endpoints=bool(settings.asr_endpoints),
                 only_translate_endpoints=bool(settings.translate_endpoints),
-                diarization_model=options.diarization_model,
                 patience_s=options.retry_s,
-                form=ResultForm(rules=options.subtitles),
                 max_audio_s=settings.max_audio_s,
             ),
         )

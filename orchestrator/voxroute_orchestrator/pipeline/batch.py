@@ -20,7 +20,7 @@ from voxroute_orchestrator.client.asr import Speech
 from voxroute_orchestrator.client.translate import Translator
 from voxroute_orchestrator.errors import MediaError, MediaNotFoundError, VoxrouteError
 from voxroute_orchestrator.fleet.connect import Connected, services
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.names import alike, exists, fitted, is_folder, shown, told_apart
 from voxroute_orchestrator.pipeline.recording import environment, needs_of, probed, transcribe_media
@@ -154,7 +154,7 @@ def _relative(parent: Path, below: Path) -> Path:
 
 async def run_batch(
     recordings: Sequence[Recording],
-    options: JobOptions,
+    job: Job,
     settings: Settings,
     told: Reporter,
     *,
@@ -162,16 +162,17 @@ async def run_batch(
 ) -> list[Outcome]:
     """Does the recordings, so many at once; how each ended, in their order.
 
-    `options` are those of every recording. Cancelling ends all, and what is finished of each is
-    kept; the outcomes are returned all the same, the last ones "interrupted" and "not begun".
+    `job` is that of every recording, but for its place. Cancelling ends all, and what is finished
+    of each is kept; the outcomes are returned all the same, the last ones "interrupted" and "not
+    begun".
     """
-    folders = folders_of(recordings, options.folder)
+    folders = folders_of(recordings, job.folder)
     names = told_apart(recording.path for recording in recordings)
     outcomes = [
         Outcome(recording.path, folder, name)
         for recording, folder, name in zip(recordings, folders, names, strict=True)
     ]
-    batch = _Batch(options, settings, told)
+    batch = _Batch(job, settings, told)
     for outcome in outcomes:
         await batch.check(outcome)
     waiting = iter([outcome for outcome in outcomes if outcome.state == "not begun"])
@@ -208,9 +209,9 @@ def table_row(outcome: Outcome) -> tuple[str, str, str, str]:
 class _Batch:
     """What the recordings share."""
 
-    def __init__(self, options: JobOptions, settings: Settings, told: Reporter) -> None:
+    def __init__(self, job: Job, settings: Settings, told: Reporter) -> None:
         self.stack = contextlib.AsyncExitStack()
-        self._options = options
+        self._job = job
         self._settings = settings
         self._told = told
         self._lock = asyncio.Lock()
@@ -219,17 +220,17 @@ class _Batch:
 
     async def check(self, outcome: Outcome) -> None:
         """Finds what cannot be used, or is done, before any service is started."""
-        options = self._options_of(outcome)
+        job = self._job_of(outcome)
         try:
-            lines = await reading(Watch(shown(outcome.media)), lambda: probed(options)[1])
+            lines = await reading(Watch(shown(outcome.media)), lambda: probed(job)[1])
         except VoxrouteError as error:
             self._fail(outcome, error)
             return
         if lines is not None:
             outcome.state, outcome.lines = "done", lines
 
-    def _options_of(self, outcome: Outcome) -> JobOptions:
-        return dataclasses.replace(self._options, media=outcome.media, folder=outcome.folder)
+    def _job_of(self, outcome: Outcome) -> Job:
+        return dataclasses.replace(self._job, media=outcome.media, folder=outcome.folder)
 
     async def do(self, outcome: Outcome) -> None:
         """Does one recording; a failure is in its outcome."""
@@ -238,7 +239,7 @@ class _Batch:
         try:
             shared = await self._services()
             outcome.lines = await transcribe_media(
-                self._options_of(outcome), self._settings, told, connected=shared.for_a_job()
+                self._job_of(outcome), self._settings, told, connected=shared.for_a_job()
             )
         except asyncio.CancelledError:
             outcome.state = "interrupted"
@@ -264,7 +265,7 @@ class _Batch:
             if self._failed is not None:
                 raise self._failed  # what did not start for one starts for none
             if self._shared is None:
-                needs = needs_of(self._options)
+                needs = needs_of(self._job)
                 told = self._told
                 try:
                     connected = await self.stack.enter_async_context(

@@ -18,12 +18,12 @@ from voxroute_orchestrator.errors import MediaNotFoundError, OutputError, Refuse
 from voxroute_orchestrator.files import claimed
 from voxroute_orchestrator.fleet.connect import Connected, services
 from voxroute_orchestrator.fleet.needs import Needs, ObserveRoute, observe_nothing
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.media import Source, check_length, probe
 from voxroute_orchestrator.pipeline.journal import Journal, discard, journal_path
 from voxroute_orchestrator.pipeline.parts import is_cut
 from voxroute_orchestrator.pipeline.read_ahead import EarlyReader
-from voxroute_orchestrator.pipeline.run import Job, Run
+from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.pipeline.summary import transcript_summary
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter, waits
@@ -59,7 +59,7 @@ _log = get_logger(__name__)
 
 
 async def transcribe_media(
-    options: JobOptions,
+    job: Job,
     settings: Settings,
     told: Reporter,
     observe_route: ObserveRoute = observe_nothing,
@@ -71,99 +71,97 @@ async def transcribe_media(
 
     One that is to be resumed and whose files are all there is not done again. `observe_route` is
     told which services were chosen. The rules of cues are those of the settings, whoever has made
-    the options.
+    the job.
     """
-    options = replace(options, form=replace(options.form, rules=settings.subtitles))
-    media, before, planned = await _reading(options, lambda: probed(options))
+    job = replace(job, rules=settings.subtitles)
+    media, before, planned = await _reading(job, lambda: probed(job))
     if before is not None:
         return before
     if media.duration_s is not None:
-        end_s = min(media.duration_s, options.end_s or media.duration_s)
-        check_length(end_s - options.start_s, options.max_audio_s, media.path)
-    about = languages_of(options.source, options.targets)
+        end_s = min(media.duration_s, job.spec.end_s or media.duration_s)
+        check_length(end_s - job.spec.start_s, job.max_audio_s, media.path)
+    about = languages_of(job.spec.source, job.spec.target_languages)
     if media.duration_s is not None:
         about["voxroute.media_s"] = media.duration_s
-    with in_job(options.job_id, about), claimed(options.folder, media.stem):
+    with in_job(job.job_id, about), claimed(job.folder, media.stem):
         needed = contextlib.nullcontext(connected) if connected is not None else None
-        needed = needed or _services(options, settings, told, observe_route)
-        return await _results(options, media, planned, needed, told)
+        needed = needed or _services(job, settings, told, observe_route)
+        return await _results(job, media, planned, needed, told)
 
 
-async def _reading(options: JobOptions, call: Callable[[], T]) -> T:
+async def _reading(job: Job, call: Callable[[], T]) -> T:
     """What `call` returns, which reads the media. Raises MediaStalledError."""
-    return await reading(Watch(options.recording.label), call)
+    return await reading(Watch(job.recording.label), call)
 
 
-def probed(options: JobOptions) -> "tuple[Media, list[str] | None, Plan | None]":
+def probed(job: Job) -> "tuple[Media, list[str] | None, Plan | None]":
     """The media, what to say where all is done already, and the plan of a copy that is wanted.
 
     Blocking. Raises MediaError; UsageError where no copy with subtitles can be made of it.
     """
     media = probe(
-        options.recording,
-        stream=options.audio_stream,
-        language=options.source or next(iter(options.allowed_languages), None),
-        channel=options.audio_channel,
+        job.recording,
+        stream=job.spec.audio_stream,
+        language=job.spec.source or next(iter(job.spec.allowed_languages), None),
+        channel=job.spec.audio_channel,
     )
-    planned = _planned(options)
-    return media, _done_before(options, media, planned), planned
+    planned = _planned(job)
+    return media, _done_before(job, media, planned), planned
 
 
-def _planned(options: JobOptions) -> "Plan | None":
+def _planned(job: Job) -> "Plan | None":
     """What the copy with subtitles will be; None where none is wanted. Blocking."""
-    if not options.mux:
+    if not job.spec.mux:
         return None
     from voxroute_orchestrator.subtitles.mux import plan  # noqa: PLC0415 - few commands do
 
-    return plan(options.recording)
+    return plan(job.recording)
 
 
 async def _results(
-    options: JobOptions,
+    job: Job,
     media: Media,
     planned: "Plan | None",
     needed: contextlib.AbstractAsyncContextManager[Connected],
     told: Reporter,
 ) -> list[str]:
-    names = _names(options, media, planned)
+    names = _names(job, media, planned)
     prepare_results(
-        options.folder,
+        job.folder,
         names,
-        overwrite=options.overwrite,
-        mark=None if _of_another(options, media) else transcript_name(media.stem),
+        overwrite=job.overwrite,
+        mark=None if _of_another(job, media) else transcript_name(media.stem),
     )
     tell_shortened(media.stem, names, told)
     for sentence in planned.left_out if planned else ():
         told.warn(sentence)
-    fingerprint = await _reading(options, lambda: _fingerprint(options.recording))
-    async with _early(media, options) as reader:
-        with _journal(options, media.stem, fingerprint, told) as journal:
+    fingerprint = await _reading(job, lambda: _fingerprint(job.recording))
+    async with _early(media, job) as reader:
+        with _journal(job, media.stem, fingerprint, told) as journal:
             async with needed as connected:
-                transcript, paths = await _transcribe(
-                    options, media, journal, connected, told, reader
-                )
+                transcript, paths = await _transcribe(job, media, journal, connected, told, reader)
             if planned is not None:
-                paths.append(await _mux(transcript, options, planned, told))
+                paths.append(await _mux(transcript, job, planned, told))
     discard(journal.path)
-    return [*transcript_summary(transcript, options.form), *(str(path) for path in paths)]
+    return [*transcript_summary(transcript, job.form), *(str(path) for path in paths)]
 
 
-def _names(options: JobOptions, media: Media, planned: "Plan | None") -> list[str]:
+def _names(job: Job, media: Media, planned: "Plan | None") -> list[str]:
     """The names of the files that are to be there in the end."""
-    languages = ([options.source] if options.source else []) + list(options.targets)
-    names = result_names(media.stem, list(dict.fromkeys(languages)), options.form.formats)
+    languages = ([job.spec.source] if job.spec.source else []) + list(job.spec.target_languages)
+    names = result_names(media.stem, list(dict.fromkeys(languages)), job.form.formats)
     if planned is not None:
         names.append(planned.name_for(media.stem))
     return names
 
 
-def _done_before(options: JobOptions, media: Media, planned: "Plan | None") -> list[str] | None:
+def _done_before(job: Job, media: Media, planned: "Plan | None") -> list[str] | None:
     """What to say of a job that is to be resumed and is complete; None for all others."""
-    if not options.resume or _journal_path(options, media.stem).exists():
+    if not job.resume or _journal_path(job, media.stem).exists():
         return None
-    if _of_another(options, media):
+    if _of_another(job, media):
         return None
-    paths = [options.folder / name for name in _names(options, media, planned)]
+    paths = [job.folder / name for name in _names(job, media, planned)]
     if not all(path.is_file() for path in paths):
         return None
     said = f"{media.title}: complete already; run it without --resume to do it again"
@@ -176,10 +174,10 @@ def languages_of(source: str | None, targets: Sequence[str]) -> dict[str, Any]:
     return {**known, "voxroute.target_languages": list(targets)}
 
 
-def _journal(options: JobOptions, title: str, fingerprint: list[Any], told: Reporter) -> Journal:
+def _journal(job: Job, title: str, fingerprint: list[Any], told: Reporter) -> Journal:
     """The journal of the run. Raises OutputError, UsageError."""
-    path = _journal_path(options, title)
-    if not options.resume:
+    path = _journal_path(job, title)
+    if not job.resume:
         journal = Journal.begin(path)
         journal.keep_fact(_RECORDING, fingerprint)
         return journal
@@ -191,7 +189,7 @@ def _journal(options: JobOptions, title: str, fingerprint: list[Any], told: Repo
         journal.close()
         raise UsageError(
             "the run that is to be continued was of another recording than"
-            f" {options.recording.label}; run without --resume to start anew, or name another"
+            f" {job.recording.label}; run without --resume to start anew, or name another"
             " folder with -o"
         )
     finished = sum(len(span.segments) for span in journal.spans().values())
@@ -218,23 +216,23 @@ def _fingerprint(recording: Source) -> list[Any]:
     return [size, digest.hexdigest()]
 
 
-def _journal_path(options: JobOptions, title: str) -> Path:
-    return options.journal or journal_path(options.folder, title)
+def _journal_path(job: Job, title: str) -> Path:
+    return job.journal or journal_path(job.folder, title)
 
 
-def _of_another(options: JobOptions, media: Media) -> bool:
+def _of_another(job: Job, media: Media) -> bool:
     """Whether the complete results that are there are of another recording of the same title."""
-    return not options.media_name and are_of_another(options.folder, media)
+    return not job.media_name and are_of_another(job.folder, media)
 
 
 @contextlib.asynccontextmanager
-async def _early(media: Media, options: JobOptions) -> AsyncGenerator[EarlyReader]:
+async def _early(media: Media, job: Job) -> AsyncGenerator[EarlyReader]:
     """The recording, whose start is decoded while the block begins.
 
     Raises MediaError, before the block, where there is nothing to decode.
     """
     reader = EarlyReader(
-        media, start_s=options.start_s, end_s=options.end_s, max_s=options.max_audio_s
+        media, start_s=job.spec.start_s, end_s=job.spec.end_s, max_s=job.max_audio_s
     )
     try:
         await reading(reader.watch, reader.check)
@@ -248,7 +246,7 @@ async def _early(media: Media, options: JobOptions) -> AsyncGenerator[EarlyReade
 
 
 async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
-    options: JobOptions,
+    job: Job,
     media: Media,
     journal: Journal,
     connected: Connected,
@@ -256,107 +254,69 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     reader: EarlyReader,
 ) -> tuple[Transcript, list[Path]]:
     """What came out, and the files with it. Raises VoxrouteError where it is not complete."""
-    source = options.source
-    needed = _to_translate(options)
+    source = job.spec.source
+    needed = job.spec.to_translate
     if source is not None and needed:
         await check_pairs(connected, source, needed)
-    diarizer = await _diarizer(connected, options) if options.tells_speakers else None
-    job = Job(
-        media=media,
-        source_language=source,
-        target_languages=options.targets,
-        allowed_languages=options.allowed_languages,
-        word_timestamps=_wants_words(options),
-        align=options.align,
-        speakers=options.tells_speakers,
-        min_speakers=options.min_speakers,
-        max_speakers=options.max_speakers,
-        strict_options=options.strict,
-        vad_disabled=options.vad_disabled,
-        glossary=options.glossary,
-        start_s=options.start_s,
-        end_s=options.end_s,
-        max_audio_s=options.max_audio_s,
-    )
+    diarizer = await _diarizer(connected, job) if job.spec.tells_speakers else None
     current = Run(
-        job,
+        job.spec,
+        media,
         connected.speech,
         connected.translators,
         told,
         journal=journal,
         next_asr=connected.next_asr,
         next_translate=connected.next_translate,
-        aligner=connected.aligner if options.words or options.align else None,
+        aligner=connected.aligner if job.spec.words or job.spec.align else None,
         diarizer=diarizer,
         reader=reader,
+        max_audio_s=job.max_audio_s,
     )
     for note in connected.notes:
         if note not in current.transcript.warnings:
             current.transcript.warnings.append(note)
-    if options.tells_speakers and diarizer is None:
+    if job.spec.tells_speakers and diarizer is None:
         await current.note(Note(source="orchestrator", code=NO_DIARIZER, message=_NO_DIARIZER))
     try:
         await current.execute()
     except asyncio.CancelledError:
         if not current.transcript.recognition.complete:
             current.transcript.error = "interrupted"
-        _write(current.transcript, options, told)
+        _write(current.transcript, job, told)
         raise
-    paths = _write(current.transcript, options, told)
+    paths = _write(current.transcript, job, told)
     if current.errors:
         raise current.errors[0]
     return current.transcript, paths
 
 
-def needs_of(options: JobOptions) -> Needs:
+def needs_of(job: Job) -> Needs:
     """What the job needs of its services."""
     return Needs(
+        job.spec,
         speech=True,
-        translation=bool(_to_translate(options)),
-        language=options.source,
-        asr_model=options.model,
-        translate_model=options.translate_model,
-        pairs=tuple((options.source, t) for t in _to_translate(options) if options.source),
-        words=_wants_words(options),
-        align=options.align,
-        diarization_model=options.diarization_model,
-        strict=options.strict,
-        backend=options.backend,
-        device=options.device,
-        translate_device=options.translate_device,
-        compute_type=options.compute_type,
-        batch_size=options.batch_size,
-        only_asr_endpoints=options.only_asr_endpoints,
-        only_translate_endpoints=options.only_translate_endpoints,
-        patience_s=options.patience_s,
+        translation=bool(job.spec.to_translate),
+        only_asr_endpoints=job.only_asr_endpoints,
+        only_translate_endpoints=job.only_translate_endpoints,
+        patience_s=job.patience_s,
     )
 
 
-def _wants_words(options: JobOptions) -> bool:
-    """Whether recognition is to time the words: also for speakers, who change within a segment."""
-    return not options.align and (options.words or (options.tells_speakers and not options.strict))
-
-
-async def _diarizer(connected: Connected, options: JobOptions) -> Service | None:
+async def _diarizer(connected: Connected, job: Job) -> Service | None:
     """Who tells the speakers apart. Raises RefusedError for nobody, where options are strict."""
     service = await connected.diarizer()
-    if service is None and options.strict:
+    if service is None and job.spec.strict:
         raise RefusedError(_NO_DIARIZER)
     return service
 
 
-def _to_translate(options: JobOptions) -> list[str]:
-    source = options.source
-    return [t for t in options.targets if source is None or not same_language(source, t)]
-
-
 def _services(
-    options: JobOptions, settings: Settings, told: Reporter, observe: ObserveRoute
+    job: Job, settings: Settings, told: Reporter, observe: ObserveRoute
 ) -> contextlib.AbstractAsyncContextManager[Connected]:
-    needs = needs_of(options)
     return services(
         settings,
-        needs,
+        needs_of(job),
         environment(),
         told.say,
         told.warn,
@@ -381,15 +341,15 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[Path]:
+def _write(transcript: Transcript, job: Job, told: Reporter) -> list[Path]:
     """Writes the results; hours of work are not lost to a full disk without another try."""
     paths: list[Path] = []
     try:
-        write_results(transcript, options.folder, paths.append, options.form)
+        write_results(transcript, job.folder, paths.append, job.form)
     except OutputError as error:
         refuge = Path(tempfile.mkdtemp(prefix="voxroute-results-"))
         with contextlib.suppress(OutputError):
-            write_results(transcript, refuge, paths.append, options.form)
+            write_results(transcript, refuge, paths.append, job.form)
             raise OutputError(f"{error}. The results are in {refuge} instead") from error
         raise
     if not transcript.complete:
@@ -398,16 +358,14 @@ def _write(transcript: Transcript, options: JobOptions, told: Reporter) -> list[
     return paths
 
 
-async def _mux(
-    transcript: Transcript, options: JobOptions, planned: "Plan", told: Reporter
-) -> Path:
+async def _mux(transcript: Transcript, job: Job, planned: "Plan", told: Reporter) -> Path:
     """Writes the copy of the media; a cancel stops it. Raises VoxrouteError."""
     from voxroute_orchestrator.subtitles.mux import mux  # noqa: PLC0415 - few commands do
 
-    source = options.recording
-    target = options.folder / planned.name_for(transcript.media.stem)
+    source = job.recording
+    target = job.folder / planned.name_for(transcript.media.stem)
     told.say(f"copying {source.label} with its subtitles")
-    watch, tracks = Watch(source.label), tracks_of(transcript, options.form)
+    watch, tracks = Watch(source.label), tracks_of(transcript, job.form)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
 

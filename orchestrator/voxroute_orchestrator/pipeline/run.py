@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from voxroute_orchestrator import __version__
@@ -15,13 +14,14 @@ from voxroute_orchestrator.client.translate import NextTranslator, Translator
 from voxroute_orchestrator.client.upload import Recording, Service
 from voxroute_orchestrator.errors import DeviceMemoryError, UsageError, VoxrouteError
 from voxroute_orchestrator.fleet.second_services import FindAligner
-from voxroute_orchestrator.glossary import GlossaryTerm, hotwords
+from voxroute_orchestrator.glossary import hotwords
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.pipeline.journal import Journal
 from voxroute_orchestrator.pipeline.second_passes import Diarization, add_words
 from voxroute_orchestrator.pipeline.transcription import Acceptance, Recognition
 from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use
 from voxroute_orchestrator.reporter import Reporter
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import (
     AsrStats,
     LanguageProbability,
@@ -47,59 +47,29 @@ _LANGUAGES = "languages"
 _WARNINGS = "warnings"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a person asked for."""
+def _until_s(spec: JobSpec, media: Media) -> float | None:
+    """Where the work ends on the timeline; None where the container does not tell."""
+    known = [end_s for end_s in (spec.end_s, media.duration_s) if end_s is not None]
+    return min(known, default=None)
 
-    media: Media
-    source_language: str | None = None
-    """None to detect it."""
-    target_languages: tuple[str, ...] = ()
-    allowed_languages: tuple[str, ...] = ()
-    """Two or more where the language changes within the recording; `source_language` is None."""
-    word_timestamps: bool = False
-    align: bool = False
-    """Whether words get their times from `Align`, once the transcript is there."""
-    speakers: bool = False
-    min_speakers: int = 0
-    """0 for a number that is not known; so `max_speakers`."""
-    max_speakers: int = 0
-    strict_options: bool = False
-    vad_disabled: bool = False
-    glossary: tuple[GlossaryTerm, ...] = ()
-    """Terms for the recogniser to prefer, and for the translation to keep to."""
-    start_s: float = 0.0
-    """Where to begin on the media's timeline."""
-    end_s: float | None = None
-    """Where to end on it; None for the end of the media."""
-    max_audio_s: float | None = None
-    """The most audio that is taken, seconds; None for any."""
 
-    @property
-    def until_s(self) -> float | None:
-        """Where the work ends on the timeline; None where the container does not tell."""
-        duration_s = self.media.duration_s
-        if self.end_s is None or duration_s is None:
-            return self.end_s if duration_s is None else duration_s
-        return min(self.end_s, duration_s)
-
-    def identity(self) -> dict[str, Any]:
-        """What a run that goes on must have in common with the one before, as JSON values."""
-        channel = self.media.audio_channel
-        return {
-            **({} if channel is None else {"audio_channel": channel}),
-            "audio_stream": self.media.audio_stream,
-            "duration_s": self.media.duration_s,
-            "source_language": self.source_language,
-            "allowed_languages": list(self.allowed_languages),
-            "word_timestamps": self.word_timestamps,
-            "align": self.align,
-            "speakers": [self.speakers, self.min_speakers, self.max_speakers],
-            "vad_disabled": self.vad_disabled,
-            "glossary": [list(dataclasses.astuple(term)) for term in self.glossary],
-            "start_s": self.start_s,
-            "end_s": self.end_s,
-        }
+def _identity(spec: JobSpec, media: Media) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one before, as JSON values."""
+    channel = media.audio_channel
+    return {
+        **({} if channel is None else {"audio_channel": channel}),
+        "audio_stream": media.audio_stream,
+        "duration_s": media.duration_s,
+        "source_language": spec.source,
+        "allowed_languages": list(spec.allowed_languages),
+        "word_timestamps": spec.times_words,
+        "align": spec.align,
+        "speakers": [spec.tells_speakers, spec.min_speakers, spec.max_speakers],
+        "vad_disabled": spec.vad_disabled,
+        "glossary": [list(dataclasses.astuple(term)) for term in spec.glossary],
+        "start_s": spec.start_s,
+        "end_s": spec.end_s,
+    }
 
 
 async def _none() -> None:
@@ -119,7 +89,8 @@ class Run:
 
     def __init__(
         self,
-        job: Job,
+        spec: JobSpec,
+        media: Media,
         speech: Sequence[Speech],
         translators: Sequence[Translator],
         reporter: Reporter,
@@ -130,14 +101,18 @@ class Run:
         aligner: FindAligner | None = None,
         diarizer: Service | None = None,
         reader: PcmReader | None = None,
+        max_audio_s: float | None = None,
     ) -> None:
-        self.job = job
+        self._spec = spec
+        self._media = media
+        self._max_audio_s = max_audio_s
+        self._until_s = _until_s(spec, media)
         self.reporter = reporter
         self.transcript = Transcript(
             voxroute_version=__version__,
-            media=job.media,
-            language=job.source_language,
-            language_detected=job.source_language is None,
+            media=media,
+            language=spec.source,
+            language_detected=spec.source is None,
         )
         self.errors: list[VoxrouteError] = []
         """What went wrong for good, the recognition's first."""
@@ -175,7 +150,7 @@ class Run:
 
     def _take_over(self, journal: Journal) -> None:
         """Begins with what an earlier run has found out."""
-        identity, before = self.job.identity(), journal.fact(_JOB)
+        identity, before = _identity(self._spec, self._media), journal.fact(_JOB)
         if before is None:
             journal.keep_fact(_JOB, identity)
         elif before != identity:
@@ -198,21 +173,21 @@ class Run:
 
     async def _recognise(self) -> bool:
         """Whether recognition failed."""
-        job = self.job
-        self.reporter.stage(_RECOGNITION, job.until_s)
+        spec = self._spec
+        self.reporter.stage(_RECOGNITION, self._until_s)
         recognition = Recognition(
             self._early or self._reader(),
             AsrOptions(
-                language="" if job.allowed_languages else self.transcript.language or "",
-                allowed_languages=job.allowed_languages,
-                word_timestamps=job.word_timestamps,
-                strict_options=job.strict_options,
-                vad_disabled=job.vad_disabled,
-                hotwords=hotwords(job.glossary),
+                language="" if spec.allowed_languages else self.transcript.language or "",
+                allowed_languages=spec.allowed_languages,
+                word_timestamps=spec.times_words,
+                strict_options=spec.strict,
+                vad_disabled=spec.vad_disabled,
+                hotwords=hotwords(spec.glossary),
             ),
             self,
             self._journal,
-            length_s=job.until_s,
+            length_s=self._until_s,
             model=self.transcript.recognition.model,
         )
         stage = "asr"
@@ -248,7 +223,7 @@ class Run:
                     " try --no-vad",
                 )
             )
-        if self.job.allowed_languages:
+        if self._spec.allowed_languages:
             self._name_language()
         self.reporter.finish(_RECOGNITION)
         self.reporter.say(f"Transcription completed: {len(self.transcript.segments)} segments")
@@ -256,11 +231,13 @@ class Run:
     # --- words and speakers
 
     def _recording(self) -> Recording:
-        return Recording(self.job.until_s, self._reader)
+        return Recording(self._until_s, self._reader)
 
     def _reader(self) -> PcmReader:
-        job = self.job
-        return PcmReader(job.media, start_s=job.start_s, end_s=job.end_s, max_s=job.max_audio_s)
+        spec = self._spec
+        return PcmReader(
+            self._media, start_s=spec.start_s, end_s=spec.end_s, max_s=self._max_audio_s
+        )
 
     def _lack_words(self) -> bool:
         return any(
@@ -283,8 +260,8 @@ class Run:
             self._recording(),
             self._journal,
             self.reporter,
-            min_speakers=self.job.min_speakers,
-            max_speakers=self.job.max_speakers,
+            min_speakers=self._spec.min_speakers,
+            max_speakers=self._spec.max_speakers,
         )
 
     def _diarizing(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -309,7 +286,7 @@ class Run:
         Where a translation into that one is wanted, another gives the name: the two would be files
         of one name.
         """
-        segments, targets = self.transcript.segments, self.job.target_languages
+        segments, targets = self.transcript.segments, self._spec.target_languages
         others = [
             segment
             for segment in segments
@@ -323,8 +300,8 @@ class Run:
         """A translation for each language; with none of its own where nothing is to be done."""
         if not self._translators:
             return
-        for target in self.job.target_languages:
-            source = self.job.source_language
+        for target in self._spec.target_languages:
+            source = self._spec.source
             if source is not None and same_language(source, target):
                 continue
             done = self._journal.translations(target) if self._journal is not None else []
@@ -336,8 +313,8 @@ class Run:
                     self._translators,
                     self,
                     self._journal,
-                    media_s=self.job.until_s,
-                    glossary=self.job.glossary,
+                    media_s=self._until_s,
+                    glossary=self._spec.glossary,
                 )
             )
 
@@ -353,7 +330,7 @@ class Run:
     def _drop_empty_translations(self) -> None:
         """Leaves out a language that is the one that was spoken, as it turned out."""
         spoken = self.transcript.language
-        for target in self.job.target_languages:
+        for target in self._spec.target_languages:
             if spoken is not None and same_language(spoken, target):
                 self.reporter.say(f"the speech is {spoken}: nothing to translate for {target}")
                 self.transcript.translations.pop(target, None)

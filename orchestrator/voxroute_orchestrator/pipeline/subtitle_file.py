@@ -13,20 +13,17 @@ from voxroute_orchestrator.errors import UsageError, VoxrouteError
 from voxroute_orchestrator.files import write_atomic
 from voxroute_orchestrator.fleet.connect import Connected, services
 from voxroute_orchestrator.fleet.needs import Needs
-from voxroute_orchestrator.glossary import GlossaryTerm, tally
+from voxroute_orchestrator.glossary import tally
 from voxroute_orchestrator.pipeline.recording import check_pairs, environment, languages_of
 from voxroute_orchestrator.pipeline.summary import translation_summary
 from voxroute_orchestrator.reporter import Reporter, waits
 from voxroute_orchestrator.settings import Settings
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.subtitles.cues import Cue, rewrapped, with_speakers
 from voxroute_orchestrator.subtitles.formats import FORMATS, to_srt
 from voxroute_orchestrator.subtitles.linebreaks import flat
-from voxroute_orchestrator.subtitles.results import (
-    DEFAULT_FORM,
-    ResultForm,
-    keep_own_files,
-    subtitle_name,
-)
+from voxroute_orchestrator.subtitles.results import keep_own_files, subtitle_name
+from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES, CueRules
 from voxroute_orchestrator.subtitles.turns import Turn, turns_of
 from voxroute_orchestrator.transcript import (
     Device,
@@ -35,7 +32,6 @@ from voxroute_orchestrator.transcript import (
     Note,
     TranslatedSegment,
     TranslationStats,
-    same_language,
 )
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -49,12 +45,9 @@ class FileJob:
     title: str
     cues: list[Cue]
     source: str
-    targets: tuple[str, ...]
+    spec: JobSpec
     folder: Path
-    model: str
-    strict: bool
-    glossary: tuple[GlossaryTerm, ...] = ()
-    form: ResultForm = DEFAULT_FORM
+    rules: CueRules = DEFAULT_RULES
     results: dict[str, dict[int, TranslatedSegment]] = field(
         default_factory=dict[str, dict[int, TranslatedSegment]]
     )
@@ -104,13 +97,13 @@ class FileJob:
         """Writes one language: as a partial file where cues are missing."""
         translated = self._translated(target)
         complete = len(translated) == len(self.cues)
-        named = with_speakers(translated) if self.form.speaker_prefix else translated
-        wrapped = [part for cue in translated for part in rewrapped(cue, self.form.rules)]
-        named = [part for cue in named for part in rewrapped(cue, self.form.rules)]
+        named = with_speakers(translated) if self.spec.speaker_prefix else translated
+        wrapped = [part for cue in translated for part in rewrapped(cue, self.rules)]
+        named = [part for cue in named for part in rewrapped(cue, self.rules)]
         if complete:
             texts = {
                 kind: FORMATS[kind](named if kind == "srt" else wrapped, target)
-                for kind in self.form.formats
+                for kind in self.spec.formats
             }
         else:
             texts = {"partial.srt": to_srt(named)} if named else {}
@@ -171,14 +164,13 @@ class _FileEvents:
 
 async def translate_subtitles(job: FileJob, settings: Settings, told: Reporter) -> list[str]:
     """Does the job; returns its summary and the paths of its files. Raises VoxrouteError."""
-    with in_job("", languages_of(job.source, job.targets)):
+    with in_job("", languages_of(job.source, job.spec.target_languages)):
         return await _translate_file(job, settings, told)
 
 
 async def _translate_file(job: FileJob, settings: Settings, told: Reporter) -> list[str]:
-    targets = [t for t in job.targets if not same_language(job.source, t)]
-    pairs = tuple((job.source, target) for target in targets)
-    needs = Needs(speech=False, translation=True, translate_model=job.model, pairs=pairs)
+    targets = job.spec.to_translate
+    needs = Needs(job.spec, speech=False, translation=True)
     if not targets:
         raise UsageError(f"the file is {job.source} already; name another language with -t")
     lines: list[str] = []
@@ -208,11 +200,13 @@ async def _translate_to(job: FileJob, target: str, connected: Connected, told: R
     items = ItemPool()
     texts = [flat(turn.text) for _, turn in job.turns]
     for number, text in enumerate(texts):
-        first = number if job.strict else max(0, number - 2)  # most models refuse it where strict
+        first = (
+            number if job.spec.strict else max(0, number - 2)
+        )  # most models refuse it where strict
         items.put(TranslateItem(number, text, tuple(texts[first:number])))
     items.end()
     request = TranslateRequest(
-        job.source, target, items, translator.model, total_s, job.strict, job.glossary
+        job.source, target, items, translator.model, total_s, job.spec.strict, job.spec.glossary
     )
     await translator.client.translate(request, _FileEvents(job, target, told))
     told.finish(f"translating to {target}")

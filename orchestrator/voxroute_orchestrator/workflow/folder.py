@@ -18,39 +18,46 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from dotenv.parser import parse_stream
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from voxroute_orchestrator import __version__
 from voxroute_orchestrator.errors import OutputError, UsageError
 from voxroute_orchestrator.files import write_atomic
 from voxroute_orchestrator.fleet.hardware import Host
 from voxroute_orchestrator.glossary import read as read_glossary
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.names import is_file
 from voxroute_orchestrator.names import shown as shown_name
 from voxroute_orchestrator.reporter import Reporter, clock, waits
 from voxroute_orchestrator.settings import BUNDLED_ASR, BUNDLED_TRANSLATE, Settings, bundled_models
-from voxroute_orchestrator.subtitles.formats import DEFAULT_FORMATS
-from voxroute_orchestrator.subtitles.results import ResultForm, transcript_name
+from voxroute_orchestrator.spec import SENT, DeviceName, JobSpec
+from voxroute_orchestrator.subtitles.results import transcript_name
 from voxroute_orchestrator.transcript import standard_tag
 from voxroute_orchestrator.workflow.bootstrap import Recommendation
 
 JOB_SCHEMA = "voxroute.job/1"
+IN_FILE = sorted(SENT - {"source_languages", "target_languages", "asr_model", "glossary"})
+"""The fields of a spec that a job's file holds; the others are in its `.env` file."""
 
 _SLUG_CHARACTERS = 24
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_LONGEST_TIME = 20  # characters of it in a message
-_MAX_TIME_S = 366 * 24 * 3600.0
-_CLOCK = re.compile(r"(\d+:){0,2}\d+(\.\d+)?")
 
 _GPU_TYPES = {"float16", "bfloat16", "int8_float16", "int4"}  # WhisperX has these on no CPU
 
 Workflow = Literal["transcribe", "translate"]
-DeviceName = Literal["auto", "mps", "cuda", "cpu"]
 
 
 class JobConfig(BaseModel):
@@ -78,9 +85,10 @@ class JobConfig(BaseModel):
         return ",".join(part if part == "auto" else standard_tag(part) for part in parts)
 
     @property
-    def source(self) -> str | None:
-        """The language that is spoken; None to detect it."""
-        return None if self.SOURCE_LANGUAGE in {"", "auto"} else self.SOURCE_LANGUAGE
+    def sources(self) -> tuple[str, ...]:
+        """The languages that are spoken; none to detect it."""
+        spoken = self.SOURCE_LANGUAGE.split(",")
+        return tuple(part for part in spoken if part not in {"", "auto"})
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -114,26 +122,29 @@ class JobFile(BaseModel):
     """Absolute path."""
     media_bytes: int
     """Size when the job was prepared, to notice another file of that name."""
-    start_s: float = 0.0
-    end_s: float | None = None
-    audio_stream: int | None = None
-    audio_channel: int | None = None
-    words: bool = False
-    align: bool = False
-    speakers: bool = False
-    min_speakers: int = 0
-    max_speakers: int = 0
+    asked: JobSpec
+    """What is asked for; in the file its fields stand among these, but for what `.env` says."""
     glossary: str = ""
     """Absolute path; "" for none."""
-    vad_disabled: bool = False
-    formats: tuple[str, ...] = DEFAULT_FORMATS
-    speaker_prefix: bool = False
-    drop_flagged: bool = False
-    mux: bool = False
-    translate_model: str = ""
     log_level: str = "info"
     notes: tuple[str, ...] = ()
     """What was said about this host when the job was prepared."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asked_apart(cls, value: object) -> object:
+        if not isinstance(value, dict) or "asked" in value:
+            return cast("object", value)
+        fields = cast("dict[str, object]", value)
+        asked = {name: fields[name] for name in IN_FILE if name in fields}
+        others = {name: one for name, one in fields.items() if name not in asked}
+        return {**others, "asked": asked}
+
+    @model_serializer(mode="wrap")
+    def _asked_among(self, serialised: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialised(self)
+        asked = fields.pop("asked")
+        return {**fields, **{name: asked[name] for name in IN_FILE}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,46 +179,30 @@ class JobFolder:
         return self.path / f"{self.job_id}.log"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """What a person asks for when a job is prepared."""
-
-    media: Path
-    workflow: Workflow
-    source: str | None
-    targets: tuple[str, ...]
-    start: str = ""
-    end: str = ""
-    audio_stream: int | None = None
-    audio_channel: int | None = None
-    words: bool = False
-    align: bool = False
-    speakers: bool = False
-    min_speakers: int = 0
-    max_speakers: int = 0
-    glossary: Path | None = None
-    vad_disabled: bool = False
-    formats: tuple[str, ...] = DEFAULT_FORMATS
-    speaker_prefix: bool = False
-    drop_flagged: bool = False
-    mux: bool = False
-    log_level: str = "info"
-
-
-def prepare_job(asked: Preparation, work_dir: Path, best: Recommendation) -> JobFolder:
+def prepare_job(  # noqa: PLR0917 - what a job's folder is made of
+    media: Path,
+    workflow: Workflow,
+    asked: JobSpec,
+    glossary: Path | None,
+    log_level: str,
+    work_dir: Path,
+    best: Recommendation,
+) -> JobFolder:
     """A new job folder. Raises MediaError, UsageError and OutputError."""
-    if asked.workflow == "translate" and not asked.targets:
+    if workflow == "translate" and not asked.target_languages:
         raise UsageError("name the language to translate to with --target-language, such as en")
-    if asked.glossary is not None:
-        read_glossary(asked.glossary)  # what is wrong with it is told now
-    media = probe(asked.media, stream=asked.audio_stream, language=asked.source)
+    if glossary is not None:
+        read_glossary(glossary)  # what is wrong with it is told now
+    found = probe(media, stream=asked.audio_stream, language=asked.source)
     if asked.mux:
         from voxroute_orchestrator.subtitles.mux import plan  # noqa: PLC0415 - few jobs want it
 
-        plan(asked.media)  # what cannot be copied is told now
-    start_s = time_of(asked.start, "--start-time") or 0.0
-    end_s = time_of(asked.end, "--end-time")
-    _check_times(start_s, end_s, media.duration_s)
+        plan(media)  # what cannot be copied is told now
+    if found.duration_s is not None and asked.start_s >= found.duration_s:
+        raise UsageError(
+            f"--start-time {clock(asked.start_s)} is beyond the end of the media"
+            f" ({clock(found.duration_s)})"
+        )
     config = JobConfig(
         WHISPERX_DEVICE=cast("DeviceName", best.whisperx_device),
         WHISPER_BACKEND=best.whisper_backend,
@@ -216,34 +211,20 @@ def prepare_job(asked: Preparation, work_dir: Path, best: Recommendation) -> Job
         BATCH_SIZE=best.batch_size,
         INDICTRANS2_DEVICE=cast("DeviceName", best.indictrans2_device),
         SOURCE_LANGUAGE=asked.source or "auto",
-        TARGET_LANGUAGE=",".join(asked.targets) if asked.workflow == "translate" else "",
+        TARGET_LANGUAGE=",".join(asked.target_languages) if workflow == "translate" else "",
     )
-    folder = _new_folder(work_dir, media.title)
+    folder = _new_folder(work_dir, found.title)
     job = JobFile(
         schema=JOB_SCHEMA,
         job_id=folder.job_id,
         created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         voxroute_version=__version__,
-        workflow=asked.workflow,
-        media=str(asked.media.resolve()),
-        media_bytes=asked.media.stat().st_size,
-        start_s=start_s,
-        end_s=end_s,
-        audio_stream=asked.audio_stream,
-        audio_channel=asked.audio_channel,
-        words=asked.words,
-        align=asked.align,
-        speakers=asked.speakers,
-        min_speakers=asked.min_speakers,
-        max_speakers=asked.max_speakers,
-        glossary=str(asked.glossary.resolve()) if asked.glossary else "",
-        vad_disabled=asked.vad_disabled,
-        formats=asked.formats,
-        speaker_prefix=asked.speaker_prefix,
-        drop_flagged=asked.drop_flagged,
-        mux=asked.mux,
-        translate_model=best.translate_model,
-        log_level=asked.log_level,
+        workflow=workflow,
+        media=str(media.resolve()),
+        media_bytes=media.stat().st_size,
+        asked=replace(asked, translate_model=best.translate_model),
+        glossary=str(glossary.resolve()) if glossary else "",
+        log_level=log_level,
         notes=best.notes,
     )
     write_atomic(folder.env_file, _env_text(folder, config))
@@ -255,38 +236,6 @@ def _json_of(job: JobFile) -> str:
     """The job's file; bytes of a path that are no UTF-8 are escaped."""
     text = json.dumps(job.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False)
     return re.sub("[\udc80-\udcff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
-
-
-def time_of(text: str, flag: str) -> float | None:
-    """Seconds of "90", "1:30" or "00:01:30.5"; None for "". Raises UsageError."""
-    if not text.strip():
-        return None
-    said = shown_name(text.strip()[:_LONGEST_TIME])
-    if not _CLOCK.fullmatch(text.strip()):
-        raise UsageError(f"{flag} {said}: write seconds, M:SS or H:MM:SS, as in 1:30")
-    first, *others = [float(part) for part in text.strip().split(":")]
-    if any(part >= 60 for part in others):  # noqa: PLR2004 - seconds and minutes
-        raise UsageError(
-            f"{flag} {said}: minutes and seconds behind a colon go up to 59; write seconds, M:SS or"
-            " H:MM:SS, as in 1:30"
-        )
-    seconds = first
-    for part in others:
-        seconds = seconds * 60 + part
-    if seconds > _MAX_TIME_S:
-        raise UsageError(f"{flag} {said}: it is more than a year; write seconds, M:SS or H:MM:SS")
-    return seconds
-
-
-def _check_times(start_s: float, end_s: float | None, duration_s: float | None) -> None:
-    if end_s is not None and end_s <= start_s:
-        raise UsageError(
-            f"--end-time ({clock(end_s)}) must be later than --start-time ({clock(start_s)})"
-        )
-    if duration_s is not None and start_s >= duration_s:
-        raise UsageError(
-            f"--start-time {clock(start_s)} is beyond the end of the media ({clock(duration_s)})"
-        )
 
 
 def _new_folder(work_dir: Path, title: str) -> JobFolder:
@@ -392,9 +341,7 @@ def _problems(error: Exception) -> str:
     return "; ".join(sentences)
 
 
-def options_of(
-    folder: JobFolder, job: JobFile, config: JobConfig, host: Host, told: Reporter
-) -> JobOptions:
+def job_of(folder: JobFolder, job: JobFile, config: JobConfig, host: Host, told: Reporter) -> Job:
     """What the run of a job is, with a line for each thing that was decided. Raises UsageError.
 
     On a Mac whose backend is not MLX the CPU does the work, because WhisperX knows no Metal.
@@ -426,63 +373,41 @@ def options_of(
         f"Model: {config.WHISPER_MODEL}, compute type {compute_type}, batch size"
         f" {config.BATCH_SIZE}"
     )
-    return JobOptions(
-        media=Path(job.media),
-        source=config.source,
-        targets=config.targets,
-        folder=folder.path,
-        model=config.WHISPER_MODEL,
-        translate_model=job.translate_model,
-        audio_stream=job.audio_stream,
-        audio_channel=job.audio_channel,
-        words=job.words,
-        align=job.align,
-        speakers=job.speakers,
-        min_speakers=job.min_speakers,
-        max_speakers=job.max_speakers,
-        glossary=read_glossary(Path(job.glossary)) if job.glossary else (),
-        vad_disabled=job.vad_disabled,
-        form=ResultForm(
-            formats=job.formats,
-            speaker_prefix=job.speaker_prefix,
-            drop_flagged=job.drop_flagged,
+    return Job(
+        spec=replace(
+            job.asked,
+            source_languages=config.sources,
+            target_languages=config.targets,
+            asr_model=config.WHISPER_MODEL,
+            glossary=read_glossary(Path(job.glossary)) if job.glossary else (),
+            backend=backend,
+            device=device,
+            translate_device=config.INDICTRANS2_DEVICE,
+            compute_type="" if compute_type == "auto" else compute_type,
+            batch_size=config.BATCH_SIZE,
         ),
-        mux=job.mux,
-        strict=False,
+        media=Path(job.media),
+        folder=folder.path,
         overwrite=True,
-        start_s=job.start_s,
-        end_s=job.end_s,
-        backend=backend,
-        device=device,
-        translate_device=config.INDICTRANS2_DEVICE,
-        compute_type="" if compute_type == "auto" else compute_type,
-        batch_size=config.BATCH_SIZE,
         journal=folder.journal,
         job_id=folder.job_id,
     )
 
 
-def for_this_place(
-    options: JobOptions, settings: Settings, folder: JobFolder, told: Reporter
-) -> JobOptions:
-    """The options without bundled models that are not where the job runs; tells of them once.
+def for_this_place(job: Job, settings: Settings, folder: JobFolder, told: Reporter) -> Job:
+    """The job without bundled models that are not where the job runs; tells of them once.
 
     They are on the host that starts its services itself, not on one that has others do the work.
     """
     missing = bundled_models(settings) is None
     models = (
-        ("model", options.model, BUNDLED_ASR, settings.asr_endpoints),
-        (
-            "translate_model",
-            options.translate_model,
-            BUNDLED_TRANSLATE,
-            settings.translate_endpoints,
-        ),
+        ("asr_model", BUNDLED_ASR, settings.asr_endpoints),
+        ("translate_model", BUNDLED_TRANSLATE, settings.translate_endpoints),
     )
     not_there = {
-        name: model
-        for name, model, bundled, elsewhere in models
-        if model == bundled and (missing or elsewhere)
+        name: bundled
+        for name, bundled, elsewhere in models
+        if getattr(job.spec, name) == bundled and (missing or elsewhere)
     }
     if not_there:
         told.warn(
@@ -490,7 +415,7 @@ def for_this_place(
             " elsewhere: the services' own models do the work. WHISPER_MODEL in"
             f" {shown(folder.env_file)} names another"
         )
-    return replace(options, **dict.fromkeys(not_there, ""))
+    return replace(job, spec=replace(job.spec, **dict.fromkeys(not_there, "")))
 
 
 def check_media(job: JobFile, told: Reporter) -> None:

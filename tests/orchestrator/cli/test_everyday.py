@@ -22,14 +22,15 @@ from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.connection import CallPolicy
 from voxroute_orchestrator.client.jobs import job_client
 from voxroute_orchestrator.errors import ServiceUnavailableError, UsageError
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.models import at_hand as models_at_hand
 from voxroute_orchestrator.models.hub_access import hub_answers
 from voxroute_orchestrator.settings import Settings
+from voxroute_orchestrator.spec import JobSpec, time_of
 from voxroute_orchestrator.subtitles import formats as subtitles
 from voxroute_orchestrator.subtitles.cues import Cue
 from voxroute_orchestrator.transcript import IgnoredOption
-from voxroute_orchestrator.workflow.folder import JobFolder, for_this_place, time_of
+from voxroute_orchestrator.workflow.folder import JobFolder, for_this_place
 
 __all__ = ["sandbox"]
 
@@ -327,11 +328,9 @@ def test_a_job_prepared_for_the_bundled_models_runs_elsewhere_and_says_so_once(
     assert "WHISPER_MODEL" in done.stderr
     assert services.speech.configs[-1].model == ""
     # where they are, they do the work, and nothing is said
-    options = JobOptions(
-        media=Path(), source="hi", folder=Path(), model="asr-tiny-hi-en", audio_stream=None,
-        words=False, strict=False, overwrite=True, translate_model="translate-tiny-hi-en",
-    )  # fmt: skip
+    spec = JobSpec(asr_model="asr-tiny-hi-en", translate_model="translate-tiny-hi-en")
+    here_too = Job(spec=spec, media=Path(), folder=Path())
     heard = io.StringIO()
     here = Settings(models_dir=Path(bundled["VOXROUTE_MODELS_DIR"]))
-    assert for_this_place(options, here, JobFolder(job), LineReporter(heard)) == options
+    assert for_this_place(here_too, here, JobFolder(job), LineReporter(heard)) == here_too
     assert not heard.getvalue()

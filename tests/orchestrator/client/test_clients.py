@@ -19,7 +19,8 @@ from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connec
 from voxroute_orchestrator.client.translate import TranslateClient, Translator
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError, VoxrouteError
 from voxroute_orchestrator.media import probe
-from voxroute_orchestrator.pipeline.run import Job, Run
+from voxroute_orchestrator.pipeline.run import Run
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.subtitles.results import write_results
 from voxroute_orchestrator.transcript import Media, Transcript
 
@@ -33,9 +34,18 @@ def media(tmp_path: Path) -> Media:
     return probe(recordings.write(tmp_path / "film.wav", recordings.steps(SECONDS)))
 
 
+Asked = tuple[JobSpec, Media]
+
+
+def asked(media: Media, language: str | None, targets: tuple[str, ...] = ()) -> Asked:
+    """What a run is asked for."""
+    spoken = (language,) if language else ()
+    return JobSpec(source_languages=spoken, target_languages=targets), media
+
+
 @contextlib.asynccontextmanager
 async def _run(
-    speech: Speech, translation: Translation, job: Job, policy: CallPolicy = POLICY
+    speech: Speech, translation: Translation, of: Asked, policy: CallPolicy = POLICY
 ) -> AsyncGenerator[Run]:
     server, port = await serve("127.0.0.1:0", speech=speech, translation=translation)
     endpoint = Endpoint("test service", f"127.0.0.1:{port}")
@@ -44,15 +54,15 @@ async def _run(
             asr = AsrClient(endpoint, channel, policy)
             translate = TranslateClient(endpoint, channel, policy)
             reporter = LineReporter(sys.stderr, quiet=True)
-            yield Run(job, [AsrSpeech(asr)], [Translator(translate)], reporter)
+            yield Run(*of, [AsrSpeech(asr)], [Translator(translate)], reporter)
     finally:
         await server.stop(0)
 
 
 async def _execute(
-    speech: Speech, translation: Translation, job: Job, policy: CallPolicy = POLICY
+    speech: Speech, translation: Translation, of: Asked, policy: CallPolicy = POLICY
 ) -> Run:
-    async with _run(speech, translation, job, policy) as run:
+    async with _run(speech, translation, of, policy) as run:
         await run.execute()
         return run
 
@@ -74,7 +84,7 @@ def _check_whole(transcript: Transcript) -> None:
 async def test_a_recording_becomes_a_transcript_and_several_translations(media: Media) -> None:
     """One pass gives all languages; options, models, flags and failures are kept."""
     speech, translation = Speech(), Translation()
-    run = await _execute(speech, translation, Job(media, "hi", ("en", "ta", "hi")))
+    run = await _execute(speech, translation, asked(media, "hi", ("en", "ta", "hi")))
     transcript = run.transcript
     assert not run.errors
     assert transcript.complete
@@ -101,7 +111,7 @@ async def test_a_stream_that_breaks_goes_on_from_the_last_segment(
     """After three breaks every second is there once; the language and model are kept."""
     speech = Speech(breaks=[Break(7, code), Break(1, code), Break(0, code)])
     translation = Translation()
-    run = await _execute(speech, translation, Job(media, language, ("en",)))
+    run = await _execute(speech, translation, asked(media, language, ("en",)))
     assert not run.errors
     _check_whole(run.transcript)
     assert [config.resume_from.seconds for config in speech.configs] == [0, 7, 8, 8]
@@ -113,7 +123,7 @@ async def test_a_stream_that_breaks_goes_on_from_the_last_segment(
 async def test_a_translation_that_breaks_repeats_and_loses_nothing(media: Media) -> None:
     """What had no answer is sent again; what had one is not."""
     translation = Translation(breaks=[Break(4), Break(9)])
-    run = await _execute(Speech(), translation, Job(media, "hi", ("en",)))
+    run = await _execute(Speech(), translation, asked(media, "hi", ("en",)))
     assert not run.errors
     items = run.transcript.translations["en"].items
     assert [item.segment_id for item in items] == list(range(1, SECONDS + 1))
@@ -124,7 +134,7 @@ async def test_the_advice_of_a_full_service_is_followed(media: Media) -> None:
     """RESOURCE_EXHAUSTED with RetryInfo is tried again after that time, not before."""
     full = Break(0, grpc.StatusCode.RESOURCE_EXHAUSTED, 1.5, "all places are taken")
     started = time.monotonic()
-    run = await _execute(Speech(breaks=[full]), Translation(), Job(media, "hi"))
+    run = await _execute(Speech(breaks=[full]), Translation(), asked(media, "hi"))
     assert not run.errors
     assert time.monotonic() - started >= 1.5
 
@@ -133,7 +143,7 @@ async def test_retries_end(media: Media) -> None:
     """A service that stays away is given up after `retry_s`, with a sentence."""
     away = [Break(0, grpc.StatusCode.UNAVAILABLE, 0.3, "draining") for _ in range(100)]
     policy = CallPolicy(retry_s=1.5)
-    run = await _execute(Speech(breaks=away), Translation(), Job(media, "hi"), policy)
+    run = await _execute(Speech(breaks=away), Translation(), asked(media, "hi"), policy)
     (error,) = run.errors
     assert isinstance(error, ServiceUnavailableError)
     assert "draining" in str(error)
@@ -163,7 +173,7 @@ async def test_refusals_are_not_repeated_and_say_what_is_wrong(
 ) -> None:
     """One call, one error, with what the status's details say."""
     speech = Speech(breaks=[breaking])
-    run = await _execute(speech, Translation(), Job(media, "hi"))
+    run = await _execute(speech, Translation(), asked(media, "hi"))
     assert [type(error) for error in run.errors] == [kind]
     assert words in str(run.errors[0])
     assert len(speech.configs) == 1
@@ -173,13 +183,13 @@ async def test_refusals_are_not_repeated_and_say_what_is_wrong(
 async def test_a_service_that_falls_silent_is_given_up(media: Media) -> None:
     """A call without any message for `stall_timeout_s` is cancelled; nobody waits for ever."""
     policy = CallPolicy(retry_s=0.5, stall_timeout_s=0.8)
-    run = await _execute(Speech(delay_s=60), Translation(), Job(media, "hi"), policy)
+    run = await _execute(Speech(delay_s=60), Translation(), asked(media, "hi"), policy)
     assert "has sent nothing" in str(run.errors[0])
 
 
 async def test_a_pair_that_is_not_offered_keeps_the_other_languages(media: Media) -> None:
     """One language fails with the pairs that there are; the transcript and the rest are whole."""
-    run = await _execute(Speech(), Translation(), Job(media, None, ("fr", "en")))
+    run = await _execute(Speech(), Translation(), asked(media, None, ("fr", "en")))
     (error,) = run.errors
     assert isinstance(error, RefusedError)
     assert "hi to fr" in str(error)
@@ -190,7 +200,7 @@ async def test_a_pair_that_is_not_offered_keeps_the_other_languages(media: Media
 
 async def test_a_cancelled_run_keeps_what_is_finished(media: Media, tmp_path: Path) -> None:
     """The transcript holds every finished segment, and is written as a partial one."""
-    async with _run(Speech(delay_s=0.1), Translation(), Job(media, "hi", ("en",))) as run:
+    async with _run(Speech(delay_s=0.1), Translation(), asked(media, "hi", ("en",))) as run:
         task = asyncio.create_task(run.execute())
         await until(lambda: len(run.transcript.segments) >= 5)
         task.cancel()
@@ -208,7 +218,7 @@ async def test_a_cancelled_run_keeps_what_is_finished(media: Media, tmp_path: Pa
 
 async def test_translations_begin_before_the_recognition_ends(media: Media) -> None:
     """Segments are translated while later ones are still being recognised."""
-    async with _run(Speech(delay_s=0.05), Translation(), Job(media, "hi", ("en",))) as run:
+    async with _run(Speech(delay_s=0.05), Translation(), asked(media, "hi", ("en",))) as run:
         task = asyncio.create_task(run.execute())
         await until(lambda: bool(run.transcript.translations["en"].items))
         assert len(run.transcript.segments) < SECONDS

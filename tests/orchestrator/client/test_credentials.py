@@ -32,6 +32,7 @@ from voxroute_orchestrator.fleet.connect import services
 from voxroute_orchestrator.fleet.needs import Needs
 from voxroute_orchestrator.fleet.survey import SPEECH, survey
 from voxroute_orchestrator.settings import Settings
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_serving.security import watched as files
 
 POLICY = CallPolicy(retry_s=1.0)
@@ -145,7 +146,9 @@ async def test_no_job_waits_for_a_wrong_certificate(certificates: Certificates) 
     """A patient job that finds one ends at once, and not after ten minutes."""
     other = certificates.folder / "other.pem"
     other.write_bytes(Authority().cert)
-    patient = Needs(speech=True, translation=False, only_asr_endpoints=True, patience_s=600)
+    patient = Needs(
+        JobSpec(), speech=True, translation=False, only_asr_endpoints=True, patience_s=600
+    )
     told: list[str] = []
     async with serving(**certificates.settings) as running:
         settings = Settings(asr_endpoints=(running.server.addresses[0],), tls_ca=other)

@@ -26,7 +26,8 @@ from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.pipeline import transcription as recognition
 from voxroute_orchestrator.pipeline.journal import Journal
 from voxroute_orchestrator.pipeline.parts import Span, spans, target_s
-from voxroute_orchestrator.pipeline.run import Job, Run
+from voxroute_orchestrator.pipeline.run import Run
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import Media, Segment
 
 POLICY = CallPolicy(retry_s=5.0, stall_timeout_s=60.0)
@@ -51,7 +52,7 @@ class Fleet:
     def run(self, media: Media, journal: Journal | None = None, **more: Any) -> Run:
         """A run that shares the recording among them."""
         reporter = LineReporter(sys.stderr, quiet=True)
-        return Run(Job(media, **more), self.clients, [], reporter, journal=journal)
+        return Run(JobSpec(**more), media, self.clients, [], reporter, journal=journal)
 
 
 @contextlib.asynccontextmanager
@@ -106,9 +107,9 @@ def test_spans_are_long_enough_for_windows_and_short_enough_for_memory() -> None
 
 async def test_several_services_give_what_one_gives(media: Media) -> None:
     """Each does a part; segments come in order, numbered through, with the same times and texts."""
-    alone = await _transcribed(media, Speech(), source_language="hi")
+    alone = await _transcribed(media, Speech(), source_languages=("hi",))
     services = [Speech(delay_s=0.01) for _ in range(3)]
-    shared = await _transcribed(media, *services, source_language="hi")
+    shared = await _transcribed(media, *services, source_languages=("hi",))
     assert not shared.errors
     assert _texts(shared.transcript.segments) == _texts(alone.transcript.segments)
     assert shared.transcript.to_json() == alone.transcript.to_json()
@@ -120,10 +121,10 @@ async def test_several_services_give_what_one_gives(media: Media) -> None:
 
 async def test_a_service_that_dies_midway_gives_its_span_back(media: Media) -> None:
     """Another goes on after the last window that was finished; nothing is lost or twice."""
-    alone = await _transcribed(media, Speech(), source_language="hi")
+    alone = await _transcribed(media, Speech(), source_languages=("hi",))
     doomed, other = Speech(delay_s=0.02), Speech(delay_s=0.02)
     async with _fleet(doomed, other) as fleet:
-        run = fleet.run(media, source_language="hi")
+        run = fleet.run(media, source_languages=("hi",))
         task = asyncio.create_task(run.execute())
         await until(lambda: len(run.transcript.segments) >= 10)
         await fleet.servers[0].stop(0)
@@ -137,11 +138,13 @@ async def test_a_service_that_dies_midway_gives_its_span_back(media: Media) -> N
 async def test_a_refusal_of_one_service_leaves_the_work_to_the_others(media: Media) -> None:
     """The job fails only where the last one refuses."""
     broken = Break(0, grpc.StatusCode.INVALID_ARGUMENT, message="not here")
-    run = await _transcribed(media, Speech(breaks=[broken, broken]), Speech(), source_language="hi")
+    run = await _transcribed(
+        media, Speech(breaks=[broken, broken]), Speech(), source_languages=("hi",)
+    )
     assert not run.errors
     assert run.transcript.complete
     all_broken = [Speech(breaks=[broken] * 4) for _ in range(2)]
-    failed = await _transcribed(media, *all_broken, source_language="hi")
+    failed = await _transcribed(media, *all_broken, source_languages=("hi",))
     assert [type(error) for error in failed.errors] == [RefusedError]
 
 
@@ -150,10 +153,10 @@ async def test_an_idle_service_helps_with_a_span_that_holds_up_the_end(
 ) -> None:
     """The slow one is overtaken from where it is; its call is ended and the text is the same."""
     monkeypatch.setattr(recognition, "_SLOW_S", 0.5)
-    alone = await _transcribed(media, Speech(), source_language="hi")
+    alone = await _transcribed(media, Speech(), source_languages=("hi",))
     slow = Speech(delay_s=3600)
     run = await asyncio.wait_for(
-        _transcribed(media, slow, Speech(), source_language="hi"), timeout=60
+        _transcribed(media, slow, Speech(), source_languages=("hi",)), timeout=60
     )
     assert not run.errors
     assert _texts(run.transcript.segments) == _texts(alone.transcript.segments)
@@ -173,7 +176,7 @@ async def test_a_run_that_is_cancelled_at_any_window_goes_on_to_the_same_result(
     media: Media, tmp_path: Path
 ) -> None:
     """From the journal alone; no window that it holds is decoded again."""
-    alone = await _transcribed(media, Speech(misses_every=9), source_language="hi")
+    alone = await _transcribed(media, Speech(misses_every=9), source_languages=("hi",))
     assert len(alone.transcript.untranscribed) > 15
     path = tmp_path / "journal"
     n_finished = 0
@@ -183,7 +186,7 @@ async def test_a_run_that_is_cancelled_at_any_window_goes_on_to_the_same_result(
             with Journal(path) as journal:
                 kept = sum(len(span.segments) for span in journal.spans().values())
                 assert kept >= n_finished
-                run = fleet.run(media, journal, source_language="hi")
+                run = fleet.run(media, journal, source_languages=("hi",))
                 task = asyncio.create_task(run.execute())
                 if stop_after is not None:
                     await until(lambda n=stop_after, run=run: len(run.transcript.segments) >= n)
@@ -198,13 +201,13 @@ async def test_a_journal_of_another_job_is_refused(media: Media, tmp_path: Path)
     path = tmp_path / "journal"
     async with _fleet(Speech()) as fleet:
         with Journal(path) as journal:
-            await fleet.run(media, journal, source_language="hi").execute()
+            await fleet.run(media, journal, source_languages=("hi",)).execute()
             with pytest.raises(UsageError, match="source_language"):
-                fleet.run(media, journal, source_language="en")
+                fleet.run(media, journal, source_languages=("en",))
             samples = np.repeat(np.full(SECONDS, 500, np.int16), recordings.RATE)
             samples[: 80 * recordings.RATE] = 0
             other = probe(recordings.write(tmp_path / "other.wav", samples))
-            run = fleet.run(other, journal, source_language="hi")
+            run = fleet.run(other, journal, source_languages=("hi",))
             await run.execute()
             assert [type(error) for error in run.errors] == [UsageError]
             assert "is not the one" in str(run.errors[0])
@@ -213,7 +216,7 @@ async def test_a_journal_of_another_job_is_refused(media: Media, tmp_path: Path)
 async def test_speech_without_text_is_in_the_transcript_in_order(media: Media) -> None:
     """Each stretch once with its place and reason, whoever has told it."""
     services = [Speech(misses_every=5), Speech(misses_every=5)]
-    run = await _transcribed(media, *services, source_language="hi")
+    run = await _transcribed(media, *services, source_languages=("hi",))
     found = run.transcript.untranscribed
     assert len(found) > SECONDS // 5 - 10
     starts = [one.start_s for one in found]

@@ -18,12 +18,12 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator.cli.terminal.progress import reporter
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.errors import RefusedError, VoxrouteError
-from voxroute_orchestrator.job import JobOptions
+from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.pipeline import recording as commands
 from voxroute_orchestrator.pipeline.journal import Journal
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.settings import Settings
-from voxroute_orchestrator.subtitles.results import ResultForm
+from voxroute_orchestrator.spec import JobSpec
 from voxroute_serving.asr.engine import Feature, WindowSegment, Word
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.errors import EngineError
@@ -48,14 +48,17 @@ def wordless(window: Samples) -> tuple[WindowSegment, ...]:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> JobOptions:
+def job(tmp_path: Path) -> Job:
     """A job on a recording of two voices, a second each."""
     talk = np.concatenate([silence(0.5), tone(1, 300), silence(1), tone(1, 500), silence(0.5)])
     media = recordings.write(tmp_path / "film.wav", (talk * 32767).astype(np.int16))
-    return JobOptions(
-        media=media, source="hi", targets=("en",), folder=tmp_path / "out", model="",
-        audio_stream=None, words=False, strict=False, overwrite=True, vad_disabled=True,
-    )  # fmt: skip
+    spec = JobSpec(source_languages=("hi",), target_languages=("en",), vad_disabled=True)
+    return Job(spec=spec, media=media, folder=tmp_path / "out", overwrite=True)
+
+
+def asking(job: Job, **fields: Any) -> Job:
+    """The same job with more asked for."""
+    return replace(job, spec=replace(job.spec, **fields))
 
 
 @contextlib.asynccontextmanager
@@ -66,24 +69,19 @@ async def translating() -> AsyncGenerator[str]:
     await server.stop(0)
 
 
-async def done(options: JobOptions, *asr: str) -> dict[str, Any]:
+async def done(job: Job, *asr: str) -> dict[str, Any]:
     """The transcript of the job, done by services at the addresses."""
     async with translating() as address:
         settings = Settings(asr_endpoints=asr, translate_endpoints=(address,), retry_s=1.0)
-        only = replace(options, only_asr_endpoints=True, only_translate_endpoints=True)
+        only = replace(job, only_asr_endpoints=True, only_translate_endpoints=True)
         with reporter(quiet=False) as told:
             await transcribe_media(only, settings, told)
-    return json.loads((options.folder / "film.transcript.json").read_text())
+    return json.loads((job.folder / "film.transcript.json").read_text())
 
 
-async def test_a_segment_is_split_where_the_speaker_changes(options: JobOptions) -> None:
+async def test_a_segment_is_split_where_the_speaker_changes(job: Job) -> None:
     """Each part has its speaker, its own number and its own translation; subtitles show them."""
-    wanted = replace(
-        options,
-        speakers=True,
-        max_speakers=3,
-        form=ResultForm(formats=("srt", "vtt"), speaker_prefix=True),
-    )
+    wanted = asking(job, speakers=True, max_speakers=3, speaker_prefix=True)
     diarizer = FakeDiarizer()
     async with serving(FakeEngine(segments=one_segment), diarizer) as service:
         found = await done(wanted, service.endpoint.target)
@@ -95,15 +93,15 @@ async def test_a_segment_is_split_where_the_speaker_changes(options: JobOptions)
         (2, "en:word1"),
     ]
     assert [asked[1:] for asked in diarizer.asked] == [(None, 3)]
-    assert "<v SPEAKER_01>" in (options.folder / "film.en.vtt").read_text()
-    assert "SPEAKER_01: en:word1" in (options.folder / "film.en.srt").read_text()
+    assert "<v SPEAKER_01>" in (job.folder / "film.en.vtt").read_text()
+    assert "SPEAKER_01: en:word1" in (job.folder / "film.en.srt").read_text()
 
 
-async def test_another_service_times_the_words_and_tells_the_speakers(options: JobOptions) -> None:
+async def test_another_service_times_the_words_and_tells_the_speakers(job: Job) -> None:
     """An engine without words, such as MLX with `--align`, beside one that can do both."""
     plain = FakeEngine(segments=wordless, features=PLAIN, alignable_languages=())
     able, diarizer = FakeEngine(segments=wordless), FakeDiarizer()
-    settings = replace(options, align=True, speakers=True)
+    settings = asking(job, align=True, speakers=True)
     async with serving(plain) as first, serving(able, diarizer) as second:
         found = await done(settings, first.endpoint.target, second.endpoint.target)
     words = [word["text"] for segment in found["segments"] for word in segment["words"]]
@@ -113,38 +111,36 @@ async def test_another_service_times_the_words_and_tells_the_speakers(options: J
     assert found["warnings"] == []
 
 
-async def test_words_that_the_engine_cannot_time_come_from_another(options: JobOptions) -> None:
+async def test_words_that_the_engine_cannot_time_come_from_another(job: Job) -> None:
     """With `--words` alone, where the service that transcribes has no word times."""
     plain = FakeEngine(segments=wordless, features=PLAIN, alignable_languages=())
     able = FakeEngine(segments=wordless)
     async with serving(plain) as first, serving(able) as second:
-        found = await done(
-            replace(options, words=True), first.endpoint.target, second.endpoint.target
-        )
+        found = await done(asking(job, words=True), first.endpoint.target, second.endpoint.target)
     assert [len(segment["words"]) for segment in found["segments"]] == [2]
 
 
-async def test_what_no_service_can_is_told(options: JobOptions) -> None:
+async def test_what_no_service_can_is_told(job: Job) -> None:
     """The job is done without, and says so; a strict one is refused before any work."""
     engine = FakeEngine(segments=wordless, features=PLAIN, alignable_languages=())
-    wanted = replace(options, align=True, speakers=True)
+    wanted = asking(job, align=True, speakers=True)
     async with serving(engine) as service:
         found = await done(wanted, service.endpoint.target)
         assert sorted(note["code"] for note in found["warnings"]) == ["NO_ALIGNER", "NO_DIARIZER"]
         engine.batches.clear()
         with pytest.raises(RefusedError, match="--diarization-model"):
-            await done(replace(wanted, strict=True), service.endpoint.target)
+            await done(asking(wanted, strict=True), service.endpoint.target)
     assert not engine.batches
 
 
-async def test_a_diarization_that_fails_is_gone_on_with(options: JobOptions) -> None:
+async def test_a_diarization_that_fails_is_gone_on_with(job: Job) -> None:
     """The transcript is kept, and `--resume` does the rest only."""
     engine, diarizer = FakeEngine(segments=one_segment), FakeDiarizer(failure=EngineError("broken"))
-    wanted = replace(options, speakers=True)
+    wanted = asking(job, speakers=True)
     async with serving(engine, diarizer) as service:
         with pytest.raises(VoxrouteError, match="broken"):
             await done(wanted, service.endpoint.target)
-        assert (options.folder / "film.hi.partial.srt").exists()
+        assert (job.folder / "film.hi.partial.srt").exists()
         transcribed = len(engine.batches)
         diarizer.failure = None
         found = await done(replace(wanted, resume=True), service.endpoint.target)
@@ -154,12 +150,12 @@ async def test_a_diarization_that_fails_is_gone_on_with(options: JobOptions) -> 
 
 
 async def test_words_and_speakers_that_were_found_are_not_asked_for_again(
-    options: JobOptions,
+    job: Job,
 ) -> None:
     """What is in the journal of an interrupted job counts."""
     engine, diarizer = FakeEngine(segments=wordless), FakeDiarizer()
-    journal = options.folder / "j"
-    wanted = replace(options, align=True, speakers=True, journal=journal)
+    journal = job.folder / "j"
+    wanted = replace(asking(job, align=True, speakers=True), journal=journal)
     async with serving(engine, diarizer) as service:
         first = await done(wanted, service.endpoint.target)
     assert len(diarizer.asked) == 1
@@ -176,17 +172,17 @@ async def test_words_and_speakers_that_were_found_are_not_asked_for_again(
 
 
 async def test_a_job_that_had_only_to_be_written_gives_the_same_result(
-    options: JobOptions, monkeypatch: pytest.MonkeyPatch
+    job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who answered and what was warned of is in the journal too; no service is asked again."""
     monkeypatch.setattr(commands, "discard", lambda _: None)  # as if killed in that moment
     engine = FakeEngine(segments=one_segment, warnings=(("ODD", "this sounds odd"),))
     async with serving(engine, FakeDiarizer()) as service:
         for speakers in (False, True):
-            wanted = replace(options, speakers=speakers, journal=options.folder / f"j{speakers}")
+            wanted = replace(asking(job, speakers=speakers), journal=job.folder / f"j{speakers}")
             first = await done(wanted, service.endpoint.target)
             engine.batches.clear()
-            (options.folder / "film.transcript.json").unlink()
+            (job.folder / "film.transcript.json").unlink()
             second = await done(replace(wanted, resume=True), service.endpoint.target)
             assert second == first
             assert not engine.batches
@@ -194,7 +190,7 @@ async def test_a_job_that_had_only_to_be_written_gives_the_same_result(
     assert first["translations"]["en"]["model"]
 
 
-async def test_doubtful_segments_are_left_out_where_that_is_asked_for(options: JobOptions) -> None:
+async def test_doubtful_segments_are_left_out_where_that_is_asked_for(job: Job) -> None:
     """Of the subtitles; the transcript has them with their flags, and the summary counts them."""
 
     def doubtful(window: Samples) -> tuple[WindowSegment, ...]:
@@ -207,15 +203,15 @@ async def test_doubtful_segments_are_left_out_where_that_is_asked_for(options: J
         )
 
     async with serving(FakeEngine(segments=doubtful)) as service:
-        shown = await done(options, service.endpoint.target)
-        assert "murmur" in (options.folder / "film.hi.srt").read_text()
-        wanted = replace(options, form=ResultForm(drop_flagged=True))
+        shown = await done(job, service.endpoint.target)
+        assert "murmur" in (job.folder / "film.hi.srt").read_text()
+        wanted = asking(job, drop_flagged=True)
         dropped = await done(wanted, service.endpoint.target)
     assert [s["flags"] for s in dropped["segments"]] == [[], ["LOW_CONFIDENCE"]]
     assert shown["segments"] == dropped["segments"]
-    assert "murmur" not in (options.folder / "film.hi.srt").read_text()
-    assert "murmur" not in (options.folder / "film.en.srt").read_text()
-    assert "clear" in (options.folder / "film.en.srt").read_text()
+    assert "murmur" not in (job.folder / "film.hi.srt").read_text()
+    assert "murmur" not in (job.folder / "film.en.srt").read_text()
+    assert "clear" in (job.folder / "film.en.srt").read_text()
 
 
 def test_a_flag_of_a_newer_service_is_a_doubt_all_the_same() -> None:

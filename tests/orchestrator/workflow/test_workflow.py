@@ -23,14 +23,14 @@ from tests.orchestrator.fleet.test_routing import (
 from tests.orchestrator.stand_in import Break, Speech, Translation, serve
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.fleet.hardware import Host
+from voxroute_orchestrator.spec import JobSpec, time_of
 from voxroute_orchestrator.subtitles import formats as subtitles
 from voxroute_orchestrator.workflow.folder import (
     JobConfig,
     JobFile,
     JobFolder,
-    options_of,
+    job_of,
     read_config,
-    time_of,
 )
 
 __all__ = ["sandbox"]  # the fixture of the command's own tests
@@ -287,11 +287,11 @@ def test_the_log_says_what_the_job_config_leads_to(
     config = JobConfig.model_validate(CONFIG | changed)
     job = JobFile(
         schema="voxroute.job/1", job_id="j", created_at="", voxroute_version="0",
-        workflow="translate", media="film.wav", media_bytes=1,
+        workflow="translate", media="film.wav", media_bytes=1, asked=JobSpec(),
     )  # fmt: skip
     told = _Told()
-    options = options_of(JobFolder(Path("j")), job, config, host, told)
-    assert (options.device, options.backend, options.compute_type) == expected
+    spec = job_of(JobFolder(Path("j")), job, config, host, told).spec
+    assert (spec.device, spec.backend, spec.compute_type) == expected
     assert told.lines[:2] == [
         f"Configured device: {device} (from job config)",
         f"Configured backend: {backend} (from job config)",
