@@ -1,7 +1,6 @@
 """terms.csv, and what became of its terms."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,13 +14,9 @@ from voxroute_orchestrator.client.translate import TranslateClient, TranslateReq
 from voxroute_orchestrator.errors import UsageError, VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm
 from voxroute_orchestrator.transcript import (
-    Device,
     GlossaryUse,
-    IgnoredOption,
-    Model,
     Note,
     TranslatedSegment,
-    TranslationStats,
 )
 
 RAM = GlossaryTerm("राम", "Ram")
@@ -133,35 +128,6 @@ def test_the_summary_names_what_was_missed_and_where() -> None:
     assert glossary.tally([segment(1)]).lines("en") == []
 
 
-class Kept:
-    """What a translation tells."""
-
-    def __init__(self) -> None:
-        self.results: list[TranslatedSegment] = []
-        self.notes: list[Note] = []
-
-    async def accepted(
-        self,
-        request_id: str,
-        model: Model,
-        device: Device,
-        options: dict[str, Any],
-        ignored: list[IgnoredOption],
-    ) -> None:
-        """Nothing is kept of it."""
-
-    async def result(self, item: TranslatedSegment) -> None:
-        """Kept."""
-        self.results.append(item)
-
-    async def note(self, note: Note) -> None:
-        """Kept."""
-        self.notes.append(note)
-
-    async def done(self, stats: TranslationStats) -> None:
-        """Nothing is kept of it."""
-
-
 @pytest.mark.parametrize("knows", [True, False])
 async def test_terms_travel_with_the_call_and_an_old_service_is_told(knows: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """A service that knows glossaries tells what it did; of one that does not, a note warns."""
@@ -169,7 +135,7 @@ async def test_terms_travel_with_the_call_and_an_old_service_is_told(knows: bool
     translation.knows_glossaries = knows
     server, port = await serve("127.0.0.1:0", translation=translation)
     endpoint, policy = Endpoint("test service", f"127.0.0.1:{port}"), CallPolicy()
-    kept, items = Kept(), ItemPool()
+    items = ItemPool()
     for entry in (
         TranslateItem(0, "राम Ram"),
         TranslateItem(1, "राम"),
@@ -179,15 +145,17 @@ async def test_terms_travel_with_the_call_and_an_old_service_is_told(knows: bool
     items.end()
     try:
         async with connect(endpoint, policy) as channel:
-            await TranslateClient(endpoint, channel, policy).translate(
-                TranslateRequest("hi", "en", items, glossary=(RAM,)), kept
-            )
+            request = TranslateRequest("hi", "en", items, glossary=(RAM,))
+            client = TranslateClient(endpoint, channel, policy)
+            told = [event async for event in client.translate(request)]
     finally:
         await server.stop(0)
-    uses = [[(use.term, use.applied) for use in result.glossary] for result in kept.results]
+    results = [event for event in told if isinstance(event, TranslatedSegment)]
+    notes = [event.code for event in told if isinstance(event, Note)]
+    uses = [[(use.term, use.applied) for use in result.glossary] for result in results]
     if knows:
         assert uses == [[("राम", True)], [("राम", False)], []]
-        assert not kept.notes
+        assert not notes
     else:
         assert uses == [[], [], []]
-        assert [note.code for note in kept.notes] == ["GLOSSARY_IGNORED"]
+        assert notes == ["GLOSSARY_IGNORED"]

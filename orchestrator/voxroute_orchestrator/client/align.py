@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
-from voxroute_orchestrator.client.upload import Recording, Service, Tell, Upload, exchange, warning
+from voxroute_orchestrator.client.upload import Recording, Service, Tell, Upload, sent, warning
 from voxroute_orchestrator.transcript import Note, Segment, Word
 
 MAX_SEGMENT_S = 30.0  # s; the contract's limit
@@ -27,18 +27,15 @@ class _Answers:
     words: dict[int, tuple[Word, ...]] = field(default_factory=dict[int, tuple[Word, ...]])
     notes: list[Note] = field(default_factory=list[Note])
 
-    def take(self, reply: asr_pb2.AlignResponse) -> bool:
+    def take(self, reply: asr_pb2.AlignResponse) -> None:
         match reply.WhichOneof("event"):
             case "segment":
                 words = convert.segment(reply.segment, reply.segment.id).words
                 self.words[reply.segment.id] = words
             case "warning" if reply.warning.code != ALIGNMENT_FAILED:  # told once, for all of them
                 self.notes.append(warning("asr", reply.warning))
-            case "done":
-                return True
             case _:
-                pass  # `accepted`, or an event of a newer contract
-        return False
+                pass  # `accepted`, `done`, or an event of a newer contract
 
 
 async def align(
@@ -59,7 +56,7 @@ async def align(
     if wanted:
         stub: Any = asr_pb2_grpc.AsrServiceStub(service.channel)
 
-        def begin() -> Callable[[Any], bool]:
+        def begin() -> Callable[[Any], None]:
             nonlocal answers
             answers = _Answers()
             return answers.take
@@ -70,7 +67,7 @@ async def align(
             audio=lambda chunk: asr_pb2.AlignRequest(audio=chunk),
             finish=asr_pb2.AlignRequest(finish=common_pb2.Finish()),
         )
-        for note in await exchange(service, recording, upload, begin):
+        for note in await sent(service, recording, upload, begin):
             await tell(note)
     for note in answers.notes:
         await tell(note)

@@ -7,7 +7,7 @@ from typing import Any
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
-from voxroute_orchestrator.client.upload import Recording, Service, Tell, Upload, exchange, warning
+from voxroute_orchestrator.client.upload import Recording, Service, Tell, Upload, sent, warning
 from voxroute_orchestrator.transcript import Note, Turn
 
 
@@ -18,7 +18,7 @@ class _Answers:
     turns: list[Turn] = field(default_factory=list[Turn])
     notes: list[Note] = field(default_factory=list[Note])
 
-    def take(self, reply: asr_pb2.DiarizeResponse) -> bool:
+    def take(self, reply: asr_pb2.DiarizeResponse) -> None:
         match reply.WhichOneof("event"):
             case "turn":
                 turn = reply.turn
@@ -27,11 +27,8 @@ class _Answers:
                 )
             case "warning":
                 self.notes.append(warning("diarization", reply.warning))
-            case "done":
-                return True
             case _:
-                pass  # `accepted`, or an event of a newer contract
-        return False
+                pass  # `accepted`, `done`, or an event of a newer contract
 
 
 async def diarize(
@@ -52,7 +49,7 @@ async def diarize(
     answers = _Answers()
     stub: Any = asr_pb2_grpc.AsrServiceStub(service.channel)
 
-    def begin() -> Callable[[Any], bool]:
+    def begin() -> Callable[[Any], None]:
         nonlocal answers
         answers = _Answers()
         return answers.take
@@ -70,7 +67,7 @@ async def diarize(
         finish=asr_pb2.DiarizeRequest(finish=common_pb2.Finish()),
         answers_at_the_end=True,
     )
-    for note in await exchange(service, recording, upload, begin):
+    for note in await sent(service, recording, upload, begin):
         await tell(note)
     for note in answers.notes:
         await tell(note)

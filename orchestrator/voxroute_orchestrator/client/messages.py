@@ -1,6 +1,7 @@
 """Between the contract's messages and the transcript's objects; nothing else knows both."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -17,7 +18,9 @@ from voxroute_orchestrator.transcript import (
     Device,
     GlossaryUse,
     IgnoredOption,
+    LanguageProbability,
     Model,
+    Note,
     Segment,
     TranslatedSegment,
     TranslationStats,
@@ -35,6 +38,48 @@ _STATUSES: dict[int, TranslationStatus] = {
     translate_pb2.ITEM_STATUS_SUSPECT: "SUSPECT",
     translate_pb2.ITEM_STATUS_FAILED: "FAILED",
 }
+
+
+# --- what a call tells, in order: it ends with its costs, and a warning is a Note ----------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The call was admitted: who answers, with which options, and which are not honoured."""
+
+    request_id: str
+    model: Model
+    device: Device
+    options: dict[str, Any]
+    ignored: list[IgnoredOption]
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The service is loading its model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """The language was detected, the chosen one first; before the first window."""
+
+    languages: list[LanguageProbability]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedWindow:
+    """A window is finished; a later call goes on from `resume_from_s`. Ids of segments are 0."""
+
+    segments: list[Segment]
+    untranscribed: list[Untranscribed]
+    resume_from_s: float
+
+
+AsrEvent = Accepted | Loading | Detected | FinishedWindow | Note | AsrStats
+TranslateEvent = Accepted | TranslatedSegment | Note | TranslationStats
+
+
+# --- messages to objects --------------------------------------------------------------------------
 
 
 def duration(seconds: float) -> Duration:
@@ -71,6 +116,17 @@ def options(config: Message) -> dict[str, Any]:
 def ignored(option: common_pb2.IgnoredOption) -> IgnoredOption:
     """An option that was not honoured."""
     return IgnoredOption(field=option.field, reason=option.reason)
+
+
+def accepted(reply: Any, config: Message, ignored_options: Any, request_id: str) -> Accepted:
+    """Who answers, with the id of the call where the service names none."""
+    return Accepted(
+        reply.request_id or request_id,
+        model(reply.model),
+        device(reply.device),
+        options(config),
+        [ignored(option) for option in ignored_options],
+    )
 
 
 def segment(value: asr_pb2.Segment, number: int) -> Segment:

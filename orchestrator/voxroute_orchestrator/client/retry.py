@@ -2,12 +2,15 @@
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 import tenacity
 
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint
 from voxroute_orchestrator.client.failures import CallFailedError
+
+T = TypeVar("T")
 
 RESUMED = "RESUMED"
 """The code of the note that a connection was lost and the work went on."""
@@ -26,36 +29,44 @@ class Retry:
         self._retry_s = policy.retry_s
         self._failures = 0
         self._since: float | None = None
-        self.retries: list[str] = []
 
     def progress(self) -> None:
         """Tells that something new was achieved: patience begins afresh."""
         self._failures = 0
         self._since = None
 
-    async def run(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Runs the attempt until it returns. Raises VoxrouteError."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, CallFailedError) and error.retryable
-            ),
-            wait=self._wait,
-            stop=self._exhausted,
-            before_sleep=self._note,
-            reraise=True,
-        )
+    async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What the attempt returns in the end. Raises VoxrouteError."""
         try:
-            await retrying(self._recovering(attempt))
+            return await self._retrying()(attempt)
         except CallFailedError as failure:
             raise failure.error from failure
 
-    def _recovering(self, attempt: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        async def recover_and_try() -> None:
-            if self._failures:
-                await self._endpoint.recover()
-            await attempt()
+    async def attempts(self) -> AsyncGenerator[tenacity.AttemptManager]:
+        """An attempt to be made within each; none follows one that went well.
 
-        return recover_and_try
+        Raises VoxrouteError.
+        """
+        try:
+            async for attempt in self._retrying():
+                yield attempt
+        except CallFailedError as failure:
+            raise failure.error from failure
+
+    def _retrying(self) -> tenacity.AsyncRetrying:
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, CallFailedError) and error.retryable
+            ),
+            before=self._recover,
+            wait=self._wait,
+            stop=self._exhausted,
+            reraise=True,
+        )
+
+    async def _recover(self, _: tenacity.RetryCallState) -> None:
+        if self._failures:
+            await self._endpoint.recover()
 
     def _exhausted(self, state: tenacity.RetryCallState) -> bool:
         now = time.monotonic()
@@ -71,7 +82,3 @@ class Retry:
             return min(failure.retry_after_s, _MAX_ADVICE_S) + random.uniform(0.0, 0.25)  # noqa: S311 - jitter is no secret
         longest = min(15.0, 0.5 * 2.0 ** max(0, self._failures - 1))
         return random.uniform(longest / 2, longest)  # noqa: S311 - jitter is no secret
-
-    async def _note(self, state: tenacity.RetryCallState) -> None:
-        failure = state.outcome.exception() if state.outcome else None
-        self.retries.append(str(failure))

@@ -3,24 +3,25 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 from grpc._cython import cygrpc
 
-Reply = TypeVar("Reply", bound=Message)
+from voxroute_orchestrator.client.connection import CallPolicy
+from voxroute_orchestrator.client.failures import broken_stream, of_rpc_error
+
 _SEND_ERROR = cast("type[Exception]", cast("Any", cygrpc).InternalError)  # what _write meets
 
 
-class Watchdog:
+class _Watchdog:
     """Cancels a call whose service has work and sends nothing for too long."""
 
-    def __init__(
-        self, call: Any, stall_timeout_s: float, waiting: Callable[[], bool] = lambda: True
-    ) -> None:
+    def __init__(self, call: Any, stall_timeout_s: float, waiting: Callable[[], bool]) -> None:
         self._call = call
         self._stall_timeout_s = stall_timeout_s
         self._waiting = waiting
@@ -44,17 +45,55 @@ class Watchdog:
             await asyncio.sleep(min(1.0, self._stall_timeout_s / 4))
 
 
-async def read_all(
-    call: Any,
-    send: Callable[[], Awaitable[None]],
-    receive: Callable[[Any], Awaitable[None]],
-    watchdog: Watchdog,
-) -> None:
-    """Sends and receives at once until the service ends the call.
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A two-way call that is to be made."""
 
-    Raises what sending, receiving or the call raised; the call is over in every case.
-    """
-    sender = asyncio.ensure_future(send())
+    method: Any
+    """The stub's; without an iterator of requests its call is written to."""
+    messages: AsyncGenerator[Message]
+    """What is sent."""
+    is_last: Callable[[Any], bool]
+    """Whether an answer says that all is done."""
+    service: str
+    """What the service is called in errors."""
+    policy: CallPolicy
+    length_s: float | None
+    """How long the media is, for the deadline; None where that is not known."""
+    request_id: str
+    waits: Callable[[], bool] = lambda: True
+    """Whether the service has work, so that silence tells that it hangs."""
+
+    async def replies(self) -> AsyncGenerator[Any]:
+        """Sends, and gives the answers; the call is over when the iteration is, however it ends.
+
+        Raises CallFailedError where the call did not end well, and what `messages` raises.
+        """
+        call = self.method(
+            timeout=self.policy.deadline_s(self.length_s),
+            metadata=(("x-request-id", self.request_id),),
+        )
+        watchdog = _Watchdog(call, self.policy.stall_timeout_s, self.waits)
+        done = False
+        try:
+            async with contextlib.aclosing(_replies(call, self.messages, watchdog)) as replies:
+                async for reply in replies:
+                    done = self.is_last(reply) or done
+                    yield reply
+        except grpc.aio.AioRpcError as error:
+            if watchdog.fired:
+                silent = f"has sent nothing for {self.policy.stall_timeout_s:.0f} s"
+                raise broken_stream(self.service, silent) from error
+            raise of_rpc_error(error, self.service, self.request_id) from error
+        if not done:
+            raise broken_stream(self.service, "ended the call before it was done")
+
+
+async def _replies(
+    call: Any, messages: AsyncGenerator[Message], watchdog: _Watchdog
+) -> AsyncGenerator[Any]:
+    """Raises what sending, receiving or the call raised; the call is over in every case."""
+    sender = asyncio.ensure_future(_send(call, messages))
     guard = asyncio.ensure_future(watchdog.watch())
 
     def end_call(task: "asyncio.Future[None]") -> None:
@@ -63,13 +102,10 @@ async def read_all(
 
     sender.add_done_callback(end_call)
     try:
-        while True:
-            reply = await call.read()
-            if reply is grpc.aio.EOF:
-                await call.code()  # cancelling before the status is there would change it
-                break
+        while (reply := await call.read()) is not grpc.aio.EOF:
             watchdog.heard()
-            await receive(reply)
+            yield reply
+        await call.code()  # cancelling before the status is there would change it
     except (grpc.aio.AioRpcError, asyncio.CancelledError):
         # the sender's own failure has ended the call, and says more than the call does
         if sender.done() and not sender.cancelled() and (cause := sender.exception()) is not None:
@@ -92,6 +128,14 @@ async def read_all(
             await call.trailing_metadata(),
             await call.details(),
         )
+
+
+async def _send(call: Any, messages: AsyncGenerator[Message]) -> None:
+    async with contextlib.aclosing(messages):
+        async for message in messages:
+            if not await write(call, message):
+                return
+    await close_writing(call)
 
 
 async def write(call: Any, message: Message) -> bool:

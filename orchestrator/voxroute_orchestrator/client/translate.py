@@ -1,10 +1,10 @@
 """The client of TranslateService: a call that breaks is made again with what has no answer."""
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import grpc
 import grpc.aio
 
 from voxroute.common.v1 import common_pb2
@@ -17,48 +17,13 @@ from voxroute_orchestrator.client.connection import (
     new_request_id,
     unary,
 )
-from voxroute_orchestrator.client.failures import broken_stream, of_rpc_error
 from voxroute_orchestrator.client.items import ItemHolder, ItemPool, TranslateItem
+from voxroute_orchestrator.client.messages import TranslateEvent
 from voxroute_orchestrator.client.retry import RESUMED, Retry
-from voxroute_orchestrator.client.stream import Watchdog, close_writing, read_all, write
+from voxroute_orchestrator.client.stream import Exchange
 from voxroute_orchestrator.errors import RefusedError, VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm, to_messages
-from voxroute_orchestrator.transcript import (
-    Device,
-    IgnoredOption,
-    Model,
-    Note,
-    TranslatedSegment,
-    TranslationStats,
-    same_language,
-)
-
-
-class TranslateEvents(Protocol):
-    """What happens to a translation, in order."""
-
-    async def accepted(
-        self,
-        request_id: str,
-        model: Model,
-        device: Device,
-        options: dict[str, Any],
-        ignored: list[IgnoredOption],
-    ) -> None:
-        """A call was admitted; once for each call."""
-        ...
-
-    async def result(self, item: TranslatedSegment) -> None:
-        """The next item's translation."""
-        ...
-
-    async def note(self, note: Note) -> None:
-        """A warning."""
-        ...
-
-    async def done(self, stats: TranslationStats) -> None:
-        """A call was completed."""
-        ...
+from voxroute_orchestrator.transcript import Note, TranslatedSegment, same_language
 
 
 @dataclass(slots=True)
@@ -95,13 +60,7 @@ class TranslateClient:
 
         Raises VoxrouteError.
         """
-        pairs: list[tuple[str, str]] = []
-
-        async def attempt() -> None:
-            pairs[:] = await self._pairs()
-
-        await Retry(self.endpoint, self._policy).run(attempt)
-        return pairs
+        return await Retry(self.endpoint, self._policy).run(self._pairs)
 
     async def _pairs(self) -> list[tuple[str, str]]:
         """As pairs, asked once. Raises CallFailedError."""
@@ -110,84 +69,72 @@ class TranslateClient:
         )
         return [(pair.source_language, pair.target_language) for pair in reply.pairs]
 
-    async def translate(self, request: TranslateRequest, events: TranslateEvents) -> None:
+    async def translate(self, request: TranslateRequest) -> AsyncGenerator[TranslateEvent]:
         """Translates items of the pool until all are answered, by this service or by others.
 
         What has no answer when it fails goes back into the pool. Raises VoxrouteError, RefusedError
         where no model is named and the service's own has not the languages.
         """
         retry = Retry(self.endpoint, self._policy)
-        calls = 0
-
-        async def attempt() -> None:
-            nonlocal calls
-            if request.items.finished:
-                return  # only `done` was missing
-            if not request.model and not calls:
-                source, target = request.source_language, request.target_language
-                check_pair(await self._pairs(), source, target, self.endpoint, same_language)
-            if calls:
-                await events.note(
-                    Note(
+        called = False
+        async for attempt in retry.attempts():
+            with attempt:
+                if request.items.finished:
+                    continue  # only `done` was missing
+                if not request.model and not called:
+                    source, target = request.source_language, request.target_language
+                    check_pair(await self._pairs(), source, target, self.endpoint, same_language)
+                if called:
+                    yield Note(
                         source="orchestrator",
                         code=RESUMED,
                         message=f"the connection to {self.endpoint} was lost; translation to"
                         f" {request.target_language} went on",
                     )
-                )
-            calls += 1
-            with request.items.holder() as items:
-                call = _TranslationCall(self._stub, self.endpoint, self._policy, request, events)
-                await call.run(items, retry)
+                called = True
+                with request.items.holder() as items:
+                    async with contextlib.aclosing(self._call(request, items)) as events:
+                        async for event in events:
+                            if isinstance(event, TranslatedSegment):
+                                retry.progress()
+                            yield event
 
-        await retry.run(attempt)
+    async def _call(
+        self, request: TranslateRequest, items: ItemHolder
+    ) -> AsyncGenerator[TranslateEvent]:
+        """One call. Raises CallFailedError where it did not end well."""
+        call = _TranslationCall(request, items, self.endpoint, new_request_id())
+        exchange = Exchange(
+            self._stub.Translate,
+            call.messages(),
+            lambda reply: reply.HasField("done") and not items.n_held,
+            service=str(self.endpoint),
+            policy=self._policy,
+            length_s=request.media_s,
+            request_id=call.request_id,
+            waits=lambda: items.n_held > 0 or call.finishing,
+        )
+        async with contextlib.aclosing(exchange.replies()) as replies:
+            async for reply in replies:
+                for event in call.events(reply):
+                    yield event
 
 
 class _TranslationCall:
     """One call of Translate."""
 
     def __init__(
-        self,
-        stub: translate_pb2_grpc.TranslateServiceStub,
-        endpoint: Endpoint,
-        policy: CallPolicy,
-        request: TranslateRequest,
-        events: TranslateEvents,
+        self, request: TranslateRequest, items: ItemHolder, endpoint: Endpoint, request_id: str
     ) -> None:
-        self._stub = stub
-        self._endpoint = endpoint
-        self._policy = policy
+        self.request_id = request_id
+        self.finishing = False
         self._request = request
-        self._events = events
-        self._request_id = new_request_id()
-        self._finishing = False
-        self._done = False
+        self._items = items
+        self._endpoint = endpoint
+        self._source = f"translate {request.target_language}"
 
-    async def run(self, items: ItemHolder, retry: Retry) -> None:
-        """Raises CallFailedError where the call did not end well."""
-        translate: Any = self._stub.Translate  # as for Transcribe
-        call = translate(
-            timeout=self._policy.deadline_s(self._request.media_s),
-            metadata=(("x-request-id", self._request_id),),
-        )
-        watchdog = Watchdog(
-            call, self._policy.stall_timeout_s, lambda: items.n_held > 0 or self._finishing
-        )
-
-        async def receive(reply: translate_pb2.TranslateResponse) -> None:
-            await self._receive(reply, items, retry)
-
-        try:
-            await read_all(call, lambda: self._send(call, items), receive, watchdog)
-        except grpc.aio.AioRpcError as error:
-            if watchdog.fired:
-                silent = f"has sent nothing for {self._policy.stall_timeout_s:.0f} s"
-                raise broken_stream(str(self._endpoint), silent) from error
-            raise of_rpc_error(error, str(self._endpoint), self._request_id) from error
-        if not self._done or items.n_held:
-            raise broken_stream(str(self._endpoint), "ended the call before it was done")
-
-    async def _send(self, call: Any, items: ItemHolder) -> None:
+    async def messages(self) -> AsyncGenerator[translate_pb2.TranslateRequest]:
+        """What is sent, as it comes."""
         config = translate_pb2.TranslateConfig(
             source_language=self._request.source_language,
             target_language=self._request.target_language,
@@ -195,54 +142,39 @@ class _TranslationCall:
             strict_options=self._request.strict_options,
             glossary=to_messages(self._request.glossary),
         )
-        if not await write(call, translate_pb2.TranslateRequest(config=config)):
-            return
-        while (item := await items.take()) is not None:
-            if not await write(call, _item(item)):
-                return
-        self._finishing = True
-        if await write(call, translate_pb2.TranslateRequest(finish=common_pb2.Finish())):
-            await close_writing(call)
+        yield translate_pb2.TranslateRequest(config=config)
+        while (item := await self._items.take()) is not None:
+            yield _item(item)
+        self.finishing = True
+        yield translate_pb2.TranslateRequest(finish=common_pb2.Finish())
 
-    async def _receive(
-        self, reply: translate_pb2.TranslateResponse, items: ItemHolder, retry: Retry
-    ) -> None:
-        events = self._events
+    def events(self, reply: translate_pb2.TranslateResponse) -> Iterator[TranslateEvent]:
+        """What an answer tells. Raises VoxrouteError for one that nobody asked for."""
         match reply.WhichOneof("event"):
             case "accepted":
-                await events.accepted(
-                    reply.accepted.request_id,
-                    convert.model(reply.accepted.model),
-                    convert.device(reply.accepted.device),
-                    convert.options(reply.accepted.config),
-                    [convert.ignored(option) for option in reply.accepted.ignored],
-                )
-                if self._request.glossary and not reply.accepted.config.glossary:
-                    await events.note(
-                        Note(
-                            source=f"translate {self._request.target_language}",
-                            code="GLOSSARY_IGNORED",
-                            message=f"{self._endpoint} is too old to know glossaries; its"
-                            " translations are the model's own",
-                        )
+                accepted = reply.accepted
+                yield convert.accepted(accepted, accepted.config, accepted.ignored, self.request_id)
+                if self._request.glossary and not accepted.config.glossary:
+                    yield Note(
+                        source=self._source,
+                        code="GLOSSARY_IGNORED",
+                        message=f"{self._endpoint} is too old to know glossaries; its translations"
+                        " are the model's own",
                     )
             case "result":
-                self._check_asked(reply.result.id, items)
-                retry.progress()
-                await events.result(convert.translated(reply.result, self._request.glossary))
+                self._check_asked(reply.result.id)
+                yield convert.translated(reply.result, self._request.glossary)
             case "warning":
-                source = f"translate {self._request.target_language}"
                 warning = reply.warning
-                await events.note(Note(source=source, code=warning.code, message=warning.message))
+                yield Note(source=self._source, code=warning.code, message=warning.message)
             case "done":
-                self._done = True
-                await events.done(convert.translation_stats(reply.done))
+                yield convert.translation_stats(reply.done)
             case _:
                 pass  # an event of a newer contract
 
-    def _check_asked(self, item_id: str, items: ItemHolder) -> None:
+    def _check_asked(self, item_id: str) -> None:
         """Takes a result's item off what is held. Raises VoxrouteError for one nobody asked."""
-        if not item_id.isdecimal() or not items.answered(int(item_id)):
+        if not item_id.isdecimal() or not self._items.answered(int(item_id)):
             raise VoxrouteError(
                 f'{self._endpoint} answered "{item_id}", which was not asked; this is a defect of'
                 " it"

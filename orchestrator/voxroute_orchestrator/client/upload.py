@@ -16,9 +16,8 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, new_request_id
-from voxroute_orchestrator.client.failures import broken_stream, of_rpc_error
 from voxroute_orchestrator.client.retry import Retry
-from voxroute_orchestrator.client.stream import Watchdog, close_writing, read_all, write
+from voxroute_orchestrator.client.stream import Exchange
 from voxroute_orchestrator.errors import NoAudioError
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.reading import reading
@@ -60,15 +59,15 @@ class Upload:
     """Whether the service is silent while it works, so that silence tells nothing."""
 
 
-async def exchange(
+async def sent(
     service: Service,
     recording: Recording,
     upload: Upload,
-    begin: Callable[[], Callable[[Any], bool]],
+    begin: Callable[[], Callable[[Any], None]],
 ) -> list[Note]:
     """Makes a call until it goes well; what the media reader had to note.
 
-    `begin` gives, for each attempt, what takes its answers and says with which the call is done.
+    `begin` gives, for each attempt, what takes its answers.
     Raises VoxrouteError.
     """
     notes: list[Note] = []
@@ -79,8 +78,8 @@ async def exchange(
             first = await reading(reader.watch, reader.read)
             if not first:
                 raise NoAudioError("the file holds no audio that can be decoded")
-            deadline_s = service.policy.deadline_s(recording.duration_s)
-            await _call(service, upload, begin(), _Audio(reader, first), deadline_s)
+            audio = _Audio(reader, first)
+            await _call(service, upload, begin(), audio, recording.duration_s)
         finally:
             reader.close()
         notes[:] = reader.notes
@@ -112,36 +111,24 @@ class _Audio:
 async def _call(
     service: Service,
     upload: Upload,
-    take: Callable[[Any], bool],
+    take: Callable[[Any], None],
     audio: _Audio,
-    deadline_s: float | None,
+    length_s: float | None,
 ) -> None:
     """One attempt. Raises CallFailedError where it did not end well."""
-    name, request_id = str(service.endpoint), new_request_id()
-    call = upload.method(timeout=deadline_s, metadata=(("x-request-id", request_id),))
-    stall_s = service.policy.stall_timeout_s
-    watchdog = Watchdog(call, stall_s, lambda: not upload.answers_at_the_end)
-    done = False
-
-    async def send() -> None:
-        async with contextlib.aclosing(audio.messages(upload)) as messages:
-            async for message in messages:
-                if not await write(call, message):
-                    return
-        await close_writing(call)
-
-    async def receive(reply: Any) -> None:
-        nonlocal done
-        done = take(reply) or done
-
-    try:
-        await read_all(call, send, receive, watchdog)
-    except grpc.aio.AioRpcError as error:
-        if watchdog.fired:
-            raise broken_stream(name, f"has sent nothing for {stall_s:.0f} s") from error
-        raise of_rpc_error(error, name, request_id) from error
-    if not done:
-        raise broken_stream(name, "ended the call before it was done")
+    exchange = Exchange(
+        upload.method,
+        audio.messages(upload),
+        lambda reply: reply.HasField("done"),
+        service=str(service.endpoint),
+        policy=service.policy,
+        length_s=length_s,
+        request_id=new_request_id(),
+        waits=lambda: not upload.answers_at_the_end,
+    )
+    async with contextlib.aclosing(exchange.replies()) as replies:
+        async for reply in replies:
+            take(reply)
 
 
 def warning(source: str, message: common_pb2.Warning) -> Note:

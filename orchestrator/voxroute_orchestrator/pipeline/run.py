@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from voxroute_orchestrator import __version__
 from voxroute_orchestrator.client.asr import AsrOptions, NextService, Speech
+from voxroute_orchestrator.client.messages import Accepted
 from voxroute_orchestrator.client.retry import RESUMED
 from voxroute_orchestrator.client.translate import NextTranslator, Translator
 from voxroute_orchestrator.client.upload import Recording, Service
@@ -18,7 +19,7 @@ from voxroute_orchestrator.glossary import hotwords
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.pipeline.journal import Journal
 from voxroute_orchestrator.pipeline.second_passes import Diarization, add_words
-from voxroute_orchestrator.pipeline.transcription import Acceptance, Recognition
+from voxroute_orchestrator.pipeline.transcription import Recognition
 from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec
@@ -381,12 +382,12 @@ class Run:
 
     # --- the events of the recognition
 
-    async def accepted(self, speech: Speech, acceptance: Acceptance) -> None:
+    async def accepted(self, speech: Speech, accepted: Accepted) -> None:
         """Notes who answers, with which options."""
         recognition = self.transcript.recognition
-        model, device = acceptance.model, acceptance.device
-        options, ignored = acceptance.options, acceptance.ignored
-        recognition.run.request_ids.append(acceptance.request_id)
+        model, device = accepted.model, accepted.device
+        options, ignored = accepted.options, accepted.ignored
+        recognition.run.request_ids.append(accepted.request_id)
         recognition.run.add_device(device)
         endpoint = speech.client.endpoint.target
         if endpoint not in recognition.run.endpoints:

@@ -1,13 +1,14 @@
 """One subtitle file to other languages."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from voxroute_orchestrator.client.calling import in_job
 from voxroute_orchestrator.client.items import ItemPool, TranslateItem
+from voxroute_orchestrator.client.messages import Accepted
 from voxroute_orchestrator.client.translate import TranslateRequest
 from voxroute_orchestrator.errors import UsageError, VoxrouteError
 from voxroute_orchestrator.files import write_atomic
@@ -26,9 +27,6 @@ from voxroute_orchestrator.subtitles.results import keep_own_files, subtitle_nam
 from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES, CueRules
 from voxroute_orchestrator.subtitles.turns import Turn, turns_of
 from voxroute_orchestrator.transcript import (
-    Device,
-    IgnoredOption,
-    Model,
     Note,
     TranslatedSegment,
     TranslationStats,
@@ -122,46 +120,6 @@ def _turn_text(turn: Turn, item: TranslatedSegment) -> str:
     return f"[untranslated: {flat(turn.text)}]" if item.status == "FAILED" else flat(item.text)
 
 
-class _FileEvents:
-    """Keeps the results of one language."""
-
-    def __init__(self, job: FileJob, target: str, told: Reporter) -> None:
-        self._results = job.results.setdefault(target, {})
-        self._job = job
-        self._told = told
-        self._stage = f"translating to {target}"
-
-    async def accepted(
-        self,
-        request_id: str,
-        model: Model,
-        device: Device,
-        options: dict[str, Any],
-        ignored: list[IgnoredOption],
-    ) -> None:
-        """Tells who answers."""
-        of_call = {name: value for name, value in options.items() if name != "glossary"}
-        _log.info("translation accepted", request_id=request_id, options=of_call)
-        self._told.say(f"{self._stage}: {model.id} ({model.engine}) on {device.name}")
-        for option in ignored:
-            if option.was_asked_for:
-                self._told.warn(f"{option.field} is ignored: {option.reason}")
-
-    async def result(self, item: TranslatedSegment) -> None:
-        """Keeps a translation."""
-        self._results[item.segment_id] = item
-        cue = self._job.cues[self._job.turns[item.segment_id][0]]
-        self._told.advance(self._stage, cue.end_ms / 1000)
-
-    async def note(self, note: Note) -> None:
-        """Tells a warning."""
-        self._told.warn(note.message)
-
-    async def done(self, stats: TranslationStats) -> None:
-        """Logs the cost."""
-        _log.info("translation done", **stats.model_dump())
-
-
 async def translate_subtitles(job: FileJob, settings: Settings, told: Reporter) -> list[str]:
     """Does the job; returns its summary and the paths of its files. Raises VoxrouteError."""
     with in_job("", languages_of(job.source, job.spec.target_languages)):
@@ -208,5 +166,28 @@ async def _translate_to(job: FileJob, target: str, connected: Connected, told: R
     request = TranslateRequest(
         job.source, target, items, translator.model, total_s, job.spec.strict, job.spec.glossary
     )
-    await translator.client.translate(request, _FileEvents(job, target, told))
-    told.finish(f"translating to {target}")
+    stage = f"translating to {target}"
+    results = job.results.setdefault(target, {})
+    async with contextlib.aclosing(translator.client.translate(request)) as events:
+        async for event in events:
+            match event:
+                case Accepted():
+                    _tell_accepted(event, stage, told)
+                case TranslatedSegment():
+                    results[event.segment_id] = event
+                    cue = job.cues[job.turns[event.segment_id][0]]
+                    told.advance(stage, cue.end_ms / 1000)
+                case Note():
+                    told.warn(event.message)
+                case TranslationStats():
+                    _log.info("translation done", **event.model_dump())
+    told.finish(stage)
+
+
+def _tell_accepted(accepted: Accepted, stage: str, told: Reporter) -> None:
+    of_call = {name: value for name, value in accepted.options.items() if name != "glossary"}
+    _log.info("translation accepted", request_id=accepted.request_id, options=of_call)
+    told.say(f"{stage}: {accepted.model.id} ({accepted.model.engine}) on {accepted.device.name}")
+    for option in accepted.ignored:
+        if option.was_asked_for:
+            told.warn(f"{option.field} is ignored: {option.reason}")

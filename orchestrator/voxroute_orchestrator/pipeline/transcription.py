@@ -13,10 +13,11 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from voxroute_orchestrator.client.asr import AsrOptions, AsrRequest, NextService, Speech
 from voxroute_orchestrator.client.failures import CallFailedError
+from voxroute_orchestrator.client.messages import Accepted, Detected, FinishedWindow, Loading
 from voxroute_orchestrator.client.retry import RESUMED, Retry
 from voxroute_orchestrator.errors import DeviceMemoryError, NoAudioError, UsageError, VoxrouteError
 from voxroute_orchestrator.media import PcmReader
@@ -25,8 +26,6 @@ from voxroute_orchestrator.pipeline.parts import N_SPANS, Span, spans, target_s
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.transcript import (
     AsrStats,
-    Device,
-    IgnoredOption,
     LanguageProbability,
     Model,
     Note,
@@ -45,21 +44,10 @@ _ROUNDING_S = 0.001  # times of messages are rounded
 _PER_CALL = ("audio", "expected_duration", "resume_from", "strict_options")
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """Who answers a call, with which options, and which options are not honoured."""
-
-    request_id: str
-    model: Model
-    device: Device
-    options: dict[str, Any]
-    ignored: list[IgnoredOption]
-
-
 class RecognitionEvents(Protocol):
     """What happens to a recognition; segments in the order of the recording."""
 
-    async def accepted(self, speech: Speech, acceptance: Acceptance) -> None:
+    async def accepted(self, speech: Speech, accepted: Accepted) -> None:
         """A call was admitted; its options are those that all calls have in common."""
         ...
 
@@ -373,16 +361,31 @@ class Recognition:
     async def _call(self, speech: Speech, part: _Part, retry: Retry) -> None:
         options = replace(self._options, model=speech.model)
         request = AsrRequest(part.pcm, part.start_s, part.done_s, options)
-        await speech.client.transcribe(request, _CallEvents(self, speech, part, retry))
+        async with contextlib.aclosing(speech.client.transcribe(request)) as events:
+            async for event in events:
+                match event:
+                    case Accepted():
+                        await self._accepted(speech, event)
+                    case Loading():
+                        await self._events.loading()
+                    case Detected():
+                        await self._detected(event.languages)
+                    case FinishedWindow():
+                        retry.progress()  # patience with the service begins afresh
+                        await self._window(part, event)
+                    case Note():
+                        await self.note(event)
+                    case AsrStats():
+                        await self._completed(part, event)
 
     # --- what the calls tell
 
-    async def accepted(self, speech: Speech, acceptance: Acceptance) -> None:
+    async def _accepted(self, speech: Speech, accepted: Accepted) -> None:
         """Tells who answers, and notes another model than that of the first call."""
-        options = acceptance.options.items()
+        options = accepted.options.items()
         common = {name: value for name, value in options if name not in _PER_CALL}
-        await self._events.accepted(speech, replace(acceptance, options=common))
-        model = acceptance.model
+        await self._events.accepted(speech, replace(accepted, options=common))
+        model = accepted.model
         if self._model is None:
             self._model = model
         elif model != self._model:
@@ -393,11 +396,7 @@ class Recognition:
             )
             await self.note(Note(source="orchestrator", code="MODEL_CHANGED", message=message))
 
-    async def loading(self) -> None:
-        """Tells that a service loads its model."""
-        await self._events.loading()
-
-    async def language(self, languages: list[LanguageProbability]) -> None:
+    async def _detected(self, languages: list[LanguageProbability]) -> None:
         """Settles the language of what follows."""
         if self._options.language or not self._board.one_at_a_time:
             return
@@ -406,19 +405,15 @@ class Recognition:
         self._board.tell()
         await self._events.language(languages)
 
-    async def window(
-        self,
-        part: _Part,
-        segments: list[Segment],
-        untranscribed: list[Untranscribed],
-        resume_from_s: float,
-    ) -> None:
+    async def _window(self, part: _Part, window: FinishedWindow) -> None:
         """Keeps a finished window, unless another service was faster."""
+        resume_from_s = window.resume_from_s
         if resume_from_s <= part.done_s or part.complete:
             await self._events.repeated()
             return
-        fresh = [one for one in segments if one.start_s >= part.done_s - _ROUNDING_S]
-        gaps = [one for one in untranscribed if one.start_s >= part.done_s - _ROUNDING_S]
+        done_s = part.done_s - _ROUNDING_S
+        fresh = [one for one in window.segments if one.start_s >= done_s]
+        gaps = [one for one in window.untranscribed if one.start_s >= done_s]
         if self._journal is not None:
             self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
         part.done_s = resume_from_s
@@ -426,7 +421,7 @@ class Recognition:
         part.untranscribed += gaps
         await self._tell_segments()
 
-    async def completed(self, part: _Part, stats: AsrStats) -> None:
+    async def _completed(self, part: _Part, stats: AsrStats) -> None:
         """Keeps that a span is complete."""
         if part.complete:
             return
@@ -510,42 +505,3 @@ class _Lane:
             f" from {part.done_s:.1f} s"
         )
         await self._recognition.note(Note(source="orchestrator", code=RESUMED, message=message))
-
-
-class _CallEvents:
-    """The events of one call, for the whole recognition."""
-
-    def __init__(self, whole: Recognition, speech: Speech, part: _Part, retry: Retry) -> None:
-        self._whole = whole
-        self._speech = speech
-        self._part = part
-        self._retry = retry
-        self.loading = whole.loading
-        self.language = whole.language
-        self.note = whole.note
-
-    async def accepted(
-        self,
-        request_id: str,
-        model: Model,
-        device: Device,
-        options: dict[str, Any],
-        ignored: list[IgnoredOption],
-    ) -> None:
-        """Hands on who answers."""
-        acceptance = Acceptance(request_id, model, device, options, ignored)
-        await self._whole.accepted(self._speech, acceptance)
-
-    async def progress(self, done_s: float) -> None:
-        """Nothing: windows tell how far the whole is."""
-
-    async def window(
-        self, segments: list[Segment], untranscribed: list[Untranscribed], resume_from_s: float
-    ) -> None:
-        """Keeps a window; patience with the service begins afresh."""
-        self._retry.progress()
-        await self._whole.window(self._part, segments, untranscribed, resume_from_s)
-
-    async def done(self, stats: AsrStats) -> None:
-        """Keeps that the span is complete."""
-        await self._whole.completed(self._part, stats)

@@ -2,10 +2,12 @@
 
 import asyncio
 import bisect
+import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from voxroute_orchestrator.client.items import ItemPool, TranslateItem
+from voxroute_orchestrator.client.messages import Accepted, TranslateEvent
 from voxroute_orchestrator.client.translate import TranslateRequest, Translator
 from voxroute_orchestrator.errors import DeviceMemoryError, VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm
@@ -13,7 +15,6 @@ from voxroute_orchestrator.pipeline.journal import Journal
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.transcript import (
     Device,
-    IgnoredOption,
     Model,
     Note,
     Segment,
@@ -155,44 +156,37 @@ class TargetTranslation:
         """As TranslationEvents.replace_translator."""
         return await self._events.replace_translator(given_up, error)
 
-    # --- the events of the calls
+    async def tell(self, event: TranslateEvent) -> None:
+        """Takes what a call tells."""
+        match event:
+            case Accepted():
+                self._accepted(event)
+            case TranslatedSegment():
+                self.keep(event)
+                self._events.reporter.advance(self._stage, self._events.end_of(event.segment_id))
+            case Note():
+                await self._events.note(event)
+            case TranslationStats():
+                run = self._translation.run
+                run.stats = run.stats.plus(event)
 
-    async def accepted(
-        self,
-        request_id: str,
-        model: Model,
-        device: Device,
-        options: dict[str, Any],
-        ignored: list[IgnoredOption],
-    ) -> None:
+    def _accepted(self, accepted: Accepted) -> None:
         """Notes who answers."""
         translation = self._translation
-        translation.run.request_ids.append(request_id)
-        translation.run.add_device(device)
-        if translation.model is None:
-            translation.model = model
-            translation.options, translation.ignored_options = options, ignored
-            source = options.get("source_language", "")
-            self._events.reporter.say(in_use(f"{source} to {self.target}", model, device))
-            for option in ignored:
-                if option.was_asked_for:
-                    self._events.reporter.warn(f"{option.field} is ignored: {option.reason}")
-            if self._journal is not None:
-                self._journal.keep_accepted(self._fact, translation)
-
-    async def result(self, item: TranslatedSegment) -> None:
-        """Keeps a translation."""
-        self.keep(item)
-        self._events.reporter.advance(self._stage, self._events.end_of(item.segment_id))
-
-    async def note(self, note: Note) -> None:
-        """Hands on a warning."""
-        await self._events.note(note)
-
-    async def done(self, stats: TranslationStats) -> None:
-        """Adds up what the calls cost."""
-        run = self._translation.run
-        run.stats = run.stats.plus(stats)
+        translation.run.request_ids.append(accepted.request_id)
+        translation.run.add_device(accepted.device)
+        if translation.model is not None:
+            return
+        translation.model = accepted.model
+        translation.options, translation.ignored_options = accepted.options, accepted.ignored
+        source = accepted.options.get("source_language", "")
+        what = in_use(f"{source} to {self.target}", accepted.model, accepted.device)
+        self._events.reporter.say(what)
+        for option in accepted.ignored:
+            if option.was_asked_for:
+                self._events.reporter.warn(f"{option.field} is ignored: {option.reason}")
+        if self._journal is not None:
+            self._journal.keep_accepted(self._fact, translation)
 
 
 class _Stream:
@@ -248,7 +242,9 @@ class _Stream:
         while True:
             try:
                 request = whole.request(self._source, self.pool, service.model)
-                await service.client.translate(request, whole)
+                async with contextlib.aclosing(service.client.translate(request)) as events:
+                    async for event in events:
+                        await whole.tell(event)
             except DeviceMemoryError as error:
                 replacement = await whole.replace(service, error)
                 if replacement is None:
