@@ -5,7 +5,7 @@ Each window is told as it is finished, so that a later call can go on there.
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc.aio
 
@@ -28,21 +28,6 @@ _ROUNDING_S = 0.001  # times of messages are rounded
 
 
 @dataclass(frozen=True, slots=True)
-class AsrOptions:
-    """How recordings are to be transcribed."""
-
-    language: str = ""
-    """Empty to detect it."""
-    allowed_languages: tuple[str, ...] = ()
-    """Two or more where the language changes; `language` is then empty."""
-    model: str = ""
-    word_timestamps: bool = False
-    strict_options: bool = False
-    vad_disabled: bool = False
-    hotwords: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class AsrRequest:
     """What is to be transcribed, and how."""
 
@@ -52,7 +37,8 @@ class AsrRequest:
     """Media time of the first sample."""
     resume_from_s: float = 0.0
     """Up to where an earlier call with the same samples and options has finished them."""
-    options: AsrOptions = AsrOptions()
+    options: asr_pb2.TranscribeConfig = field(default_factory=asr_pb2.TranscribeConfig)
+    """What is asked for, but for the audio's own."""
 
 
 class AsrClient:
@@ -110,25 +96,18 @@ class _Transcription:
         yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
 
     def _config(self) -> asr_pb2.TranscribeConfig:
-        request, options = self._request, self._request.options
-        resumed = request.resume_from_s > request.start_s
-        return asr_pb2.TranscribeConfig(
+        request = self._request
+        config = asr_pb2.TranscribeConfig(
             audio=asr_pb2.AudioFormat(
                 pcm=asr_pb2.PcmFormat(sample_rate_hz=SAMPLE_RATE, channels=1),
                 start_offset=convert.duration(request.start_s),
             ),
-            model=options.model,
-            language=options.language,
-            allowed_languages=options.allowed_languages,
-            word_timestamps=options.word_timestamps,
-            strict_options=options.strict_options,
-            vad=asr_pb2.VadOptions(disabled=True) if options.vad_disabled else None,
-            decoding=(
-                asr_pb2.DecodingOptions(hotwords=options.hotwords) if options.hotwords else None
-            ),
             expected_duration=convert.duration(self.length_s) if self.length_s else None,
-            resume_from=convert.duration(request.resume_from_s) if resumed else None,
         )
+        if request.resume_from_s > request.start_s:
+            config.resume_from.CopyFrom(convert.duration(request.resume_from_s))
+        config.MergeFrom(request.options)
+        return config
 
     def events(self, reply: asr_pb2.TranscribeResponse) -> Iterator[AsrEvent]:
         """What an answer tells."""

@@ -7,8 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator import __version__
-from voxroute_orchestrator.client.asr import AsrOptions, NextService, Speech
+from voxroute_orchestrator.client.asr import NextService, Speech
 from voxroute_orchestrator.client.messages import Accepted
 from voxroute_orchestrator.client.retry import RESUMED
 from voxroute_orchestrator.client.translate import NextTranslator, Translator
@@ -71,6 +72,23 @@ def _identity(spec: JobSpec, media: Media) -> dict[str, Any]:
         "start_s": spec.start_s,
         "end_s": spec.end_s,
     }
+
+
+def _config(spec: JobSpec, language: str | None) -> asr_pb2.TranscribeConfig:
+    """What all calls of a run ask a speech service for."""
+    return asr_pb2.TranscribeConfig(
+        language="" if spec.allowed_languages else language or "",
+        allowed_languages=spec.allowed_languages,
+        word_timestamps=spec.times_words,
+        strict_options=spec.strict,
+        vad=asr_pb2.VadOptions(disabled=True) if spec.vad_disabled else None,
+        decoding=_decoding(spec),
+    )
+
+
+def _decoding(spec: JobSpec) -> asr_pb2.DecodingOptions | None:
+    asked = asr_pb2.DecodingOptions(hotwords=hotwords(spec.glossary))
+    return asked if asked.ListFields() else None
 
 
 async def _none() -> None:
@@ -178,14 +196,7 @@ class Run:
         self.reporter.stage(_RECOGNITION, self._until_s)
         recognition = Recognition(
             self._early or self._reader(),
-            AsrOptions(
-                language="" if spec.allowed_languages else self.transcript.language or "",
-                allowed_languages=spec.allowed_languages,
-                word_timestamps=spec.times_words,
-                strict_options=spec.strict,
-                vad_disabled=spec.vad_disabled,
-                hotwords=hotwords(spec.glossary),
-            ),
+            _config(spec, self.transcript.language),
             self,
             self._journal,
             length_s=self._until_s,

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from voxroute_orchestrator.client.asr import AsrOptions, AsrRequest, NextService, Speech
+from voxroute.asr.v1 import asr_pb2
+from voxroute_orchestrator.client.asr import AsrRequest, NextService, Speech
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import Accepted, Detected, FinishedWindow, Loading
 from voxroute_orchestrator.client.retry import RESUMED, Retry
@@ -199,7 +200,7 @@ class Recognition:
     def __init__(
         self,
         reader: PcmReader,
-        options: AsrOptions,
+        options: asr_pb2.TranscribeConfig,
         events: RecognitionEvents,
         journal: Journal | None,
         *,
@@ -359,7 +360,8 @@ class Recognition:
             run.result()
 
     async def _call(self, speech: Speech, part: _Part, retry: Retry) -> None:
-        options = replace(self._options, model=speech.model)
+        options = asr_pb2.TranscribeConfig(model=speech.model)
+        options.MergeFrom(self._options)
         request = AsrRequest(part.pcm, part.start_s, part.done_s, options)
         async with contextlib.aclosing(speech.client.transcribe(request)) as events:
             async for event in events:
@@ -400,7 +402,7 @@ class Recognition:
         """Settles the language of what follows."""
         if self._options.language or not self._board.one_at_a_time:
             return
-        self._options = replace(self._options, language=languages[0].language)
+        self._options.language = languages[0].language
         self._board.one_at_a_time = False
         self._board.tell()
         await self._events.language(languages)
