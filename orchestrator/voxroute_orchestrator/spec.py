@@ -175,6 +175,11 @@ class JobSpec:
         read=_terms_of,
     )
     """Terms for the recogniser to prefer, and for the translation to keep to."""
+    prompt: str = asked(
+        "",
+        "--prompt",
+        help="Text before the recording, as the recogniser sees it: names, spellings, a style.",
+    )
     words: bool = asked(
         False, "--words", help="Give each word its time.", message="word_timestamps"
     )

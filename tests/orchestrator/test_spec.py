@@ -38,6 +38,7 @@ SPECS = st.builds(
     asr_model=st.sampled_from(["", "large-v3"]),
     translate_model=st.sampled_from(["", "nllb"]),
     glossary=st.sampled_from([(), (GlossaryTerm("राम", "Ram"), GlossaryTerm("x", "", True, True))]),
+    prompt=st.sampled_from(["", "Asha, Ravi."]),
     words=st.booleans(),
     align=st.booleans(),
     speakers=st.booleans(),
@@ -126,14 +127,15 @@ def test_a_command_has_the_flags_that_it_names_where_the_spec_stands() -> None:
     assert seen == [JobSpec(words=True, target_languages=("en",), min_speakers=3)]
 
 
-def test_a_part_of_a_film_is_transcribed(sandbox: Sandbox, services: Services) -> None:
-    """From --start-time to --end-time, on the film's own clock."""
+def test_what_is_asked_for_reaches_the_service(sandbox: Sandbox, services: Services) -> None:
+    """From --start-time to --end-time, on the film's own clock, and what --prompt says."""
     out = Path(sandbox.out)
     done = sandbox.run(
         "transcribe", str(sandbox.media), "-s", "hi", "--endpoint", services.asr,
-        "--start-time", "0:05", "--end-time", "12", "-o", str(out),
+        "--start-time", "0:05", "--end-time", "12", "--prompt", "Asha, Ravi.", "-o", str(out),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     cues = subtitles.read(out / "film.hi.srt")
     assert [cue.text for cue in cues] == [f"word{k}" for k in range(5, 12)]
     assert cues[0].start_ms == 5000
+    assert services.speech.configs[-1].decoding.initial_prompt == "Asha, Ravi."

@@ -60,6 +60,7 @@ def _identity(spec: JobSpec, media: Media) -> dict[str, Any]:
     channel = media.audio_channel
     return {
         **({} if channel is None else {"audio_channel": channel}),
+        **({"prompt": spec.prompt} if spec.prompt else {}),
         "audio_stream": media.audio_stream,
         "duration_s": media.duration_s,
         "source_language": spec.source,
@@ -87,7 +88,7 @@ def _config(spec: JobSpec, language: str | None) -> asr_pb2.TranscribeConfig:
 
 
 def _decoding(spec: JobSpec) -> asr_pb2.DecodingOptions | None:
-    asked = asr_pb2.DecodingOptions(hotwords=hotwords(spec.glossary))
+    asked = asr_pb2.DecodingOptions(initial_prompt=spec.prompt, hotwords=hotwords(spec.glossary))
     return asked if asked.ListFields() else None
 
 

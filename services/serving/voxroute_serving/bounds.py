@@ -63,6 +63,7 @@ BOUNDS: Mapping[str, Bound] = {
     "voxroute.jobs.v1.JobConfig.target_languages": Bound(characters=64, entries=50),
     "voxroute.jobs.v1.JobConfig.formats": Bound(characters=20, entries=10),
     "voxroute.jobs.v1.JobConfig.glossary": _TERMS,
+    "voxroute.jobs.v1.JobConfig.prompt": Bound(characters=2_000),
 }
 
 

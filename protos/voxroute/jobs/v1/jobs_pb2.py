@@ -28,53 +28,53 @@ from voxroute.common.v1 import common_pb2 as voxroute_dot_common_dot_v1_dot_comm
 from voxroute.translate.v1 import translate_pb2 as voxroute_dot_translate_dot_v1_dot_translate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvoxroute/jobs/v1/jobs.proto\x12\x10voxroute.jobs.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fvoxroute/common/v1/common.proto\x1a%voxroute/translate/v1/translate.proto\"\xcc\x04\n\tJobConfig\x12\x15\n\x0bupload_name\x18\x01 \x01(\tH\x00\x12\x14\n\nmedia_path\x18\x02 \x01(\tH\x00\x12\x18\n\x10source_languages\x18\x03 \x03(\t\x12\x18\n\x10target_languages\x18\x04 \x03(\t\x12\x11\n\tasr_model\x18\x05 \x01(\t\x12\x17\n\x0ftranslate_model\x18\x06 \x01(\t\x12\x17\n\x0fword_timestamps\x18\x07 \x01(\x08\x12\x19\n\x0c\x61udio_stream\x18\x08 \x01(\rH\x01\x88\x01\x01\x12(\n\x05start\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x65nd\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61lign\x18\x0b \x01(\x08\x12\x10\n\x08speakers\x18\x0c \x01(\x08\x12\x14\n\x0cmin_speakers\x18\r \x01(\r\x12\x14\n\x0cmax_speakers\x18\x0e \x01(\r\x12\x14\n\x0cvad_disabled\x18\x0f \x01(\x08\x12\x0f\n\x07\x66ormats\x18\x10 \x03(\t\x12\x16\n\x0espeaker_prefix\x18\x11 \x01(\x08\x12\x14\n\x0c\x64rop_flagged\x18\x12 \x01(\x08\x12\x0b\n\x03mux\x18\x13 \x01(\x08\x12\x35\n\x08glossary\x18\x14 \x03(\x0b\x32#.voxroute.translate.v1.GlossaryTerm\x12\x1a\n\raudio_channel\x18\x15 \x01(\rH\x02\x88\x01\x01\x42\x07\n\x05mediaB\x0f\n\r_audio_streamB\x10\n\x0e_audio_channel\"7\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"}\n\x08JobStage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04\x64one\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\"\x8b\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1b.voxroute.jobs.v1.JobConfig\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.voxroute.jobs.v1.JobState\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06stages\x18\x08 \x03(\x0b\x32\x1a.voxroute.jobs.v1.JobStage\x12-\n\tartifacts\x18\t \x03(\x0b\x32\x1a.voxroute.jobs.v1.Artifact\x12\x15\n\rlast_sequence\x18\n \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\"\x90\x01\n\x10SubmitJobRequest\x12\x33\n\x06\x63onfig\x18\x01 \x01(\x0b\x32!.voxroute.jobs.v1.SubmitJobConfigH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12,\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1a.voxroute.common.v1.FinishH\x00\x42\t\n\x07request\"T\n\x0fSubmitJobConfig\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12(\n\x03job\x18\x02 \x01(\x0b\x32\x1b.voxroute.jobs.v1.JobConfig\"H\n\x11SubmitJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\"d\n\x0fListJobsRequest\x12*\n\x06states\x18\x01 \x03(\x0e\x32\x1a.voxroute.jobs.v1.JobState\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x10ListJobsResponse\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.voxroute.jobs.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\"\xf4\x01\n\x10WatchJobResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1a.voxroute.jobs.v1.JobStateH\x00\x12+\n\x05stage\x18\x04 \x01(\x0b\x32\x1a.voxroute.jobs.v1.JobStageH\x00\x12\x11\n\x07message\x18\x05 \x01(\tH\x00\x12.\n\x07warning\x18\x06 \x01(\x0b\x32\x1b.voxroute.common.v1.WarningH\x00\x42\x07\n\x05\x65vent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"7\n\x11\x43\x61ncelJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\"3\n\x10ResumeJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07restart\x18\x02 \x01(\x08\"7\n\x11ResumeJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\"B\n\x12GetArtifactRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"#\n\x13GetArtifactResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xe3\x04\n\nJobService\x12V\n\tSubmitJob\x12\".voxroute.jobs.v1.SubmitJobRequest\x1a#.voxroute.jobs.v1.SubmitJobResponse(\x01\x12K\n\x06GetJob\x12\x1f.voxroute.jobs.v1.GetJobRequest\x1a .voxroute.jobs.v1.GetJobResponse\x12Q\n\x08ListJobs\x12!.voxroute.jobs.v1.ListJobsRequest\x1a\".voxroute.jobs.v1.ListJobsResponse\x12S\n\x08WatchJob\x12!.voxroute.jobs.v1.WatchJobRequest\x1a\".voxroute.jobs.v1.WatchJobResponse0\x01\x12T\n\tCancelJob\x12\".voxroute.jobs.v1.CancelJobRequest\x1a#.voxroute.jobs.v1.CancelJobResponse\x12T\n\tResumeJob\x12\".voxroute.jobs.v1.ResumeJobRequest\x1a#.voxroute.jobs.v1.ResumeJobResponse\x12\\\n\x0bGetArtifact\x12$.voxroute.jobs.v1.GetArtifactRequest\x1a%.voxroute.jobs.v1.GetArtifactResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvoxroute/jobs/v1/jobs.proto\x12\x10voxroute.jobs.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fvoxroute/common/v1/common.proto\x1a%voxroute/translate/v1/translate.proto\"\xdc\x04\n\tJobConfig\x12\x15\n\x0bupload_name\x18\x01 \x01(\tH\x00\x12\x14\n\nmedia_path\x18\x02 \x01(\tH\x00\x12\x18\n\x10source_languages\x18\x03 \x03(\t\x12\x18\n\x10target_languages\x18\x04 \x03(\t\x12\x11\n\tasr_model\x18\x05 \x01(\t\x12\x17\n\x0ftranslate_model\x18\x06 \x01(\t\x12\x17\n\x0fword_timestamps\x18\x07 \x01(\x08\x12\x19\n\x0c\x61udio_stream\x18\x08 \x01(\rH\x01\x88\x01\x01\x12(\n\x05start\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x65nd\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61lign\x18\x0b \x01(\x08\x12\x10\n\x08speakers\x18\x0c \x01(\x08\x12\x14\n\x0cmin_speakers\x18\r \x01(\r\x12\x14\n\x0cmax_speakers\x18\x0e \x01(\r\x12\x14\n\x0cvad_disabled\x18\x0f \x01(\x08\x12\x0f\n\x07\x66ormats\x18\x10 \x03(\t\x12\x16\n\x0espeaker_prefix\x18\x11 \x01(\x08\x12\x14\n\x0c\x64rop_flagged\x18\x12 \x01(\x08\x12\x0b\n\x03mux\x18\x13 \x01(\x08\x12\x35\n\x08glossary\x18\x14 \x03(\x0b\x32#.voxroute.translate.v1.GlossaryTerm\x12\x1a\n\raudio_channel\x18\x15 \x01(\rH\x02\x88\x01\x01\x12\x0e\n\x06prompt\x18\x16 \x01(\tB\x07\n\x05mediaB\x0f\n\r_audio_streamB\x10\n\x0e_audio_channel\"7\n\x08\x41rtifact\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"}\n\x08JobStage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04\x64one\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x66inished\x18\x04 \x01(\x08\"\x8b\x03\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x1b.voxroute.jobs.v1.JobConfig\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.voxroute.jobs.v1.JobState\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06stages\x18\x08 \x03(\x0b\x32\x1a.voxroute.jobs.v1.JobStage\x12-\n\tartifacts\x18\t \x03(\x0b\x32\x1a.voxroute.jobs.v1.Artifact\x12\x15\n\rlast_sequence\x18\n \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\"\x90\x01\n\x10SubmitJobRequest\x12\x33\n\x06\x63onfig\x18\x01 \x01(\x0b\x32!.voxroute.jobs.v1.SubmitJobConfigH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12,\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1a.voxroute.common.v1.FinishH\x00\x42\t\n\x07request\"T\n\x0fSubmitJobConfig\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12(\n\x03job\x18\x02 \x01(\x0b\x32\x1b.voxroute.jobs.v1.JobConfig\"H\n\x11SubmitJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x0eGetJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\"d\n\x0fListJobsRequest\x12*\n\x06states\x18\x01 \x03(\x0e\x32\x1a.voxroute.jobs.v1.JobState\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x10ListJobsResponse\x12#\n\x04jobs\x18\x01 \x03(\x0b\x32\x15.voxroute.jobs.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\"\xf4\x01\n\x10WatchJobResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1a.voxroute.jobs.v1.JobStateH\x00\x12+\n\x05stage\x18\x04 \x01(\x0b\x32\x1a.voxroute.jobs.v1.JobStageH\x00\x12\x11\n\x07message\x18\x05 \x01(\tH\x00\x12.\n\x07warning\x18\x06 \x01(\x0b\x32\x1b.voxroute.common.v1.WarningH\x00\x42\x07\n\x05\x65vent\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"7\n\x11\x43\x61ncelJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\"3\n\x10ResumeJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07restart\x18\x02 \x01(\x08\"7\n\x11ResumeJobResponse\x12\"\n\x03job\x18\x01 \x01(\x0b\x32\x15.voxroute.jobs.v1.Job\"B\n\x12GetArtifactRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"#\n\x13GetArtifactResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xe3\x04\n\nJobService\x12V\n\tSubmitJob\x12\".voxroute.jobs.v1.SubmitJobRequest\x1a#.voxroute.jobs.v1.SubmitJobResponse(\x01\x12K\n\x06GetJob\x12\x1f.voxroute.jobs.v1.GetJobRequest\x1a .voxroute.jobs.v1.GetJobResponse\x12Q\n\x08ListJobs\x12!.voxroute.jobs.v1.ListJobsRequest\x1a\".voxroute.jobs.v1.ListJobsResponse\x12S\n\x08WatchJob\x12!.voxroute.jobs.v1.WatchJobRequest\x1a\".voxroute.jobs.v1.WatchJobResponse0\x01\x12T\n\tCancelJob\x12\".voxroute.jobs.v1.CancelJobRequest\x1a#.voxroute.jobs.v1.CancelJobResponse\x12T\n\tResumeJob\x12\".voxroute.jobs.v1.ResumeJobRequest\x1a#.voxroute.jobs.v1.ResumeJobResponse\x12\\\n\x0bGetArtifact\x12$.voxroute.jobs.v1.GetArtifactRequest\x1a%.voxroute.jobs.v1.GetArtifactResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voxroute.jobs.v1.jobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBSTATE']._serialized_start=2552
-  _globals['_JOBSTATE']._serialized_end=2706
+  _globals['_JOBSTATE']._serialized_start=2568
+  _globals['_JOBSTATE']._serialized_end=2722
   _globals['_JOBCONFIG']._serialized_start=187
-  _globals['_JOBCONFIG']._serialized_end=775
-  _globals['_ARTIFACT']._serialized_start=777
-  _globals['_ARTIFACT']._serialized_end=832
-  _globals['_JOBSTAGE']._serialized_start=834
-  _globals['_JOBSTAGE']._serialized_end=959
-  _globals['_JOB']._serialized_start=962
-  _globals['_JOB']._serialized_end=1357
-  _globals['_SUBMITJOBREQUEST']._serialized_start=1360
-  _globals['_SUBMITJOBREQUEST']._serialized_end=1504
-  _globals['_SUBMITJOBCONFIG']._serialized_start=1506
-  _globals['_SUBMITJOBCONFIG']._serialized_end=1590
-  _globals['_SUBMITJOBRESPONSE']._serialized_start=1592
-  _globals['_SUBMITJOBRESPONSE']._serialized_end=1664
-  _globals['_GETJOBREQUEST']._serialized_start=1666
-  _globals['_GETJOBREQUEST']._serialized_end=1697
-  _globals['_GETJOBRESPONSE']._serialized_start=1699
-  _globals['_GETJOBRESPONSE']._serialized_end=1751
-  _globals['_LISTJOBSREQUEST']._serialized_start=1753
-  _globals['_LISTJOBSREQUEST']._serialized_end=1853
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1855
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1935
-  _globals['_WATCHJOBREQUEST']._serialized_start=1937
-  _globals['_WATCHJOBREQUEST']._serialized_end=1994
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1997
-  _globals['_WATCHJOBRESPONSE']._serialized_end=2241
-  _globals['_CANCELJOBREQUEST']._serialized_start=2243
-  _globals['_CANCELJOBREQUEST']._serialized_end=2277
-  _globals['_CANCELJOBRESPONSE']._serialized_start=2279
-  _globals['_CANCELJOBRESPONSE']._serialized_end=2334
-  _globals['_RESUMEJOBREQUEST']._serialized_start=2336
-  _globals['_RESUMEJOBREQUEST']._serialized_end=2387
-  _globals['_RESUMEJOBRESPONSE']._serialized_start=2389
-  _globals['_RESUMEJOBRESPONSE']._serialized_end=2444
-  _globals['_GETARTIFACTREQUEST']._serialized_start=2446
-  _globals['_GETARTIFACTREQUEST']._serialized_end=2512
-  _globals['_GETARTIFACTRESPONSE']._serialized_start=2514
-  _globals['_GETARTIFACTRESPONSE']._serialized_end=2549
-  _globals['_JOBSERVICE']._serialized_start=2709
-  _globals['_JOBSERVICE']._serialized_end=3320
+  _globals['_JOBCONFIG']._serialized_end=791
+  _globals['_ARTIFACT']._serialized_start=793
+  _globals['_ARTIFACT']._serialized_end=848
+  _globals['_JOBSTAGE']._serialized_start=850
+  _globals['_JOBSTAGE']._serialized_end=975
+  _globals['_JOB']._serialized_start=978
+  _globals['_JOB']._serialized_end=1373
+  _globals['_SUBMITJOBREQUEST']._serialized_start=1376
+  _globals['_SUBMITJOBREQUEST']._serialized_end=1520
+  _globals['_SUBMITJOBCONFIG']._serialized_start=1522
+  _globals['_SUBMITJOBCONFIG']._serialized_end=1606
+  _globals['_SUBMITJOBRESPONSE']._serialized_start=1608
+  _globals['_SUBMITJOBRESPONSE']._serialized_end=1680
+  _globals['_GETJOBREQUEST']._serialized_start=1682
+  _globals['_GETJOBREQUEST']._serialized_end=1713
+  _globals['_GETJOBRESPONSE']._serialized_start=1715
+  _globals['_GETJOBRESPONSE']._serialized_end=1767
+  _globals['_LISTJOBSREQUEST']._serialized_start=1769
+  _globals['_LISTJOBSREQUEST']._serialized_end=1869
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1871
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1951
+  _globals['_WATCHJOBREQUEST']._serialized_start=1953
+  _globals['_WATCHJOBREQUEST']._serialized_end=2010
+  _globals['_WATCHJOBRESPONSE']._serialized_start=2013
+  _globals['_WATCHJOBRESPONSE']._serialized_end=2257
+  _globals['_CANCELJOBREQUEST']._serialized_start=2259
+  _globals['_CANCELJOBREQUEST']._serialized_end=2293
+  _globals['_CANCELJOBRESPONSE']._serialized_start=2295
+  _globals['_CANCELJOBRESPONSE']._serialized_end=2350
+  _globals['_RESUMEJOBREQUEST']._serialized_start=2352
+  _globals['_RESUMEJOBREQUEST']._serialized_end=2403
+  _globals['_RESUMEJOBRESPONSE']._serialized_start=2405
+  _globals['_RESUMEJOBRESPONSE']._serialized_end=2460
+  _globals['_GETARTIFACTREQUEST']._serialized_start=2462
+  _globals['_GETARTIFACTREQUEST']._serialized_end=2528
+  _globals['_GETARTIFACTRESPONSE']._serialized_start=2530
+  _globals['_GETARTIFACTRESPONSE']._serialized_end=2565
+  _globals['_JOBSERVICE']._serialized_start=2725
+  _globals['_JOBSERVICE']._serialized_end=3336
 # @@protoc_insertion_point(module_scope)
