@@ -2,12 +2,13 @@
 
 import ctypes
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from voxroute_serving.device.host import apple_chip, host_memory, usable_processors
 
 _SMI_TIMEOUT_S = 10.0  # nvidia-smi takes seconds where persistence mode is off
 _NVML_NAMES = ("libnvidia-ml.so.1", "libnvidia-ml.so", "nvml.dll")
@@ -73,41 +74,23 @@ def detect() -> Host:
     return Host(
         system=system,
         machine=machine,
-        cpus=_processors(),
+        cpus=usable_processors(),
         gpus=gpus,
         gpu_problem=problem,
         mlx=mlx_importable(),
-        chip=_apple_chip() if mac else "",
+        chip=apple_chip(),
     )
 
 
 def with_memory(host: Host) -> Host:
     """The host, which is this one, with its memory: what models suit it."""
-    import psutil  # noqa: PLC0415 - nobody needs it to find a service
-
-    memory = psutil.virtual_memory()
-    return replace(host, memory_bytes=memory.total, free_bytes=memory.available)
+    total, free = host_memory()
+    return replace(host, memory_bytes=total, free_bytes=free)
 
 
 def mlx_importable() -> bool:
     """Whether MLX and mlx-whisper are installed; neither is imported."""
     return all(importlib.util.find_spec(name) is not None for name in ("mlx", "mlx_whisper"))
-
-
-def _processors() -> int:
-    """Processors that this process may use; a container's CPU set counts."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _apple_chip() -> str:
-    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - a constant command
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
 
 
 def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
