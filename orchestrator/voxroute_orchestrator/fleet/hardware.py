@@ -1,6 +1,5 @@
 """What accelerators this host has, found out without importing any ML framework."""
 
-import ctypes
 import importlib.util
 import platform
 import shutil
@@ -9,23 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxroute_serving.device.host import apple_chip, host_memory, usable_processors
+from voxroute_serving.device.nvidia import Gpu, shown_gpus
 
 _SMI_TIMEOUT_S = 10.0  # nvidia-smi takes seconds where persistence mode is off
-_NVML_NAMES = ("libnvidia-ml.so.1", "libnvidia-ml.so", "nvml.dll")
-_NAME_BYTES = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
 _MIB = 1024**2
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 _PCI_NVIDIA = "0x10de"
 _PCI_DISPLAY = "0x03"  # the class of VGA and 3D controllers
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """An NVIDIA GPU, as its driver tells."""
-
-    name: str
-    memory_bytes: int = 0
-    free_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +88,7 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
     Asks the driver's own library, else nvidia-smi, else the PCI bus.
     """
     problems: list[str] = []
-    for ask in (_nvml_gpus, _smi_gpus):
+    for ask in (shown_gpus, _smi_gpus):
         gpus, problem = ask()
         if gpus:
             return gpus, ""
@@ -113,58 +102,6 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
             " library are missing)"
         )
     return (), ""
-
-
-def _nvml_gpus() -> tuple[tuple[Gpu, ...], str]:
-    for library in _NVML_NAMES:
-        try:
-            nvml = ctypes.CDLL(library)
-            break
-        except OSError:
-            continue
-    else:
-        return (), ""
-    code = nvml.nvmlInit_v2()
-    if code != 0:
-        return (), f"the NVIDIA driver does not work ({_nvml_message(nvml, code)})"
-    try:
-        count = ctypes.c_uint()
-        code = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
-        if code != 0:
-            return (), f"the NVIDIA driver shows no GPU ({_nvml_message(nvml, code)})"
-        return tuple(_nvml_gpu(nvml, index) for index in range(count.value)), ""
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _nvml_message(nvml: ctypes.CDLL, code: int) -> str:
-    nvml.nvmlErrorString.restype = ctypes.c_char_p
-    return bytes(nvml.nvmlErrorString(code) or b"unknown").decode(errors="replace")
-
-
-class _NvmlMemory(ctypes.Structure):
-    """nvmlMemory_t, bytes."""
-
-    _fields_ = (
-        ("total", ctypes.c_ulonglong),
-        ("free", ctypes.c_ulonglong),
-        ("used", ctypes.c_ulonglong),
-    )
-
-
-def _nvml_gpu(nvml: ctypes.CDLL, index: int) -> Gpu:
-    handle = ctypes.c_void_p()
-    if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) != 0:
-        return Gpu("NVIDIA GPU")
-    name = ctypes.create_string_buffer(_NAME_BYTES)
-    known = nvml.nvmlDeviceGetName(handle, name, _NAME_BYTES) == 0
-    memory = _NvmlMemory()
-    nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))  # zeros where it fails
-    return Gpu(
-        name.value.decode(errors="replace") if known else "NVIDIA GPU",
-        int(memory.total),
-        int(memory.free),
-    )
 
 
 def _smi_gpus() -> tuple[tuple[Gpu, ...], str]:
