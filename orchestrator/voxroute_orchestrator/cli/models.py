@@ -60,9 +60,6 @@ class Target(StrEnum):
     mlx = "mlx"
 
 
-NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="A well-known name (large-v3) or a hub id.")
-]
 RevisionOption = Annotated[
     str, typer.Option("--revision", help="A branch, a tag or a commit; else the main branch.")
 ]

@@ -86,12 +86,9 @@ def of_job(channel: grpc.aio.Channel, target: str) -> grpc.aio.Channel:
         job_id = _job_id.get()
         if job_id:
             metadata = (*metadata, (JOB_METADATA_KEY, job_id))
-        traced = None
-        if not method.startswith(_NOT_TRACED):
-            traced = tracing.client_span(method[1:], _about(target, metadata))
-        if traced is None:
+        if method.startswith(_NOT_TRACED):
             return begin(metadata)
-        span, carrier = traced
+        span, carrier = tracing.client_span(method[1:], _about(target, metadata))
         call = begin((*metadata, *carrier.items()))
 
         def ended(call: Any) -> None:

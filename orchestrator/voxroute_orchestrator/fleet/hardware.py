@@ -1,30 +1,20 @@
 """What accelerators this host has, found out without importing any ML framework."""
 
-import ctypes
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from voxroute_serving.device.host import apple_chip, host_memory, usable_processors
+from voxroute_serving.device.nvidia import Gpu, shown_gpus
+
 _SMI_TIMEOUT_S = 10.0  # nvidia-smi takes seconds where persistence mode is off
-_NVML_NAMES = ("libnvidia-ml.so.1", "libnvidia-ml.so", "nvml.dll")
-_NAME_BYTES = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
 _MIB = 1024**2
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 _PCI_NVIDIA = "0x10de"
 _PCI_DISPLAY = "0x03"  # the class of VGA and 3D controllers
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """An NVIDIA GPU, as its driver tells."""
-
-    name: str
-    memory_bytes: int = 0
-    free_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,41 +63,23 @@ def detect() -> Host:
     return Host(
         system=system,
         machine=machine,
-        cpus=_processors(),
+        cpus=usable_processors(),
         gpus=gpus,
         gpu_problem=problem,
         mlx=mlx_importable(),
-        chip=_apple_chip() if mac else "",
+        chip=apple_chip(),
     )
 
 
 def with_memory(host: Host) -> Host:
     """The host, which is this one, with its memory: what models suit it."""
-    import psutil  # noqa: PLC0415 - nobody needs it to find a service
-
-    memory = psutil.virtual_memory()
-    return replace(host, memory_bytes=memory.total, free_bytes=memory.available)
+    total, free = host_memory()
+    return replace(host, memory_bytes=total, free_bytes=free)
 
 
 def mlx_importable() -> bool:
     """Whether MLX and mlx-whisper are installed; neither is imported."""
     return all(importlib.util.find_spec(name) is not None for name in ("mlx", "mlx_whisper"))
-
-
-def _processors() -> int:
-    """Processors that this process may use; a container's CPU set counts."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _apple_chip() -> str:
-    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - a constant command
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
 
 
 def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
@@ -116,7 +88,7 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
     Asks the driver's own library, else nvidia-smi, else the PCI bus.
     """
     problems: list[str] = []
-    for ask in (_nvml_gpus, _smi_gpus):
+    for ask in (shown_gpus, _smi_gpus):
         gpus, problem = ask()
         if gpus:
             return gpus, ""
@@ -130,58 +102,6 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
             " library are missing)"
         )
     return (), ""
-
-
-def _nvml_gpus() -> tuple[tuple[Gpu, ...], str]:
-    for library in _NVML_NAMES:
-        try:
-            nvml = ctypes.CDLL(library)
-            break
-        except OSError:
-            continue
-    else:
-        return (), ""
-    code = nvml.nvmlInit_v2()
-    if code != 0:
-        return (), f"the NVIDIA driver does not work ({_nvml_message(nvml, code)})"
-    try:
-        count = ctypes.c_uint()
-        code = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
-        if code != 0:
-            return (), f"the NVIDIA driver shows no GPU ({_nvml_message(nvml, code)})"
-        return tuple(_nvml_gpu(nvml, index) for index in range(count.value)), ""
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _nvml_message(nvml: ctypes.CDLL, code: int) -> str:
-    nvml.nvmlErrorString.restype = ctypes.c_char_p
-    return bytes(nvml.nvmlErrorString(code) or b"unknown").decode(errors="replace")
-
-
-class _NvmlMemory(ctypes.Structure):
-    """nvmlMemory_t, bytes."""
-
-    _fields_ = (
-        ("total", ctypes.c_ulonglong),
-        ("free", ctypes.c_ulonglong),
-        ("used", ctypes.c_ulonglong),
-    )
-
-
-def _nvml_gpu(nvml: ctypes.CDLL, index: int) -> Gpu:
-    handle = ctypes.c_void_p()
-    if nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) != 0:
-        return Gpu("NVIDIA GPU")
-    name = ctypes.create_string_buffer(_NAME_BYTES)
-    known = nvml.nvmlDeviceGetName(handle, name, _NAME_BYTES) == 0
-    memory = _NvmlMemory()
-    nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))  # zeros where it fails
-    return Gpu(
-        name.value.decode(errors="replace") if known else "NVIDIA GPU",
-        int(memory.total),
-        int(memory.free),
-    )
 
 
 def _smi_gpus() -> tuple[tuple[Gpu, ...], str]:

@@ -200,11 +200,6 @@ def _plan(source: Source, wrapper: Wrapper, watch: Watch) -> Plan:
     )
 
 
-def muxed_name(title: str, media: Path | Source) -> str:
-    """The name of the copy with subtitles. Blocking. Raises MediaError, UsageError."""
-    return plan(media).name_for(title)
-
-
 def mux(
     media: Path | Source,
     target: Path,

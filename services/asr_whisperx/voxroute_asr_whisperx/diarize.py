@@ -17,7 +17,7 @@ from voxroute_asr_whisperx.memory import engine_error, free_memory, is_out_of_me
 from voxroute_serving.asr.diarizing import Turn
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.bounds import quoted
-from voxroute_serving.device.memory import cuda_memory
+from voxroute_serving.device.nvidia import cuda_memory
 from voxroute_serving.device.weights import taken_bytes
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef, Stop
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.diarize import PyannoteDiarizer
-from voxroute_asr_whisperx.hardware import cuda_name_and_memory
 from voxroute_asr_whisperx.memory import engine_error, is_out_of_memory
 from voxroute_asr_whisperx.models import (
     CTRANSLATE2_FILES,
@@ -26,7 +25,7 @@ from voxroute_serving.asr.whisper_family import CTRANSLATE2_HUB_IDS as HUB_IDS
 from voxroute_serving.asr.whisper_family import named_directories, resolve_model
 from voxroute_serving.device import weights
 from voxroute_serving.device.host import host_memory, processor_name, usable_processors
-from voxroute_serving.device.memory import cuda_memory
+from voxroute_serving.device.nvidia import cuda_memory, cuda_name_and_memory
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError
 from voxroute_serving.models import hub

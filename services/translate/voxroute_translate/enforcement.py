@@ -36,6 +36,7 @@ from voxroute_translate.glossary import (
 )
 from voxroute_translate.languages import Language
 from voxroute_translate.quality import Doubt, Severity, doubt
+from voxroute_translate.texts import at_once
 
 _MAX_TERMS_ALONE = 4
 """Terms of one sentence tried one by one beside all at once; each costs up to four tries."""
@@ -146,7 +147,9 @@ class Enforcement:
     ) -> str:
         """The best of `best` and the translations of the sentence with stand-ins."""
         attempts = await self._attempts(text, self._missing(mentions, best))
-        translations = [normal(each) for each in await _gathered(self.run, attempts)]
+        translations = [
+            normal(each) for each in await at_once(self.run, [one.sentence for one in attempts])
+        ]
         renditions = renditions | self._contrasted(first, attempts, translations)
         candidates = [self._with_renditions(first, mentions, renditions)]
         for attempt, translation in zip(attempts, translations, strict=True):
@@ -175,7 +178,7 @@ class Enforcement:
         """What the model makes of each term alone; those of which it makes nothing are left out."""
         ordered = list(mentions)
         names = [self.glossary.terms[each.term].source for each in ordered]
-        found = await _gathered(self._rendition, [normal(name) for name in names])
+        found = await at_once(self._rendition, [normal(name) for name in names])
         return {each: words for each, words in zip(ordered, found, strict=True) if words}
 
     async def _rendition(self, term: str) -> str:
@@ -246,7 +249,7 @@ class Enforcement:
         else:
             names = _INDIC_NAMES.get(self.source.script, ())
         free = [name for name in names if fold(name) not in fold(text)]
-        renditions = await _gathered(self._rendition, free)
+        renditions = await at_once(self._rendition, free)
         return [(name, words) for name, words in zip(free, renditions, strict=True) if words]
 
     def _is_name(self, mention: Mention) -> bool:
@@ -402,20 +405,3 @@ def _is_rendition(words: str, term: str) -> bool:
     tokens, term_tokens = _tokens(words), _tokens(term)
     marks = [token for token in tokens if token in _SENTENCE_MARKS and token not in term_tokens]
     return has_letters(words) and not marks and len(tokens) <= len(term_tokens) + _MAX_MORE_WORDS
-
-
-async def _gathered(
-    translate: Callable[[str], Awaitable[str]], texts: Sequence[str] | Sequence[_Attempt]
-) -> list[str]:
-    """One translation for each text, worked on at once; the first failure cancels the rest."""
-
-    async def one(text: str) -> str:
-        return await translate(text)
-
-    sentences = [text if isinstance(text, str) else text.sentence for text in texts]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(sentence)) for sentence in sentences]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -6,7 +6,7 @@ nobody's health would be answered meanwhile; beside it Python lets both go on in
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -42,3 +42,19 @@ async def _end_others() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+
+
+async def at_once(work: Callable[[str], Awaitable[T]], texts: Sequence[str]) -> list[T]:
+    """What `work` makes of each text, all at once; the first failure cancels the rest."""
+    if len(texts) == 1:
+        return [await work(texts[0])]
+
+    async def one(text: str) -> T:
+        return await work(text)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(text)) for text in texts]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

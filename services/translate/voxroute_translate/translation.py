@@ -1,7 +1,5 @@
 """The way of one item: a cue to sentences, sentences through the device, the cue again."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -15,6 +13,7 @@ from voxroute_translate.engine import BatchKey, Decoding, Output, TranslationMod
 from voxroute_translate.glossary import Glossary, Use
 from voxroute_translate.languages import Language, writes_without_blanks
 from voxroute_translate.quality import NO_DOUBT, Doubt
+from voxroute_translate.texts import at_once
 
 _SECOND_BEAM_SIZE = 5  # beyond it little is gained
 
@@ -115,7 +114,7 @@ class Translation:
                 f"the text is in the script of {self.target.tag} already",
             )
         try:
-            translated = await _all(self._sentence, cue.sentences)
+            translated = await at_once(self._sentence, cue.sentences)
         except NotReadyError:
             raise
         except ServingError as error:
@@ -153,7 +152,7 @@ class Translation:
             return _Sentence(settled)
         source, target = self._codes
         parts = sentences.split_to_fit(sentence, lambda part: self.model.fits(part, source, target))
-        translated = await _all(self._part, parts)
+        translated = await at_once(self._part, parts)
         between = "" if writes_without_blanks(self.target.script) else " "
         return _Sentence(
             between.join(each.text for each in translated),
@@ -200,21 +199,3 @@ class Translation:
         """The model's translation of a text; empty where a limit of tokens cut it."""
         output = await self._run(text, self.decoding)
         return "" if output.input_cut or output.output_cut else output.text
-
-
-async def _all(
-    translate: Callable[[str], Awaitable[_Sentence]], texts: list[str]
-) -> list[_Sentence]:
-    """One result for each text, worked on at once; the first failure cancels the rest."""
-    if len(texts) == 1:
-        return [await translate(texts[0])]
-
-    async def one(text: str) -> _Sentence:
-        return await translate(text)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(text)) for text in texts]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -70,8 +70,9 @@ def test_what_needs_no_command_imports_nothing_heavy(arguments: list[str]) -> No
 
 
 NOT_FOR_A_JOB = {
-    "ctranslate2", "huggingface_hub", "langcodes", "language_data", "numpy", "opentelemetry",
-    "prometheus_client", "psutil", "pysubs2", "rich", "structlog", "torch", "transformers", "yaml",
+    "ctranslate2", "huggingface_hub", "langcodes", "language_data", "numpy",
+    "opentelemetry.exporter", "opentelemetry.propagate", "opentelemetry.sdk", "prometheus_client",
+    "psutil", "pysubs2", "rich", "structlog", "torch", "transformers", "yaml",
     "voxroute_orchestrator.cli.terminal.bars", "voxroute_orchestrator.workflow.bootstrap",
     "voxroute_orchestrator.cli.batch", "voxroute_orchestrator.cli.workflow",
     "voxroute_orchestrator.models.conversion", "voxroute_orchestrator.models.hub",

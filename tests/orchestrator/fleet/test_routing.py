@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from voxroute_orchestrator.fleet import routing
-from voxroute_orchestrator.fleet.hardware import Gpu, Host
+from voxroute_orchestrator.fleet.hardware import Host
 from voxroute_orchestrator.fleet.routing import Offer, Wish
 from voxroute_orchestrator.modules import ASR_MLX, ASR_WHISPERX, TRANSLATE
+from voxroute_serving.device.nvidia import Gpu
 
 GB = 1024**3
 M1_PRO = Host("Darwin", "arm64", 10, 16 * GB, 9 * GB, mlx=True, chip="Apple M1 Pro")

@@ -192,7 +192,7 @@ async def test_it_ends_with_a_command_that_is_killed(film: str) -> None:
 
 
 def test_nothing_that_is_imported_ahead_reads_what_a_command_sets() -> None:
-    """huggingface_hub reads HF_HUB_OFFLINE once, where it is first used; OpenTelemetry likewise."""
+    """huggingface_hub reads HF_HUB_OFFLINE once, where first used; OpenTelemetry's SDK likewise."""
     code = "import voxroute_asr_whisperx.ahead, sys; print(*sys.modules, sep='\\n')"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -202,5 +202,6 @@ def test_nothing_that_is_imported_ahead_reads_what_a_command_sets() -> None:
     imported = set(done.stdout.splitlines())
     assert {"faster_whisper", "ctranslate2", "voxroute_serving.asr.service"} <= imported
     assert not imported & {
-        "huggingface_hub.constants", "opentelemetry", "scipy", "torch", "transformers", "whisperx",
+        "huggingface_hub.constants", "opentelemetry.propagate", "opentelemetry.sdk", "scipy",
+        "torch", "transformers", "whisperx",
     }  # fmt: skip

@@ -14,7 +14,7 @@ from av.stream import Disposition
 from tests.orchestrator import recordings
 from voxroute_orchestrator.errors import MediaError, OutputError
 from voxroute_orchestrator.subtitles.cues import Cue, Track
-from voxroute_orchestrator.subtitles.mux import mux, muxed_name
+from voxroute_orchestrator.subtitles.mux import mux, plan
 from voxroute_orchestrator.subtitles.muxed_streams import iso_639_2
 from voxroute_serving.audio.media import MediaStoppedError, Watch
 
@@ -79,7 +79,7 @@ def test_a_copy_has_the_same_packets_and_soft_subtitles(
 ) -> None:
     """Video and audio byte for byte; each language with its codec, its tag and its texts."""
     film = remuxed(tmp_path / name, muxer)
-    target = tmp_path / muxed_name("film", film)
+    target = tmp_path / plan(film).name_for("film")
     assert target.name == f"film.subtitled{film.suffix}"
     assert mux(film, target, [*TRACKS, Track("de", ENGLISH)]) == []
     for kind in ("video", "audio"):
@@ -124,7 +124,7 @@ def test_ffprobe_finds_the_same_streams(name: str, tmp_path: Path) -> None:
 def test_subtitles_of_a_broadcast_follow_its_clock(tmp_path: Path) -> None:
     """An MPEG stream starts anywhere: cues are as far from its first packet as they are in SRT."""
     film = remuxed(tmp_path / "film.ts", "mpegts")
-    target = tmp_path / muxed_name("film", film)
+    target = tmp_path / plan(film).name_for("film")
     assert target.suffix == ".mkv"
     mux(film, target, TRACKS)
     with av.open(str(target)) as container:
@@ -144,7 +144,7 @@ def test_an_avi_without_presentation_times_becomes_matroska(tmp_path: Path) -> N
             picture = np.full((64, 64, 3), number * 10, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    target = tmp_path / muxed_name("film", film)
+    target = tmp_path / plan(film).name_for("film")
     assert mux(film, target, TRACKS) == []
     assert target.suffix == ".mkv"
     assert packets(target, "video") == packets(film, "video")
@@ -158,7 +158,7 @@ def test_recordings_without_pictures_stay_recordings(
 ) -> None:
     """M4A keeps its kind, others become Matroska audio; both hold subtitles."""
     talk = remuxed(tmp_path / name, muxer, ("audio",))
-    target = tmp_path / muxed_name("talk", talk)
+    target = tmp_path / plan(talk).name_for("talk")
     assert target.suffix == suffix
     mux(talk, target, TRACKS[:1])
     assert packets(target, "audio") == packets(talk, "audio")
@@ -167,7 +167,7 @@ def test_recordings_without_pictures_stay_recordings(
         assert stream.metadata["language"] == "hin"
         assert stream.disposition & Disposition.default
     wave = recordings.write(tmp_path / "talk.wav", recordings.steps(3))
-    assert muxed_name("talk", wave) == "talk.subtitled.mka"
+    assert plan(wave).name_for("talk") == "talk.subtitled.mka"
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])

@@ -20,13 +20,14 @@ from tests.orchestrator.fleet.test_routing import (
     RTX_3090,
 )
 from voxroute_orchestrator.fleet import hardware
-from voxroute_orchestrator.fleet.hardware import Gpu, Host
+from voxroute_orchestrator.fleet.hardware import Host
 from voxroute_orchestrator.workflow.bootstrap import (
     Availability,
     availability,
     bootstrap,
     recommend,
 )
+from voxroute_serving.device.nvidia import Gpu
 
 ONLINE = Availability(hub=True)
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:1"}
@@ -104,7 +105,7 @@ def test_nvidia_smi_tells_names_and_memory(tmp_path: Path, monkeypatch: pytest.M
     """Where the driver's library is not there, the program's answer counts."""
     _smi(tmp_path, "echo 'NVIDIA GeForce RTX 3090, 24576, 23000'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(hardware, "_NVML_NAMES", ())
+    monkeypatch.setattr(hardware, "shown_gpus", lambda: ((), ""))
     mib = 1024**2
     gpus, problem = hardware.nvidia_gpus()
     assert gpus == (Gpu("NVIDIA GeForce RTX 3090", 24576 * mib, 23000 * mib),)
@@ -117,7 +118,7 @@ def test_a_broken_driver_is_a_problem_not_a_gpu(
     """What nvidia-smi says of its failure is told; there is no GPU to use."""
     _smi(tmp_path, "echo 'NVIDIA-SMI has failed: no communication with the driver'; exit 9")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(hardware, "_NVML_NAMES", ())
+    monkeypatch.setattr(hardware, "shown_gpus", lambda: ((), ""))
     gpus, problem = hardware.nvidia_gpus()
     assert gpus == ()
     assert "no communication with the driver" in problem

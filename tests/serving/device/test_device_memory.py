@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from voxroute_serving.device.memory import cuda_memory, with_memory
+from voxroute_serving.device.memory import with_memory
+from voxroute_serving.device.nvidia import cuda_memory
 from voxroute_serving.domain import DeviceInfo
 
 

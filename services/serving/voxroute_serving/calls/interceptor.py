@@ -545,7 +545,7 @@ def _span(
 ) -> contextlib.AbstractContextManager[Any]:
     """The span of a call; none for health and reflection, which would drown the rest."""
     if method.service in _ALWAYS_SERVED:
-        return contextlib.nullcontext()
+        return contextlib.nullcontext(tracing.NO_SPAN)
     about = {"voxroute.request_id": identity} | ({"voxroute.job_id": job} if job else {})
     return tracing.server_span(f"{method.service}/{method.name}", metadata, about)
 

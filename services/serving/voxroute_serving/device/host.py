@@ -27,29 +27,27 @@ def processor_name() -> str:
                 return line.split(":", 1)[1].strip()
     except OSError:  # not Linux
         pass
-    if platform.system() == "Darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.strip()
-    return platform.processor() or platform.machine() or "CPU"
+    return apple_chip() or platform.processor() or platform.machine() or "CPU"
 
 
-def host_memory() -> tuple[int | None, int | None]:
-    """The host's memory in bytes, total and available; None where it is not known."""
+def apple_chip() -> str:
+    """The name of an Apple chip, "Apple M1 Pro"; "" where there is none."""
+    if platform.system() != "Darwin":
+        return ""
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
     try:
-        fields = dict(
-            line.split(":", 1)
-            for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        )
-        total, free = fields["MemTotal"], fields["MemAvailable"]
-        return int(total.split()[0]) * 1024, int(free.split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), None
-    except (OSError, ValueError):
-        return None, None
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - a constant command
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def host_memory() -> tuple[int, int]:
+    """The host's memory in bytes: all of it, and what programs can still get."""
+    import psutil  # noqa: PLC0415 - most jobs ask for no memory
+
+    memory = psutil.virtual_memory()
+    return memory.total, memory.available
 
 
 def prepare_for_cpu(device: str = "auto") -> None:

@@ -342,8 +342,7 @@ class ModelPool(Generic[Model]):
                 raise _AbandonedLoadError
             with tracing.span("load model") as span:
                 model = self._load(entry.id, activity)
-                if span is not None:
-                    span.set_attribute("voxroute.model", model.ref.id)
+                span.set_attribute("voxroute.model", model.ref.id)
                 return model
 
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from voxroute_serving.device.memory import cuda_memory
+from voxroute_serving.device.nvidia import cuda_memory
 
 BYTES_OF: Mapping[str, float] = {
     "float32": 4,

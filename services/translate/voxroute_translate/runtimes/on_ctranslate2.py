@@ -14,7 +14,7 @@ from ctranslate2.specs import transformer_spec
 
 from voxroute_serving.device import weights
 from voxroute_serving.device.host import processor_name
-from voxroute_serving.device.memory import cuda_memory
+from voxroute_serving.device.nvidia import cuda_memory
 from voxroute_serving.domain import DeviceInfo
 from voxroute_serving.errors import ModelUnavailableError
 from voxroute_translate.engine import FASTEST, Codec, Decoding, DeviceKind, output_limit
