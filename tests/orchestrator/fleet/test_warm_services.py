@@ -79,6 +79,8 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="vxw") as name:
         folder = Path(name)
         monkeypatch.setenv("XDG_RUNTIME_DIR", name)
+        # services of a person who works on this host are looked for there too
+        monkeypatch.setattr(tempfile, "tempdir", name)
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
         yield Place(folder)
         for service in warm_services.running():
