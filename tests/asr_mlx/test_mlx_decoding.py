@@ -16,13 +16,13 @@ from voxroute_asr_mlx import convert, decoding, whisper, words
 from voxroute_asr_mlx.decoding import Decoded, Decoder, Prompt
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.hardware import FLOAT_TYPES
-from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.network import Network
 from voxroute_asr_mlx.whisper import MlxWhisperModel
 from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions, WindowResult
 from voxroute_serving.asr.text.segments import Piece
 from voxroute_serving.audio.samples import Samples
 from voxroute_serving.device.batcher import DeviceThread
+from voxroute_serving.device.failures import is_out_of_memory
 from voxroute_serving.errors import EngineError, UnsupportedError
 
 TOKENIZER = get_tokenizer(True, num_languages=99, language="hi", task="transcribe")

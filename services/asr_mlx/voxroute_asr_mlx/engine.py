@@ -7,20 +7,15 @@ from functools import cached_property
 from pathlib import Path
 
 from voxroute_asr_mlx import hardware
-from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.models import FILES, cached_revision, format_of
 from voxroute_asr_mlx.settings import MlxSettings
 from voxroute_serving.asr.engine import AsrModel, EngineDescription, Feature
 from voxroute_serving.asr.whisper_family import MLX_HUB_IDS as HUB_IDS
 from voxroute_serving.asr.whisper_family import bcp47, named_directories, resolve_model
 from voxroute_serving.device import weights
+from voxroute_serving.device.failures import load_errors
 from voxroute_serving.domain import Activity, ModelRef
-from voxroute_serving.errors import (
-    ModelNotFoundError,
-    ModelUnavailableError,
-    OutOfMemoryError,
-    ServingError,
-)
+from voxroute_serving.errors import ModelNotFoundError
 from voxroute_serving.models import hub
 
 NAME = "mlx-whisper"
@@ -85,7 +80,7 @@ class MlxWhisperEngine:
         # server answers
         from voxroute_asr_mlx.whisper import MlxWhisperModel  # noqa: PLC0415
 
-        try:
+        with load_errors(f"the model {model!r}"):
             return MlxWhisperModel(
                 ref,
                 directory,
@@ -95,18 +90,6 @@ class MlxWhisperEngine:
                 cpu_threads=self._settings.cpu_threads,
                 max_batch=self._settings.max_batch or MAX_BATCH[self._device],
             )
-        except ServingError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"the device's memory does not hold the model {model!r}; use a smaller or a"
-                    " quantized one"
-                ) from error
-            raise ModelUnavailableError(
-                f"the model {model!r} cannot be loaded; its files may be damaged: get or convert"
-                " it again"
-            ) from error
 
     def _source(self, model: str, activity: Activity) -> Path:
         if model in self._directories:

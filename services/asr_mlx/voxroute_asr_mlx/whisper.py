@@ -3,7 +3,7 @@
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from mlx_whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
 from voxroute_asr_mlx import convert, words
 from voxroute_asr_mlx.decoding import Decoded, Decoder, Prompt
 from voxroute_asr_mlx.hardware import FLOAT_TYPES, QUANTIZED_BITS, activations
-from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.models import traits_of
 from voxroute_asr_mlx.network import Network
 from voxroute_serving.asr.engine import (
@@ -37,9 +36,10 @@ from voxroute_serving.asr.text.segments import (
 )
 from voxroute_serving.asr.whisper_family import bcp47, whisper_code
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.device.failures import engine_errors
 from voxroute_serving.device.host import usable_processors
 from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
-from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError, UnsupportedError
+from voxroute_serving.errors import EngineError, UnsupportedError
 
 # Decoding again helps against loops, and mild temperatures do not end those; see docs/adr/0027.
 TEMPERATURES = (0.0, 0.6, 1.0)
@@ -306,22 +306,14 @@ class MlxWhisperModel:
             task=task if self._multilingual else None,
         )
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
         """Raises MLX's failures in the block as OutOfMemoryError and EngineError."""
-        try:
-            yield
-        except ServingError:
-            raise
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise EngineError("the speech model failed on this audio") from error
+
+        def free_memory() -> None:
             self._encoded.clear()
             mx.clear_cache()
-            raise OutOfMemoryError(
-                "the device's memory is too small for the model and these windows; use a smaller"
-                " or a quantized model, or another device"
-            ) from error
+
+        return engine_errors("the recogniser", free_memory)
 
 
 def _or(value: float | None, default: float) -> float:

@@ -10,7 +10,6 @@ from pathlib import Path
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.diarize import PyannoteDiarizer
 from voxroute_asr_whisperx.hardware import cuda_name_and_memory
-from voxroute_asr_whisperx.memory import engine_error, is_out_of_memory
 from voxroute_asr_whisperx.models import (
     CTRANSLATE2_FILES,
     HUGGING_FACE_FILES,
@@ -25,6 +24,7 @@ from voxroute_serving.asr.engine import AsrModel, EngineDescription, Feature
 from voxroute_serving.asr.whisper_family import CTRANSLATE2_HUB_IDS as HUB_IDS
 from voxroute_serving.asr.whisper_family import named_directories, resolve_model
 from voxroute_serving.device import weights
+from voxroute_serving.device.failures import load_errors
 from voxroute_serving.device.host import host_memory, processor_name, usable_processors
 from voxroute_serving.device.memory import cuda_memory
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
@@ -126,7 +126,7 @@ class WhisperXEngine:
 
         free_before = cuda_memory()[1] if self._device == "cuda" else None
         expected = weights.expected_bytes(source, compute_type)
-        try:
+        with load_errors(f"the model {model!r}"):
             loaded = WhisperXModel(
                 ref,
                 directory,
@@ -139,15 +139,6 @@ class WhisperXEngine:
                 workers=_workers(self._device, source, expected, free_before),
                 aligners=self._aligners,
             )
-        except ServingError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise engine_error(error, f"the model {model!r}") from error
-            raise ModelUnavailableError(
-                f"the model {model!r} cannot be loaded; its files may be damaged or from a newer"
-                " CTranslate2: get or convert it again"
-            ) from error
         loaded.memory_bytes = weights.taken_bytes(expected, free_before)
         return loaded
 

@@ -28,7 +28,7 @@ from faster_whisper.transcribe import (
 
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.features import LogMel
-from voxroute_asr_whisperx.memory import engine_error, free_memory
+from voxroute_asr_whisperx.memory import free_memory
 from voxroute_asr_whisperx.models import ModelTraits
 from voxroute_serving.asr.engine import (
     AlignmentRequest,
@@ -46,8 +46,8 @@ from voxroute_serving.asr.text.segments import (
 )
 from voxroute_serving.asr.whisper_family import bcp47, whisper_code
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.device.failures import engine_errors
 from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
-from voxroute_serving.errors import OutOfMemoryError
 
 FRAMES_PER_S = 100
 POSITIONS_PER_S = 50  # of the encoder's output
@@ -262,18 +262,9 @@ class WhisperXModel:
             with self._lock:
                 self._busy[index] -= 1
 
-    @contextlib.contextmanager
-    def _errors_of(self, what: str) -> Iterator[None]:
+    def _errors_of(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Raises the failures of the libraries in the block as errors of the service."""
-        try:
-            yield
-        except Exception as error:
-            mapped = engine_error(error, what)
-            if isinstance(mapped, OutOfMemoryError):
-                free_memory(self._device)
-            if mapped is error:
-                raise
-            raise mapped from error
+        return engine_errors(what, lambda: free_memory(self._device))
 
     # --- one batch ---------------------------------------------------------------------------
 

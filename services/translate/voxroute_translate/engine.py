@@ -14,13 +14,9 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from voxroute_serving.device import weights
+from voxroute_serving.device.failures import engine_errors, load_errors
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
-from voxroute_serving.errors import (
-    EngineError,
-    ModelUnavailableError,
-    OutOfMemoryError,
-    ServingError,
-)
+from voxroute_serving.errors import ModelUnavailableError, OutOfMemoryError
 from voxroute_serving.models import hub
 from voxroute_translate.registry import ModelCard
 
@@ -165,14 +161,9 @@ class TranslationModel:
         if stop() or self._runtime is None:
             return [Output("") for _ in sentences]
         try:
-            return self._translate(sentences, source, target, decoding)
-        except ServingError:
-            raise
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise EngineError(
-                    "the translation model failed on this text; the service's log says why"
-                ) from error
+            with engine_errors("the translation model"):
+                return self._translate(sentences, source, target, decoding)
+        except OutOfMemoryError as error:
             cause = error
         # outside of the handler, so that the traceback no longer keeps the failed batch's tensors
         if len(sentences) == 1:
@@ -236,14 +227,6 @@ def run_batch(
     """The function that the device thread's batcher calls; the key is a BatchKey."""
     key = cast("BatchKey", key)
     return key.model.translate(sentences, key.source, key.target, key.decoding, stop)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the host had too little memory, in the words of any library."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    message = str(error).lower()
-    return "out of memory" in message or "cannot allocate memory" in message
 
 
 def output_limit(directory: Path) -> int:
@@ -331,7 +314,7 @@ def load(card: ModelCard, options: EngineOptions, activity: Activity) -> Transla
 
     if options.engine == "ctranslate2" and options.device == "mps":
         raise ModelUnavailableError("ctranslate2 does not know mps; use --runtime torch")
-    try:
+    with load_errors(f"the model {card.name}"):
         codec = codecs.codec(card)
         if options.engine == "torch":
             from voxroute_translate.runtimes import on_torch  # noqa: PLC0415 - heavy
@@ -348,15 +331,4 @@ def load(card: ModelCard, options: EngineOptions, activity: Activity) -> Transla
             runtime = on_ctranslate2.Ct2Runtime(
                 card, converted, codec, options.device, options.compute_type
             )
-    except ServingError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(
-                f"the device's memory does not hold {card.name}; use a smaller model, int8, or a"
-                " lower --max-loaded-models"
-            ) from error
-        raise ModelUnavailableError(
-            f"{card.name} cannot be loaded: {error}; check that its files are complete"
-        ) from error
     return TranslationModel(card, codec, runtime, options.max_batch)
