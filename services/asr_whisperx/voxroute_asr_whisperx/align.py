@@ -13,7 +13,7 @@ from typing import Any
 from voxroute_asr_whisperx.memory import free_memory
 from voxroute_asr_whisperx.models import fetched, in_hub_cache
 from voxroute_serving.asr.engine import Word
-from voxroute_serving.asr.whisper_family import whisper_code
+from voxroute_serving.asr.whisper.family import whisper_code
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.device.failures import engine_errors, load_errors
 from voxroute_serving.errors import UnsupportedError
