@@ -354,11 +354,9 @@ class WhisperXModel:
         result = window_result(window, decoded, words, options, timed)
         if not n_failed:
             return result
-        warning = (
-            "ALIGNMENT_FAILED",
-            f"{n_failed} of {len(result.segments)} segments could not be aligned, and have no words",
-        )
-        return replace(result, warnings=(warning,))
+        counts = f"{n_failed} of {len(result.segments)} segments"
+        warning = f"{counts} could not be aligned; they have no words"
+        return replace(result, warnings=(("ALIGNMENT_FAILED", warning),))
 
     def _of_model(self, probabilities: Mapping[str, float]) -> dict[str, float]:
         """Probabilities of the model's own languages, which share what others got."""

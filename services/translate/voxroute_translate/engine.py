@@ -15,8 +15,9 @@ from typing import Literal, Protocol, cast
 
 from voxroute_serving.device import weights
 from voxroute_serving.device.failures import engine_errors, load_errors
+from voxroute_serving.device.ladder import Ladder
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
-from voxroute_serving.errors import ModelUnavailableError, OutOfMemoryError
+from voxroute_serving.errors import ModelUnavailableError
 from voxroute_serving.models import hub
 from voxroute_translate.registry import ModelCard
 
@@ -121,21 +122,26 @@ class Runtime(Protocol):
         ...
 
 
-class TranslationModel:
-    """A model that is ready. `translate` and `close` run on threads of the device.
+class TranslationModel(Ladder[Runtime]):
+    """A model that is ready; where memory runs out, it takes fewer sentences at once.
 
-    That is the one that loaded it, where it has one worker.
+    `translate` and `close` run on threads of the device: the one that loaded it, where it has one
+    worker.
     """
 
     def __init__(self, card: ModelCard, codec: Codec, runtime: Runtime, max_batch: int) -> None:
         self.card = card
         self.ref = ModelRef(runtime.engine, card.name, card.revision)
         self.device = runtime.device
-        self.memory_bytes = runtime.memory_bytes
-        self.max_batch = max_batch or _MAX_BATCH[runtime.device.kind]
         self.workers = runtime.workers
         self._codec = codec
-        self._runtime: Runtime | None = runtime
+        super().__init__(
+            card.name,
+            lambda _activity, _compute_type: runtime,
+            [runtime.device.compute_type],
+            lambda _: max_batch or _MAX_BATCH[runtime.device.kind],
+            item="sentence",
+        )
 
     def fits(self, sentence: str, source: str, target: str) -> bool:
         """Whether the model takes the sentence uncut. Callable from any thread."""
@@ -155,33 +161,26 @@ class TranslationModel:
     ) -> list[Output]:
         """One output for each sentence, in order.
 
-        A batch that does not fit into the memory is halved. Where `stop` turns true the outputs
-        may be anything. Raises OutOfMemoryError for a single sentence, EngineError.
+        Where `stop` turns true the outputs may be anything. Raises OutOfMemoryError for a single
+        sentence, EngineError.
         """
-        if stop() or self._runtime is None:
-            return [Output("") for _ in sentences]
-        try:
+
+        def run(runtime: Runtime, batch: Sequence[str]) -> list[Output]:
+            if stop():
+                return [Output("") for _ in batch]
             with engine_errors("the translation model"):
-                return self._translate(sentences, source, target, decoding)
-        except OutOfMemoryError as error:
-            cause = error
-        # outside of the handler, so that the traceback no longer keeps the failed batch's tensors
-        if len(sentences) == 1:
-            raise OutOfMemoryError(
-                "the device's memory does not hold even one sentence; use a smaller model, int8,"
-                " or fewer loaded models"
-            ) from cause
-        del cause
-        half = len(sentences) // 2
-        return [
-            *self.translate(sentences[:half], source, target, decoding, stop),
-            *self.translate(sentences[half:], source, target, decoding, stop),
-        ]
+                return self._translate(runtime, batch, source, target, decoding)
+
+        return self._run(sentences, run, stop)
 
     def _translate(
-        self, sentences: Sequence[str], source: str, target: str, decoding: Decoding
+        self,
+        runtime: Runtime,
+        sentences: Sequence[str],
+        source: str,
+        target: str,
+        decoding: Decoding,
     ) -> list[Output]:
-        runtime = cast("Runtime", self._runtime)
         encoded = self._codec.encode(sentences, source, target)
         limit = self._codec.max_input_tokens
         cut = [len(tokens) > limit for tokens in encoded.tokens]
@@ -193,12 +192,6 @@ class TranslationModel:
             Output(text.strip(), input_cut, not ended)
             for text, input_cut, (_, ended) in zip(texts, cut, generated, strict=True)
         ]
-
-    def close(self) -> None:
-        """Frees the memory of the device."""
-        runtime, self._runtime = self._runtime, None
-        if runtime is not None:
-            runtime.close()
 
 
 @dataclass(frozen=True, eq=False)
