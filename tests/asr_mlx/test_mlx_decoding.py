@@ -13,16 +13,17 @@ from mlx_whisper.timing import dtw_cpu, median_filter
 from mlx_whisper.tokenizer import get_tokenizer
 
 from voxroute_asr_mlx import convert, decoding, whisper, words
-from voxroute_asr_mlx.decoding import Decoded, Decoder, Prompt
+from voxroute_asr_mlx.decoding import AttendedText, Decoder, Prompt
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.hardware import FLOAT_TYPES
-from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.network import Network
 from voxroute_asr_mlx.whisper import MlxWhisperModel
 from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions, WindowResult
 from voxroute_serving.asr.text.segments import Piece
+from voxroute_serving.asr.whisper.decoding import Decoded
 from voxroute_serving.audio.samples import Samples
 from voxroute_serving.device.batcher import DeviceThread
+from voxroute_serving.device.failures import is_out_of_memory
 from voxroute_serving.errors import EngineError, UnsupportedError
 
 TOKENIZER = get_tokenizer(True, num_languages=99, language="hi", task="transcribe")
@@ -121,7 +122,7 @@ class Scripted(Network):
 
 def decode_scripted(
     model: MlxWhisperModel, *favourites: Sequence[dict[int, float]]
-) -> tuple[list[Decoded], Scripted]:
+) -> tuple[list[AttendedText], Scripted]:
     """What comes out where the network would rather write the favourites."""
     scripted = Scripted(model._net, favourites)
     decoder = Decoder(scripted, TOKENIZER, Prompt.of(TOKENIZER, 448, "", ()))
@@ -183,7 +184,7 @@ def test_a_window_goes_on_where_its_text_was_cut_off() -> None:
     options = options_of()
 
     def result_of(*, is_cut_off: bool) -> WindowResult:
-        decoded = Decoded((1,), "w0 w1", (0.0,), -0.1, 0.0, 1.0, 0.0, is_cut_off, ())
+        decoded = Decoded((1,), "w0 w1", 0.0, -0.1, 0.0, 1.0, is_cut_off)
         return whisper._result(window, decoded, heard, options)
 
     whole, part = result_of(is_cut_off=False), result_of(is_cut_off=True)
@@ -245,8 +246,8 @@ def test_text_in_probable_silence_is_none() -> None:
     options = DecodingOptions("hi")
 
     def is_silent(log_prob: float, no_speech: float) -> bool:
-        decoded = Decoded((), "", (), log_prob, no_speech, 2.5, 0.0, False, ())
-        return whisper._is_silent(decoded, options)
+        decoded = Decoded((), "", 0.0, log_prob, no_speech, 2.5, is_cut_off=False)
+        return decoded.is_silent(options)
 
     assert is_silent(-1.1, 0.7)
     assert not is_silent(-1.1, 0.1)

@@ -16,7 +16,7 @@ from tests.asr_mlx.conftest import save_checkpoint, settings_of
 from voxroute_asr_mlx.convert import check_tokenizer, convert, load
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.models import format_of, traits_of
-from voxroute_serving.asr.whisper_family import bcp47, whisper_code
+from voxroute_serving.asr.whisper.family import bcp47, whisper_code
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError
 
 CODES = ("en", "hi", "jw")

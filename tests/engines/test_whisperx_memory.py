@@ -11,10 +11,10 @@ import pytest
 
 from tests.engines.conftest import settings_of
 from voxroute_asr_whisperx.engine import WhisperXEngine, smaller_types
-from voxroute_asr_whisperx.memory import engine_error, is_out_of_memory
 from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions
 from voxroute_serving.asr.fallbacks import FallbackModel
 from voxroute_serving.audio.samples import SAMPLE_RATE
+from voxroute_serving.device.failures import engine_error, is_out_of_memory
 from voxroute_serving.errors import EngineError, OutOfMemoryError
 
 GREEDY = DecodingOptions(language="hi", temperatures=(0.0,), beam_size=1)

@@ -13,8 +13,8 @@ from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.models import format_of, traits_of
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import Feature
-from voxroute_serving.asr.whisper_family import ALIASES, bcp47, whisper_code
-from voxroute_serving.asr.whisper_family import CTRANSLATE2_HUB_IDS as HUB_IDS
+from voxroute_serving.asr.whisper.family import ALIASES, bcp47, whisper_code
+from voxroute_serving.asr.whisper.family import CTRANSLATE2_HUB_IDS as HUB_IDS
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError
 
 

@@ -251,7 +251,7 @@ class Exhausted:
 def test_a_batch_that_does_not_fit_is_halved(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """Out of memory, the batch is halved until it fits, and the results are the same."""
+    """Out of memory, the batch is halved until it fits, which stays; the results are the same."""
     card = describe(checkpoint("opus-mt-en-hi"))
     codec, runtime = codecs.codec(card), ct2_runtime(card, tmp_path)
     texts = [*ENGLISH, ENGLISH[0], ENGLISH[1]]
@@ -259,7 +259,9 @@ def test_a_batch_that_does_not_fit_is_halved(
     small = Exhausted(runtime, 2)
     model = TranslationModel(card, codec, small, 0)
     assert model.translate(texts, "eng", "hin", Decoding(1)) == expected
-    assert small.sizes == [5, 2, 3, 1, 2]
+    assert model.translate(texts, "eng", "hin", Decoding(1)) == expected
+    assert small.sizes == [5, 2, 2, 1, 2, 2, 1]
+    assert model.max_batch == 2
     with pytest.raises(OutOfMemoryError, match="smaller model"):
         TranslationModel(card, codec, Exhausted(runtime, 0), 0).translate(
             texts, "eng", "hin", Decoding(1)

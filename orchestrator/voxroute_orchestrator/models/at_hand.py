@@ -16,7 +16,7 @@ from voxroute_orchestrator.models.hub import HUB_IDS, missing_files
 from voxroute_orchestrator.models.hub_access import hub_answers
 from voxroute_orchestrator.models.prechecks import newest_snapshot
 from voxroute_orchestrator.settings import BUNDLED_ASR, BUNDLED_TRANSLATE, Settings, bundled_models
-from voxroute_serving.asr.whisper_family import ALIASES
+from voxroute_serving.asr.whisper.family import ALIASES
 
 # What the services choose themselves; kept here because importing them takes seconds, and compared
 # with their own by a test.

@@ -21,7 +21,7 @@ from voxroute_orchestrator.errors import (
     UsageError,
     VoxrouteError,
 )
-from voxroute_serving.asr.whisper_family import ALIASES, CTRANSLATE2_HUB_IDS, MLX_HUB_IDS
+from voxroute_serving.asr.whisper.family import ALIASES, CTRANSLATE2_HUB_IDS, MLX_HUB_IDS
 from voxroute_serving.errors import ModelGatedError, ModelNotFoundError, ServingError
 from voxroute_serving.models import hub
 

@@ -13,7 +13,7 @@ from typing import Literal
 from voxroute_orchestrator.errors import OutputError, UsageError
 from voxroute_orchestrator.models.hub import HUB_IDS
 from voxroute_orchestrator.settings import Settings, bundled_models
-from voxroute_serving.asr.whisper_family import ALIASES
+from voxroute_serving.asr.whisper.family import ALIASES
 from voxroute_serving.models import hub
 
 _CONVERTED = re.compile(r"(?P<kind>.+)-(?P<content>[0-9a-f]{40}|[0-9a-f]{32})")

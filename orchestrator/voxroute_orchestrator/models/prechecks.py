@@ -14,7 +14,7 @@ from voxroute_orchestrator import modules
 from voxroute_orchestrator.errors import RefusedError, UsageError
 from voxroute_orchestrator.models.hub_access import hub_cache
 from voxroute_orchestrator.transcript import is_among
-from voxroute_serving.asr.whisper_family import (
+from voxroute_serving.asr.whisper.family import (
     CTRANSLATE2_HUB_IDS,
     MLX_HUB_IDS,
     named_directories,

@@ -13,7 +13,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_whisper.tokenizer import get_encoding
 from mlx_whisper.whisper import ModelDimensions, Whisper, sinusoids
 
-from voxroute_asr_mlx.models import MLX_WEIGHTS, N_VOCAB_MULTILINGUAL, read_json
+from voxroute_asr_mlx.models import MLX_WEIGHTS, N_VOCAB_MULTILINGUAL
+from voxroute_serving.asr.whisper.files import read_json
 from voxroute_serving.errors import ModelUnavailableError
 
 DIMENSIONS = {

@@ -22,6 +22,7 @@ import numpy as np
 from mlx_whisper.tokenizer import Tokenizer
 
 from voxroute_asr_mlx.network import LayerCache, Network, keep_rows
+from voxroute_serving.asr.whisper.decoding import Decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +51,11 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """What the model wrote for one row, and how sure it was."""
+class AttendedText(Decoded):
+    """What the model wrote for one row, with what tells the times of its words."""
 
-    tokens: tuple[int, ...]
-    text: str
     log_probs: tuple[float, ...]
     """Of the tokens."""
-    avg_log_prob: float
-    no_speech_prob: float
-    compression_ratio: float
-    temperature: float
-    is_cut_off: bool
-    """Whether the tokens end at the limit rather than at the end of the text."""
     attention: tuple[mx.array, ...]
     """How the alignment heads attend to the audio, each (n, heads, 1500), before the softmax.
 
@@ -96,7 +89,7 @@ class Decoder:
 
     def decode(
         self, features: mx.array, temperature: float, stop: Callable[[], bool]
-    ) -> list[Decoded]:
+    ) -> list[AttendedText]:
         """What each row of audio features (rows, 1500, n_audio_state) says.
 
         `stop` is asked before every step; once it is true the results are what was decoded so far.
@@ -119,9 +112,9 @@ class _Row:
     """Of the tokens, and of the end of the text."""
     attention: list[mx.array] = field(default_factory=list)
 
-    def result(self, decoder: Decoder, temperature: float) -> Decoded:
+    def result(self, decoder: Decoder, temperature: float) -> AttendedText:
         text = decoder.tokenizer.decode(self.tokens).strip()
-        return Decoded(
+        return AttendedText(
             tokens=tuple(self.tokens),
             text=text,
             log_probs=tuple(self.log_probs[: len(self.tokens)]),

@@ -3,7 +3,7 @@
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,27 @@ from mlx_whisper.audio import N_SAMPLES, log_mel_spectrogram
 from mlx_whisper.tokenizer import LANGUAGES, Tokenizer, get_tokenizer
 
 from voxroute_asr_mlx import convert, words
-from voxroute_asr_mlx.decoding import Decoded, Decoder, Prompt
+from voxroute_asr_mlx.decoding import Decoder, Prompt
 from voxroute_asr_mlx.hardware import FLOAT_TYPES, QUANTIZED_BITS, activations
-from voxroute_asr_mlx.memory import is_out_of_memory
 from voxroute_asr_mlx.models import traits_of
 from voxroute_asr_mlx.network import Network
-from voxroute_serving.asr.engine import (
-    AlignmentRequest,
-    DecodingOptions,
-    WindowResult,
-    WindowSegment,
-    Word,
+from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions, WindowResult, Word
+from voxroute_serving.asr.text.segments import TIME_PRECISION_S, Piece, grouped, sounding
+from voxroute_serving.asr.whisper.decoding import (
+    Decoded,
+    TimesAndWords,
+    effective_options,
+    window_result,
 )
-from voxroute_serving.asr.text.segments import (
-    TIME_PRECISION_S,
-    Piece,
-    grouped,
-    next_sound_s,
-    sounding,
-    whole_words,
-    with_words,
-)
-from voxroute_serving.asr.whisper_family import bcp47, whisper_code
+from voxroute_serving.asr.whisper.family import bcp47, whisper_code
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.device.failures import engine_errors
 from voxroute_serving.device.host import usable_processors
 from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
-from voxroute_serving.errors import EngineError, OutOfMemoryError, ServingError, UnsupportedError
+from voxroute_serving.errors import EngineError, UnsupportedError
 
 # Decoding again helps against loops, and mild temperatures do not end those; see docs/adr/0027.
 TEMPERATURES = (0.0, 0.6, 1.0)
-# openai-whisper's defaults
-COMPRESSION_RATIO_THRESHOLD = 2.4
-LOG_PROB_THRESHOLD = -1.0
-NO_SPEECH_THRESHOLD = 0.6
 
 N_POSITION_SAMPLES = round(TIME_PRECISION_S * SAMPLE_RATE)  # 320; one position of the encoder
 
@@ -98,24 +86,14 @@ class MlxWhisperModel:
                     "mlx-whisper decodes greedily; use a WhisperX service for beam search",
                 )
             )
-        if options.task not in self._tasks:
-            ignored.append(
-                IgnoredOption("task", f"the model {self.ref.id!r} does not translate speech")
-            )
-            options = replace(options, task="transcribe")
-        return (
-            replace(
-                options,
-                beam_size=1,
-                temperatures=options.temperatures or TEMPERATURES,
-                compression_ratio_threshold=_or(
-                    options.compression_ratio_threshold, COMPRESSION_RATIO_THRESHOLD
-                ),
-                log_prob_threshold=_or(options.log_prob_threshold, LOG_PROB_THRESHOLD),
-                no_speech_threshold=_or(options.no_speech_threshold, NO_SPEECH_THRESHOLD),
-            ),
-            tuple(ignored),
+        options, others = effective_options(
+            replace(options, beam_size=1),
+            self.ref,
+            self._tasks,
+            beam_size=1,
+            temperatures=TEMPERATURES,
         )
+        return options, (*ignored, *others)
 
     def warm_up(self, noise: Samples) -> None:
         """Transcribes the noise, for which Metal compiles its kernels."""
@@ -306,65 +284,27 @@ class MlxWhisperModel:
             task=task if self._multilingual else None,
         )
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
         """Raises MLX's failures in the block as OutOfMemoryError and EngineError."""
-        try:
-            yield
-        except ServingError:
-            raise
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise EngineError("the speech model failed on this audio") from error
+
+        def free_memory() -> None:
             self._encoded.clear()
             mx.clear_cache()
-            raise OutOfMemoryError(
-                "the device's memory is too small for the model and these windows; use a smaller"
-                " or a quantized model, or another device"
-            ) from error
 
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
-
-
-def _is_silent(decoded: Decoded, options: DecodingOptions) -> bool:
-    """Whether the window probably holds no speech, and the text is a guess."""
-    return decoded.no_speech_prob > _or(
-        options.no_speech_threshold, NO_SPEECH_THRESHOLD
-    ) and decoded.avg_log_prob < _or(options.log_prob_threshold, LOG_PROB_THRESHOLD)
+        return engine_errors("the recogniser", free_memory)
 
 
 def _result(
     window: Samples, decoded: Decoded, heard: Sequence[Piece], options: DecodingOptions
 ) -> WindowResult:
     """The window's segments, with their words where they are wanted."""
-    if _is_silent(decoded, options) or not decoded.text:
-        return WindowResult(())
-    duration_s = len(window) / SAMPLE_RATE
-    sound = sounding(window)
-    rest_from_s = None
-    if decoded.is_cut_off and len(heard) > 1:
-        heard = whole_words(heard)
-        rest_from_s = next_sound_s(window, heard[-1].end_s)
-    segments: list[WindowSegment] = []
-    for piece, attended in with_words(heard, decoded.text, sound, duration_s):
-        segments.append(
-            WindowSegment(
-                piece.start_s,
-                piece.end_s,
-                piece.text,
-                words.within(attended, piece.start_s, piece.end_s)
-                if options.word_timestamps
-                else (),
-                avg_log_prob=decoded.avg_log_prob,
-                no_speech_prob=decoded.no_speech_prob,
-                compression_ratio=decoded.compression_ratio,
-                temperature=decoded.temperature,
-                attended=tuple(one.word for one in attended),
-            )
-        )
-    return WindowResult(tuple(segments), rest_from_s=rest_from_s, cut_off=decoded.is_cut_off)
+
+    def timed(piece: Piece, attended: Sequence[Piece]) -> TimesAndWords:
+        start_s, end_s = piece.start_s, piece.end_s
+        wanted = attended if options.word_timestamps else ()
+        return start_s, end_s, words.within(wanted, start_s, end_s)
+
+    return window_result(window, decoded, heard, options, timed)
 
 
 def _aligned(samples: Samples, heard: Sequence[Piece]) -> tuple[Word, ...]:

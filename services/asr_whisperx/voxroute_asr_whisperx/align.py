@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from voxroute_asr_whisperx.memory import engine_error, free_memory, is_out_of_memory
+from voxroute_asr_whisperx.memory import free_memory
 from voxroute_asr_whisperx.models import fetched, in_hub_cache
 from voxroute_serving.asr.engine import Word
-from voxroute_serving.asr.whisper_family import whisper_code
+from voxroute_serving.asr.whisper.family import whisper_code
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
-from voxroute_serving.errors import ModelUnavailableError, UnsupportedError
+from voxroute_serving.device.failures import engine_errors, load_errors
+from voxroute_serving.errors import UnsupportedError
 
 MAX_ALIGNERS = 2  # in memory at once; a large wav2vec2 model takes 1.3 GB
 MIN_SAMPLES = 400  # the receptive field of wav2vec2's feature encoder, 25 ms
@@ -152,18 +153,15 @@ class Aligners:
         import whisperx.alignment  # noqa: PLC0415 - takes seconds; only where words are wanted
 
         whisperx.alignment.nltk_load = lambda _resource: _WholeText()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pandas' and torch's advice to whisperx
-                result = whisperx.alignment.align(
-                    [{"text": text, "start": start_s, "end": end_s}],
-                    model,
-                    metadata,
-                    samples,
-                    self._device,
-                )
-        except Exception as error:
-            raise engine_error(error, "the aligner beside the recogniser") from error
+        with engine_errors("the aligner beside the recogniser"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pandas' and torch's advice to whisperx
+            result = whisperx.alignment.align(
+                [{"text": text, "start": start_s, "end": end_s}],
+                model,
+                metadata,
+                samples,
+                self._device,
+            )
         return _words_of(result["word_segments"], text, start_s, end_s)
 
     def close(self) -> None:
@@ -213,19 +211,15 @@ class Aligners:
             name, model_dir = str(directory), None
         else:
             self._torchaudio_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            with _quiet():
-                model, metadata = whisperx.alignment.load_align_model(
-                    whisper_code(key), self._device, model_name=name, model_dir=model_dir
-                )
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise engine_error(error, "the aligner beside the recogniser") from error
-            raise ModelUnavailableError(
-                f"the alignment model for language {key!r} cannot be loaded"
-                f" ({hub_name or TORCHAUDIO_FILES[key]}); it must be a Wav2Vec2ForCTC model with"
-                " its processor (config.json, weights, vocab.json, preprocessor_config.json)"
-            ) from error
+        what = f"the alignment model {hub_name or TORCHAUDIO_FILES[key]} for language {key!r}"
+        reason = (
+            "it must be a Wav2Vec2ForCTC model with its processor (config.json, weights,"
+            " vocab.json, preprocessor_config.json)"
+        )
+        with load_errors(what, reason), _quiet():
+            model, metadata = whisperx.alignment.load_align_model(
+                whisper_code(key), self._device, model_name=name, model_dir=model_dir
+            )
         model.eval()
         return model, metadata
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from voxroute_asr_whisperx.memory import engine_error, free_memory, is_out_of_memory
+from voxroute_asr_whisperx.memory import free_memory
 from voxroute_serving.asr.diarizing import Turn
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.bounds import quoted
+from voxroute_serving.device.failures import engine_error, is_out_of_memory, load_errors
 from voxroute_serving.device.nvidia import cuda_memory
 from voxroute_serving.device.weights import taken_bytes
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef, Stop
@@ -81,17 +82,8 @@ class PyannoteDiarizer:
         config = parts.config()
         activity(f"loading on {self._device.kind}")
         ref = ModelRef(NAME, model, hub.revision_of(parts.directory))
-        try:
+        with load_errors(f"the diarization model {model!r}"):
             return PyannoteModel(ref, config, self._device.kind)
-        except ServingError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise engine_error(error, "the diarization model") from error
-            raise ModelUnavailableError(
-                f"the diarization model {model!r} cannot be loaded; its files may be damaged, or"
-                " made for another version of pyannote.audio: get it again"
-            ) from error
 
 
 class _Parts:

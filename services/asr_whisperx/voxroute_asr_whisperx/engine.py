@@ -1,7 +1,6 @@
 # pyright: basic
 """WhisperX as an AsrEngine: names, formats and devices. The ML libraries load with a model."""
 
-import importlib.metadata
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,29 +8,27 @@ from pathlib import Path
 
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.diarize import PyannoteDiarizer
-from voxroute_asr_whisperx.memory import engine_error, is_out_of_memory
 from voxroute_asr_whisperx.models import (
     CTRANSLATE2_FILES,
     HUGGING_FACE_FILES,
     OWN_FILES,
-    cached_revision,
+    WEIGHTS,
+    fetched,
     format_of,
     traits_of,
 )
-from voxroute_asr_whisperx.models import fetched as fetched_model
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving.asr.engine import AsrModel, EngineDescription, Feature
-from voxroute_serving.asr.whisper_family import CTRANSLATE2_HUB_IDS as HUB_IDS
-from voxroute_serving.asr.whisper_family import named_directories, resolve_model
+from voxroute_serving.asr.engine import AsrModel, Feature
+from voxroute_serving.asr.whisper.engine import WhisperEngine
+from voxroute_serving.asr.whisper.family import CTRANSLATE2_HUB_IDS
 from voxroute_serving.device import weights
+from voxroute_serving.device.failures import load_errors
 from voxroute_serving.device.host import host_memory, processor_name, usable_processors
 from voxroute_serving.device.nvidia import cuda_memory, cuda_name_and_memory
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
-from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError
+from voxroute_serving.errors import ModelUnavailableError, ServingError
 from voxroute_serving.models import hub
 
-NAME = "whisperx"
-DEFAULT_MODEL = {"cpu": "small", "cuda": "large-v3"}
 # Batches at once on one device: launching kernels, not the GPU, is what bounds one of them, and
 # the search of the words' times holds a worker without touching the GPU. On a CPU one uses all the
 # processors.
@@ -50,24 +47,26 @@ SMALLER = {
     "int16": ("int8",),
     "int8_float32": ("int8_float16",),
 }
-FEATURES = frozenset(Feature) - {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT}
 
 
-class WhisperXEngine:
+class WhisperXEngine(WhisperEngine[WhisperXSettings]):
     """An AsrEngine; see voxroute_serving.asr.engine for what its methods promise.
 
     Raises ModelUnavailableError where the settings ask for a device or a numeric type that this
     machine does not have.
     """
 
+    name = "whisperx"
+    distribution = "whisperx"
+    hub_ids = CTRANSLATE2_HUB_IDS
+    default_models = {"cpu": "small", "cuda": "large-v3"}  # noqa: RUF012 - a ClassVar of the base
+    weight_files = WEIGHTS
+    features = frozenset(Feature) - {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT}
+
     def __init__(self, settings: WhisperXSettings) -> None:
-        self._settings = settings
-        self._device, self._indices = _devices(settings.device)
-        self._compute_type = _compute_type(settings.compute_type, self._device)
+        device, self._indices = _devices(settings.device)
+        super().__init__(settings, device, _compute_type(settings.compute_type, device))
         self._threads = settings.cpu_threads or usable_processors()
-        self._directories = named_directories([settings.model, *settings.model_dirs], HUB_IDS)
-        self._revisions: dict[str, str] = {}
-        self._fetched: dict[str, Path] = {}
         self._aligners = Aligners(
             device=self._device,
             configured=settings.align_model_of,
@@ -77,78 +76,12 @@ class WhisperXEngine:
             cache_dir=settings.model_cache_dir,
         )
 
-    def describe(self) -> EngineDescription:
-        """What this engine is and can do."""
-        alignable = self._aligners.languages()
-        aligned = {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT} if alignable else set[Feature]()
-        return EngineDescription(
-            name=NAME,
-            version=importlib.metadata.version("whisperx"),
-            device=self._device_info(),
-            features=FEATURES | aligned,
-            alignable_languages=alignable,
-            available_models=self._available(),
-        )
-
-    def resolve(self, model: str) -> str:
-        """The canonical id of a model name. Raises ModelNotFoundError."""
-        return resolve_model(
-            model,
-            configured=self._settings.model,
-            default=DEFAULT_MODEL[self._device],
-            directories=self._directories,
-            hub_ids=HUB_IDS,
-        )
-
     def compute_types(self) -> Sequence[str]:
         """The configured numeric type, then those of the device that take less memory."""
         import ctranslate2  # noqa: PLC0415 - as below
 
         supported = ctranslate2.get_supported_compute_types(self._device)
         return smaller_types(self._compute_type, supported)
-
-    def fetch(self, model: str, activity: Activity) -> int:
-        """Sees that the model's files are here; the bytes that it will take."""
-        source = self._fetched[model] = self._source(model, activity)
-        return weights.expected_bytes(source, self._compute_type)
-
-    def load(self, model: str, activity: Activity, compute_type: str = "") -> AsrModel:
-        """The model of a canonical id, converted where needed, in memory and ready."""
-        compute_type = compute_type or self._compute_type
-        source = self._fetched.get(model) or self._source(model, activity)
-        directory = ctranslate2_directory(model, source, self._settings.model_cache_dir, activity)
-        traits = traits_of(directory, source, model)
-        activity(f"loading on {self._device} as {compute_type}")
-        ref = ModelRef(NAME, model, self._revision(model, source))
-        # importing faster-whisper takes a second: on this thread, while the server answers
-        from voxroute_asr_whisperx.whisper import WhisperXModel  # noqa: PLC0415
-
-        free_before = cuda_memory()[1] if self._device == "cuda" else None
-        expected = weights.expected_bytes(source, compute_type)
-        try:
-            loaded = WhisperXModel(
-                ref,
-                directory,
-                traits,
-                device=self._device,
-                device_indices=self._indices,
-                compute_type=compute_type,
-                cpu_threads=self._threads,
-                max_batch=self._settings.max_batch or MAX_BATCH[self._device],
-                workers=_workers(self._device, source, expected, free_before),
-                aligners=self._aligners,
-            )
-        except ServingError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise engine_error(error, f"the model {model!r}") from error
-            raise ModelUnavailableError(
-                f"the model {model!r} cannot be loaded; its files may be damaged or from a newer"
-                " CTranslate2: get or convert it again"
-            ) from error
-        loaded.memory_bytes = weights.taken_bytes(expected, free_before)
-        return loaded
 
     def diarizer(self) -> PyannoteDiarizer | None:
         """What tells speakers apart on the same device; None where the settings name no model."""
@@ -161,43 +94,43 @@ class WhisperXEngine:
             token=self._settings.hub_token,
         )
 
-    def _source(self, model: str, activity: Activity) -> Path:
-        if model in self._directories:
-            return self._directories[model]
-        activity("fetching the model")
-        return fetched_model(
-            HUB_IDS.get(model, model),
+    def _alignable(self) -> tuple[str, ...]:
+        return self._aligners.languages()
+
+    def _download(self, hub_id: str, activity: Activity) -> Path:
+        return fetched(
+            hub_id,
             [*CTRANSLATE2_FILES, *HUGGING_FACE_FILES, *OWN_FILES],
             offline=self._settings.offline,
             token=self._settings.hub_token,
             activity=activity,
         )
 
-    def _revision(self, model: str, source: Path) -> str:
-        if model not in self._revisions:
-            self._revisions[model] = hub.revision_of(source)
-        return self._revisions[model]
+    def _converted(self, model: str, source: Path, activity: Activity) -> Path:
+        return ctranslate2_directory(model, source, self._settings.model_cache_dir, activity)
 
-    def _available(self) -> tuple[ModelRef, ...]:
-        """Models that load without a download, the default first."""
-        refs: dict[str, ModelRef] = {}
-        for name, directory in self._directories.items():
-            refs[name] = ModelRef(NAME, name, self._revision(name, directory))
-        for name in dict.fromkeys([*self._hub_default(), *HUB_IDS]):
-            revision = cached_revision(HUB_IDS.get(name, name))
-            if revision is not None:
-                refs[name] = ModelRef(NAME, name, revision)
-        return tuple(sorted(refs.values(), key=lambda ref: ref.id != self._default))
+    def _loaded(self, ref: ModelRef, directory: Path, source: Path, compute_type: str) -> AsrModel:
+        traits = traits_of(directory, source, ref.id)
+        # importing faster-whisper takes a second: on this thread, while the server answers
+        from voxroute_asr_whisperx.whisper import WhisperXModel  # noqa: PLC0415
 
-    @cached_property
-    def _default(self) -> str:
-        try:
-            return self.resolve("")
-        except ModelNotFoundError:
-            return ""
-
-    def _hub_default(self) -> Sequence[str]:
-        return [self._default] if self._default and self._default not in self._directories else []
+        free_before = cuda_memory()[1] if self._device == "cuda" else None
+        expected = weights.expected_bytes(source, compute_type)
+        with load_errors(f"the model {ref.id!r}"):
+            loaded = WhisperXModel(
+                ref,
+                directory,
+                traits,
+                device=self._device,
+                device_indices=self._indices,
+                compute_type=compute_type,
+                cpu_threads=self._threads,
+                max_batch=self._settings.max_batch or MAX_BATCH[self._device],
+                workers=_workers(self._device, source, expected, free_before),
+                aligners=self._aligners,
+            )
+        loaded.memory_bytes = weights.taken_bytes(expected, free_before)
+        return loaded
 
     def _device_info(self) -> DeviceInfo:
         if self._device == "cuda":

@@ -1,12 +1,12 @@
 """Names of speech models, and what the files of a model say about it. No ML library is imported."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
-from voxroute_serving.asr.whisper_family import TRANSCRIBE_ONLY, bcp47
+from voxroute_serving.asr.whisper import files
+from voxroute_serving.asr.whisper.family import bcp47
+from voxroute_serving.asr.whisper.files import ModelTraits, cached_revision, read_json
 from voxroute_serving.domain import Activity
 from voxroute_serving.errors import ModelUnavailableError
 from voxroute_serving.models import hub
@@ -30,19 +30,8 @@ HUGGING_FACE_FILES = (
     "vocab.json",
 )
 OWN_FILES = ("voxroute.json",)
-
-Task = Literal["transcribe", "translate"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelTraits:
-    """What a model can be asked for."""
-
-    languages: tuple[str, ...]
-    """BCP-47."""
-    tasks: tuple[Task, ...]
-    keeps_pauses: bool = False
-    """Whether it is to hear speech with its pauses, as it was trained."""
+WEIGHTS = ("model.bin", "model.safetensors", "pytorch_model.bin")
+"""Of one file, as they are on this machine once they are downloaded."""
 
 
 def format_of(directory: Path) -> Literal["ctranslate2", "hugging-face"]:
@@ -50,7 +39,7 @@ def format_of(directory: Path) -> Literal["ctranslate2", "hugging-face"]:
 
     Raises ModelUnavailableError where there is none.
     """
-    config = _read_json(directory / "config.json", needed=True)
+    config = read_json(directory / "config.json", needed=True)
     if (directory / "model.bin").is_file():
         return "ctranslate2"
     if config.get("model_type") == "whisper" and _has_weights(directory):
@@ -65,29 +54,20 @@ def format_of(directory: Path) -> Literal["ctranslate2", "hugging-face"]:
 def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
     """What the files of a CTranslate2 model say about it.
 
-    `source` is the directory that it was converted from, or the same one; its `voxroute.json`,
-    where there is one, decides: {"languages": ["hi", "en"], "tasks": ["transcribe"],
-    "keeps_pauses": true}, each key optional. `name` is what the model is called.
+    `source` is the directory that it was converted from, or the same one, whose `voxroute.json`
+    decides; see voxroute_serving.asr.whisper.files. `name` is what the model is called.
 
     Raises ModelUnavailableError where the tokenizer is missing or a file cannot be read.
     """
-    own = _read_json(source / "voxroute.json", needed=False)
     vocabulary = _special_tokens(directory, name)
     multilingual = "<|translate|>" in vocabulary and len(_languages(vocabulary)) > 1
-    languages = _strings(own, "languages") or (
-        _languages_of_config(directory, vocabulary) if multilingual else ("en",)
-    )
-    tasks: tuple[Task, ...] = ("transcribe",)
-    if own.get("tasks"):
-        tasks = tuple(t for t in ("transcribe", "translate") if t in _strings(own, "tasks"))
-    elif multilingual and not any(part in name for part in TRANSCRIBE_ONLY):
-        tasks = ("transcribe", "translate")
-    return ModelTraits(languages, tasks, keeps_pauses=own.get("keeps_pauses") is True)
+    languages = _languages_of_config(directory, vocabulary) if multilingual else ()
+    return files.traits_of(source, name, languages)
 
 
 def _languages_of_config(directory: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:
     """The languages that the converted model's own list names, else all of the tokenizer's."""
-    ids = _read_json(directory / "config.json", needed=True).get("lang_ids")
+    ids = read_json(directory / "config.json", needed=True).get("lang_ids")
     listed = set(cast("list[int]", ids)) if isinstance(ids, list) else set[int]()
     languages = _languages(vocabulary)
     chosen = tuple(bcp47(code) for code, token in languages.items() if token in listed)
@@ -111,7 +91,7 @@ def _special_tokens(directory: Path, name: str) -> dict[str, int]:
             f"model {name!r} has no tokenizer.json; copy the one of the model that it was made"
             " from into its directory"
         )
-    added = _read_json(path, needed=True).get("added_tokens", [])
+    added = read_json(path, needed=True).get("added_tokens", [])
     tokens = {str(token["content"]): int(token["id"]) for token in added}
     if "<|startoftranscript|>" not in tokens:
         raise ModelUnavailableError(f"the tokenizer.json of model {name!r} is not one of Whisper's")
@@ -122,38 +102,9 @@ def _has_weights(directory: Path) -> bool:
     return any(directory.glob("*.safetensors")) or any(directory.glob("pytorch_model*.bin"))
 
 
-def _strings(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value: Sequence[object] = document.get(key) or ()
-    return tuple(str(item) for item in value)
-
-
-def _read_json(path: Path, *, needed: bool) -> dict[str, Any]:
-    try:
-        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        if not needed:
-            return {}
-        raise ModelUnavailableError(
-            f"the directory of model {path.parent.name!r} has no {path.name}; it holds no model"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelUnavailableError(
-            f"{path.name} of model {path.parent.name!r} cannot be read as JSON; get it again"
-        ) from error
-
-
 def in_hub_cache(hub_id: str) -> bool:
     """Whether a hub's model, weights included, is on this machine."""
-    return cached_revision(hub_id) is not None
-
-
-def cached_revision(hub_id: str) -> str | None:
-    """The commit of a hub's model that is on this machine with its weights; None for none."""
-    for weights in ("model.bin", "model.safetensors", "pytorch_model.bin"):
-        path = hub.cached_file(hub_id, weights)
-        if path is not None:
-            return path.parent.name
-    return None
+    return cached_revision(hub_id, WEIGHTS) is not None
 
 
 def fetched(

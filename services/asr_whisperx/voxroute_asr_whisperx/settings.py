@@ -2,35 +2,29 @@
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, TypeAdapter, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
-from voxroute_serving.process.settings import AsrSettings, ListenAddress, MetricsAddress, StringList
+from voxroute_serving.asr.whisper.settings import WhisperSettings
+from voxroute_serving.process.settings import (
+    ListenAddresses,
+    MetricsAddress,
+    StringList,
+    listen_on,
+    metrics_on,
+)
 
 DEVICES = r"^(auto|cpu|mps|cuda(:(all|\d+(,\d+)*))?)$"
-_ADDRESSES = TypeAdapter(list[ListenAddress])
 
 
-class WhisperXSettings(AsrSettings):
+class WhisperXSettings(WhisperSettings):
     """The flags and variables of the WhisperX service."""
 
-    listen: StringList = Field(
-        default=["127.0.0.1:50051"],
-        min_length=1,
-        description=AsrSettings.model_fields["listen"].description,
-    )
-    metrics_listen: MetricsAddress = Field(
-        default="127.0.0.1:9151",
-        description=AsrSettings.model_fields["metrics_listen"].description,
-    )
+    listen: ListenAddresses = listen_on(50051)
+    metrics_listen: MetricsAddress = metrics_on(9151)
     device: Annotated[str, StringConstraints(pattern=DEVICES)] = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - wider than the base's, and frozen
         default="auto",
         description="the hardware that runs the models: auto, cpu, cuda (the first GPU), cuda:1,"
         " cuda:0,2 or cuda:all: several GPUs work on one queue",
-    )
-    model_dirs: StringList = Field(
-        default=[],
-        description="local directories of further models that a request may name by their last"
-        " part, with commas; other directories of this machine are out of a client's reach",
     )
     align_models: StringList = Field(
         default=[],
@@ -49,17 +43,6 @@ class WhisperXSettings(AsrSettings):
         " It takes some 0.5 GB beside the recogniser and, for a recording at a time, all of the"
         " device",
     )
-    cpu_threads: int = Field(
-        default=0,
-        ge=0,
-        description="threads of the recogniser on the CPU; 0 for all processors. More than there"
-        " are processors makes it slower",
-    )
-
-    @field_validator("listen")
-    @classmethod
-    def _addresses(cls, listen: list[str]) -> list[str]:
-        return _ADDRESSES.validate_python(listen)
 
     @field_validator("align_models")
     @classmethod

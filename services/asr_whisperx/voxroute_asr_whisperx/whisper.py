@@ -13,7 +13,7 @@ import itertools
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +28,20 @@ from faster_whisper.transcribe import (
 
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.features import LogMel
-from voxroute_asr_whisperx.memory import engine_error, free_memory
-from voxroute_asr_whisperx.models import ModelTraits
-from voxroute_serving.asr.engine import (
-    AlignmentRequest,
-    DecodingOptions,
-    WindowResult,
-    WindowSegment,
-    Word,
+from voxroute_asr_whisperx.memory import free_memory
+from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions, WindowResult, Word
+from voxroute_serving.asr.text.segments import Piece
+from voxroute_serving.asr.whisper.decoding import (
+    Decoded,
+    TimesAndWords,
+    effective_options,
+    window_result,
 )
-from voxroute_serving.asr.text.segments import (
-    Piece,
-    next_sound_s,
-    sounding,
-    whole_words,
-    with_words,
-)
-from voxroute_serving.asr.whisper_family import bcp47, whisper_code
+from voxroute_serving.asr.whisper.family import bcp47, whisper_code
+from voxroute_serving.asr.whisper.files import ModelTraits
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.device.failures import engine_errors
 from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
-from voxroute_serving.errors import OutOfMemoryError
 
 FRAMES_PER_S = 100
 POSITIONS_PER_S = 50  # of the encoder's output
@@ -58,45 +52,11 @@ MAX_PROMPT_TOKENS = 223  # half of them, less the token that opens the prompt
 TEMPERATURES = (0.0, 0.2)
 NO_REPEAT_NGRAM = 5
 BEAM_SIZE = 5
-COMPRESSION_RATIO_THRESHOLD = 2.4
-LOG_PROB_THRESHOLD = -1.0
-NO_SPEECH_THRESHOLD = 0.6
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
 _WARM_UP_FRAMES = 20
 _WARM_UP_LENGTH = 16  # positions, as MAX_LENGTH
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """One decoding of one window."""
-
-    tokens: list[int]
-    text: str
-    temperature: float
-    avg_log_prob: float
-    no_speech_prob: float
-    compression_ratio: float
-    is_cut_off: bool
-    """Whether the tokens end at the limit rather than at the end of the text."""
-
-    def is_silent(self, options: DecodingOptions) -> bool:
-        """Probably no speech, and the text is a guess."""
-        return (
-            options.no_speech_threshold is not None
-            and options.log_prob_threshold is not None
-            and self.no_speech_prob > options.no_speech_threshold
-            and self.avg_log_prob < options.log_prob_threshold
-        )
-
-    def may_be_foreign(self, options: DecodingOptions) -> bool:
-        """Whether somebody may ask in which language it is: the text is not sure enough."""
-        limit = options.log_prob_threshold
-        repeats = options.compression_ratio_threshold
-        return (limit is not None and self.avg_log_prob < limit / 2) or (
-            repeats is not None and self.compression_ratio > repeats
-        )
 
 
 class WhisperXModel:
@@ -154,33 +114,20 @@ class WhisperXModel:
         self, options: DecodingOptions
     ) -> tuple[DecodingOptions, tuple[IgnoredOption, ...]]:
         """The options with the defaults filled in, and those that cannot be honoured."""
-        ignored: list[IgnoredOption] = []
-        task, word_timestamps = options.task, options.word_timestamps
-        if task not in self._traits.tasks:
-            reason = f"the model {self.ref.id!r} was not trained to translate; it transcribes"
-            ignored.append(IgnoredOption("task", reason))
-            task = "transcribe"
-        if word_timestamps and task == "translate":
-            reason = "the words of a translation are not the words that are heard"
-            ignored.append(IgnoredOption("word_timestamps", reason))
-            word_timestamps = False
-        elif word_timestamps and options.language and not self._aligners.has(options.language):
-            reason = f"there is no alignment model for language {options.language!r}"
-            ignored.append(IgnoredOption("word_timestamps", reason))
-            word_timestamps = False
-        effective = replace(
-            options,
-            task=task,
-            word_timestamps=word_timestamps,
-            beam_size=_given(options.beam_size, BEAM_SIZE),
-            temperatures=options.temperatures or TEMPERATURES,
-            compression_ratio_threshold=_given(
-                options.compression_ratio_threshold, COMPRESSION_RATIO_THRESHOLD
-            ),
-            log_prob_threshold=_given(options.log_prob_threshold, LOG_PROB_THRESHOLD),
-            no_speech_threshold=_given(options.no_speech_threshold, NO_SPEECH_THRESHOLD),
+        options, ignored = effective_options(
+            options, self.ref, self._traits.tasks, beam_size=BEAM_SIZE, temperatures=TEMPERATURES
         )
-        return effective, tuple(ignored)
+        if not options.word_timestamps:
+            return options, tuple(ignored)
+        reason = ""
+        if options.task == "translate":
+            reason = "the words of a translation are not the words that are heard"
+        elif options.language and not self._aligners.has(options.language):
+            reason = f"there is no alignment model for language {options.language!r}"
+        if reason:
+            ignored.append(IgnoredOption("word_timestamps", reason))
+            options = replace(options, word_timestamps=False)
+        return options, tuple(ignored)
 
     def warm_up(self, noise: Samples) -> None:
         """Runs all of the model once. Raises as `transcribe`.
@@ -262,18 +209,9 @@ class WhisperXModel:
             with self._lock:
                 self._busy[index] -= 1
 
-    @contextlib.contextmanager
-    def _errors_of(self, what: str) -> Iterator[None]:
+    def _errors_of(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Raises the failures of the libraries in the block as errors of the service."""
-        try:
-            yield
-        except Exception as error:
-            mapped = engine_error(error, what)
-            if isinstance(mapped, OutOfMemoryError):
-                free_memory(self._device)
-            if mapped is error:
-                raise
-            raise mapped from error
+        return engine_errors(what, lambda: free_memory(self._device))
 
     # --- one batch ---------------------------------------------------------------------------
 
@@ -318,7 +256,7 @@ class WhisperXModel:
         tokenizer: Tokenizer,
         options: DecodingOptions,
         max_length: int | None = None,
-    ) -> list[_Decoded]:
+    ) -> list[Decoded]:
         """Each window's text at the first temperature."""
         prompt = self._prompt(tokenizer, options)
         temperature = options.temperatures[0]
@@ -367,7 +305,7 @@ class WhisperXModel:
         self,
         model: WhisperModel,
         encoded: Any,
-        decoded: Sequence[_Decoded],
+        decoded: Sequence[Decoded],
         windows: Sequence[Samples],
         tokenizer: Tokenizer,
     ) -> list[list[Piece]]:
@@ -391,52 +329,34 @@ class WhisperXModel:
     def _result(
         self,
         window: Samples,
-        decoded: _Decoded,
+        decoded: Decoded,
         words: Sequence[Piece],
         options: DecodingOptions,
         stop: Stop,
     ) -> WindowResult:
         """The window's segments, with their words where they are wanted."""
-        if decoded.is_silent(options) or not decoded.text:
-            return WindowResult(())
-        duration_s = len(window) / SAMPLE_RATE
-        sound = sounding(window)
-        rest_from_s = None
-        if decoded.is_cut_off and len(words) > 1:
-            words = whole_words(words)
-            rest_from_s = next_sound_s(window, words[-1].end_s)
-        segments: list[WindowSegment] = []
-        unaligned = 0
-        for piece, attended in with_words(words, decoded.text, sound, duration_s):
-            aligned: tuple[Word, ...] = ()
+        n_failed = 0
+
+        def timed(piece: Piece, _attended: Sequence[Piece]) -> TimesAndWords:
+            nonlocal n_failed
             start_s, end_s = piece.start_s, piece.end_s
-            if options.word_timestamps and not stop():
-                aligned = self._aligners.words(
-                    window, piece.text, options.language, start_s=start_s, end_s=end_s
-                )
-                unaligned += not aligned
+            if not options.word_timestamps or stop():
+                return start_s, end_s, ()
+            aligned = self._aligners.words(
+                window, piece.text, options.language, start_s=start_s, end_s=end_s
+            )
+            n_failed += not aligned
             if aligned and aligned[-1].end_s > aligned[0].start_s:
                 # the aligner hears where the words begin and end to 20 ms, as whisperx takes it
                 start_s, end_s = aligned[0].start_s, aligned[-1].end_s
-            segments.append(
-                WindowSegment(
-                    start_s,
-                    end_s,
-                    piece.text,
-                    aligned,
-                    avg_log_prob=decoded.avg_log_prob,
-                    no_speech_prob=decoded.no_speech_prob,
-                    compression_ratio=decoded.compression_ratio,
-                    temperature=decoded.temperature,
-                    attended=tuple(one.word for one in attended),
-                )
-            )
-        warning = (
-            "ALIGNMENT_FAILED",
-            f"{unaligned} of {len(segments)} segments could not be aligned; they have no words",
-        )
-        warnings = (warning,) if unaligned else ()
-        return WindowResult(tuple(segments), warnings, rest_from_s, decoded.is_cut_off)
+            return start_s, end_s, aligned
+
+        result = window_result(window, decoded, words, options, timed)
+        if not n_failed:
+            return result
+        counts = f"{n_failed} of {len(result.segments)} segments"
+        warning = f"{counts} could not be aligned; they have no words"
+        return replace(result, warnings=(("ALIGNMENT_FAILED", warning),))
 
     def _of_model(self, probabilities: Mapping[str, float]) -> dict[str, float]:
         """Probabilities of the model's own languages, which share what others got."""
@@ -451,11 +371,11 @@ class WhisperXModel:
         return {language: probability / total for language, probability in own.items()}
 
 
-def _measured(result: Any, tokenizer: Tokenizer, temperature: float, n_prompt: int) -> _Decoded:
+def _measured(result: Any, tokenizer: Tokenizer, temperature: float, n_prompt: int) -> Decoded:
     """A result of CTranslate2 with the figures that decide about a fallback."""
     tokens = list(result.sequences_ids[0])
     text = tokenizer.decode([token for token in tokens if token < tokenizer.eot]).strip()
-    return _Decoded(
+    return Decoded(
         tokens=tokens,
         text=text,
         temperature=temperature,
@@ -508,7 +428,3 @@ def _timed_words(
             confidence = float(np.mean(of_word)) if of_word else None
             pieces.append(Piece(one["start"], one["end"], one["word"], confidence))
     return pieces
-
-
-def _given(value: Any, default: Any) -> Any:
-    return default if value is None else value

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from voxroute_serving.device import weights
+from voxroute_serving.device.failures import engine_errors, load_errors
+from voxroute_serving.device.ladder import Ladder
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
-from voxroute_serving.errors import (
-    EngineError,
-    ModelUnavailableError,
-    OutOfMemoryError,
-    ServingError,
-)
+from voxroute_serving.errors import ModelUnavailableError
 from voxroute_serving.models import hub
 from voxroute_translate.registry import ModelCard
 
@@ -125,21 +122,26 @@ class Runtime(Protocol):
         ...
 
 
-class TranslationModel:
-    """A model that is ready. `translate` and `close` run on threads of the device.
+class TranslationModel(Ladder[Runtime]):
+    """A model that is ready; where memory runs out, it takes fewer sentences at once.
 
-    That is the one that loaded it, where it has one worker.
+    `translate` and `close` run on threads of the device: the one that loaded it, where it has one
+    worker.
     """
 
     def __init__(self, card: ModelCard, codec: Codec, runtime: Runtime, max_batch: int) -> None:
         self.card = card
         self.ref = ModelRef(runtime.engine, card.name, card.revision)
         self.device = runtime.device
-        self.memory_bytes = runtime.memory_bytes
-        self.max_batch = max_batch or _MAX_BATCH[runtime.device.kind]
         self.workers = runtime.workers
         self._codec = codec
-        self._runtime: Runtime | None = runtime
+        super().__init__(
+            card.name,
+            lambda _activity, _compute_type: runtime,
+            [runtime.device.compute_type],
+            lambda _: max_batch or _MAX_BATCH[runtime.device.kind],
+            item="sentence",
+        )
 
     def fits(self, sentence: str, source: str, target: str) -> bool:
         """Whether the model takes the sentence uncut. Callable from any thread."""
@@ -159,38 +161,26 @@ class TranslationModel:
     ) -> list[Output]:
         """One output for each sentence, in order.
 
-        A batch that does not fit into the memory is halved. Where `stop` turns true the outputs
-        may be anything. Raises OutOfMemoryError for a single sentence, EngineError.
+        Where `stop` turns true the outputs may be anything. Raises OutOfMemoryError for a single
+        sentence, EngineError.
         """
-        if stop() or self._runtime is None:
-            return [Output("") for _ in sentences]
-        try:
-            return self._translate(sentences, source, target, decoding)
-        except ServingError:
-            raise
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise EngineError(
-                    "the translation model failed on this text; the service's log says why"
-                ) from error
-            cause = error
-        # outside of the handler, so that the traceback no longer keeps the failed batch's tensors
-        if len(sentences) == 1:
-            raise OutOfMemoryError(
-                "the device's memory does not hold even one sentence; use a smaller model, int8,"
-                " or fewer loaded models"
-            ) from cause
-        del cause
-        half = len(sentences) // 2
-        return [
-            *self.translate(sentences[:half], source, target, decoding, stop),
-            *self.translate(sentences[half:], source, target, decoding, stop),
-        ]
+
+        def run(runtime: Runtime, batch: Sequence[str]) -> list[Output]:
+            if stop():
+                return [Output("") for _ in batch]
+            with engine_errors("the translation model"):
+                return self._translate(runtime, batch, source, target, decoding)
+
+        return self._run(sentences, run, stop)
 
     def _translate(
-        self, sentences: Sequence[str], source: str, target: str, decoding: Decoding
+        self,
+        runtime: Runtime,
+        sentences: Sequence[str],
+        source: str,
+        target: str,
+        decoding: Decoding,
     ) -> list[Output]:
-        runtime = cast("Runtime", self._runtime)
         encoded = self._codec.encode(sentences, source, target)
         limit = self._codec.max_input_tokens
         cut = [len(tokens) > limit for tokens in encoded.tokens]
@@ -202,12 +192,6 @@ class TranslationModel:
             Output(text.strip(), input_cut, not ended)
             for text, input_cut, (_, ended) in zip(texts, cut, generated, strict=True)
         ]
-
-    def close(self) -> None:
-        """Frees the memory of the device."""
-        runtime, self._runtime = self._runtime, None
-        if runtime is not None:
-            runtime.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,14 +220,6 @@ def run_batch(
     """The function that the device thread's batcher calls; the key is a BatchKey."""
     key = cast("BatchKey", key)
     return key.model.translate(sentences, key.source, key.target, key.decoding, stop)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the host had too little memory, in the words of any library."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    message = str(error).lower()
-    return "out of memory" in message or "cannot allocate memory" in message
 
 
 def output_limit(directory: Path) -> int:
@@ -331,7 +307,7 @@ def load(card: ModelCard, options: EngineOptions, activity: Activity) -> Transla
 
     if options.engine == "ctranslate2" and options.device == "mps":
         raise ModelUnavailableError("ctranslate2 does not know mps; use --runtime torch")
-    try:
+    with load_errors(f"the model {card.name}"):
         codec = codecs.codec(card)
         if options.engine == "torch":
             from voxroute_translate.runtimes import on_torch  # noqa: PLC0415 - heavy
@@ -348,15 +324,4 @@ def load(card: ModelCard, options: EngineOptions, activity: Activity) -> Transla
             runtime = on_ctranslate2.Ct2Runtime(
                 card, converted, codec, options.device, options.compute_type
             )
-    except ServingError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise OutOfMemoryError(
-                f"the device's memory does not hold {card.name}; use a smaller model, int8, or a"
-                " lower --max-loaded-models"
-            ) from error
-        raise ModelUnavailableError(
-            f"{card.name} cannot be loaded: {error}; check that its files are complete"
-        ) from error
     return TranslationModel(card, codec, runtime, options.max_batch)

@@ -2,29 +2,25 @@
 
 from typing import Literal
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field
 
 from voxroute_serving.process.settings import (
-    ListenAddress,
+    ListenAddresses,
     MetricsAddress,
     ServerSettings,
     StringList,
+    listen_on,
+    metrics_on,
 )
 from voxroute_translate.registry import DEFAULT_MODELS, PERMISSIVE_MODEL
 
 Runtime = Literal["auto", "ctranslate2", "torch"]
 
-_ADDRESSES = TypeAdapter(list[ListenAddress])
-
 
 class TranslateSettings(ServerSettings):
     """What the translation service takes."""
 
-    listen: StringList = Field(
-        default=["127.0.0.1:50053"],
-        min_length=1,
-        description=ServerSettings.model_fields["listen"].description,
-    )
+    listen: ListenAddresses = listen_on(50053)
     models: StringList = Field(
         default=list(DEFAULT_MODELS),
         min_length=1,
@@ -74,12 +70,4 @@ class TranslateSettings(ServerSettings):
         description="whether each model must translate a known sentence before the service says"
         " that it serves; turn it off only for a model whose output is checked elsewhere",
     )
-    metrics_listen: MetricsAddress = Field(
-        default="127.0.0.1:9153",
-        description=ServerSettings.model_fields["metrics_listen"].description,
-    )
-
-    @field_validator("listen")
-    @classmethod
-    def _addresses(cls, listen: list[str]) -> list[str]:
-        return _ADDRESSES.validate_python(listen)
+    metrics_listen: MetricsAddress = metrics_on(9153)

@@ -81,6 +81,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         monkeypatch.setenv("XDG_RUNTIME_DIR", name)
         # services of a person who works on this host are looked for there too
         monkeypatch.setattr(tempfile, "tempdir", name)
+        monkeypatch.setenv("TMPDIR", name)
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
         yield Place(folder)
         for service in warm_services.running():

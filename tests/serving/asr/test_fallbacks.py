@@ -17,7 +17,6 @@ from grpc_status import rpc_status
 from tests.serving.asr.test_asr import Service, messages, segments, serving, warnings
 from tests.serving.recordings import s16le, silence, tone
 from voxroute.asr.v1 import asr_pb2
-from voxroute_serving.asr import fallbacks
 from voxroute_serving.asr.engine import (
     AlignmentRequest,
     DecodingOptions,
@@ -26,6 +25,7 @@ from voxroute_serving.asr.engine import (
 )
 from voxroute_serving.asr.fallbacks import FallbackModel
 from voxroute_serving.audio.samples import Samples
+from voxroute_serving.device import ladder
 from voxroute_serving.domain import Activity, Stop
 from voxroute_serving.errors import EngineError, OutOfMemoryError, chain
 from voxroute_serving.testing.fake_engine import FakeEngine, FakeModel
@@ -93,7 +93,7 @@ def test_after_the_last_rung_it_is_out_of_memory_until_there_is_memory_again() -
     """The error says what helps; a service whose neighbour has left the device recovers."""
     engine = FakeEngine(capacities={"float16": 0, "int8": 0})
     model = loaded(engine)
-    with pytest.raises(OutOfMemoryError, match="'tones' as int8 and one window of 30 s; use a"):
+    with pytest.raises(OutOfMemoryError, match="'tones' as int8 and one window; use a"):
         transcribe(model)
     engine.capacities = {"float16": 0, "int8": 1}
     assert transcribe(model) == TEXTS
@@ -123,7 +123,7 @@ def test_a_load_that_does_not_fit_takes_the_next_compute_type() -> None:
 
 def test_larger_batches_are_tried_again_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that comes back is used; memory that does not costs less and less."""
-    monkeypatch.setattr(fallbacks, "PATIENCE", 2)
+    monkeypatch.setattr(ladder, "PATIENCE", 2)
     engine = FakeEngine(max_batch=4, capacities={"float32": 2})
     model = loaded(engine)
     transcribe(model, WINDOWS[:4] * 20)

@@ -74,10 +74,31 @@ def is_local(address: str) -> bool:
 
 StringList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 """A list that is written with commas."""
-ListenAddress = Annotated[str, AfterValidator(_listen_address)]
-"""HOST:PORT or unix:/PATH."""
+ListenAddresses = Annotated[
+    list[Annotated[str, AfterValidator(_listen_address)]], NoDecode, BeforeValidator(_split)
+]
+"""HOST:PORT or unix:/PATH, with commas."""
 MetricsAddress = Annotated[str, AfterValidator(_metrics_address)]
 """HOST:PORT, or nothing."""
+
+
+def listen_on(port: int) -> Any:
+    """The field `listen` of a service, by the port that it has where nobody names one."""
+    return Field(
+        default=[f"127.0.0.1:{port}"],
+        min_length=1,
+        description="addresses to serve on: HOST:PORT or unix:/PATH, several with commas; port 0"
+        " takes a free one. One that others can reach, such as 0.0.0.0, needs TLS",
+    )
+
+
+def metrics_on(port: int) -> Any:
+    """The field `metrics_listen` of a service, likewise."""
+    return Field(
+        default=f"127.0.0.1:{port}",
+        description="HOST:PORT of the Prometheus endpoint /metrics, with TLS where the service has"
+        " it; empty for none",
+    )
 
 
 class ServerSettings(BaseSettings):
@@ -96,17 +117,8 @@ class ServerSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    listen: Annotated[list[ListenAddress], NoDecode, BeforeValidator(_split)] = Field(
-        default=["127.0.0.1:50050"],
-        min_length=1,
-        description="addresses to serve on: HOST:PORT or unix:/PATH, several with commas; port 0"
-        " takes a free one. One that others can reach, such as 0.0.0.0, needs TLS",
-    )
-    metrics_listen: MetricsAddress = Field(
-        default="127.0.0.1:9150",
-        description="HOST:PORT of the Prometheus endpoint /metrics, with TLS where the service has"
-        " it; empty for none",
-    )
+    listen: ListenAddresses = listen_on(50050)
+    metrics_listen: MetricsAddress = metrics_on(9150)
     tls_cert: Path | None = Field(
         default=None,
         description="the service's certificate, PEM, with the ones between it and its CA; turns"

@@ -1,0 +1,1 @@
+"""What engines of Whisper share: names, files, settings, decodings."""
