@@ -139,3 +139,20 @@ def test_what_is_asked_for_reaches_the_service(sandbox: Sandbox, services: Servi
     assert [cue.text for cue in cues] == [f"word{k}" for k in range(5, 12)]
     assert cues[0].start_ms == 5000
     assert services.speech.configs[-1].decoding.initial_prompt == "Asha, Ravi."
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--start-time", "1:00"), "--start-time 1:00 is beyond the end of the media (0:20)"),
+        (("--end-time", "0"), "--end-time (0:00) must be later than --start-time (0:00)"),
+    ],
+)
+def test_a_part_that_is_none_of_the_film_is_refused_with_its_times(
+    sandbox: Sandbox, flags: tuple[str, ...], sentence: str
+) -> None:
+    """Before anything is started; the file is not called broken."""
+    refused = sandbox.run("transcribe", str(sandbox.media), "-s", "hi", *flags)
+    assert refused.returncode == 2
+    assert sentence in refused.stderr
+    assert not sandbox.pids()

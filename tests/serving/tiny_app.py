@@ -77,7 +77,7 @@ class TinyAsr(asr_pb2_grpc.AsrServiceServicer):
                     yield asr_pb2.TranscribeResponse(done=asr_pb2.Done(segments=segments))
                     return
             raise AbandonedStreamError("end the stream with finish")
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the latter where its answer is on the way
             self.cancelled.set()
             raise
 

@@ -231,7 +231,8 @@ def read_cues(
     try:
         return subtitles.read(path, encoding=encoding, tell=tell)
     except UsageError as error:
-        if "--encoding" in str(error) or not is_file(path):
+        told = ("--encoding", "nothing to translate", "is empty")  # no encoding helps there
+        if any(one in str(error) for one in told) or not is_file(path):
             raise
         raise UsageError(
             f"{error}. If it is a subtitle file, name its encoding with --encoding (utf-16-le,"

@@ -18,7 +18,12 @@ from typing import Generic, Literal, TypeVar
 
 from voxroute_orchestrator.client.asr import Speech
 from voxroute_orchestrator.client.translate import Translator
-from voxroute_orchestrator.errors import MediaError, MediaNotFoundError, VoxrouteError
+from voxroute_orchestrator.errors import (
+    MediaError,
+    MediaNotFoundError,
+    NoAudioError,
+    VoxrouteError,
+)
 from voxroute_orchestrator.fleet.connect import Connected, services
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.media import probe
@@ -27,7 +32,7 @@ from voxroute_orchestrator.pipeline.recording import environment, needs_of, prob
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter, waits
 from voxroute_orchestrator.settings import Settings
-from voxroute_serving.audio.media import Watch
+from voxroute_serving.audio.media import Watch, media_suffixes
 from voxroute_serving.telemetry import tracing
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -73,19 +78,22 @@ def find(arguments: Sequence[str]) -> list[Recording]:
     """The recordings that the arguments name: each once, in the order of the arguments.
 
     A file is taken as it is. Of a folder, with all below it, and of a pattern (`**` for any
-    folders) those files are taken that have audio. Raises MediaNotFoundError for an argument that
-    names nothing.
+    folders) those files are taken that have audio, and those that cannot be read though they are
+    called like media: nobody would miss them otherwise. Raises MediaNotFoundError for an argument
+    that names nothing.
     """
     found: dict[Path, Recording] = {}
     for argument in arguments:
         path = Path(argument)
         if is_folder(path):
-            recordings = [Recording(file, path) for file in _below(path) if _has_audio(file)]
+            recordings = [Recording(file, path) for file in _below(path) if _is_recording(file)]
             what = "no file with audio"
         elif _is_pattern(argument):
             root = _fixed_part(argument)
             matches = sorted(map(Path, glob.glob(argument, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
-            recordings = [Recording(m, root) for m in matches if m.is_file() and _has_audio(m)]
+            recordings = [
+                Recording(m, root) for m in matches if not m.is_dir() and _is_recording(m)
+            ]
             what = "no file with audio fits it"
         else:
             recordings, what = [Recording(path, path.parent)], ""
@@ -113,11 +121,13 @@ def _below(folder: Path) -> Iterable[Path]:
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
 
-def _has_audio(path: Path) -> bool:
+def _is_recording(path: Path) -> bool:
     try:
         probe(path)
-    except MediaError:
+    except NoAudioError:
         return False
+    except MediaError:
+        return path.suffix.lower().removeprefix(".") in media_suffixes()
     return True
 
 

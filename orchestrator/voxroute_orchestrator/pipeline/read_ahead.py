@@ -36,7 +36,12 @@ class EarlyReader(PcmReader):
         if self._failure is not None:
             raise self._failure
         if not any(self._ahead):
-            raise NoAudioError("the file holds no audio that can be decoded")
+            part = self._start_s or self._end_s is not None
+            raise NoAudioError(
+                "the part that is wanted holds no audio; check --start-time and --end-time"
+                if part
+                else "the file holds no audio that can be decoded"
+            )
 
     def read_ahead(self, most: int = AHEAD_BYTES) -> None:
         """Decodes so many bytes, or all there are; `read` raises a failure where it meets it."""

@@ -26,8 +26,9 @@ from voxroute_orchestrator.pipeline.read_ahead import EarlyReader
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.pipeline.summary import transcript_summary
 from voxroute_orchestrator.reading import reading
-from voxroute_orchestrator.reporter import Reporter, waits
+from voxroute_orchestrator.reporter import Reporter, clock, waits
 from voxroute_orchestrator.settings import Settings
+from voxroute_orchestrator.spec import AskedError, JobSpec
 from voxroute_orchestrator.subtitles.results import (
     are_of_another,
     prepare_results,
@@ -77,6 +78,7 @@ async def transcribe_media(
     media, before, planned = await _reading(job, lambda: probed(job))
     if before is not None:
         return before
+    check_part(job.spec, media)
     if media.duration_s is not None:
         end_s = min(media.duration_s, job.spec.end_s or media.duration_s)
         check_length(end_s - job.spec.start_s, job.max_audio_s, media.path)
@@ -87,6 +89,23 @@ async def transcribe_media(
         needed = contextlib.nullcontext(connected) if connected is not None else None
         needed = needed or _services(job, settings, told, observe_route)
         return await _results(job, media, planned, needed, told)
+
+
+def check_part(spec: JobSpec, media: Media) -> None:
+    """Raises AskedError where there is nothing of the media in the part that is wanted."""
+    duration_s, begins_s = media.duration_s, media.audio_start_s
+    if duration_s is not None and spec.start_s >= duration_s:
+        raise AskedError(
+            "start_s",
+            f"{{start_s}} {clock(spec.start_s)} is beyond the end of the media"
+            f" ({clock(duration_s)})",
+        )
+    if spec.end_s is not None and begins_s >= spec.end_s:
+        raise AskedError(
+            "end_s",
+            f"the sound of the media begins at {clock(begins_s)}, behind {{end_s}}"
+            f" {clock(spec.end_s)}",
+        )
 
 
 async def _reading(job: Job, call: Callable[[], T]) -> T:

@@ -41,7 +41,8 @@ from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.names import is_file
 from voxroute_orchestrator.names import shown as shown_name
-from voxroute_orchestrator.reporter import Reporter, clock, waits
+from voxroute_orchestrator.pipeline.recording import check_part
+from voxroute_orchestrator.reporter import Reporter, waits
 from voxroute_orchestrator.settings import BUNDLED_ASR, BUNDLED_TRANSLATE, Settings, bundled_models
 from voxroute_orchestrator.spec import SENT, DeviceName, JobSpec
 from voxroute_orchestrator.subtitles.results import transcript_name
@@ -198,11 +199,7 @@ def prepare_job(  # noqa: PLR0917 - what a job's folder is made of
         from voxroute_orchestrator.subtitles.mux import plan  # noqa: PLC0415 - few jobs want it
 
         plan(media)  # what cannot be copied is told now
-    if found.duration_s is not None and asked.start_s >= found.duration_s:
-        raise UsageError(
-            f"--start-time {clock(asked.start_s)} is beyond the end of the media"
-            f" ({clock(found.duration_s)})"
-        )
+    check_part(asked, found)
     config = JobConfig(
         WHISPERX_DEVICE=cast("DeviceName", best.whisperx_device),
         WHISPER_BACKEND=best.whisper_backend,

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -254,15 +254,15 @@ def test_the_defaults_of_the_services_are_known_here() -> None:
     def assigned(module: str, name: str) -> Any:
         path = ROOT / "services" / module
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Assign) and cast("ast.Name", node.targets[0]).id == name:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
                 return ast.literal_eval(node.value)
         raise AssertionError(name)
 
     assert {
         modules.ASR_WHISPERX: assigned(
-            "asr_whisperx/voxroute_asr_whisperx/engine.py", "DEFAULT_MODEL"
+            "asr_whisperx/voxroute_asr_whisperx/engine.py", "default_models"
         ),
-        modules.ASR_MLX: assigned("asr_mlx/voxroute_asr_mlx/engine.py", "DEFAULT_MODEL"),
+        modules.ASR_MLX: assigned("asr_mlx/voxroute_asr_mlx/engine.py", "default_models"),
     } == models_at_hand.SPEECH_DEFAULTS
     translations = assigned("translate/voxroute_translate/registry.py", "DEFAULT_MODELS")
     assert translations == models_at_hand.TRANSLATION_DEFAULTS

@@ -54,6 +54,17 @@ def test_folders_and_patterns_give_what_has_audio_each_once(library: Path) -> No
             find([nothing])
 
 
+def test_what_is_called_like_media_and_cannot_be_read_is_not_passed_over(library: Path) -> None:
+    """A film that was cut off would be missed by nobody; it fails with its reason."""
+    (library / "cut.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    (library / "empty.MKV").touch()
+    (library / "gone.webm").symlink_to(library / "nowhere")
+    for argument in (library, library / "*"):
+        names = [one.path.name for one in find([str(argument)])]
+        assert {"cut.mp4", "empty.MKV", "gone.webm"} < set(names)
+        assert not {"notes.txt", "film.srt"} & set(names)
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
     """`film [1080p].wav` is there, so it is meant."""
     path = recordings.write(tmp_path / "film [1080p].wav", recordings.steps(1))

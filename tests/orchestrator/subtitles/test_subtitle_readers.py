@@ -41,6 +41,18 @@ def texts(cues: list[Cue]) -> list[str]:
 SRT = {
     "the last line is a number": (TWO.format("We were", "5"), ["We were", "5"]),
     "numbers end texts": (TWO.format("Room\n12", "Bus\n\n7"), ["Room\n12", "Bus\n7"]),
+    "an arrow of one dash": (
+        TWO.format("We were", "here").replace("-->", "->"),
+        ["We were", "here"],
+    ),
+    "cut off in the last times": (
+        TWO.format("We were", "here") + "\n3\n00:00:05,000 -->",
+        ["We were", "here"],
+    ),
+    "cut off behind a time": (
+        TWO.format("We were", "here") + "\n3\n00:00:05,000 ",
+        ["We were", "here"],
+    ),
     "no cue has a number": (
         "00:00:01,000 --> 00:00:02,000\nFive\n5\n\n00:00:03,000 --> 00:00:04,000\n2001\n",
         ["Five\n5", "2001"],
@@ -219,6 +231,23 @@ def test_webvtt_is_read_as_browsers_read_it(read) -> None:
 
 
 SEGMENT = "WEBVTT\nX-TIMESTAMP-MAP=MPEGTS:{},LOCAL:00:00:00.000\n\nSTYLE\n::cue {{}}\n\n{}\n"
+
+
+def test_text_that_begins_with_a_blank_line_is_no_text_of_nobody(read) -> None:
+    """As YouTube writes it: the line holds a blank, so the cue goes on."""
+    cues, told = read(
+        "WEBVTT\n\n00:00.000 --> 00:02.000\n \nhello<00:00:00.500><c> world</c>\n"
+        "\n00:02.000 --> 00:04.000\nhello world\nagain\n"
+    )
+    assert texts(cues)[0].split() == ["hello", "world"]
+    assert not told
+
+
+@pytest.mark.parametrize("text", ["", "\ufeff", "\n \n"])
+def test_an_empty_file_is_called_so(read, text: str) -> None:
+    """No encoding and no other format would help."""
+    with pytest.raises(UsageError, match="is empty; copy or download it again"):
+        read(text)
 
 
 def test_segments_that_were_joined_are_one_file(read) -> None:

@@ -33,8 +33,11 @@ _MICRODVD_FRAMES = 72  # of a last text whose end is not told
 _ENCODED = re.compile(rb"""^\s*<\?xml[^>]{1,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 
 _TIME = r"(-?\s?(?:\d{1,9}\s?:\s?)?\d{1,9}\s?:\s?\d{1,9}(?:\s?[,.;:]\s?\d{1,9})?)"
-_SRT_TIMES = re.compile(rf"^\s*{_TIME}\s*--\s?>\s*{_TIME}(?P<rest>\s.*)?$")
-_SRT_WRONG = re.compile(r"^\s*-?\s?\d{1,9}\s?:[\w\s:.,;-]{0,30}--\s?>\s*-?\s?\w{1,9}\s?:")
+_SRT_TIMES = re.compile(rf"^\s*{_TIME}\s*-{{1,2}}\s?>\s*{_TIME}(?P<rest>\s.*)?$")
+_SRT_WRONG = re.compile(
+    r"^\s*-?\s?\d{1,9}\s?[:;][\w\s:.,;-]{0,30}-\s?>\s*-?\s?\w{1,9}\s?[:;]"
+    r"|^\s*\d{1,3}:\d\d:\d\d[.,]\d{3}\s*(?:-{1,2}\s?>?\s*)?$"  # cut off
+)
 _SBV_TIME = r"(-?\d{1,9}:\d{1,2}:\d{1,2}\.\d{1,3})"
 _SBV_TIMES = re.compile(rf"^\s*{_SBV_TIME},{_SBV_TIME}(?P<rest>)\s*$")
 _VTT_HEADER = re.compile(r"^WEBVTT(?:[ \t].*)?$")
@@ -65,7 +68,7 @@ def read(path: Path, *, encoding: str | None, tell: Tell) -> list[Cue]:
         tell(f"{path.name}: so it is with {len(told) - _MOST_TOLD} more of its cues")
     if not cues:
         why = f" ({told[0]})" if told else ""
-        raise UsageError(f"{path} has no cues{why}; is it a subtitle file?")
+        raise UsageError(f"{path} has no cues{why}, so there is nothing to translate")
     return cues
 
 
@@ -149,6 +152,8 @@ def _decoded(path: Path, encoding: str | None) -> str:
         raise UsageError(f"there is no file {path}; check the path") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    if not data.strip(b"\xef\xbb\xbf \t\r\n"):
+        raise UsageError(f"{path} is empty; copy or download it again")
     assumed = encoding or _encoding_of(data)
     try:
         text = data.decode(assumed)
@@ -371,10 +376,12 @@ def _tell_unread(part: str, began: int, tell: Tell) -> None:
     block: list[str] = []
     seen_cue = False
     for number, line in enumerate([*part.split("\n"), ""], start=began):
-        if line.strip():
+        if line:  # a blank is text: what YouTube writes begins with such a line
             block.append(line)
             continue
-        if block and not block[0].startswith(("NOTE", "STYLE", "REGION", "WEBVTT")):
+        if any(map(str.strip, block)) and not block[0].startswith(
+            ("NOTE", "STYLE", "REGION", "WEBVTT")
+        ):
             arrows = [text for text in block if "-->" in text]
             first = (arrows or block)[0].strip()[:_SHOWN]
             place = f"line {number - len(block) + (block.index(arrows[0]) if arrows else 0)}"

@@ -6,7 +6,9 @@ is refused. The one exception is a folder of HLS segments that its owner has nam
 (`HlsFolder`).
 """
 
+import contextlib
 import errno
+import functools
 import io
 import itertools
 import os
@@ -35,6 +37,7 @@ _DEMUXERS = (
     "gsm,ircam,kux,latm,loas,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,"
     "mxf,nistsphere,nsv,nut,ogg,oma,qcp,rm,sbc,sln,sox,spdif,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
+_NO_SOUND = {"avif", "heic", "heif", "mks"}  # pictures and subtitles
 _BUFFER_BYTES = 1 << 16  # of one read; larger ones make seeking slower
 _AVIO_FLAG_WRITE = 2
 _PLAYLIST = b"#EXTM3U"
@@ -354,6 +357,18 @@ def open_container(
         timeout=timeout_s,
         io_open=hls.open if hls is not None else _refuse,
     )
+
+
+@functools.cache
+def media_suffixes() -> frozenset[str]:
+    """What names of files of these formats end in, without the point, as FFmpeg knows them."""
+    from av.format import ContainerFormat  # noqa: PLC0415 - as above
+
+    found: set[str] = set()
+    for name, mode in itertools.product(_DEMUXERS.split(","), ("r", "w")):
+        with contextlib.suppress(ValueError):
+            found |= ContainerFormat(name, mode).extensions
+    return frozenset(found - _NO_SOUND)
 
 
 def _refuse(url: str, *_: Any) -> None:
