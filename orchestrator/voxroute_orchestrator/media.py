@@ -44,6 +44,7 @@ from voxroute_serving.audio.reader import (
     COUNTED,
     Sound,
     formats,
+    heard_from_the_start,
     reason_of,
     resumption,
     successor,
@@ -519,7 +520,7 @@ class PcmReader:
             return
         begin, end = opened.places[number]
         sound, base, zero = self._sound, 0, zero_s(container)
-        known = {one.id for one in container.streams.audio}
+        known = heard_from_the_start(container)
         furthest = 0
         while (at := resumption(sound, end - begin - base)) is not None:
             changed = sound.resume_at is not None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.serving.beeps import KINDS, PITCHES, Beep, Kind, dice, heard, recording, rewrapped
+from tests.serving.recordings import Media, media
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
 
@@ -142,6 +143,28 @@ def test_every_beep_is_heard_once_and_in_time_at_length(name: str, tmp_path: Pat
     """The same, forty times each."""
     for seed in range(40):
         play(KINDS[name], dice(f"{name} {seed}"), tmp_path)
+
+
+def pitch_hz(second: Any) -> int:
+    """The loudest frequency of a second of sound."""
+    return int(np.abs(np.fft.rfft(second)).argmax())
+
+
+@pytest.mark.parametrize("seconds", [3.0, 8.0])
+def test_sound_that_goes_on_under_another_number_is_heard(seconds: float, tmp_path: Path) -> None:
+    """In a short recording FFmpeg knows the number from the start, but not its sound."""
+    kind = Media("mpegts", "aac", seconds=seconds, tones_hz=[440.0])
+    later = replace(kind, tones_hz=[880.0], options={"mpegts_start_pid": "0x300"})
+    data = media(kind) + media(later)
+    path = tmp_path / "film.ts"
+    path.write_bytes(data)
+    reader = PcmReader(probe(path))
+    sent: Any = np.frombuffer(b"".join(iter(reader.read, b"")), "<i2") / 32768
+    decoder = ContainerDecoder(ContainerFormat(), io.BytesIO(data), 1e6)
+    for sound in (sent, np.concatenate(list(decoder))):
+        assert len(sound) / 16_000 == pytest.approx(2 * seconds, abs=0.2)
+        assert pitch_hz(sound[16_000:32_000]) == 440
+        assert pitch_hz(sound[-32_000:-16_000]) == 880
 
 
 REWRAPS = [

@@ -20,7 +20,7 @@ from voxroute_serving.audio.media import (
     bad_sample_rate,
     open_container,
 )
-from voxroute_serving.audio.reader import Sound, resumption, successor, zero_s
+from voxroute_serving.audio.reader import Sound, heard_from_the_start, resumption, successor, zero_s
 from voxroute_serving.audio.remarks import Remark
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start
@@ -478,7 +478,7 @@ class ContainerDecoder:
     def _resumed(self, container: "InputContainer") -> Iterator[bytes]:
         """Opens a stream anew where its codec has changed, or another goes on in its place."""
         sound, reader = self._sound, self._reader
-        zero, known = zero_s(container), {one.id for one in container.streams.audio}
+        zero, known = zero_s(container), heard_from_the_start(container)
         stream = container.streams.audio[min(self._chosen, len(container.streams.audio) - 1)]
         furthest = 0
         while (at := resumption(sound, reader.n_read)) is not None:

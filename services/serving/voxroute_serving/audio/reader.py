@@ -16,6 +16,7 @@ from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 from voxroute_serving.audio.mixing import Mixed, Mixer
 from voxroute_serving.audio.remarks import NAMED, Event, Remark, told_holes, told_places
 from voxroute_serving.audio.repeats import is_repeated
+from voxroute_serving.audio.tracks import codec_context
 
 if TYPE_CHECKING:
     import av
@@ -79,6 +80,15 @@ def resumption(sound: "Sound", n_bytes: int) -> int | None:
     if sound.resume_at is not None or sound.ended_at is None:
         return sound.resume_at
     return sound.ended_at if n_bytes - sound.ended_at > _REST_BYTES else None
+
+
+def heard_from_the_start(container: "InputContainer") -> set[int]:
+    """The numbers of the audio streams of which FFmpeg has heard something when it opened them.
+
+    Of one that begins where another ends, in a short recording, it knows the number alone.
+    """
+    streams = container.streams.audio
+    return {one.id for one in streams if (context := codec_context(one)) and context.sample_rate}
 
 
 def successor(
