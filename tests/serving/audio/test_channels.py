@@ -107,6 +107,22 @@ LOST = {
 }
 
 
+@pytest.mark.parametrize("begin_s", [12.0, 5.5, 21.0])
+def test_a_sentence_of_opposite_phase_among_others_is_heard(begin_s: float) -> None:
+    """Three seconds, less than a third of what is decided on at once, and across its border."""
+    begin, end = (round(at_s * SAMPLE_RATE) for at_s in (begin_s, begin_s + 3.0))
+    right = VOICE.copy()
+    right[begin:end] *= -1
+    samples, told = decoded(file([VOICE, right], "stereo"))
+    assert len(samples) == len(VOICE)
+    assert likeness(samples[begin:end], VOICE[begin:end]) > 0.95
+    assert likeness(samples[:begin], VOICE[:begin]) > 0.95
+    [sentence] = told
+    # the last block of the recording is four seconds, and most of it is lost
+    lost = "the mix of the channels loses the voice for"
+    assert sentence.startswith((f"CHANNEL_CHOSEN: {lost} 3 s", f"CHANNEL_CHOSEN: {lost} 4 s"))
+
+
 @pytest.mark.parametrize("name", LOST)
 def test_where_the_mix_loses_the_voice_a_channel_is_taken(name: str) -> None:
     """The one with the most voice, or the difference of two; and it is said which."""

@@ -43,6 +43,10 @@ _OVER_FLOOR_DB = 6.0  # noise that stays the same varies by less
 _CLEAREST_DB = 30.0
 _HEARD_BELOW_LOUDEST = 1e-3  # a cell so far below the block's loudest does not count
 _LOST_SHARE = 0.4  # of the cells that speak, missing from the mix
+_ALL_LOST = 0.75  # of the cells that speak in a second, missing from the mix
+_LITTLE_LOST = 0.2  # the same of the difference of two channels
+_SECOND_FRAMES = 16
+_LEAST_CELLS = 8  # that speak in it
 _CLEARER = 2.0  # times and...
 _CLEARER_BY_DB = 1.5  # ...so much more voice than in the mix: it drowns there
 _STAYS = 0.8  # a choice stays while it has this share of the best one's voice
@@ -60,6 +64,9 @@ class _Choice:
     weights: "Weights"
 
 
+_Part = tuple[int, int, _Choice | None]
+
+
 @dataclass(slots=True)
 class ChannelMixer:
     """Interleaved 16 kHz samples of several channels to one, block by block.
@@ -72,11 +79,12 @@ class ChannelMixer:
     _waiting: "list[Block]" = field(default_factory=list[Any])
     _n_waiting: int = 0
     _chosen: _Choice | None = None
+    _took: str | None = None
 
     @property
     def took(self) -> str | None:
-        """What the last block was taken from, as `channel 1 of 2`; None for the mix."""
-        return None if self._chosen is None else self._chosen.name
+        """What the last part was taken from, as `channel 1 of 2`; None for the mix."""
+        return self._took
 
     def push(self, block: "Block") -> "Iterator[Block]":
         """Takes (samples, channels); gives (samples,) once a whole block is there."""
@@ -91,7 +99,7 @@ class ChannelMixer:
             joined = np.concatenate(self._waiting)
             self._waiting = [joined[_BLOCK_SAMPLES:]]
             self._n_waiting -= _BLOCK_SAMPLES
-            yield self._mixed(joined[:_BLOCK_SAMPLES])
+            yield from self._mixed(joined[:_BLOCK_SAMPLES])
 
     def flush(self) -> "Iterator[Block]":
         """What is left."""
@@ -100,19 +108,70 @@ class ChannelMixer:
         if self._n_waiting:
             joined = np.concatenate(self._waiting)
             self._waiting, self._n_waiting = [], 0
-            yield self._mixed(joined)
+            yield from self._mixed(joined)
 
-    def _mixed(self, block: "Block") -> "Block":
+    def _mixed(self, block: "Block") -> "Iterator[Block]":
+        """The block, in parts where the mix has lost the voice in some of it alone."""
         import numpy as np  # noqa: PLC0415 - as above
 
         samples = block.astype(np.float32)
-        self._chosen = _chosen(samples, self.weights, self._chosen)
-        weights = self.weights if self._chosen is None else self._chosen.weights
-        mixed = np.rint(samples @ weights)
-        return np.clip(mixed, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+        parts: list[_Part] = [(0, len(block), self._chosen)]
+        if len(samples) >= 2 * _FRAME_SAMPLES and samples.any():
+            spectra = [_spectrum(samples[:, n]) for n in range(samples.shape[1])]
+            cells = [_cells(spectrum) for spectrum in spectra]
+            mix = _cells(sum(w * s for w, s in zip(self.weights, spectra, strict=True)))
+            self._chosen = _chosen(spectra, cells, mix, self._chosen)
+            parts = [(0, len(block), self._chosen)]
+            if self._chosen is None:
+                parts = list(_parts(cells, mix, len(block)))
+        for begin, end, choice in parts:
+            self._took = None if choice is None else choice.name
+            weights = self.weights if choice is None else choice.weights
+            mixed = np.rint(samples[begin:end] @ weights)
+            yield np.clip(mixed, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
 
-def _chosen(samples: Any, weights: "Weights", before: _Choice | None) -> _Choice | None:
+def _parts(cells: "list[Cells]", mix: "Cells", n_samples: int) -> "Iterator[_Part]":
+    """Where each part of a block begins and ends, and what is taken there: None for the mix.
+
+    Who speaks for three seconds in channels of opposite phase is hardly a third of ten, but in
+    these nothing is left in the mix: then the loudest channel is taken.
+    """
+    import numpy as np  # noqa: PLC0415 - as above
+
+    n_channels = len(cells)
+    lost, speaks = (one.sum(axis=1) for one in _lost_cells(mix, cells))
+    # a second around each frame: a single one has a cell or two that speak
+    n_lost, n_speaks = (_around(one, _SECOND_FRAMES) for one in (lost, speaks))
+    silent = (n_speaks >= _LEAST_CELLS) & (n_lost > _ALL_LOST * n_speaks)
+    # at its edges the second around a frame is half another's
+    near = _around(silent, _SECOND_FRAMES) > 0
+    n_lost, n_speaks = (_around(one, _SECOND_FRAMES // 4) for one in (lost, speaks))
+    silent |= near & (n_lost > n_speaks / 2)
+    at = 0
+    for first, last in np.flatnonzero(np.diff(silent, prepend=False, append=False)).reshape(-1, 2):
+        begin = int(first) * _HOP_SAMPLES
+        end = n_samples if last == len(silent) else int(last) * _HOP_SAMPLES
+        if begin > at:
+            yield at, begin, None
+        loudest = max(range(n_channels), key=lambda n: float(cells[n][first:last].sum()))
+        weights = np.eye(n_channels, dtype=np.float32)[loudest]
+        yield begin, end, _Choice(f"channel {loudest} of {n_channels}", weights)
+        at = end
+    if at < n_samples:
+        yield at, n_samples, None
+
+
+def _around(frames: Any, width: int) -> Any:
+    """(frames,) of the sum of so many frames around each."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    return np.convolve(frames, np.ones(width))[width // 2 : width // 2 + len(frames)]
+
+
+def _chosen(
+    spectra: list[Any], cells: "list[Cells]", mix: "Cells", before: _Choice | None
+) -> _Choice | None:
     """What is to be taken in place of the mix, or None for the mix.
 
     1. the powers of every channel, and of the mix, in time and frequency;
@@ -122,12 +181,8 @@ def _chosen(samples: Any, weights: "Weights", before: _Choice | None) -> _Choice
     """
     import numpy as np  # noqa: PLC0415 - as above
 
-    n_channels = samples.shape[1]
-    if len(samples) < 2 * _FRAME_SAMPLES or not samples.any():
-        return before
-    spectra = [_spectrum(samples[:, n]) for n in range(n_channels)]
-    cells = [_cells(spectrum) for spectrum in spectra]
-    mix = _cells(sum(w * s for w, s in zip(weights, spectra, strict=True)))
+    n_channels = len(cells)
+    cells = [*cells]
     voice_mix = _voice_db(mix)
     choices = [
         _Choice(f"channel {n} of {n_channels}", np.eye(n_channels, dtype=np.float32)[n])
@@ -135,8 +190,10 @@ def _chosen(samples: Any, weights: "Weights", before: _Choice | None) -> _Choice
     ]
     if n_channels == 2:  # noqa: PLR2004 - left and right
         half = np.array([0.5, -0.5], np.float32)
-        choices.append(_Choice("the difference of its 2 channels", half))
-        cells.append(_cells(0.5 * spectra[0] - 0.5 * spectra[1]))
+        difference = _cells(0.5 * spectra[0] - 0.5 * spectra[1])
+        if _lost_share(difference, cells) < _LITTLE_LOST:  # else some of it is in phase
+            choices.append(_Choice("the difference of its 2 channels", half))
+            cells.append(difference)
     voices = [_voice_db(one) for one in cells]
     best = max(range(len(voices)), key=voices.__getitem__)
     if voices[best] < _LEAST_VOICE_DB:
@@ -183,7 +240,13 @@ def _voice_db(cells: "Cells") -> float:
 
 
 def _lost_share(mix: "Cells", channels: "list[Cells]") -> float:
-    """The share of what speaks in the loudest channel that is not in the mix.
+    """The share of what speaks in the loudest channel that is not in the mix."""
+    lost, speaks = _lost_cells(mix, channels)
+    return float(lost.sum() / speaks.sum()) if speaks.any() else 0.0
+
+
+def _lost_cells(mix: "Cells", channels: "list[Cells]") -> "tuple[Cells, Cells]":
+    """Which cells of the loudest channel are lost in the mix, and which of them speak.
 
     In it, a sound of one channel alone is weaker by the number of channels; lost is what is weaker
     by twice that.
@@ -192,10 +255,8 @@ def _lost_share(mix: "Cells", channels: "list[Cells]") -> float:
 
     best = np.maximum.reduce(channels)
     speaks = (best > 10 * _floor(best)) & (best > _HEARD_BELOW_LOUDEST * best.max())
-    if not speaks.any():
-        return 0.0
     limit = np.float32(1 / (2 * len(channels)) ** 2)
-    return float((mix < limit * best)[speaks].mean())
+    return speaks & (mix < limit * best), speaks
 
 
 Mixed = list[tuple[bytes, str | None]]
