@@ -81,6 +81,7 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
     request_ids: list[str] = field(default_factory=list[str])
     first_segment_before_finish: bool = False
     languages: tuple[str, ...] = ("hi", "en")
+    sure_of_language: float = 0.9
     misses_every: int = 0
     """Of so many seconds, the second half of the last one has a voice and no text; 0 for none."""
 
@@ -112,7 +113,7 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
                     await _abort(context, breaking)
                 yield self._accepted(config)
                 if not config.language:
-                    yield _hindi()
+                    yield _hindi(self.sure_of_language)
             heard += request.audio
             finished = finished or request.HasField("finish")
             while len(heard) >= _SECOND_BYTES or (finished and len(heard) > 1600):
@@ -175,10 +176,10 @@ def _model() -> common_pb2.ModelRef:
     return common_pb2.ModelRef(engine="stand-in", id="steps", revision="sha256:0")
 
 
-def _hindi() -> asr_pb2.TranscribeResponse:
+def _hindi(probability: float) -> asr_pb2.TranscribeResponse:
     probabilities = [
-        asr_pb2.LanguageProbability(language="hi", probability=0.9),
-        asr_pb2.LanguageProbability(language="en", probability=0.1),
+        asr_pb2.LanguageProbability(language="hi", probability=probability),
+        asr_pb2.LanguageProbability(language="en", probability=1 - probability),
     ]
     return asr_pb2.TranscribeResponse(
         language_detected=asr_pb2.LanguageDetected(languages=probabilities)

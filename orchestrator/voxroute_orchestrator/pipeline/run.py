@@ -38,6 +38,7 @@ from voxroute_orchestrator.transcript import (
 
 CONTEXT_SEGMENTS = 2  # what was said before, for models that can use it
 _AFTERMATH_S = 30.0  # for translations to catch up after recognition has failed
+_SURE_OF_LANGUAGE = 0.7  # a detection below it is a guess, or of a recording of several
 _RECOGNITION = "transcribing"
 
 S = TypeVar("S", Speech, Translator)
@@ -432,6 +433,11 @@ class Run:
             self._journal.keep_fact(_LANGUAGES, [one.model_dump() for one in languages])
         chosen = languages[0]
         self.reporter.say(f"language: {chosen.language} ({chosen.probability:.0%})")
+        if chosen.probability < _SURE_OF_LANGUAGE:
+            self.reporter.warn(
+                f"the language is not sure: if it is another one than {chosen.language}, name it"
+                " with -s; if it changes within the recording, name all of them, as in -s en,es"
+            )
 
     async def segment(self, segment: Segment) -> None:
         """Keeps a segment and hands it on to every translation."""

@@ -130,6 +130,16 @@ async def test_a_translation_that_breaks_repeats_and_loses_nothing(media: Media)
     assert len(set(translation.seen)) == SECONDS
 
 
+@pytest.mark.parametrize(("probability", "times"), [(0.9, 0), (0.54, 1)])
+async def test_a_language_that_is_a_guess_is_told(
+    probability: float, times: int, media: Media, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A recording of several languages is written in one otherwise, and nobody knows why."""
+    run = await _execute(Speech(sure_of_language=probability), Translation(), asked(media, None))
+    assert not run.errors
+    assert capfd.readouterr().err.count("name all of them, as in -s en,es") == times
+
+
 async def test_the_advice_of_a_full_service_is_followed(media: Media) -> None:
     """RESOURCE_EXHAUSTED with RetryInfo is tried again after that time, not before."""
     full = Break(0, grpc.StatusCode.RESOURCE_EXHAUSTED, 1.5, "all places are taken")
