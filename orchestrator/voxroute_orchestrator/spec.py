@@ -21,7 +21,7 @@ from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.glossary import GlossaryTerm
 from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.reporter import clock
-from voxroute_orchestrator.subtitles.formats import DEFAULT_FORMATS, FORMATS
+from voxroute_orchestrator.subtitles.formats import DEFAULT_FORMATS, FORMATS, formats_of
 from voxroute_orchestrator.transcript import same_language, standard_tag
 
 MAX_SPEAKERS = 100  # of the contract
@@ -94,16 +94,6 @@ def languages_of(texts: str | list[str] | None) -> tuple[str, ...]:
     if listed and not parts:
         raise UsageError("name at least one language with -t, such as -t en")
     return tuple(dict.fromkeys(language_of(part) for part in parts))
-
-
-def formats_of(text: str) -> tuple[str, ...]:
-    """The formats that a list with commas names, each once. Raises UsageError."""
-    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip().lower())))
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown or not names:
-        what = f"{', '.join(unknown)} is no format" if unknown else "no format is named"
-        raise UsageError(f"{what}; --format takes {','.join(FORMATS)}")
-    return names
 
 
 def time_of(text: str, flag: str) -> float | None:

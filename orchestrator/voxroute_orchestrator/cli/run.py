@@ -1,7 +1,6 @@
 """The commands that do work, or tell who would: run, transcribe, translate, route."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -25,20 +24,18 @@ from voxroute_orchestrator.cli.options import (
 )
 from voxroute_orchestrator.cli.terminal.progress import reporter
 from voxroute_orchestrator.cli.work import finish, interruptible, settings_of
-from voxroute_orchestrator.errors import EXIT_CODES, ServiceUnavailableError, UsageError
+from voxroute_orchestrator.errors import EXIT_CODES, ServiceUnavailableError
 from voxroute_orchestrator.files import claimed
 from voxroute_orchestrator.fleet.hardware import detect
 from voxroute_orchestrator.fleet.needs import Needs
 from voxroute_orchestrator.fleet.survey import speech_decision, survey, translation_decision
 from voxroute_orchestrator.job import Job
-from voxroute_orchestrator.names import is_file
 from voxroute_orchestrator.pipeline.batch import is_batch
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.pipeline.subtitle_file import FileJob, translate_subtitles
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec, language_of
 from voxroute_orchestrator.subtitles import formats as subtitles
-from voxroute_orchestrator.subtitles.cues import Cue
 from voxroute_orchestrator.subtitles.results import (
     prepare_translations,
     subtitle_names,
@@ -148,7 +145,7 @@ def translate(
     language = language_of(source)
     settings = settings_of(offline, None, translate_endpoint, config, log_level)
     mended: list[str] = []
-    cues = read_cues(subtitle_file, encoding, mended.append)
+    cues = subtitles.read(subtitle_file, encoding=encoding, tell=mended.append)
     title = subtitle_file.stem
     if Path(title).suffix.lower() == f".{source}".lower():
         title = Path(title).stem
@@ -219,25 +216,6 @@ def route(
     for kind, decision in decisions:
         if decision.chosen is None:
             raise ServiceUnavailableError(f"no {kind} service can do this: {decision.why_not()}")
-
-
-def read_cues(
-    path: Path, encoding: str | None, tell: Callable[[str], None] = lambda _: None
-) -> list[Cue]:
-    """The cues of a subtitle file; `tell` takes what had to be mended.
-
-    Raises UsageError, which names the flag that may help.
-    """
-    try:
-        return subtitles.read(path, encoding=encoding, tell=tell)
-    except UsageError as error:
-        told = ("--encoding", "nothing to translate", "is empty")  # no encoding helps there
-        if any(one in str(error) for one in told) or not is_file(path):
-            raise
-        raise UsageError(
-            f"{error}. If it is a subtitle file, name its encoding with --encoding (utf-16-le,"
-            " cp1252, ...)"
-        ) from error
 
 
 def _completed(spec: JobSpec, settings: Settings) -> JobSpec:

@@ -17,7 +17,6 @@ import pytest
 from tests.orchestrator.cli.test_command import ROOT, Sandbox, sandbox
 from tests.orchestrator.daemon import Services, stand_in_services
 from voxroute_orchestrator import modules
-from voxroute_orchestrator.cli import run as cli_run
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.connection import CallPolicy
 from voxroute_orchestrator.client.jobs import job_client
@@ -159,10 +158,10 @@ def test_a_file_in_another_encoding_is_told_with_the_flag_that_helps(
     text = "1\n00:00:00,000 --> 00:00:01,000\nvu\n".encode(encoding)
     path.write_bytes(text + ("é" if encoding != "shift-jis" else "字").encode(encoding))
     with contextlib.suppress(UsageError):
-        assert cli_run.read_cues(path, named)
+        assert subtitles.read(path, encoding=named)
         return
     with pytest.raises(UsageError, match="--encoding"):
-        cli_run.read_cues(path, named)
+        subtitles.read(path, encoding=named)
 
 
 # --- models

@@ -90,7 +90,8 @@ def _found(text: str, path: Path, tell: Tell) -> list[Found]:
     ) as error:
         raise UsageError(
             f"{path} is in no subtitle format that is known ({error}); give SRT, WebVTT, ASS"
-            " or TTML"
+            " or TTML. If it is a subtitle file, name its encoding with --encoding (utf-16-le,"
+            " cp1252, ...)"
         ) from error
 
 
@@ -158,13 +159,17 @@ def _decoded(path: Path, encoding: str | None) -> str:
     try:
         text = data.decode(assumed)
     except LookupError as error:
-        raise UsageError(f"{assumed} is no encoding; use utf-8, cp1252, ...") from error
+        raise UsageError(
+            f"{assumed} is no encoding; --encoding takes utf-8, cp1252, ..."
+        ) from error
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path} is not {assumed}; name its encoding with --encoding (cp1252, utf-16, ...)"
         ) from error
     except ValueError as error:  # the encoding "undefined", or a zero byte in the name of one
-        raise UsageError(f"{assumed!r} is no encoding; use utf-8, cp1252, ...") from error
+        raise UsageError(
+            f"{assumed!r} is no encoding; --encoding takes utf-8, cp1252, ..."
+        ) from error
     # marks stand within files that were joined as well
     text = text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     try:

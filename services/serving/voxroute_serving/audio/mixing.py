@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Block = npt.NDArray[np.int16]  # (samples, channels)
     Weights = npt.NDArray[np.float32]  # (channels,)
     Cells = npt.NDArray[np.float32]  # (frames, bands): powers
+    _Lost = tuple[Any, Any]  # (frames, bands) of bool: which cells are lost, which speak
 
 _BLOCK_SAMPLES = 10 * SAMPLE_RATE  # what is decided on at once
 _BATCH_SAMPLES = 16_384  # of frames that are resampled together; FFmpeg's are much smaller
@@ -120,10 +121,11 @@ class ChannelMixer:
             spectra = [_spectrum(samples[:, n]) for n in range(samples.shape[1])]
             cells = [_cells(spectrum) for spectrum in spectra]
             mix = _cells(sum(w * s for w, s in zip(self.weights, spectra, strict=True)))
-            self._chosen = _chosen(spectra, cells, mix, self._chosen)
+            lost = _lost_cells(mix, cells)
+            self._chosen = _chosen(spectra, cells, mix, lost, self._chosen)
             parts = [(0, len(block), self._chosen)]
             if self._chosen is None:
-                parts = list(_parts(cells, mix, len(block)))
+                parts = list(_parts(cells, lost, len(block)))
         for begin, end, choice in parts:
             self._took = None if choice is None else choice.name
             weights = self.weights if choice is None else choice.weights
@@ -131,7 +133,7 @@ class ChannelMixer:
             yield np.clip(mixed, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
 
-def _parts(cells: "list[Cells]", mix: "Cells", n_samples: int) -> "Iterator[_Part]":
+def _parts(cells: "list[Cells]", lost_cells: "_Lost", n_samples: int) -> "Iterator[_Part]":
     """Where each part of a block begins and ends, and what is taken there: None for the mix.
 
     Who speaks for three seconds in channels of opposite phase is hardly a third of ten, but in
@@ -140,7 +142,7 @@ def _parts(cells: "list[Cells]", mix: "Cells", n_samples: int) -> "Iterator[_Par
     import numpy as np  # noqa: PLC0415 - as above
 
     n_channels = len(cells)
-    lost, speaks = (one.sum(axis=1) for one in _lost_cells(mix, cells))
+    lost, speaks = (one.sum(axis=1) for one in lost_cells)
     # a second around each frame: a single one has a cell or two that speak
     n_lost, n_speaks = (_around(one, _SECOND_FRAMES) for one in (lost, speaks))
     silent = (n_speaks >= _LEAST_CELLS) & (n_lost > _ALL_LOST * n_speaks)
@@ -170,7 +172,11 @@ def _around(frames: Any, width: int) -> Any:
 
 
 def _chosen(
-    spectra: list[Any], cells: "list[Cells]", mix: "Cells", before: _Choice | None
+    spectra: list[Any],
+    cells: "list[Cells]",
+    mix: "Cells",
+    lost_cells: "_Lost",
+    before: _Choice | None,
 ) -> _Choice | None:
     """What is to be taken in place of the mix, or None for the mix.
 
@@ -191,14 +197,14 @@ def _chosen(
     if n_channels == 2:  # noqa: PLR2004 - left and right
         half = np.array([0.5, -0.5], np.float32)
         difference = _cells(0.5 * spectra[0] - 0.5 * spectra[1])
-        if _lost_share(difference, cells) < _LITTLE_LOST:  # else some of it is in phase
+        if _share(_lost_cells(difference, cells)) < _LITTLE_LOST:  # else some of it is in phase
             choices.append(_Choice("the difference of its 2 channels", half))
             cells.append(difference)
     voices = [_voice_db(one) for one in cells]
     best = max(range(len(voices)), key=voices.__getitem__)
     if voices[best] < _LEAST_VOICE_DB:
         return before if voice_mix < _LEAST_VOICE_DB else None
-    lost = _lost_share(mix, cells[:n_channels]) > _LOST_SHARE
+    lost = _share(lost_cells) > _LOST_SHARE
     drowned = voices[best] > _CLEARER * voice_mix + _CLEARER_BY_DB
     if not lost and not drowned:
         return None
@@ -239,13 +245,13 @@ def _voice_db(cells: "Cells") -> float:
     return float(np.clip(over - _OVER_FLOOR_DB, 0, _CLEAREST_DB).mean())
 
 
-def _lost_share(mix: "Cells", channels: "list[Cells]") -> float:
+def _share(lost_cells: "_Lost") -> float:
     """The share of what speaks in the loudest channel that is not in the mix."""
-    lost, speaks = _lost_cells(mix, channels)
+    lost, speaks = lost_cells
     return float(lost.sum() / speaks.sum()) if speaks.any() else 0.0
 
 
-def _lost_cells(mix: "Cells", channels: "list[Cells]") -> "tuple[Cells, Cells]":
+def _lost_cells(mix: "Cells", channels: "list[Cells]") -> "_Lost":
     """Which cells of the loudest channel are lost in the mix, and which of them speak.
 
     In it, a sound of one channel alone is weaker by the number of channels; lost is what is weaker
