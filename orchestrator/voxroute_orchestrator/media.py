@@ -63,7 +63,7 @@ from voxroute_serving.audio.tracks import (
 
 CHUNK_BYTES = 128 * 1024  # 4.1 s; a message that is neither tiny nor near any size limit
 
-SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm", "flac", "wav"})  # to the right timestamp
+SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm"})  # to the right timestamp
 _TIMED_BY_THEIR_ENDS = {"mpegts", "mpeg"}
 _LEAST_BYTES_PER_S = 3000  # of such a stream, with the least sound that is understood
 _PREROLL_S = 2.0  # decoded before the wanted start, so that the decoder is in its stride
