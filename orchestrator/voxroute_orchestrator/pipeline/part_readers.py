@@ -1,9 +1,9 @@
 """The parts of a long recording, decoded beside each other by processes of their own.
 
 One process decodes a film's AAC at 600 times real time, which a GPU would wait for; six do so at
-2,200 times. Threads would not help: half of that is Python's. What a part holds but for plain sound (damage, a hole, a
-join, another channel than the mix) is known in full only to who has read the recording from its
-start, so the parts are used up to there, and no further.
+2,200 times. Threads would not help: half of that is Python's. What a part holds but for plain sound
+(damage, a hole, a join, another channel than the mix) is known in full only to who has read the
+recording from its start, so the parts are used up to there, and no further.
 """
 
 import contextlib
