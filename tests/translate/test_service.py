@@ -255,17 +255,17 @@ BAD_CALLS: dict[str, tuple[list[Request], grpc.StatusCode, str]] = {
     "no message": ([], grpc.StatusCode.INVALID_ARGUMENT, "config"),
     "item before config": ([item("a", "x")], grpc.StatusCode.INVALID_ARGUMENT, "config first"),
     "finish before config": ([finish()], grpc.StatusCode.INVALID_ARGUMENT, "config first"),
-    "empty message": ([Request()], grpc.StatusCode.INVALID_ARGUMENT, "config first"),
+    "empty message": ([Request()], grpc.StatusCode.INVALID_ARGUMENT, "is not set"),
     "config twice": (
         [configured(), configured(), finish()],
         grpc.StatusCode.INVALID_ARGUMENT,
-        "second config",
+        "sent twice",
     ),
     "no finish": ([configured(), item("a", "x")], grpc.StatusCode.INVALID_ARGUMENT, "finish"),
     "empty message later": (
         [configured(), Request(), finish()],
         grpc.StatusCode.INVALID_ARGUMENT,
-        "empty message",
+        "is not set",
     ),
     "id twice": (
         [configured(), item("a", "x"), item("a", "y"), finish()],
