@@ -4,8 +4,10 @@ Each window is told as it is finished, so that a later call can go on there.
 """
 
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import grpc.aio
 
@@ -28,13 +30,60 @@ _ROUNDING_S = 0.001  # times of messages are rounded
 
 
 @dataclass(frozen=True, slots=True)
-class AsrRequest:
-    """What is to be transcribed, and how."""
+class PcmAudio:
+    """Samples that are at hand."""
 
     pcm: bytes
     """16 kHz mono s16le."""
-    start_s: float
+    start_s: float = 0.0
     """Media time of the first sample."""
+
+    @property
+    def length_s(self) -> float:
+        """How long they last."""
+        return len(self.pcm) / (SAMPLE_RATE * SAMPLE_BYTES)
+
+    def format(self) -> asr_pb2.AudioFormat:
+        """How the chunks are to be read."""
+        return asr_pb2.AudioFormat(
+            pcm=asr_pb2.PcmFormat(sample_rate_hz=SAMPLE_RATE, channels=1),
+            start_offset=convert.duration(self.start_s),
+        )
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The bytes, in the size of a message."""
+        pcm = memoryview(self.pcm)
+        for begin in range(0, len(pcm), _MESSAGE_BYTES):
+            yield bytes(pcm[begin : begin + _MESSAGE_BYTES])
+
+
+class Audio(Protocol):
+    """Bytes that a service is to decode, from their start however often they are asked for."""
+
+    @property
+    def start_s(self) -> float:
+        """Media time of the first sample."""
+        ...
+
+    @property
+    def length_s(self) -> float | None:
+        """How long they last, seconds; None where that is not known."""
+        ...
+
+    def format(self) -> asr_pb2.AudioFormat:
+        """How the chunks are to be read."""
+        ...
+
+    def chunks(self) -> AsyncGenerator[bytes]:
+        """The bytes, as they come."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsrRequest:
+    """What is to be transcribed, and how."""
+
+    audio: Audio
     resume_from_s: float = 0.0
     """Up to where an earlier call with the same samples and options has finished them."""
     options: asr_pb2.TranscribeConfig = field(default_factory=asr_pb2.TranscribeConfig)
@@ -68,8 +117,9 @@ class AsrClient:
             lambda reply: reply.HasField("done"),
             service=str(self.endpoint),
             policy=self.policy,
-            length_s=call.length_s,
+            length_s=request.audio.length_s,
             request_id=call.request_id,
+            waits=lambda: call.sent or request.audio.length_s is not None,
         )
         async with contextlib.aclosing(exchange.replies()) as replies:
             async for reply in replies:
@@ -82,7 +132,8 @@ class _Transcription:
 
     def __init__(self, request: AsrRequest, request_id: str) -> None:
         self.request_id = request_id
-        self.length_s = len(request.pcm) / (SAMPLE_RATE * SAMPLE_BYTES)
+        self.sent = False
+        """Whether all audio is on its way, so that the service owes an answer."""
         self._request = request
         self._segments: list[Segment] = []  # of the window that is not finished
         self._untranscribed: list[Untranscribed] = []  # likewise
@@ -90,21 +141,20 @@ class _Transcription:
     async def messages(self) -> AsyncGenerator[asr_pb2.TranscribeRequest]:
         """What is sent."""
         yield asr_pb2.TranscribeRequest(config=self._config())
-        pcm = memoryview(self._request.pcm)
-        for begin in range(0, len(pcm), _MESSAGE_BYTES):
-            yield asr_pb2.TranscribeRequest(audio=bytes(pcm[begin : begin + _MESSAGE_BYTES]))
+        async with contextlib.aclosing(self._request.audio.chunks()) as chunks:
+            async for chunk in chunks:
+                yield asr_pb2.TranscribeRequest(audio=chunk)
+        self.sent = True
         yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
 
     def _config(self) -> asr_pb2.TranscribeConfig:
         request = self._request
+        length_s = request.audio.length_s
         config = asr_pb2.TranscribeConfig(
-            audio=asr_pb2.AudioFormat(
-                pcm=asr_pb2.PcmFormat(sample_rate_hz=SAMPLE_RATE, channels=1),
-                start_offset=convert.duration(request.start_s),
-            ),
-            expected_duration=convert.duration(self.length_s) if self.length_s else None,
+            audio=request.audio.format(),
+            expected_duration=convert.duration(length_s) if length_s else None,
         )
-        if request.resume_from_s > request.start_s:
+        if request.resume_from_s > request.audio.start_s:
             config.resume_from.CopyFrom(convert.duration(request.resume_from_s))
         config.MergeFrom(request.options)
         return config
@@ -133,7 +183,9 @@ class _Transcription:
                 yield Note(source="asr", code=warning.code, message=warning.message)
             case "done":
                 if self._segments:  # of a service that does not tell where its windows end
-                    yield from self._window(self._request.start_s + self.length_s)
+                    audio = self._request.audio
+                    length_s = math.inf if audio.length_s is None else audio.length_s
+                    yield from self._window(audio.start_s + length_s)
                 yield convert.asr_stats(reply.done)
             case _:
                 pass  # an event of a newer contract

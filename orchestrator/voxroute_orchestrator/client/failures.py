@@ -1,5 +1,7 @@
 """What a failed call means: whether to try again, and a sentence for a person."""
 
+from dataclasses import dataclass, field
+
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -95,7 +97,8 @@ def broken_stream(service: str, what: str) -> CallFailedError:
 def of_rpc_error(error: grpc.aio.AioRpcError, service: str, request_id: str) -> CallFailedError:
     """The failure behind a gRPC error; `service` names the service and its address."""
     code, said = error.code(), (error.details() or "").strip().rstrip(".")
-    reason, retry_after_s, violations, defect_id = _details(error)
+    told = details_of(error)
+    reason, retry_after_s = told.reason, told.retry_after_s
     status = grpc.StatusCode
     lost = not reason and any(sign in said for sign in _BROKEN)
     if code in {status.UNAVAILABLE, status.CANCELLED} or lost:
@@ -109,10 +112,11 @@ def of_rpc_error(error: grpc.aio.AioRpcError, service: str, request_id: str) -> 
     if exhausted and retry_after_s is not None:
         busy = ServiceUnavailableError(f"{service} is busy: {said}")
         return CallFailedError(busy, retryable=True, retry_after_s=retry_after_s)
-    request = f"request {defect_id or request_id}"
+    request = f"request {told.request_id or request_id}"
     if code is status.RESOURCE_EXHAUSTED and reason == _OUT_OF_MEMORY:
         full = DeviceMemoryError(f"{service} is out of memory: {said}")
         return CallFailedError(full, retryable=False)
+    violations = [f"{field}: {why}" for field, why in told.violations]
     return CallFailedError(_final(code, said, violations, service, request), retryable=False)
 
 
@@ -159,11 +163,22 @@ def _unavailable(service: str, said: str, reason: str) -> str:
     )
 
 
-def _details(
-    error: grpc.aio.AioRpcError,
-) -> tuple[str, float | None, list[str], str]:
-    """ErrorInfo's reason, RetryInfo's seconds, BadRequest's sentences, and the request id."""
-    reason, retry_after_s, violations, request_id = "", None, list[str](), ""
+@dataclass(slots=True)
+class Details:
+    """What a service says of a failure beside its status and sentence."""
+
+    reason: str = ""
+    """ErrorInfo's."""
+    retry_after_s: float | None = None
+    """RetryInfo's."""
+    violations: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """BadRequest's: which field, and why."""
+    request_id: str = ""
+
+
+def details_of(error: grpc.aio.AioRpcError) -> Details:
+    """What the error tells beside its status; what is not told stays empty."""
+    found = Details()
     status = status_pb2.Status()
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
@@ -176,10 +191,10 @@ def _details(
         retry = error_details_pb2.RetryInfo()
         bad = error_details_pb2.BadRequest()
         if detail.Unpack(info):
-            reason = info.reason
-            request_id = info.metadata.get("request_id", "")
+            found.reason = info.reason
+            found.request_id = info.metadata.get("request_id", "")
         elif detail.Unpack(retry):
-            retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+            found.retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
         elif detail.Unpack(bad):
-            violations += [f"{v.field}: {v.description}" for v in bad.field_violations]
-    return reason, retry_after_s, violations, request_id
+            found.violations += [(v.field, v.description) for v in bad.field_violations]
+    return found

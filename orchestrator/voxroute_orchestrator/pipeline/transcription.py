@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from voxroute.asr.v1 import asr_pb2
-from voxroute_orchestrator.client.asr import AsrRequest, NextService, Speech
+from voxroute_orchestrator.client.asr import AsrRequest, NextService, PcmAudio, Speech
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import Accepted, Detected, FinishedWindow, Loading
 from voxroute_orchestrator.client.retry import RESUMED, Retry
@@ -362,7 +362,7 @@ class Recognition:
     async def _call(self, speech: Speech, part: _Part, retry: Retry) -> None:
         options = asr_pb2.TranscribeConfig(model=speech.model)
         options.MergeFrom(self._options)
-        request = AsrRequest(part.pcm, part.start_s, part.done_s, options)
+        request = AsrRequest(PcmAudio(part.pcm, part.start_s), part.done_s, options)
         async with contextlib.aclosing(speech.client.transcribe(request)) as events:
             async for event in events:
                 match event:

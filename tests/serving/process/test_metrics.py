@@ -59,7 +59,7 @@ async def test_calls_in_flight_follow_the_admission() -> None:
 
 async def test_the_endpoint_serves_the_page_and_frees_its_port() -> None:
     """The page has the version; the same port can be taken again after close."""
-    endpoint = MetricsEndpoint(Metrics(service_version="1.2.3"), "127.0.0.1:0")
+    endpoint = MetricsEndpoint(Metrics(service_version="1.2.3").registry, "127.0.0.1:0")
 
     def page() -> str:
         with urllib.request.urlopen(f"http://{endpoint.address}/metrics", timeout=5) as answer:
@@ -67,5 +67,5 @@ async def test_the_endpoint_serves_the_page_and_frees_its_port() -> None:
 
     assert 'voxroute_build_info{version="1.2.3"} 1.0' in await asyncio.to_thread(page)
     await asyncio.to_thread(endpoint.close)
-    again = MetricsEndpoint(Metrics(), endpoint.address)
+    again = MetricsEndpoint(Metrics().registry, endpoint.address)
     await asyncio.to_thread(again.close)

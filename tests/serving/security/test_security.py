@@ -367,7 +367,7 @@ async def test_metrics_speak_tls_and_no_silent_client_stops_them(
 ) -> None:
     """Encrypted with the service's certificate, the new one after a change."""
     files = TlsFiles(**{k.removeprefix("tls_"): v for k, v in certificates.settings.items()})
-    endpoint = MetricsEndpoint(Metrics(), "127.0.0.1:0", ServerTls(files))
+    endpoint = MetricsEndpoint(Metrics().registry, "127.0.0.1:0", ServerTls(files))
 
     def scrape(ca: bytes) -> str:
         context = ssl.create_default_context(cadata=ca.decode())

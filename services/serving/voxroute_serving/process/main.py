@@ -16,11 +16,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
+from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -66,12 +67,37 @@ def run_service(
 ) -> NoReturn:
     """Serves until SIGTERM, SIGINT or SIGHUP, and ends the process with the exit code.
 
-    `arguments` are the flags, those of the process by default, and `program` what their help calls
-    the command.
+    `build_app` is called once, on the event loop, before anything is served. The rest is as in
+    run_process.
+    """
 
-    `build_app` is called once, on the event loop, before anything is served. `distribution` is
-    the installed package whose version is the service's, and whose name it has in traces unless
-    `traced_as` is another.
+    async def serve(settings: Settings, version: str) -> int:
+        return await _Process(settings, build_app, version).run()
+
+    run_process(
+        settings_class,
+        serve,
+        distribution=distribution,
+        traced_as=traced_as,
+        arguments=arguments,
+        program=program,
+    )
+
+
+def run_process(
+    settings_class: type[Settings],
+    serve: Callable[[Settings, str], Coroutine[Any, Any, int]],
+    *,
+    distribution: str,
+    traced_as: str | None = None,
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+) -> NoReturn:
+    """Settings, logs and traces, then `serve`, whose result is the process's exit code.
+
+    `arguments` are the flags, those of the process by default, and `program` what their help calls
+    the command. `distribution` is the installed package whose version `serve` is told, and whose
+    name the process has in traces unless `traced_as` is another.
     """
     try:
         settings = settings_class(
@@ -89,7 +115,7 @@ def run_service(
     if settings.tracing:
         tracing.start(traced_as or distribution, version)
     try:
-        code = asyncio.run(_Process(settings, build_app, version).run())
+        code = asyncio.run(serve(settings, version))
     except BaseException:
         tracing.stop()
         raise
@@ -124,7 +150,7 @@ class _Process(Generic[Settings]):
     async def run(self) -> int:
         """Serves until a signal; the exit code."""
         loop = asyncio.get_running_loop()
-        for number in _stop_signals():
+        for number in stop_signals():
             loop.add_signal_handler(number, self._signalled, number)
         metrics = Metrics(service_version=self._version)
         admission = Admission(
@@ -137,27 +163,15 @@ class _Process(Generic[Settings]):
             app = self._build_app(self._settings, runtime)
             server = ServiceServer(app.service_names, self._settings, metrics)
             app.register(server.grpc)
-            endpoint = self._metrics_endpoint(metrics, server.tls)
+            endpoint = open_metrics(metrics.registry, self._settings.metrics_listen, server.tls)
         except Exception as error:  # noqa: BLE001 - the process ends with a message
             await device.close(_ABANDON_S)
-            return _failed(error)
+            return failed(error)
         try:
             return await self._serve(app, server, endpoint, device)
         finally:
             if endpoint is not None:
                 await asyncio.to_thread(endpoint.close)
-
-    def _metrics_endpoint(self, metrics: Metrics, tls: ServerTls | None) -> MetricsEndpoint | None:
-        address = self._settings.metrics_listen
-        if not address:
-            return None
-        try:
-            return MetricsEndpoint(metrics, address, tls)
-        except OSError as error:
-            raise ListenError(
-                f"cannot serve metrics on {address}: {error.strerror}; choose another address with"
-                " --metrics-listen, or none with an empty one"
-            ) from error
 
     async def _serve(
         self,
@@ -170,8 +184,8 @@ class _Process(Generic[Settings]):
             await server.start()
         except ListenError as error:
             await self._free(app, device, _FREE_S, EXIT_FAILED)
-            return _failed(error)
-        self._announce(server, endpoint)
+            return failed(error)
+        announce(server.addresses, endpoint)
         start = asyncio.ensure_future(app.start())
         stop = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -184,7 +198,7 @@ class _Process(Generic[Settings]):
         stop.cancel()
         failure = start.exception()
         if failure is not None:
-            code = _failed(failure)
+            code = failed(failure)
             await server.stop()
             await self._free(app, device, _FREE_S, code)
             return code
@@ -197,17 +211,6 @@ class _Process(Generic[Settings]):
         await self._free(app, device, _FREE_S, EXIT_OK)
         _log.info("stopped")
         return EXIT_OK
-
-    def _announce(self, server: ServiceServer, endpoint: MetricsEndpoint | None) -> None:
-        line = {
-            "event": "listening",
-            "addresses": server.addresses,
-            "metrics": endpoint.address if endpoint is not None else "",
-            "pid": os.getpid(),
-        }
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
-        _log.info("listening", addresses=line["addresses"], metrics=line["metrics"])
 
     async def _free(self, app: App, device: DeviceThread, limit_s: float, code: int) -> None:
         """Frees the models on their thread. Ends the process where that takes too long."""
@@ -231,13 +234,42 @@ class _Process(Generic[Settings]):
             self._hurry.set()
 
 
-def _stop_signals() -> list[signal.Signals]:
+def open_metrics(
+    registry: CollectorRegistry, address: str, tls: ServerTls | None
+) -> MetricsEndpoint | None:
+    """The Prometheus endpoint, None for an empty address. Raises ListenError."""
+    if not address:
+        return None
+    try:
+        return MetricsEndpoint(registry, address, tls)
+    except OSError as error:
+        raise ListenError(
+            f"cannot serve metrics on {address}: {error.strerror}; choose another address with"
+            " --metrics-listen, or none with an empty one"
+        ) from error
+
+
+def announce(addresses: Sequence[str], endpoint: MetricsEndpoint | None) -> None:
+    """Says on stdout, and in the log, where the process listens."""
+    metrics = endpoint.address if endpoint is not None else ""
+    line = {
+        "event": "listening",
+        "addresses": list(addresses),
+        "metrics": metrics,
+        "pid": os.getpid(),
+    }
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+    _log.info("listening", addresses=list(addresses), metrics=metrics)
+
+
+def stop_signals() -> list[signal.Signals]:
     """Those that drain; SIGHUP is not one of them under nohup."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
 
 
-def _failed(error: BaseException) -> int:
+def failed(error: BaseException) -> int:
     """Says why the process cannot serve; the exit code."""
     if isinstance(error, (ServingError, ListenError)):
         if error.__cause__ is not None:

@@ -14,7 +14,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import prometheus_client
 from prometheus_client import CollectorRegistry
 
-from voxroute_serving.metrics import Metrics
 from voxroute_serving.security.tls import ServerTls
 
 if TYPE_CHECKING:
@@ -64,10 +63,12 @@ def http_server(
 class MetricsEndpoint:
     """The HTTP port that serves /metrics, on threads of its own; with TLS where it is given."""
 
-    def __init__(self, metrics: Metrics, address: str, tls: ServerTls | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, address: str, tls: ServerTls | None = None
+    ) -> None:
         """Listens on HOST:PORT; port 0 takes a free one. Raises OSError."""
         host, _, port = address.rpartition(":")
-        self._server = http_server(metrics.registry, host.strip("[]"), int(port), tls)
+        self._server = http_server(registry, host.strip("[]"), int(port), tls)
         self._thread = Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
         self.address = f"{host}:{self._server.server_port}"

@@ -34,7 +34,7 @@ class ListenError(Exception):
     """An address cannot be served on; the message says why and what to do."""
 
 
-def _read_tls(settings: ServerSettings) -> ServerTls | None:
+def read_tls(settings: ServerSettings) -> ServerTls | None:
     """The certificates, None without TLS. Raises ListenError."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
@@ -45,12 +45,12 @@ def _read_tls(settings: ServerSettings) -> ServerTls | None:
         raise ListenError(f"cannot serve with TLS: {error}") from error
 
 
-def _read_access(settings: ServerSettings) -> Access:
-    """The tokens. Raises ListenError."""
+def read_tokens(settings: ServerSettings) -> TokenFile | None:
+    """The tokens of clients, None where nobody is asked for one. Raises ListenError."""
     if settings.client_tokens is None:
-        return Access()
+        return None
     try:
-        return Access(TokenFile(settings.client_tokens))
+        return TokenFile(settings.client_tokens)
     except TokenFileError as error:
         raise ListenError(f"cannot ask clients for tokens: {error}") from error
 
@@ -63,11 +63,11 @@ class ServiceServer:
     ) -> None:
         """Reads certificates and tokens. Raises ListenError where they cannot be used."""
         self.gate = Gate(metrics, settings.max_calls_per_client)
-        self.tls = _read_tls(settings)
+        self.tls = read_tls(settings)
         self.addresses: list[str] = []
         self._settings = settings
         self._sockets: list[Path] = []
-        access = _read_access(settings)
+        access = Access(read_tokens(settings))
         self.grpc = grpc.aio.server(
             interceptors=[
                 CallInterceptor(
