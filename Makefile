@@ -5,7 +5,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 RUN := .venv/bin/
-MEMBERS := $(wildcard protos/pyproject.toml services/*/pyproject.toml orchestrator/pyproject.toml)
+MEMBERS := $(wildcard protos/pyproject.toml services/*/pyproject.toml orchestrator/pyproject.toml gateway/pyproject.toml)
 CLIP := examples/clip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 

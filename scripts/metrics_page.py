@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric
 
+from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_orchestrator.jobs.metrics import JobMetrics
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.domain import DeviceInfo
@@ -34,7 +35,16 @@ def registries() -> dict[str, CollectorRegistry]:
     AsrMetrics(speech)
     TranslateMetrics(translation)
     JobMetrics(jobs)
-    return {"common": common.registry, "speech": speech, "translation": translation, "jobs": jobs}
+    gateway = GatewayMetrics("")
+    gateway.requests.labels("/health", "200")
+    gateway.seconds.labels("/health")
+    return {
+        "common": common.registry,
+        "speech": speech,
+        "translation": translation,
+        "jobs": jobs,
+        "gateway": gateway.registry,
+    }
 
 
 def families(registry: CollectorRegistry) -> list[Metric]:

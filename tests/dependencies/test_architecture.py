@@ -15,6 +15,7 @@ PACKAGES = {
     "asr_whisperx": "services/asr_whisperx/voxroute_asr_whisperx",
     "translate": "services/translate/voxroute_translate",
     "orchestrator": "orchestrator/voxroute_orchestrator",
+    "gateway": "gateway/voxroute_gateway",
 }
 MOST_MODULES = 15
 MOST_LINES = 600

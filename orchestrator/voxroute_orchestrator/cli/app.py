@@ -24,6 +24,10 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command("serve", "Serve jobs over gRPC; `voxroute serve --help` tells the flags."),
+    "gateway": Command(
+        "gateway",
+        "Serve HTTP for programs of other makers; `voxroute gateway --help` tells the flags.",
+    ),
     "run": Command("run", "Turn recordings into transcripts and translated subtitles."),
     "transcribe": Command(
         "run", "Turn a recording into a transcript and subtitles in its own language."

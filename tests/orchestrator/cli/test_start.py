@@ -18,6 +18,7 @@ from tests.orchestrator import recordings
 from tests.orchestrator.daemon import Daemon, stand_in_services
 from voxroute_orchestrator import transcript
 from voxroute_orchestrator.cli import app as cli_app
+from voxroute_orchestrator.cli import gateway as cli_gateway
 from voxroute_orchestrator.cli import jobs as cli_jobs
 from voxroute_orchestrator.cli import models as cli_models
 from voxroute_orchestrator.cli import run as cli_run
@@ -27,7 +28,16 @@ from voxroute_orchestrator.cli import tracks as cli_tracks
 from voxroute_orchestrator.cli import workflow as cli_prepare
 from voxroute_orchestrator.transcript import same_language, standard_tag
 
-MODULES = (cli_jobs, cli_models, cli_prepare, cli_run, cli_serve, cli_services, cli_tracks)
+MODULES = (
+    cli_gateway,
+    cli_jobs,
+    cli_models,
+    cli_prepare,
+    cli_run,
+    cli_serve,
+    cli_services,
+    cli_tracks,
+)
 COMMAND = [sys.executable, "-m", "voxroute_orchestrator"]
 HEAVY = {
     "av", "ctranslate2", "google.protobuf", "grpc", "huggingface_hub", "langcodes", "numpy",

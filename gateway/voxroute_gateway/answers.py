@@ -1,0 +1,188 @@
+"""What is sent back: subtitles, JSON, and answers that keep a waiting client patient."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from voxroute_gateway.errors import of_failure
+from voxroute_gateway.languages import name_of
+from voxroute_gateway.recognition import Heard
+from voxroute_orchestrator.subtitles.cues import Cue, source_cues, translated_cues
+from voxroute_orchestrator.subtitles.formats import FORMATS
+from voxroute_orchestrator.subtitles.rules import CueRules
+from voxroute_orchestrator.transcript import Segment, Translation
+from voxroute_serving.telemetry.logs import get_logger
+
+JSON, TEXT = "application/json", "text/plain"
+_TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "text": TEXT}
+_VTT = "WEBVTT\n\n"
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    body: str
+    content_type: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def as_json(content: object, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer in JSON, its letters as they are."""
+    return Answer(json.dumps(content, ensure_ascii=False), JSON, headers or {})
+
+
+def response(answer: Answer, status: int = 200) -> web.Response:
+    """The answer, sent at once."""
+    return web.Response(
+        status=status,
+        text=answer.body,
+        content_type=answer.content_type,
+        charset="utf-8",
+        headers=answer.headers,
+    )
+
+
+async def patient(
+    request: web.Request, work: Awaitable[Answer], *, content_type: str, heartbeat_s: float
+) -> web.StreamResponse:
+    """The answer; where it takes long, its headers and line feeds go ahead of it.
+
+    What goes wrong after the headers ends the connection in the middle, so that no client takes
+    what it has for the whole.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait([task], timeout=heartbeat_s)
+        if done:
+            return response(task.result())
+        early = web.StreamResponse()
+        early.content_type, early.charset = content_type, "utf-8"
+        await early.prepare(request)
+        # a file of WebVTT has to begin with its name; line feeds may follow
+        sent = _VTT if content_type == _TYPES["vtt"] else "\n"
+        await early.write(sent.encode())
+        while not (await asyncio.wait([task], timeout=heartbeat_s))[0]:
+            await early.write(b"\n")
+        try:
+            body = task.result().body
+        except Exception as error:
+            _log.error("a request failed after its headers", status=of_failure(error).status)
+            if request.transport is not None:
+                request.transport.abort()
+            raise asyncio.CancelledError from error
+        await early.write(body.removeprefix(_VTT).encode() if sent == _VTT else body.encode())
+        await early.write_eof()
+        return early
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def cues_of(heard: Heard, translation: Translation | None, rules: CueRules) -> list[Cue]:
+    """What stands on the screen when, as the command has it."""
+    if translation is None:
+        return source_cues(heard.segments, rules)
+    return translated_cues(heard.segments, translation, rules)
+
+
+def subtitles(kind: str, cues: Sequence[Cue], language: str) -> Answer:
+    """A subtitle file, "srt" or "vtt"."""
+    return Answer(FORMATS[kind](cues, language), type_of(kind))
+
+
+def type_of(form: str) -> str:
+    """The content type of a form of answer."""
+    return _TYPES.get(form, JSON)
+
+
+def segment_of(segment: Segment, text: str | None = None) -> dict[str, Any]:
+    """A segment as OpenAI's clients read it: ten fields, none of them null.
+
+    What the engine did not measure has a number that says nothing, and is named in `unmeasured`.
+    """
+    measured = {
+        "temperature": (segment.temperature, 0.0),
+        "avg_logprob": (segment.avg_log_prob, 0.0),
+        "compression_ratio": (segment.compression_ratio, 1.0),
+        "no_speech_prob": (segment.no_speech_prob, 0.0),
+    }
+    found: dict[str, Any] = {
+        "id": segment.id - 1,
+        "seek": round(segment.start_s * 100),  # frames of 10 ms, as Whisper counts
+        "start": segment.start_s,
+        "end": segment.end_s,
+        "text": segment.text if text is None else text,
+        "tokens": [],
+        **{
+            name: neutral if value is None else value for name, (value, neutral) in measured.items()
+        },
+        "unmeasured": ["tokens", *(name for name, (value, _) in measured.items() if value is None)],
+    }
+    return found
+
+
+def words_of(segments: Sequence[Segment]) -> list[dict[str, Any]]:
+    """The words of all segments with their times, seconds."""
+    return [
+        {"word": word.text, "start": word.start_s, "end": word.end_s}
+        for segment in segments
+        for word in segment.words
+    ]
+
+
+def verbose(
+    heard: Heard, *, task: str, words: bool, texts: Mapping[int, str] | None, language: str
+) -> dict[str, Any]:
+    """All that is known of a recording; `texts` are translations by segment."""
+    segments = [segment_of(one, texts[one.id] if texts else None) for one in heard.segments]
+    found: dict[str, Any] = {
+        "task": task,
+        "language": name_of(language),
+        "languages": [{"code": language}] if language else [],
+        "duration": float(heard.duration_s),
+        "text": " ".join(one["text"] for one in segments),
+        "segments": segments,
+        "usage": usage(heard),
+    }
+    if words:
+        found["words"] = words_of(heard.segments)
+    return found
+
+
+def usage(heard: Heard) -> dict[str, Any]:
+    """What was worked on."""
+    return {"type": "duration", "seconds": float(heard.duration_s)}
+
+
+async def send_event(stream: web.StreamResponse, content: Mapping[str, Any]) -> None:
+    """One server-sent event; some clients go by its name and others by its type."""
+    data = json.dumps(content, ensure_ascii=False)
+    await stream.write(f"event: {content.get('type', 'error')}\ndata: {data}\n\n".encode())
+
+
+@contextlib.asynccontextmanager
+async def comments(
+    stream: web.StreamResponse, heard: Heard, heartbeat_s: float
+) -> AsyncGenerator[None]:
+    """Sends how far the recording is, as comments, while the block lasts."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(heartbeat_s)
+            end_s = heard.segments[-1].end_s if heard.segments else 0.0
+            await stream.write(f": progress {end_s:.1f}\n\n".encode())
+
+    telling = asyncio.ensure_future(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)

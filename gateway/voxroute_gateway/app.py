@@ -1,0 +1,137 @@
+"""All routes, and what surrounds every request: its id, who sends it, how it is counted."""
+
+import asyncio
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from voxroute_gateway.answers import TEXT, Answer, as_json, response
+from voxroute_gateway.errors import CLIENT_LEFT, RequestError, of_failure
+from voxroute_gateway.gateway import Gateway
+from voxroute_gateway.interfaces.libretranslate import Translations
+from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
+from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
+from voxroute_gateway.metrics import GatewayMetrics
+from voxroute_gateway.uploads import json_object
+from voxroute_orchestrator.client.failures import CallFailedError
+from voxroute_orchestrator.errors import VoxrouteError
+from voxroute_serving.security.tokens import TokenFile
+from voxroute_serving.telemetry import logs, request_ids
+
+_OPEN = frozenset({"/health", "/status"})  # what a program asks before it has a token
+_PLAIN = frozenset({"/asr", "/detect-language"})
+_MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
+
+_ID = web.RequestKey("request_id", str)
+_log = logs.get_logger(__name__)
+
+
+def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -> web.Application:
+    """The application."""
+    surrounding = _Surrounding(metrics, tokens)
+    app = web.Application(middlewares=[surrounding.handle], client_max_size=_MAX_BODY_BYTES)
+    app.on_response_prepare.append(_tell_id)
+    for interface in (OpenAiAudio(gateway), WhisperAsr(gateway), Translations(gateway)):
+        app.add_routes(interface.routes())
+    app.router.add_get("/health", _health)
+    return app
+
+
+async def _tell_id(request: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers[request_ids.METADATA_KEY] = request.get(_ID, "")
+
+
+async def _health(request: web.Request) -> web.Response:
+    del request
+    return response(as_json({"status": "ok"}))
+
+
+class _Surrounding:
+    """What happens around every request."""
+
+    def __init__(self, metrics: GatewayMetrics, tokens: TokenFile | None) -> None:
+        self._metrics = metrics
+        self._tokens = tokens
+
+    @property
+    def handle(self) -> Middleware:
+        """The middleware."""
+
+        @web.middleware
+        async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+            request_id = request_ids.bind(request.headers.get(request_ids.METADATA_KEY))
+            request[_ID] = request_id
+            return await self._counted(request, handler)
+
+        return around
+
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "unknown"
+        status, began = CLIENT_LEFT, time.monotonic()
+        try:
+            with self._metrics.request():
+                answer = await self._answered(request, handler)
+            status = answer.status
+            return answer
+        finally:
+            took_s = time.monotonic() - began
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(took_s)
+            _log.info("request", route=route, status=status, seconds=round(took_s, 3))
+
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            await self._check_token(request)
+            return await handler(request)
+        except asyncio.CancelledError:
+            raise
+        except web.HTTPException as error:
+            failure = RequestError(error.status, error.reason, "http")
+        except (RequestError, VoxrouteError, CallFailedError) as error:
+            failure = of_failure(error)
+            _log.info("request refused", status=failure.status, exc_info=error)
+        except Exception as error:  # noqa: BLE001 - nothing internal goes out
+            failure = of_failure(error)
+            _log.exception("request failed")
+        return _refusal(request, failure)
+
+    async def _check_token(self, request: web.Request) -> None:
+        """Raises RequestError where tokens are asked for and this one is not known."""
+        if self._tokens is None or request.path in _OPEN:
+            return
+        offered = await _offered(request)
+        if not offered or self._tokens.name_of(offered) is None:
+            raise RequestError(401, "send a token that this gateway knows", "invalid_api_key")
+
+
+async def _offered(request: web.Request) -> str:
+    """The token of a request, wherever its client puts one; "" for none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    named = request.headers.get("X-Api-Key") or request.query.get("api_key")
+    if named:
+        return named.strip()
+    return await _in_body(request)
+
+
+async def _in_body(request: web.Request) -> str:
+    if request.content_type == "application/x-www-form-urlencoded":
+        return str((await request.post()).get("api_key", ""))
+    if request.content_type == "application/json":
+        return str((await json_object(request)).get("api_key", ""))
+    return ""
+
+
+def _refusal(request: web.Request, failure: RequestError) -> web.Response:
+    """The failure in the words of the interface that was asked."""
+    headers = failure.headers()
+    if request.path in _PLAIN:
+        answer = Answer(f"error: {failure.message}\n", TEXT, headers)
+    elif request.path.startswith("/v1/"):
+        answer = as_json(failure.openai(), headers)
+    else:
+        answer = as_json({"error": failure.message}, headers)
+    return response(answer, failure.status)

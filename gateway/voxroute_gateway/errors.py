@@ -1,0 +1,115 @@
+"""What is wrong with a request, as a status and a sentence that holds nothing internal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from voxroute_orchestrator.client.failures import Details, details_of
+from voxroute_orchestrator.errors import ServiceUnavailableError
+
+_RETRY_AFTER_S = 5.0  # where a service gives no advice
+CLIENT_LEFT = 499  # as nginx counts it
+_REPEATABLE = frozenset({429, 503, 504})
+_BAD = 400
+_TOLD = frozenset({_BAD, 404, 422})
+"""Statuses that are about the request, so that the service's own sentence is for the client."""
+_FAILED = (500, "the service failed; its log says why", "internal")
+_STATUSES = {
+    grpc.StatusCode.INVALID_ARGUMENT: (_BAD, "the request is wrong", ""),
+    grpc.StatusCode.OUT_OF_RANGE: (_BAD, "the request is wrong", ""),
+    grpc.StatusCode.NOT_FOUND: (404, "there is no such model", "model_not_found"),
+    # a service that does not let the gateway in: the client can do as little as its own token can
+    grpc.StatusCode.UNAUTHENTICATED: (401, "a service does not know this gateway", ""),
+    grpc.StatusCode.PERMISSION_DENIED: (403, "a service does not allow this", ""),
+    grpc.StatusCode.FAILED_PRECONDITION: (422, "the service cannot do this", ""),
+    grpc.StatusCode.UNIMPLEMENTED: (422, "the service cannot do this", ""),
+    grpc.StatusCode.UNAVAILABLE: (503, "no service can take the request now", "unavailable"),
+    grpc.StatusCode.CANCELLED: (503, "no service can take the request now", "unavailable"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (504, "the service did not finish in time", ""),
+}
+"""gRPC's status as HTTP's, a sentence, and a code where the service's reason is not to go out."""
+
+
+@dataclass(eq=False)
+class RequestError(Exception):
+    """Ends a request. Each interface puts it into its own words."""
+
+    status: int
+    message: str
+    code: str = ""
+    """For programs, in lower case."""
+    param: str | None = None
+    """Which field is wrong."""
+    retry_after_s: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """What OpenAI calls the type of an error."""
+        kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+        server = 500
+        return kinds.get(
+            self.status, "server_error" if self.status >= server else "invalid_request_error"
+        )
+
+    def headers(self) -> dict[str, str]:
+        """When to come again, or that this is of no use."""
+        if self.status not in _REPEATABLE:
+            return {"x-should-retry": "false"}
+        return {"Retry-After": str(max(1, round(self.retry_after_s or _RETRY_AFTER_S)))}
+
+    def openai(self) -> dict[str, object]:
+        """The body that OpenAI's clients read."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code or None,
+            }
+        }
+
+
+def bad_field(field: str, why: str) -> RequestError:
+    """A field that cannot be meant."""
+    return RequestError(400, f"{field}: {why}", "invalid_value", field)
+
+
+def of_failure(error: BaseException) -> RequestError:
+    """A failure of what the gateway calls; the log has the rest of it."""
+    for cause in _causes(error):
+        if isinstance(cause, RequestError):
+            return cause
+        if isinstance(cause, grpc.aio.AioRpcError):
+            return _of_status(cause)
+    if isinstance(error, ServiceUnavailableError):
+        return RequestError(503, "no service can take the request now", "unavailable")
+    return RequestError(500, "the request failed; the gateway's log says why", "internal")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _of_status(error: grpc.aio.AioRpcError) -> RequestError:
+    told, said = details_of(error), (error.details() or "").strip()
+    code = error.code()
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return _exhausted(told, said)
+    number, sentence, name = _STATUSES.get(code, _FAILED)
+    field = told.violations[0][0] if told.violations and number == _BAD else None
+    spoken = said if number in _TOLD and said else sentence
+    return RequestError(number, spoken, name or told.reason.lower(), field, told.retry_after_s)
+
+
+def _exhausted(told: Details, said: str) -> RequestError:
+    reason = told.reason.lower()
+    if told.reason == "LIMIT_EXCEEDED":
+        return RequestError(413, said or "the recording is too long", reason)
+    if told.retry_after_s is not None:
+        return RequestError(429, "the services are full", reason, None, told.retry_after_s)
+    return RequestError(422, "the service's device is too small for this", reason)

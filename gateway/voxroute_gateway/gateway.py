@@ -1,0 +1,62 @@
+"""What every interface works with: the settings, the services, the limits."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from voxroute.asr.v1 import asr_pb2
+from voxroute_gateway.recognition import Call, recognise
+from voxroute_gateway.settings import GatewaySettings
+from voxroute_gateway.uploads import Fields, Spool, SpooledAudio, receive
+from voxroute_gateway.upstream import Upstream
+from voxroute_orchestrator.subtitles.rules import CueRules
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The one of a process."""
+
+    settings: GatewaySettings
+    upstream: Upstream
+    rules: CueRules
+    version: str
+
+    @contextlib.asynccontextmanager
+    async def hearing(
+        self,
+        request: web.Request,
+        part_name: str,
+        options: Callable[[Fields], asr_pb2.TranscribeConfig],
+        *,
+        samples: bool = False,
+    ) -> AsyncGenerator[tuple[Fields, Call]]:
+        """The form's fields, and a call for its file; it is cancelled at the end of the block.
+
+        Where fields come in front of the file, the call begins with the file's first bytes, and
+        begins again where what follows the file asks for something else. Raises RequestError.
+        """
+        spool = Spool(self.settings.max_upload_bytes)
+        audio = SpooledAudio(spool, samples)
+        calls: list[tuple[asr_pb2.TranscribeConfig, Call]] = []
+
+        def call(asked: asr_pb2.TranscribeConfig) -> None:
+            calls.append((asked, Call(recognise(self.upstream, audio, asked))))
+
+        def began(fields: Fields) -> None:
+            if fields or request.query_string:
+                call(options(fields))
+
+        try:
+            fields = await receive(request, spool, part_name, began)
+            asked = options(fields)
+            if calls and calls[-1][0] != asked:
+                await calls.pop()[1].stop()
+            if not calls:
+                call(asked)
+            yield fields, calls[-1][1]
+        finally:
+            for _, one in calls:
+                await one.stop()
+            spool.close()

@@ -1,0 +1,178 @@
+"""The interface of LibreTranslate, and that of Lingarr, which Bazarr translates subtitles with."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from aiohttp import web
+
+from voxroute_gateway.answers import as_json, response
+from voxroute_gateway.errors import RequestError, bad_field
+from voxroute_gateway.gateway import Gateway
+from voxroute_gateway.interfaces.markup import Html
+from voxroute_gateway.interfaces.text_language import detect
+from voxroute_gateway.languages import tag_of, title_of
+from voxroute_gateway.translating import pairs, translated
+from voxroute_gateway.uploads import json_object
+
+_MAX_TEXTS = 5000
+_FAILED = "FAILED"
+
+
+class Translations:
+    """The routes of both."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is answered."""
+        return [
+            web.post("/translate", self.translate),
+            web.get("/translate", self.translate),
+            web.get("/languages", self.languages),
+            web.post("/detect", self.detect),
+            web.get("/frontend/settings", self.frontend_settings),
+            web.post("/api/translate/content", self.content),
+        ]
+
+    async def translate(self, request: web.Request) -> web.Response:
+        """`q`, a text or several, from `source` to `target`; `format` is text or html."""
+        asked = await _asked(request)
+        texts, several = _texts(asked)
+        target = tag_of(_text(asked, "target"), "target")
+        if not target:
+            raise bad_field("target", "name the language that is wanted")
+        form = _text(asked, "format") or "text"
+        if form not in {"text", "html"}:
+            raise bad_field("format", "write text or html")
+        source = tag_of(_text(asked, "source"), "source")
+        found: dict[str, Any] = {}
+        if not source:
+            source, confidence = detect(" ".join(texts), await self._sources())
+            detected = {"confidence": confidence, "language": source}
+            found["detectedLanguage"] = [detected] * len(texts) if several else detected
+        translate = self._html if form == "html" else self._plain
+        results = await translate(texts, source, target)
+        return response(as_json({"translatedText": results if several else results[0], **found}))
+
+    async def _plain(self, texts: list[str], source: str, target: str) -> list[str]:
+        return await self._translated(texts, source, target, in_order=False)
+
+    async def _html(self, texts: list[str], source: str, target: str) -> list[str]:
+        pages = [Html(text) for text in texts]
+        spoken = [text for page in pages for text in page.texts]
+        results = iter(await self._translated(spoken, source, target, in_order=False))
+        return [page.with_texts([next(results) for _ in page.texts]) for page in pages]
+
+    async def _translated(
+        self, texts: list[str], source: str, target: str, *, in_order: bool
+    ) -> list[str]:
+        """The texts in the other language. Raises RequestError where one has failed."""
+        results = await translated(self._gateway.upstream, texts, source, target, in_order=in_order)
+        if any(result.status == _FAILED for result in results):
+            raise RequestError(500, "a text could not be translated", "failed")
+        return [result.text for result in results]
+
+    async def _sources(self) -> list[str]:
+        found = await pairs(self._gateway.upstream)
+        return list(dict.fromkeys(source for source, _ in found))
+
+    async def languages(self, request: web.Request) -> web.Response:
+        """What can be translated to what."""
+        del request
+        targets: dict[str, list[str]] = {}
+        for source, target in await pairs(self._gateway.upstream):
+            targets.setdefault(source, []).append(target)
+        found = [
+            {"code": source, "name": title_of(source), "targets": sorted(into)}
+            for source, into in sorted(targets.items())
+        ]
+        return response(as_json(found))
+
+    async def detect(self, request: web.Request) -> web.Response:
+        """Which language a text is in."""
+        texts, _ = _texts(await _asked(request))
+        language, confidence = detect(" ".join(texts), await self._sources())
+        return response(as_json([{"confidence": confidence, "language": language}]))
+
+    async def frontend_settings(self, request: web.Request) -> web.Response:
+        """What clients look up before they begin."""
+        del request
+        language = {"source": {"code": "auto"}, "target": {"code": "en"}}
+        content: dict[str, Any] = {
+            "apiKeys": self._gateway.settings.client_tokens is not None,
+            "charLimit": -1,
+            "keyRequired": self._gateway.settings.client_tokens is not None,
+            "language": language,
+            "suggestions": False,
+            "supportedFilesFormat": [],
+        }
+        return response(as_json(content))
+
+    async def content(self, request: web.Request) -> web.Response:
+        """Lingarr's: the lines of a film, each with those before it as its context."""
+        asked = await json_object(request)
+        lines = _lines(asked)
+        source = tag_of(_text(asked, "sourceLanguage"), "sourceLanguage")
+        target = tag_of(_text(asked, "targetLanguage"), "targetLanguage")
+        if not target:
+            raise bad_field("targetLanguage", "name the language that is wanted")
+        ordered = sorted(lines, key=lambda line: line[0])
+        texts = [text for _, text in ordered]
+        if not source:
+            source, _ = detect(" ".join(texts), await self._sources())
+        results = await self._translated(texts, source, target, in_order=True)
+        found = [
+            {"position": position, "line": text}
+            for (position, _), text in zip(ordered, results, strict=True)
+        ]
+        return response(as_json(found))
+
+
+async def _asked(request: web.Request) -> dict[str, Any]:
+    """What is asked, by a form, by JSON or by the query string; lists of `q` as lists."""
+    if request.content_type == "application/json" and request.can_read_body:
+        return {**request.query, **await json_object(request)}
+    form: Mapping[str, Any] = await request.post() if request.method == "POST" else {}
+    found: dict[str, Any] = {**request.query, **form}
+    several = [*request.query.getall("q", []), *_all(form, "q")]
+    if len(several) > 1:
+        found["q"] = several
+    return found
+
+
+def _all(form: Mapping[str, Any], name: str) -> list[Any]:
+    getall: Any = getattr(form, "getall", None)
+    return list(getall(name, [])) if getall is not None else []
+
+
+def _text(asked: Mapping[str, Any], name: str) -> str:
+    value = asked.get(name, "")
+    if not isinstance(value, str):
+        raise bad_field(name, "write a text")
+    return value.strip()
+
+
+def _texts(asked: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The texts, and whether they came as a list. Raises RequestError."""
+    value = asked.get("q")
+    several = isinstance(value, list)
+    texts = cast("list[object]", value) if several else [value]
+    if not texts or len(texts) > _MAX_TEXTS or not all(isinstance(text, str) for text in texts):
+        raise bad_field("q", f"send a text, or a list of up to {_MAX_TEXTS}")
+    return cast("list[str]", texts), several
+
+
+def _lines(asked: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Position and text of each line. Raises RequestError."""
+    lines = asked.get("lines")
+    if not isinstance(lines, list):
+        raise bad_field("lines", "send a list of {position, line}")
+    found: list[tuple[int, str]] = []
+    for line in cast("list[object]", lines):
+        one = cast("dict[str, object]", line) if isinstance(line, dict) else {}
+        position, text = one.get("position"), one.get("line")
+        if not isinstance(position, int) or not isinstance(text, str):
+            raise bad_field("lines", "each is {position: a whole number, line: a text}")
+        found.append((position, text))
+    return found

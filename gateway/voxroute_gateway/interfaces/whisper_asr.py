@@ -1,0 +1,136 @@
+"""The interface of whisper-asr-webservice, as Bazarr's whisper provider uses it.
+
+Bazarr takes whatever comes for the subtitle, and bans a server for a day whose connection breaks:
+so requests wait here for as long as their client does, and errors are texts that no reader takes
+for a subtitle.
+"""
+
+from typing import Any
+
+from aiohttp import web
+
+from voxroute.asr.v1 import asr_pb2
+from voxroute_gateway.answers import (
+    TEXT,
+    Answer,
+    as_json,
+    cues_of,
+    patient,
+    response,
+    segment_of,
+    subtitles,
+    words_of,
+)
+from voxroute_gateway.errors import RequestError, bad_field
+from voxroute_gateway.gateway import Gateway
+from voxroute_gateway.languages import name_of, tag_of
+from voxroute_gateway.recognition import Call
+from voxroute_gateway.translating import translation_of
+from voxroute_gateway.uploads import Fields, is_true
+
+_PART = "audio_file"
+_OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
+_NO_SPEECH = 422
+
+
+class WhisperAsr:
+    """Its routes; all options are in the query string."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is answered."""
+        return [
+            web.post("/asr", self.asr),
+            web.post("/detect-language", self.detect),
+            web.get("/status", self.status),
+        ]
+
+    async def status(self, request: web.Request) -> web.Response:
+        """The version, which Bazarr's test of the address asks for."""
+        del request
+        return response(as_json({"version": self._gateway.version}))
+
+    async def asr(self, request: web.Request) -> web.StreamResponse:
+        """A transcript, or a translation to English, in the form of `output`."""
+        output = request.query.get("output", "txt")
+        if output not in _OUTPUTS:
+            raise bad_field("output", f"write one of {', '.join(_OUTPUTS)}")
+        task = request.query.get("task", "transcribe")
+        if task not in {"transcribe", "translate"}:
+            raise bad_field("task", "write transcribe or translate")
+        async with self._hearing(request) as (_, call):
+            await call.accepted()
+            return await patient(
+                request,
+                self._heard(call, output, translate=task == "translate"),
+                content_type=TEXT,
+                heartbeat_s=self._gateway.settings.heartbeat_s,
+            )
+
+    def _hearing(self, request: web.Request) -> Any:
+        asked = asr_pb2.TranscribeConfig(
+            language=tag_of(request.query.get("language", "")),
+            word_timestamps=is_true(request.query.get("word_timestamps", "")),
+        )
+        prompt = request.query.get("initial_prompt", "").strip()
+        if prompt:
+            asked.decoding.initial_prompt = prompt
+
+        def options(fields: Fields) -> asr_pb2.TranscribeConfig:
+            del fields
+            return asked
+
+        samples = not is_true(request.query.get("encode", "true"))
+        return self._gateway.hearing(request, _PART, options, samples=samples)
+
+    async def _heard(self, call: Call, output: str, *, translate: bool) -> Answer:
+        heard = await call.finish()
+        translation = (
+            await translation_of(self._gateway.upstream, heard.segments, "en")
+            if translate
+            else None
+        )
+        texts = {item.segment_id: item.text for item in translation.items} if translation else {}
+        said = [(one, texts.get(one.id, one.text)) for one in heard.segments]
+        match output:
+            case "srt" | "vtt":
+                cues = cues_of(heard, translation, self._gateway.rules)
+                language = "en" if translate else heard.language
+                return Answer(subtitles(output, cues, language).body, TEXT)
+            case "json":
+                content: dict[str, Any] = {
+                    "language": heard.language,
+                    "text": " ".join(text for _, text in said),
+                    "segments": [
+                        {**segment_of(one, text), "words": words_of([one])} for one, text in said
+                    ],
+                }
+                return Answer(as_json(content).body, TEXT)
+            case "tsv":
+                rows = (
+                    f"{round(one.start_s * 1000)}\t{round(one.end_s * 1000)}\t{_flat(text)}\n"
+                    for one, text in said
+                )
+                return Answer("start\tend\ttext\n" + "".join(rows), TEXT)
+            case _:
+                return Answer("".join(f"{_flat(text)}\n" for _, text in said), TEXT)
+
+    async def detect(self, request: web.Request) -> web.StreamResponse:
+        """The language that is spoken. Raises RequestError where nobody speaks."""
+        async with self._hearing(request) as (_, call):
+            languages = await call.languages()
+        if not languages:
+            raise RequestError(_NO_SPEECH, "there is no speech in it", "no_speech")
+        first = languages[0]
+        content = {
+            "detected_language": name_of(first.language),
+            "language_code": first.language,
+            "confidence": first.probability,
+        }
+        return response(as_json(content))
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())

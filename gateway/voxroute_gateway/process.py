@@ -1,0 +1,159 @@
+"""The gateway's process: what it listens on, how it ends."""
+
+import asyncio
+import contextlib
+import signal
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from aiohttp import web
+
+from voxroute_gateway.app import build
+from voxroute_gateway.gateway import Gateway
+from voxroute_gateway.metrics import GatewayMetrics
+from voxroute_gateway.settings import GatewaySettings
+from voxroute_gateway.upstream import Upstream, WaitingRoom
+from voxroute_orchestrator import settings as command_settings
+from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.errors import UsageError
+from voxroute_orchestrator.spec import JobSpec
+from voxroute_serving.errors import InvalidInputError
+from voxroute_serving.process.main import (
+    EXIT_OK,
+    announce,
+    failed,
+    open_metrics,
+    run_process,
+    stop_signals,
+)
+from voxroute_serving.process.server import ListenError, read_tls, read_tokens
+from voxroute_serving.security.tls import ServerTls
+from voxroute_serving.telemetry.logs import get_logger
+
+_CUT_S = 0.5  # for requests that are cut to end
+
+_log = get_logger(__name__)
+
+
+def serve(arguments: Sequence[str] | None = None, program: str | None = None) -> NoReturn:
+    """Serves until SIGTERM, SIGINT or SIGHUP, and ends the process."""
+    run_process(
+        GatewaySettings,
+        _serve,
+        distribution="voxroute-gateway",
+        arguments=arguments,
+        program=program,
+    )
+
+
+async def _serve(settings: GatewaySettings, version: str) -> int:
+    """Serves until a signal; the exit code."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in stop_signals():
+        loop.add_signal_handler(number, _signalled, number, stop, hurry)
+    metrics = GatewayMetrics(version)
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            options = _options(settings)
+            room = WaitingRoom(metrics, settings.max_waiting, options.retry_s)
+            spec = JobSpec(asr_model=settings.model, translate_model=settings.translate_model)
+            upstream = Upstream(options, spec, room)
+            stack.push_async_callback(upstream.close)
+            gateway = Gateway(settings, upstream, options.subtitles, version)
+            tls = read_tls(settings)
+            app = build(gateway, metrics, read_tokens(settings))
+            endpoint = open_metrics(metrics.registry, settings.metrics_listen, tls)
+            if endpoint is not None:
+                stack.push_async_callback(asyncio.to_thread, endpoint.close)
+            runner = web.AppRunner(
+                app, handler_cancellation=True, access_log=None, shutdown_timeout=_CUT_S
+            )
+            await runner.setup()
+            addresses = await _listen(runner, settings.listen, tls)
+        except Exception as error:  # noqa: BLE001 - the process ends with a message
+            return failed(error)
+        announce(addresses, endpoint)
+        await stop.wait()
+        await _drain(runner, metrics, settings.drain_s, hurry)
+    _log.info("stopped")
+    return EXIT_OK
+
+
+def _signalled(number: int, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    name = signal.Signals(number).name
+    if not stop.is_set():
+        _log.info("stopping", signal=name)
+        stop.set()
+    elif number != signal.SIGHUP:  # a terminal that closes sends it twice: itself and its shell
+        _log.info("hurrying", signal=name)
+        hurry.set()
+
+
+async def _drain(
+    runner: web.AppRunner, metrics: GatewayMetrics, drain_s: float, hurry: asyncio.Event
+) -> None:
+    """Takes no new connections; requests that are open get so long, then they are cut."""
+    for site in list(runner.sites):
+        await site.stop()
+    waits = [asyncio.ensure_future(hurry.wait()), asyncio.ensure_future(metrics.idle())]
+    _, left = await asyncio.wait(waits, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in left:
+        wait.cancel()
+    await runner.cleanup()
+
+
+async def _listen(
+    runner: web.AppRunner, addresses: Sequence[str], tls: ServerTls | None
+) -> list[str]:
+    """Listens; the addresses with their real ports. Raises ListenError."""
+    found: list[str] = []
+    for address in addresses:
+        try:
+            if address.startswith("unix:"):
+                await web.UnixSite(runner, Path(address.removeprefix("unix:"))).start()
+                found.append(address)
+                continue
+            host, _, port = address.rpartition(":")
+            context = _following(tls) if tls is not None else None
+            site = web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=context)
+            await site.start()
+            real: Any = cast("Any", site)._server.sockets[0].getsockname()[1]  # noqa: SLF001 - no other way to it
+            found.append(f"{host}:{real}")
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {address}: {error.strerror or error}; is another process"
+                " there? Choose another address with --listen"
+            ) from error
+    return found
+
+
+def _following(tls: ServerTls) -> ssl.SSLContext:
+    """A context whose new connections have the certificates of the files as they are then."""
+    context = tls.http_context
+
+    def newest(connection: Any, name: str | None, current: ssl.SSLContext) -> None:
+        del name, current
+        tls.refresh()
+        connection.context = tls.http_context
+
+    context.sni_callback = newest
+    return context
+
+
+def _options(settings: GatewaySettings) -> command_settings.Settings:
+    """The command's settings. Raises InvalidInputError, which ends the process."""
+    try:
+        return command_settings.load(
+            offline=settings.offline,
+            asr_endpoints=",".join(settings.asr_endpoints),
+            translate_endpoints=",".join(settings.translate_endpoints),
+            config=settings.config,
+            tracing=settings.tracing,
+            log_text=settings.log_text,
+            **credentials.flags,
+        )
+    except UsageError as error:
+        raise InvalidInputError(str(error)) from error

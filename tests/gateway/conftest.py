@@ -1,0 +1,108 @@
+"""A gateway process in front of real services with the bundled models."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e import processes
+
+START_S = 60.0
+
+
+@dataclass
+class Gateway:
+    """A running gateway and where it answers."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    metrics: str
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the process."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+
+@contextlib.contextmanager
+def gateway(*arguments: str) -> Generator[Gateway]:
+    """`python -m voxroute_gateway` on a free port; it ends with the block, with exit code 0."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "voxroute_gateway", "--listen", "127.0.0.1:0",
+             "--metrics-listen", "127.0.0.1:0", *arguments],
+            stdout=subprocess.PIPE, stderr=log, text=True,
+            env=clean | {"VOXROUTE_LOCAL_IDLE_S": "0"},
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line:
+                log.seek(0)
+                raise AssertionError(f"it does not listen:\n{log.read()}")
+            told = json.loads(line)
+            url = f"http://{told['addresses'][0]}"
+            yield Gateway(process, url, f"http://{told['metrics']}/metrics")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(60)
+            process.stdout.close()
+            log.seek(0)
+            text = log.read()
+        assert code == 0, text
+        assert "request failed" not in text, text
+
+
+@pytest.fixture(scope="session")
+def clip() -> Path:
+    """The bundled example: about a minute of Hindi, H.264 and AAC in mp4."""
+    (path,) = (processes.ROOT / "examples").glob("*.mp4")
+    return path
+
+
+@pytest.fixture(scope="session")
+def short() -> Path:
+    """The bundled monologue: some seconds of English, as a wave file."""
+    return processes.ROOT / "examples" / "evening.wav"
+
+
+@pytest.fixture(scope="session")
+def asr() -> Iterator[processes.Service]:
+    """The WhisperX service with the bundled model, which times words too."""
+    aligner = processes.MODELS / "align-tiny-hi-en"
+    with processes.asr_service("--align-models", f"hi={aligner},en={aligner}") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def translation() -> Iterator[processes.Service]:
+    """The translation service with the bundled model."""
+    with processes.translate_service() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(asr: processes.Service, translation: processes.Service) -> Iterator[Gateway]:
+    """A gateway in front of both."""
+    with gateway(
+        "--asr-endpoint", asr.target, "--translate-endpoint", translation.target
+    ) as running:
+        yield running
+
+
+def wait_until_free(service: processes.Service, within_s: float = 20.0) -> None:
+    """Returns once the service has no call. Raises AssertionError where it keeps one."""
+    until = time.monotonic() + within_s
+    while service.calls_in_flight():
+        assert time.monotonic() < until, "the service still has a call"
+        time.sleep(0.1)
