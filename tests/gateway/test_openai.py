@@ -263,7 +263,14 @@ def test_an_address_that_others_reach_needs_tls() -> None:
     assert "--tls-cert" in done.stderr
 
 
-def test_requests_wait_while_the_service_is_full(short: Path) -> None:
+@pytest.fixture(scope="module")
+def full() -> Iterator[processes.Service]:
+    """A speech service with one place."""
+    with processes.asr_service("--max-concurrent-calls", "1") as running:
+        yield running
+
+
+def test_requests_wait_while_the_service_is_full(full: processes.Service, short: Path) -> None:
     """Three at once with one place: all are answered, none with 429; line feeds go ahead."""
 
     def post(url: str) -> httpx.Response:
@@ -271,7 +278,6 @@ def test_requests_wait_while_the_service_is_full(short: Path) -> None:
         return httpx.post(url, data={"language": "en"}, files=files, timeout=120)
 
     with (
-        processes.asr_service("--max-concurrent-calls", "1") as full,
         gateway("--asr-endpoint", full.target, "--heartbeat-s", "0.05") as running,
         ThreadPoolExecutor(3) as pool,
     ):
@@ -283,7 +289,7 @@ def test_requests_wait_while_the_service_is_full(short: Path) -> None:
     assert all(answer.json()["text"] for answer in answers)
 
 
-def test_a_place_to_wait_may_be_wanting(short: Path) -> None:
+def test_a_place_to_wait_may_be_wanting(full: processes.Service, short: Path) -> None:
     """Past `max_waiting` it is 429, and when to come again."""
 
     def post(url: str) -> httpx.Response:
@@ -291,7 +297,6 @@ def test_a_place_to_wait_may_be_wanting(short: Path) -> None:
         return httpx.post(url, data={"language": "en"}, files=files, timeout=120)
 
     with (
-        processes.asr_service("--max-concurrent-calls", "1") as full,
         gateway("--asr-endpoint", full.target, "--max-waiting", "0") as running,
         ThreadPoolExecutor(4) as pool,
     ):
