@@ -80,8 +80,9 @@ def short() -> Path:
 def asr() -> Iterator[processes.Service]:
     """The WhisperX service with the bundled model, which times words too."""
     aligner = processes.MODELS / "align-tiny-hi-en"
-    with processes.asr_service("--align-models", f"hi={aligner},en={aligner}") as running:
-        yield running
+    aligners = f"hi={aligner},en={aligner}"
+    with processes.asr_service("--align-models", aligners, wait=False) as running:
+        yield running  # `server` waits for it, so that it and the other service start at once
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +95,7 @@ def translation() -> Iterator[processes.Service]:
 @pytest.fixture(scope="session")
 def server(asr: processes.Service, translation: processes.Service) -> Iterator[Gateway]:
     """A gateway in front of both."""
+    asr.wait_until_serving()
     with gateway(
         "--asr-endpoint", asr.target, "--translate-endpoint", translation.target
     ) as running:
