@@ -277,9 +277,10 @@ class _Opened:
         self.places = [(begin, end) for begin, end, _ in found]
         for begin, end, structure in found:
             file: Readable = self._file
-            if len(found) > 1:
+            if len(found) > 1 or end < self._file.size:
                 part = FilePart(self._file, begin, end)
-                file = _Forward(part) if forward and not structure.boxes else part
+                joined = forward and len(found) > 1 and not structure.boxes
+                file = _Forward(part) if joined else part
             with self._container(file) as container:
                 yield container
 
@@ -486,6 +487,7 @@ class PcmReader:
                     self._seek(container, stream)
                 yield from self._decoded(container, stream, opened.hls)
                 yield from self._resumed(opened, number, container, stream)
+                sound.unread_bytes = structure.unread_bytes if structure else 0
                 length_s = declared_length_s(container, stream, structure)
                 promised_s = None if length_s is None else begin_s + length_s
                 if not number and length_s is not None:
