@@ -169,6 +169,7 @@ def _described(
         audio_codec=audio.codec_context.name,
         audio_stream=track.index,
         audio_track=str(track),
+        audio_channels=audio.codec_context.channels,
         audio_language=_tag(track.language),
     )
 

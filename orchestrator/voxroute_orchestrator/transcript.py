@@ -44,8 +44,21 @@ class Media(_Value):
     """The language that the container claims, BCP-47."""
     audio_track: str = ""
     """The stream in words: which of how many, its language, channels and kind."""
+    audio_channels: int = Field(default=1, exclude=True)
+    """How many it has, as far as that is known."""
     audio_channel: int | None = None
     """Which of its channels was asked for, counted from 0; None for what holds the voice."""
+
+    @property
+    def other_sound(self) -> list[str]:
+        """What else of the file may have the voice, and which option takes it."""
+        tracks = self.audio_track.partition(",")[0].partition(" of ")[2]
+        found: list[str] = []
+        if tracks not in {"", "1"}:
+            found.append(f"another --audio-stream of its {tracks} (`voxroute tracks` lists them)")
+        if self.audio_channels > 1:
+            found.append(f"each --channel of its {self.audio_channels} alone")
+        return found
 
     @property
     def stem(self) -> str:

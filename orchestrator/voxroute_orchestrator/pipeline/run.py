@@ -234,7 +234,7 @@ class Run:
                     source="asr",
                     code="NO_SPEECH",
                     message="the recording holds no speech that could be written down; if it does,"
-                    " try --no-vad",
+                    f" try {', or '.join([*self._media.other_sound, '--no-vad'])}",
                 )
             )
         if self._spec.allowed_languages:

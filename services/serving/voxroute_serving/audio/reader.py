@@ -529,6 +529,15 @@ class Sound:
                     " chooses)",
                 )
             )
+        told += [
+            Remark(
+                "CHANNEL_FAINT",
+                f"channel {faint.channel} of {of} speaks alone for {faint.alone_s:.0f} s,"
+                f" {faint.by_db:.0f} dB fainter than the other; what it says may be missing"
+                f" (--channel {faint.channel} hears it alone)",
+            )
+            for faint, of in self._mixer.faint
+        ]
         return told
 
 
