@@ -132,6 +132,10 @@ async def _translate_file(job: FileJob, settings: Settings, told: Reporter) -> l
     if not targets:
         raise UsageError(f"the file is {job.source} already; name another language with -t")
     lines: list[str] = []
+    if not job.cues:
+        for target in targets:
+            lines += [f"{target}: no cue to translate", *map(str, job.write(target))]
+        return lines
     try:
         async with services(
             settings, needs, environment(), told.say, told.warn, waits=waits(told)

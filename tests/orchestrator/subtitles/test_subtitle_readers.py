@@ -243,11 +243,15 @@ def test_text_that_begins_with_a_blank_line_is_no_text_of_nobody(read) -> None:
     assert not told
 
 
-@pytest.mark.parametrize("text", ["", "\ufeff", "\n \n"])
-def test_an_empty_file_is_called_so(read, text: str) -> None:
-    """No encoding and no other format would help."""
-    with pytest.raises(UsageError, match="is empty; copy or download it again"):
-        read(text)
+@pytest.mark.parametrize(
+    "text", ["", "\ufeff", "\n \n", "WEBVTT\n", subtitles.to_srt([]), subtitles.to_vtt([])]
+)
+def test_a_file_without_cues_has_none_and_that_is_told(read, text: str) -> None:
+    """As the command itself writes it where nobody speaks."""
+    cues, told = read(text)
+    assert not cues
+    assert [sentence for sentence in told if "has no cue" in sentence] == told
+    assert told
 
 
 def test_segments_that_were_joined_are_one_file(read) -> None:

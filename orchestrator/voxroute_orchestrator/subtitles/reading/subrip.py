@@ -55,20 +55,26 @@ Tell = Callable[[str], None]
 def read(path: Path, *, encoding: str | None, tell: Tell) -> list[Cue]:
     """The cues of a subtitle file, or of our JSON, in the order of their beginnings.
 
-    `tell` gets a sentence for what had to be mended or left out. Raises UsageError where the file
-    cannot be read.
+    `tell` gets a sentence for what had to be mended or left out, or where there are none. Raises
+    UsageError where the file cannot be read.
     """
     text = _decoded(path, encoding)
     told: list[str] = []
-    found = _from_json(text, path) if CUES_SCHEMA in text[:200] else _found(text, path, told.append)
+    if CUES_SCHEMA in text[:200]:
+        found = _from_json(text, path)
+    else:
+        found = _found(text, path, told.append) if text else []
     cues = cues_of(found, told.append)
     for sentence in told[:_MOST_TOLD]:
         tell(f"{path.name}: {sentence}")
     if len(told) > _MOST_TOLD:
         tell(f"{path.name}: so it is with {len(told) - _MOST_TOLD} more of its cues")
+    if not cues and told:
+        raise UsageError(f"{path} has no cues ({told[0]}), so there is nothing to translate")
     if not cues:
-        why = f" ({told[0]})" if told else ""
-        raise UsageError(f"{path} has no cues{why}, so there is nothing to translate")
+        tell(
+            f"{path.name} has no cue, as that of a film without speech; its translations have none"
+        )
     return cues
 
 
@@ -154,7 +160,7 @@ def _decoded(path: Path, encoding: str | None) -> str:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if not data.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise UsageError(f"{path} is empty; copy or download it again")
+        return ""
     assumed = encoding or _encoding_of(data)
     try:
         text = data.decode(assumed)
