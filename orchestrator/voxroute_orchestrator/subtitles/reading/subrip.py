@@ -170,7 +170,8 @@ def _decoded(path: Path, encoding: str | None) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{path} is not {assumed}; name its encoding with --encoding (cp1252, utf-16, ...)"
+            f"{path} is not {assumed.removesuffix('-sig')}; name its encoding with --encoding"
+            " (cp1252, utf-16, ...)"
         ) from error
     except ValueError as error:  # the encoding "undefined", or a zero byte in the name of one
         raise UsageError(
@@ -182,7 +183,8 @@ def _decoded(path: Path, encoding: str | None) -> str:
         text.encode()
     except UnicodeEncodeError as error:  # UTF-7 and UTF-16 of some makers have half pairs
         raise UsageError(
-            f"{path} is not {assumed}; name its encoding with --encoding (cp1252, utf-16, ...)"
+            f"{path} is not {assumed.removesuffix('-sig')}; name its encoding with --encoding"
+            " (cp1252, utf-16, ...)"
         ) from error
     return text
 
