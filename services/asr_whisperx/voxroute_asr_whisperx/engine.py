@@ -1,6 +1,7 @@
 # pyright: basic
 """WhisperX as an AsrEngine: names, formats and devices. The ML libraries load with a model."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -66,6 +67,8 @@ class WhisperXEngine(WhisperEngine[WhisperXSettings]):
     def __init__(self, settings: WhisperXSettings) -> None:
         device, self._indices = _devices(settings.device)
         super().__init__(settings, device, _compute_type(settings.compute_type, device))
+        if not settings.log_text:  # it quotes the segments that it cannot align, as warnings
+            logging.getLogger("whisperx.alignment").setLevel(logging.ERROR)
         self._threads = settings.cpu_threads or usable_processors()
         self._aligners = Aligners(
             device=self._device,
