@@ -1,6 +1,6 @@
 """Word times for a transcript that is there already, from any service that can align.
 
-An MLX service's transcript can so be given its words by a WhisperX service.
+The transcript of an engine that cannot time words can so be given them by one that can.
 """
 
 from collections.abc import Callable, Iterator, Sequence

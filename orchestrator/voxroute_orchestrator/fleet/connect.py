@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from voxroute_orchestrator import modules
 from voxroute_orchestrator.client.asr import AsrClient, NextService, Speech
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect, policy
 from voxroute_orchestrator.client.credentials import of_settings
@@ -28,7 +27,6 @@ from voxroute_orchestrator.fleet.survey import (
     TRANSLATION,
     Status,
     ask,
-    installed_services,
     offers_of,
     speech_decision,
     survey,
@@ -141,7 +139,7 @@ async def services(
             tuple(recognisers),
             tuple(translators),
             successors.replacement,
-            _translate_successors(starter, translation, shared),
+            _translate_successors(starter, translation, host, shared),
             second.aligner,
             second.diarizer,
             notes,
@@ -428,7 +426,7 @@ class _Successors:
         ranked = decision.ranked if decision is not None else ()
         self._current = ranked[0] if ranked else None
         self._left = [*ranked[1:]]
-        cpu = routing.local_cpu(host, installed_services())
+        cpu = routing.local_cpu(host, "asr")
         if cpu is not None and cpu not in ranked:
             self._left.append(cpu)
 
@@ -462,7 +460,7 @@ class _Successors:
 
 
 def _translate_successors(
-    starter: _Starter, decision: routing.Decision | None, taken: Sequence[str]
+    starter: _Starter, decision: routing.Decision | None, host: Host, taken: Sequence[str]
 ) -> NextTranslator:
     """What finds the next translation service, each once, a local one on the CPU last.
 
@@ -470,10 +468,9 @@ def _translate_successors(
     """
     ranked = decision.ranked if decision is not None else ()
     left = [one for one in ranked[1:] if one.local or one.name not in taken]
-    if modules.TRANSLATE in installed_services() and not any(
-        c.local and c.device == "cpu" for c in ranked
-    ):
-        left.append(routing.Candidate(modules.TRANSLATE, "cpu", usable=True, reason="on cpu"))
+    cpu = routing.local_cpu(host, "translate")
+    if cpu is not None and cpu not in ranked:
+        left.append(cpu)
 
     async def following() -> Translator | None:
         candidate = left.pop(0) if left else None

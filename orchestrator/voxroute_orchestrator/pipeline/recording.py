@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 NO_DIARIZER = "NO_DIARIZER"
 _NO_DIARIZER = (
-    "no speech service that answers tells speakers apart; start a WhisperX service with"
+    "no speech service that answers tells speakers apart; start one with"
     " --diarization-model, or name one that runs with --asr-endpoint HOST:PORT"
 )
 

@@ -80,7 +80,7 @@ def _no_aligner(language: str) -> Note:
         source="orchestrator",
         code=NO_ALIGNER,
         message=f"no speech service that answers has an aligner for {language}, so its words have"
-        " no times; name a WhisperX service that has one with --asr-endpoint HOST:PORT",
+        " no times; name one that has it with --asr-endpoint HOST:PORT",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from voxroute_asr_whisperx import ENGINE
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.diarize import PyannoteDiarizer
 from voxroute_asr_whisperx.models import (
@@ -21,7 +22,6 @@ from voxroute_asr_whisperx.models import (
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import AsrModel, Feature
 from voxroute_serving.asr.whisper.engine import WhisperEngine
-from voxroute_serving.asr.whisper.family import CTRANSLATE2_HUB_IDS
 from voxroute_serving.device import weights
 from voxroute_serving.device.failures import load_errors
 from voxroute_serving.device.host import host_memory, processor_name, usable_processors
@@ -59,8 +59,7 @@ class WhisperXEngine(WhisperEngine[WhisperXSettings]):
 
     name = "whisperx"
     distribution = "whisperx"
-    hub_ids = CTRANSLATE2_HUB_IDS
-    default_models = {"cpu": "small", "cuda": "large-v3"}  # noqa: RUF012 - a ClassVar of the base
+    manifest = ENGINE
     weight_files = WEIGHTS
     features = frozenset(Feature) - {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT}
 
