@@ -14,9 +14,8 @@ from tests.orchestrator import recordings
 from tests.orchestrator.stand_in import Break, Speech, Translation, serve
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.asr import Speech as AsrSpeech
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
-from voxroute_orchestrator.client.translate import TranslateClient, Translator
+from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError, VoxrouteError
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.pipeline.run import Run
@@ -54,7 +53,7 @@ async def _run(
             asr = AsrClient(endpoint, channel, policy)
             translate = TranslateClient(endpoint, channel, policy)
             reporter = LineReporter(sys.stderr, quiet=True)
-            yield Run(*of, [AsrSpeech(asr)], [Translator(translate)], reporter)
+            yield Run(*of, [asr], [translate], reporter)
     finally:
         await server.stop(0)
 

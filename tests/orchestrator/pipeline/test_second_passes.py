@@ -17,10 +17,11 @@ from tests.serving.recordings import silence, tone
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client.align import align
+from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.client.diarize import diarize
 from voxroute_orchestrator.client.messages import duration
-from voxroute_orchestrator.client.upload import Recording, Service
+from voxroute_orchestrator.client.upload import Recording
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.transcript import Note, Segment, Turn
@@ -64,7 +65,7 @@ TRANSCRIPT = [
 @contextlib.asynccontextmanager
 async def serving(
     engine: FakeEngine | None = None, diarizer: FakeDiarizer | None = None
-) -> AsyncGenerator[Service]:
+) -> AsyncGenerator[AsrClient]:
     """A real speech service around a fake engine, and a channel to it."""
     settings = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="")
     metrics, device = Metrics(), DeviceThread()
@@ -77,7 +78,7 @@ async def serving(
     server.open()
     endpoint = Endpoint("speech service", server.addresses[0])
     async with connect(endpoint, POLICY) as channel:
-        yield Service(endpoint, channel, POLICY)
+        yield AsrClient(endpoint, channel, POLICY)
     await server.stop()
     await app.close()
     await device.close()
@@ -132,7 +133,7 @@ class Unsteady(Speech):
 
 
 @contextlib.asynccontextmanager
-async def unsteady(servicer: Unsteady, policy: CallPolicy = POLICY) -> AsyncGenerator[Service]:
+async def unsteady(servicer: Unsteady, policy: CallPolicy = POLICY) -> AsyncGenerator[AsrClient]:
     """A channel to an unsteady service."""
     server = grpc.aio.server()
     asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
@@ -140,7 +141,7 @@ async def unsteady(servicer: Unsteady, policy: CallPolicy = POLICY) -> AsyncGene
     await server.start()
     endpoint = Endpoint("speech service", f"127.0.0.1:{port}")
     async with connect(endpoint, policy) as channel:
-        yield Service(endpoint, channel, policy)
+        yield AsrClient(endpoint, channel, policy)
     await server.stop(0)
 
 
