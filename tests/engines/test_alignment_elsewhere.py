@@ -20,13 +20,8 @@ from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connec
 from voxroute_orchestrator.client.upload import Recording
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.transcript import Note, Segment
-from voxroute_serving.asr.app import asr_app
 from voxroute_serving.asr.engine import AsrEngine
-from voxroute_serving.device.batcher import Admission, DeviceThread
-from voxroute_serving.metrics import Metrics
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
-from voxroute_serving.process.settings import AsrSettings
+from voxroute_serving.testing.served import serving_engine
 
 POLICY = CallPolicy()
 
@@ -34,20 +29,10 @@ POLICY = CallPolicy()
 @contextlib.asynccontextmanager
 async def serving(engine: AsrEngine) -> AsyncGenerator[AsrClient]:
     """A server with the engine, and a channel to it."""
-    settings = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="")
-    metrics, device = Metrics(), DeviceThread()
-    app = asr_app(engine, settings, Runtime(device, Admission(2), metrics, "1"))
-    server = ServiceServer(app.service_names, settings, metrics)
-    app.register(server.grpc)
-    await server.start()
-    await app.start()
-    server.open()
-    endpoint = Endpoint("speech service", server.addresses[0])
-    async with connect(endpoint, POLICY) as channel:
-        yield AsrClient(endpoint, channel, POLICY)
-    await server.stop()
-    await app.close()
-    await device.close()
+    async with serving_engine(engine) as served:
+        endpoint = Endpoint("speech service", served.address)
+        async with connect(endpoint, POLICY) as channel:
+            yield AsrClient(endpoint, channel, POLICY)
 
 
 async def transcribed(service: AsrClient) -> list[Segment]:
