@@ -26,7 +26,7 @@ from voxroute_orchestrator.errors import (
     UsageError,
 )
 from voxroute_orchestrator.names import shown
-from voxroute_orchestrator.transcript import Media, Note, same_language
+from voxroute_orchestrator.transcript import Media, Note, is_among
 from voxroute_serving.audio.media import (
     SAMPLE_BYTES,
     SAMPLE_RATE,
@@ -328,7 +328,7 @@ def _choose(
 
 def _is_spoken(language: str, label: str) -> bool:
     tag = _tag(label)
-    return tag is not None and same_language(tag, language)
+    return tag is not None and is_among(language, [tag])
 
 
 def _usable(stream: AudioStream, label: str) -> AudioStream:

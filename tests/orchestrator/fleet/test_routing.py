@@ -9,6 +9,7 @@ from voxroute_orchestrator.fleet.hardware import Host
 from voxroute_orchestrator.fleet.routing import Offer, Wish
 from voxroute_orchestrator.modules import ASR_MLX, ASR_WHISPERX, TRANSLATE
 from voxroute_serving.device.nvidia import Gpu
+from voxroute_serving.languages import match_language
 
 GB = 1024**3
 M1_PRO = Host("Darwin", "arm64", 10, 16 * GB, 9 * GB, mlx=True, chip="Apple M1 Pro")
@@ -37,6 +38,17 @@ OWN_MLX = _offer("127.0.0.1:50052", "mps", engine="mlx-whisper")
 DOWN = Offer("gpu-host:50051", error="cannot be reached (connection refused)")
 DRAINING = dataclasses.replace(REMOTE_CUDA, error="it is loading or draining")
 ENGLISH_ONLY = dataclasses.replace(REMOTE_CUDA, languages=("en",))
+
+
+@pytest.mark.parametrize("tag", ["nb", "zh-TW", "zh-Hant-HK", "cmn", "no", "zh"])
+def test_a_language_is_taken_by_whom_its_service_would_take_it(tag: str) -> None:
+    """Routing and the service read a tag by one rule, so that neither refuses what the other takes."""
+    offer = _offer("gpu-host:50051", "cuda", languages=("no", "zh"))
+    assert match_language(tag, offer.languages) is not None
+    decision = routing.route_speech(CPU_8_GB, set(), [offer], Wish(language=tag))
+    assert decision.chosen is not None
+    refused = routing.route_speech(CPU_8_GB, set(), [offer], Wish(language="hi"))
+    assert refused.chosen is None
 
 
 @pytest.mark.parametrize(
