@@ -42,7 +42,7 @@ ENGLISH_ONLY = dataclasses.replace(REMOTE_CUDA, languages=("en",))
 
 @pytest.mark.parametrize("tag", ["nb", "zh-TW", "zh-Hant-HK", "cmn", "no", "zh"])
 def test_a_language_is_taken_by_whom_its_service_would_take_it(tag: str) -> None:
-    """Routing and the service read a tag by one rule, so that neither refuses what the other takes."""
+    """Routing and the service read a tag by one rule: neither refuses what the other takes."""
     offer = _offer("gpu-host:50051", "cuda", languages=("no", "zh"))
     assert match_language(tag, offer.languages) is not None
     decision = routing.route_speech(CPU_8_GB, set(), [offer], Wish(language=tag))
