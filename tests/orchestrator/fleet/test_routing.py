@@ -10,6 +10,7 @@ from voxroute_orchestrator.fleet import routing
 from voxroute_orchestrator.fleet.hardware import Host
 from voxroute_orchestrator.fleet.routing import Offer, Wish
 from voxroute_serving.device.nvidia import Gpu
+from voxroute_serving.languages import match_language
 from voxroute_serving.manifest import Engine
 from voxroute_translate import ENGINE as TRANSLATE
 
@@ -47,6 +48,17 @@ OWN_MLX = _offer("127.0.0.1:50052", "mps", engine="mlx-whisper")
 DOWN = Offer("gpu-host:50051", error="cannot be reached (connection refused)")
 DRAINING = dataclasses.replace(REMOTE_CUDA, error="it is loading or draining")
 ENGLISH_ONLY = dataclasses.replace(REMOTE_CUDA, languages=("en",))
+
+
+@pytest.mark.parametrize("tag", ["nb", "zh-TW", "zh-Hant-HK", "cmn", "no", "zh"])
+def test_a_language_is_taken_by_whom_its_service_would_take_it(tag: str) -> None:
+    """Routing and the service read a tag by one rule: neither refuses what the other takes."""
+    offer = _offer("gpu-host:50051", "cuda", languages=("no", "zh"))
+    assert match_language(tag, offer.languages) is not None
+    decision = routing.route_speech(BARE, [offer], Wish(language=tag))
+    assert decision.chosen is not None
+    refused = routing.route_speech(BARE, [offer], Wish(language="hi"))
+    assert refused.chosen is None
 
 
 @pytest.mark.parametrize(
