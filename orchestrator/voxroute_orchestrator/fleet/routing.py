@@ -236,14 +236,14 @@ def _rank_local(ranking: _Ranking, candidate: Candidate) -> None:
     ranking.candidates.append(candidate)
     if candidate.usable:
         tier = _CPU if candidate.device == "cpu" else _ON_THIS_HOST
-        # behind a service that runs already and is as good otherwise: it would have to load
+        # behind one that runs already and has a place: it would have to load
         order = 1_000 + len(ranking.candidates)
         rank = _Rank(
             lacks_model=False,
             full=False,
             lacks_features=0,
             tier=tier,
-            load=0.0,
+            load=1.0,
             real_time_factor=1.0,
             order=order,
         )

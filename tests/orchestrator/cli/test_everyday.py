@@ -299,6 +299,7 @@ def test_a_job_prepared_for_the_bundled_models_runs_elsewhere_and_says_so_once(
         "VOXROUTE_ASR_ENDPOINTS": services.asr,
         "VOXROUTE_TRANSLATE_ENDPOINTS": services.translate,
     }
+    services.speech.configs.clear()  # of other tests
     done = sandbox.run("run-job", "-j", job.name, **bundled, **endpoints)
     assert done.returncode == 0, done.stderr
     told = "the job was prepared for the bundled asr-tiny-hi-en and translate-tiny-hi-en"

@@ -82,6 +82,8 @@ def test_a_language_is_taken_by_whom_its_service_would_take_it(tag: str) -> None
         (BROKEN_DRIVER, [REMOTE_CUDA], ("gpu-host:50051", "cuda")),
         # a CPU service that runs before one that would have to be started
         (CPU_8_GB, [REMOTE_CPU], ("cpu-host:50051", "cpu")),
+        (CPU_8_GB, [dataclasses.replace(REMOTE_CPU, calls_in_flight=3)], ("cpu-host:50051", "cpu")),
+        (CPU_8_GB, [dataclasses.replace(REMOTE_CPU, calls_in_flight=4)], (ASR_WHISPERX, "cpu")),
         # down, draining, without the language: the next one
         (CPU_8_GB, [DOWN, REMOTE_CPU], ("cpu-host:50051", "cpu")),
         (CPU_8_GB, [DRAINING], (ASR_WHISPERX, "cpu")),
