@@ -26,7 +26,7 @@ from voxroute_orchestrator.errors import (
     UsageError,
 )
 from voxroute_orchestrator.names import shown
-from voxroute_orchestrator.transcript import Media, Note, same_language
+from voxroute_orchestrator.transcript import Media, Note, is_among
 from voxroute_serving.audio.media import (
     SAMPLE_BYTES,
     SAMPLE_RATE,
@@ -63,7 +63,7 @@ from voxroute_serving.audio.tracks import (
 
 CHUNK_BYTES = 128 * 1024  # 4.1 s; a message that is neither tiny nor near any size limit
 
-_INDEXED = {"mov", "mp4", "matroska", "webm"}  # seeking lands on the right timestamp
+SEEKABLE = frozenset({"mov", "mp4", "matroska", "webm"})  # to the right timestamp
 _TIMED_BY_THEIR_ENDS = {"mpegts", "mpeg"}
 _LEAST_BYTES_PER_S = 3000  # of such a stream, with the least sound that is understood
 _PREROLL_S = 2.0  # decoded before the wanted start, so that the decoder is in its stride
@@ -330,7 +330,7 @@ def _choose(
 
 def _is_spoken(language: str, label: str) -> bool:
     tag = _tag(label)
-    return tag is not None and same_language(tag, language)
+    return tag is not None and is_among(language, [tag])
 
 
 def _usable(stream: AudioStream, label: str) -> AudioStream:
@@ -485,7 +485,7 @@ class PcmReader:
                 stream = streams[min(media.audio_stream, len(streams) - 1)]
                 begin_s = sound.now_s
                 if len(opened.structures) <= 1:
-                    self._seek(container, stream)
+                    self._seek(container)
                 yield from self._decoded(container, stream, opened.hls)
                 yield from self._resumed(opened, number, container, stream)
                 sound.unread_bytes = structure.unread_bytes if structure else 0
@@ -547,13 +547,12 @@ class PcmReader:
                 f" 0; there is no {channel}, so choose another --channel, or none"
             )
 
-    def _seek(self, container: InputContainer, stream: AudioStream) -> None:
+    def _seek(self, container: InputContainer) -> None:
         """Goes near the start where the container's index can be trusted; else all is decoded."""
         target_s = self._start_s - _PREROLL_S + zero_s(container)
-        if target_s <= 0 or stream.time_base is None:
-            return
-        if formats(container) & _INDEXED:
-            container.seek(int(target_s / stream.time_base), stream=stream, backward=True)
+        if target_s > 0 and formats(container) & SEEKABLE:
+            # by the pictures, if there are any: Matroska's index has nothing else then
+            container.seek(int(target_s * av.time_base), backward=True)
 
     def _judge(self, promised_s: float | None, structure: Structure | None) -> None:
         """Tells of damage as a whole. Raises CorruptMediaError where nothing was decoded."""

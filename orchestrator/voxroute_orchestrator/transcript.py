@@ -370,12 +370,13 @@ def standard_tag(language: str) -> str:
 def same_language(one: str, other: str) -> bool:
     """Whether nothing would have to be translated between the two tags.
 
-    Regions do not matter ("en-GB" and "en"), scripts do ("sr-Latn" and "sr-Cyrl").
+    Regions do not matter ("en-GB" and "en"), scripts do ("sr-Latn" and "sr-Cyrl"); Bokmål ("nb") is
+    Norwegian ("no").
     """
     if one == other:
         return True
     if one in _TWO_LETTERS and other in _TWO_LETTERS:
-        return False
+        return {one, other} == {"nb", "no"}
     import langcodes  # noqa: PLC0415 - see above
 
     first, second = langcodes.get(one).maximize(), langcodes.get(other).maximize()
@@ -383,8 +384,12 @@ def same_language(one: str, other: str) -> bool:
 
 
 def is_among(language: str, languages: Collection[str]) -> bool:
-    """Whether it is the same language as one of them."""
-    return language in languages or any(same_language(language, one) for one in languages)
+    """Whether one of them is meant by it: as models are asked, so that "zh-TW" is "zh" too."""
+    from voxroute_serving.languages import match_language  # noqa: PLC0415 - few commands ask
+
+    if match_language(language, tuple(languages)) is not None:
+        return True
+    return any(same_language(language, one) for one in languages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NoReturn
+from typing import Annotated, BinaryIO, NoReturn
 
 import grpc.aio
 import platformdirs
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
 from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.engines import backend_name
 from voxroute_orchestrator.errors import MediaStalledError, UsageError
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.errors import (
@@ -44,14 +45,14 @@ from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_orchestrator.spec import (
     AskedError,
-    BackendName,
     JobSpec,
     of_message,
     to_message,
 )
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.bounds import MAX_INTEGER, quoted
-from voxroute_serving.errors import AbandonedStreamError, InvalidInputError, NotReadyError
+from voxroute_serving.calls.requests import Context, Requests
+from voxroute_serving.errors import InvalidInputError, NotReadyError
 from voxroute_serving.process.main import Runtime, run_service
 from voxroute_serving.process.settings import ServerSettings, StringList
 
@@ -68,8 +69,6 @@ _STATE_NAMES: dict[int, JobState] = {
     FAILED: "failed",
     CANCELLED: "cancelled",
 }
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def _one_or_more(value: object) -> object:
@@ -122,7 +121,9 @@ class JobServerSettings(ServerSettings):
     )
     model: str = Field(default="", description="speech model of jobs that name none")
     translate_model: str = Field(default="", description="translation model, likewise")
-    backend: BackendName = Field(default="auto", description="engine that recognises speech")
+    backend: Annotated[str, AfterValidator(backend_name)] = Field(
+        default="auto", description="engine that recognises speech"
+    )
     asr_endpoints: StringList = Field(
         default=[],
         description="running speech services, several with commas; none: each job starts a local"
@@ -159,13 +160,9 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
     ) -> jobs_pb2.SubmitJobResponse:
         """Keeps the media, then the job: what is answered outlives a power cut."""
         del context
-        requests = aiter(request_iterator)
-        first = await anext(requests, None)
-        if first is None:
-            raise AbandonedStreamError("send a `config` first")
-        if first.WhichOneof("request") != "config":
-            raise InvalidJobError.of_field("request", "the first message is the `config`")
-        key, config = first.config.idempotency_key, checked(first.config)
+        requests = Requests[jobs_pb2.SubmitJobConfig](request_iterator, "data")
+        submission = await requests.config()
+        key, config = submission.idempotency_key, checked(submission)
         there = await asyncio.to_thread(self._store.find_submission, key, config)
         if there is not None:
             return jobs_pb2.SubmitJobResponse(job=there, created=False)
@@ -188,21 +185,16 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             raise MediaNotFoundError(str(error)) from error
 
     async def _receive(
-        self, requests: AsyncIterator[jobs_pb2.SubmitJobRequest], upload: Upload, *, uploads: bool
+        self, requests: Requests[jobs_pb2.SubmitJobConfig], upload: Upload, *, uploads: bool
     ) -> None:
         """Writes the data down to its `finish`."""
-        async for request in requests:
-            kind = request.WhichOneof("request")
-            if kind == "finish":
-                if uploads and not upload.size:
-                    raise InvalidJobError.of_field("data", "the file is empty")
-                return
-            if kind != "data":
-                raise InvalidJobError.of_field("request", "after the `config` comes `data`")
-            if not uploads:
-                raise InvalidJobError.of_field("data", "a job with `media_path` takes no data")
-            await asyncio.to_thread(upload.write, request.data)
-        raise AbandonedStreamError("the messages ended without `finish`; no job was made")
+        async with contextlib.aclosing(requests.rest()) as parts:
+            async for data in parts:
+                if not uploads:
+                    raise InvalidJobError.of_field("data", "a job with `media_path` takes no data")
+                await asyncio.to_thread(upload.write, data)
+        if uploads and not upload.size:
+            raise InvalidJobError.of_field("data", "the file is empty")
 
     def _kept(self, keeping: "asyncio.Future[tuple[jobs_pb2.Job, bool]]") -> None:
         if not keeping.cancelled() and keeping.exception() is None:

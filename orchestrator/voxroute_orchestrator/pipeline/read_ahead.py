@@ -1,19 +1,22 @@
-"""The start of a recording, decoded while the services that are to have it start."""
+"""A recording, read from while services start, and by parts if it is long."""
 
 import threading
 from collections import deque
 
 from voxroute_orchestrator.errors import NoAudioError
-from voxroute_orchestrator.media import PcmReader
+from voxroute_orchestrator.media import PcmReader, check_length
+from voxroute_orchestrator.pipeline.part_readers import PART_BYTES, PartReaders, has_parts
 from voxroute_orchestrator.transcript import Media
+from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 
 AHEAD_BYTES = 8 * 1024 * 1024  # 4.4 minutes, about the longest span that a service is given
 
 
 class EarlyReader(PcmReader):
-    """A PcmReader that may decode before anybody reads.
+    """A PcmReader that may decode before anybody reads, and decodes a long recording by parts.
 
-    `read_ahead` is for a thread of its own, and ends once somebody reads.
+    `read_ahead` is for a thread of its own, and ends once somebody reads. Parts come whole, so
+    `read` may return more than a chunk.
     """
 
     def __init__(
@@ -29,6 +32,8 @@ class EarlyReader(PcmReader):
         self._failure: Exception | None = None
         self._is_read = False
         self._turn = threading.Lock()
+        self._parts: PartReaders | None = None
+        self._n_read = 0  # bytes that `read` has returned
 
     def check(self) -> None:
         """Decodes the first chunk. Raises MediaError where there is none."""
@@ -61,17 +66,41 @@ class EarlyReader(PcmReader):
             n_bytes += len(chunk)
 
     def read(self) -> bytes:
-        """The next chunk; b"" at the end. Raises MediaError."""
+        """The next samples; b"" at the end. Raises MediaError."""
         with self._turn:
-            self._is_read = True
-            if self._ahead:
-                return self._ahead.popleft()
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                raise failure
-            return super().read()
+            if not self._is_read:
+                self._is_read = True
+                self._begin_parts()
+            piece = self._ahead.popleft() if self._ahead else self._read_on()
+            self._n_read += len(piece)
+            return piece
+
+    def _begin_parts(self) -> None:
+        if self._ahead and has_parts(self.media, self._start_s, self._end_s):
+            self._parts = PartReaders(self.media, self.first_s, self._end_s, self.watch)
+            if self.watch.stopped:
+                self._parts.close()
+
+    def _read_on(self) -> bytes:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        if self._parts is not None and self._n_read >= PART_BYTES:
+            part = None if self.notes else self._parts.read()
+            if part is not None:
+                length_s = (self._n_read + len(part)) / SAMPLE_BYTES / SAMPLE_RATE
+                check_length(length_s, self._max_s, self.media.path)
+                return part
+            self._parts.close()
+            self._parts = None
+            heard = self._n_read - PART_BYTES
+            while heard > 0 and (chunk := super().read()):
+                heard -= len(chunk)
+        return super().read()
 
     def close(self) -> None:
         """Ends reading, at once; nothing is decoded any more."""
         self._is_read = True
         super().close()
+        if self._parts is not None:
+            self._parts.close()

@@ -172,7 +172,7 @@ async def _translate_to(job: FileJob, target: str, connected: Connected, told: R
     )
     stage = f"translating to {target}"
     results = job.results.setdefault(target, {})
-    async with contextlib.aclosing(translator.client.translate(request)) as events:
+    async with contextlib.aclosing(translator.translate(request)) as events:
         async for event in events:
             match event:
                 case Accepted():

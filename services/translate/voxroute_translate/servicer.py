@@ -3,22 +3,29 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grpc.aio
-from google.protobuf.duration_pb2 import Duration
 
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
+from voxroute_serving import messages
 from voxroute_serving.bounds import quoted
 from voxroute_serving.calls.interceptor import request_id
+from voxroute_serving.calls.requests import (
+    Context,
+    Requests,
+    Send,
+    in_order,
+    open_group,
+    relayed,
+)
 from voxroute_serving.device.batcher import Admission, Batcher
 from voxroute_serving.device.pool import ModelPool, PoolLimits
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import (
-    AbandonedStreamError,
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
@@ -292,10 +299,10 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
         del request, context
         return translate_pb2.GetCapabilitiesResponse(
             service_version=self._app.service_version,
-            device=_device(self._app.device),
+            device=messages.device(self._app.device),
             models=[
                 translate_pb2.AvailableModel(
-                    model=_ref(self._app.ref(card)),
+                    model=messages.model_ref(self._app.ref(card)),
                     loaded=self._app.pool.loaded(card.name) is not None,
                     license=card.license,
                 )
@@ -330,7 +337,7 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
                 translate_pb2.LanguagePair(
                     source_language=pair_source.tag,
                     target_language=pair_target.tag,
-                    model=_ref(self._app.ref(card)),
+                    model=messages.model_ref(self._app.ref(card)),
                 )
                 for pair_source, pair_target, card in self._app.registry.table()
                 if source in ("", pair_source) and target in ("", pair_target)
@@ -340,75 +347,57 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
     async def Translate(  # noqa: N802 - the method's name in the contract
         self,
         request_iterator: AsyncIterator[translate_pb2.TranslateRequest],
-        context: Any,
+        context: Context,
     ) -> AsyncGenerator[translate_pb2.TranslateResponse]:
         """Translates items, each on its own, and answers in their order."""
-        del context
-        async with self._admission.permit():
-            messages = aiter(request_iterator)
-            config = await _config(messages)
-            glossary = await self._app.texts.run(_glossary(config))
-            decoding = Decoding(self._beam_size(config))
-            source, target, card = await self._route(config)
-            async with self._app.pool.lease(card.name) as model:
-                translation = Translation(
-                    model=model,
-                    source=source,
-                    target=target,
-                    decoding=decoding,
-                    batcher=self._app.batcher,
-                    max_item_characters=self._settings.max_item_characters,
-                    glossary=glossary,
-                )
-                answers = self._answers(config, translation, messages)
-                async with contextlib.aclosing(answers):
-                    async for answer in answers:
-                        yield answer
+        requests = Requests[translate_pb2.TranslateConfig](request_iterator, "item")
 
-    async def _answers(
+        async def work(send: Send[translate_pb2.TranslateResponse]) -> None:
+            async with self._admission.permit():
+                config = await requests.config()
+                glossary = await self._app.texts.run(_glossary(config))
+                decoding = Decoding(self._beam_size(config))
+                source, target, card = await self._route(config)
+                async with self._app.pool.lease(card.name) as model:
+                    translation = Translation(
+                        model=model,
+                        source=source,
+                        target=target,
+                        decoding=decoding,
+                        batcher=self._app.batcher,
+                        max_item_characters=self._settings.max_item_characters,
+                        glossary=glossary,
+                    )
+                    await send(_accepted(config, translation))
+                    await self._translated(requests, translation, config.strict_options, send)
+
+        async with contextlib.aclosing(relayed(work, context)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def _translated(
         self,
-        config: translate_pb2.TranslateConfig,
+        requests: Requests[translate_pb2.TranslateConfig],
         translation: Translation,
-        messages: AsyncIterator[translate_pb2.TranslateRequest],
-    ) -> AsyncGenerator[translate_pb2.TranslateResponse]:
-        model = translation.model
-        yield translate_pb2.TranslateResponse(
-            accepted=translate_pb2.Accepted(
-                request_id=request_id(),
-                model=_ref(model.ref),
-                device=_device(model.device),
-                config=translate_pb2.TranslateConfig(
-                    source_language=translation.source.tag,
-                    target_language=translation.target.tag,
-                    model=model.card.name,
-                    beam_size=translation.decoding.beam_size,
-                    strict_options=config.strict_options,
-                    glossary=config.glossary,
-                ),
-                ignored=[
-                    common_pb2.IgnoredOption(field="item.context", reason=model.card.context_unused)
-                ],
-            )
-        )
-        reader = _ItemReader(
-            messages,
-            translation,
-            self._app.texts,
-            self._settings.max_items_in_flight,
-            strict=config.strict_options,
-        )
-        async with reader:
-            async for item, result in reader:
+        strict: bool,  # noqa: FBT001 - passed on
+        send: Send[translate_pb2.TranslateResponse],
+    ) -> None:
+        def translated(item: translate_pb2.TranslateItem) -> Awaitable[ItemResult]:
+            return self._app.texts.run(translation.item(item.text))
+
+        items = _checked(requests, translation.model.card.context_unused if strict else "")
+        async with open_group() as group, contextlib.aclosing(items):
+            limit = self._settings.max_items_in_flight
+            async for item, result in in_order(group, items, translated, limit):
                 self._app.metrics.observe_item(result)
                 status = result.status.name
                 _log.debug(
                     "item", id=item.id, status=status, text=item.text, translation=result.text
                 )
-                yield _result(item.id, result, model.ref)
+                await send(_result(item.id, result, translation.model.ref))
         self._app.metrics.observe_call(translation.stats)
-        yield translate_pb2.TranslateResponse(
-            done=translate_pb2.Done(stats=_stats(translation.stats))
-        )
+        done = translate_pb2.Done(stats=_stats(translation.stats))
+        await send(translate_pb2.TranslateResponse(done=done))
 
     async def _route(
         self, config: translate_pb2.TranslateConfig
@@ -430,80 +419,18 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
         return config.beam_size
 
 
-class _ItemReader:
-    """The items of a call with their results, in order; at most `in_flight` are worked on at once.
-
-    Reading goes on while results are waited for. Raises what is wrong with the messages after the
-    results of the items before; leaving the block abandons what is not done.
-    """
-
-    def __init__(
-        self,
-        messages: AsyncIterator[translate_pb2.TranslateRequest],
-        translation: Translation,
-        texts: TextThread,
-        in_flight: int,
-        *,
-        strict: bool,
-    ) -> None:
-        self._messages = messages
-        self._translation = translation
-        self._texts = texts
-        self._strict = strict
-        self._pending: asyncio.Queue[
-            tuple[translate_pb2.TranslateItem, asyncio.Task[ItemResult]] | None
-        ] = asyncio.Queue(maxsize=in_flight)
-        self._tasks: set[asyncio.Task[ItemResult]] = set()
-        self._reading: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._reading = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        tasks: list[asyncio.Task[Any]] = [*self._tasks]
-        if self._reading is not None:
-            tasks.append(self._reading)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def __aiter__(
-        self,
-    ) -> AsyncGenerator[tuple[translate_pb2.TranslateItem, ItemResult]]:
-        while (entry := await self._pending.get()) is not None:
-            item, task = entry
-            yield item, await task
-            self._tasks.discard(task)
-        if self._reading is not None:
-            await self._reading
-
-    async def _read(self) -> None:
-        try:
-            await self._read_items()
-        finally:
-            await self._pending.put(None)
-
-    async def _read_items(self) -> None:
-        seen: set[str] = set()
-        async for message in self._messages:
-            kind = message.WhichOneof("request")
-            if kind == "finish":
-                return  # not waiting for the client's half-close: it may wait for `done`
-            if kind == "config":
-                raise InvalidInputError("a second config came; send one, before the first item")
-            if kind != "item":
-                raise InvalidInputError("an empty message came; send an item or finish")
-            _check_id(message.item.id, seen)
-            seen.add(message.item.id)
-            if message.item.context and self._strict:
-                reason = self._translation.model.card.context_unused
-                raise InvalidInputError.of_field("item.context", f"{reason}; leave it out")
-            work = self._translation.item(message.item.text)
-            task = asyncio.create_task(self._texts.run(work))
-            self._tasks.add(task)
-            await self._pending.put((message.item, task))
-        raise AbandonedStreamError("the items ended without finish; send it after the last item")
+async def _checked(
+    requests: Requests[translate_pb2.TranslateConfig], no_context: str
+) -> AsyncGenerator[translate_pb2.TranslateItem]:
+    """The items of a call; `no_context` is why none of them may have context, if none may."""
+    seen: set[str] = set()
+    async with contextlib.aclosing(requests.rest()) as items:
+        async for item in items:
+            _check_id(item.id, seen)
+            seen.add(item.id)
+            if item.context and no_context:
+                raise InvalidInputError.of_field("item.context", f"{no_context}; leave it out")
+            yield item
 
 
 def _check_id(item_id: str, seen: set[str]) -> None:
@@ -517,17 +444,27 @@ def _check_id(item_id: str, seen: set[str]) -> None:
         raise InvalidInputError.of_field("item.id", f"{item_id!r} came twice in one call")
 
 
-async def _config(
-    messages: AsyncIterator[translate_pb2.TranslateRequest],
-) -> translate_pb2.TranslateConfig:
-    try:
-        first = await anext(messages)
-    except StopAsyncIteration:
-        raise AbandonedStreamError("no message came; send config, the items, and finish") from None
-    kind = first.WhichOneof("request")
-    if kind != "config":
-        raise InvalidInputError(f"{kind or 'an empty message'} came first; send config first")
-    return first.config
+def _accepted(
+    config: translate_pb2.TranslateConfig, translation: Translation
+) -> translate_pb2.TranslateResponse:
+    model = translation.model
+    unused = common_pb2.IgnoredOption(field="item.context", reason=model.card.context_unused)
+    return translate_pb2.TranslateResponse(
+        accepted=translate_pb2.Accepted(
+            request_id=request_id(),
+            model=messages.model_ref(model.ref),
+            device=messages.device(model.device),
+            config=translate_pb2.TranslateConfig(
+                source_language=translation.source.tag,
+                target_language=translation.target.tag,
+                model=model.card.name,
+                beam_size=translation.decoding.beam_size,
+                strict_options=config.strict_options,
+                glossary=config.glossary,
+            ),
+            ignored=[unused],
+        )
+    )
 
 
 async def _glossary(config: translate_pb2.TranslateConfig) -> Glossary:
@@ -554,7 +491,7 @@ def _result(item_id: str, result: ItemResult, ref: ModelRef) -> translate_pb2.Tr
             id=item_id,
             text=result.text,
             status=_STATUSES[result.status],
-            model=_ref(ref) if by_model else None,
+            model=messages.model_ref(ref) if by_model else None,
             detail=result.detail,
             glossary=[
                 translate_pb2.GlossaryUse(term=use.term, applied=use.applied) for use in result.uses
@@ -567,33 +504,6 @@ def _stats(stats: CallStats) -> translate_pb2.TranslateStats:
     return translate_pb2.TranslateStats(
         items=stats.items,
         sentences=stats.sentences,
-        queue_time=_duration(stats.queue_s),
-        inference_time=_duration(stats.inference_s),
-    )
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
-
-
-def _ref(ref: ModelRef) -> common_pb2.ModelRef:
-    return common_pb2.ModelRef(engine=ref.engine, id=ref.id, revision=ref.revision)
-
-
-_DEVICE_KINDS = {
-    "cpu": common_pb2.DEVICE_KIND_CPU,
-    "cuda": common_pb2.DEVICE_KIND_CUDA,
-    "mps": common_pb2.DEVICE_KIND_MPS,
-}
-
-
-def _device(device: DeviceInfo) -> common_pb2.Device:
-    return common_pb2.Device(
-        kind=_DEVICE_KINDS[device.kind],
-        name=device.name,
-        memory_total_bytes=device.memory_total_bytes,
-        memory_free_bytes=device.memory_free_bytes,
-        compute_type=device.compute_type,
+        queue_time=messages.duration(stats.queue_s),
+        inference_time=messages.duration(stats.inference_s),
     )

@@ -18,7 +18,6 @@ from tests.orchestrator import recordings
 from tests.orchestrator.client.test_clients import until
 from tests.orchestrator.stand_in import Break, Speech, serve
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
-from voxroute_orchestrator.client import asr
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.errors import RefusedError, UsageError
@@ -47,7 +46,7 @@ class Fleet:
 
     speech: Sequence[Speech]
     servers: list[grpc.aio.Server] = field(default_factory=list[grpc.aio.Server])
-    clients: list[asr.Speech] = field(default_factory=list[asr.Speech])
+    clients: list[AsrClient] = field(default_factory=list[AsrClient])
 
     def run(self, media: Media, journal: Journal | None = None, **more: Any) -> Run:
         """A run that shares the recording among them."""
@@ -65,7 +64,7 @@ async def _fleet(*speech: Speech) -> AsyncGenerator[Fleet]:
             endpoint = Endpoint("speech service", f"127.0.0.1:{port}")
             channel = await stack.enter_async_context(connect(endpoint, POLICY))
             fleet.servers.append(server)
-            fleet.clients.append(asr.Speech(AsrClient(endpoint, channel, POLICY)))
+            fleet.clients.append(AsrClient(endpoint, channel, POLICY))
         yield fleet
 
 

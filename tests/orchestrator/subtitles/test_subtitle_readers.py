@@ -254,6 +254,15 @@ def test_a_file_without_cues_has_none_and_that_is_told(read, text: str) -> None:
     assert told
 
 
+@pytest.mark.parametrize(
+    "text", ["WEBVTT\n\n00:01,000 -> 00:02\n", "[Script Info]\nDialogue: 0,0:00:01.00,0:00:02.00\n"]
+)
+def test_a_file_whose_cues_cannot_be_read_is_not_one_without_cues(read, text: str) -> None:
+    """It is refused, as there was to be something."""
+    with pytest.raises(UsageError, match="has no cues"):
+        read(text)
+
+
 def test_segments_that_were_joined_are_one_file(read) -> None:
     """Headers are no text; what was cut or repeated where they meet is there once."""
     first = "00:01.000 --> 00:03.000\na\n\n00:04.000 --> 00:06.000\ncut"

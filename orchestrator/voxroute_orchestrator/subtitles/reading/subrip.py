@@ -46,6 +46,7 @@ _VTT_TIMES = re.compile(rf"^\s*{_VTT_TIME}\s*-->\s*{_VTT_TIME}")
 _VTT_COMMAS = re.compile(r"^[\d:\s]{1,20},\d{1,3}\s*-->[\d:\s]{1,20},\d{1,3}")
 _VTT_BEFORE_0 = re.compile(r"^\s*-[\d:]{1,20}[.,]\d{1,3}\s*-->(?=\s*\d)")
 _TTML = re.compile(r"<(?:[\w.-]{1,40}:)?tt[\s>]")
+_TIMED = re.compile(r"\d:\d\d|begin=|^\{\d", re.MULTILINE)  # there were to be cues
 _MAP = re.compile(r"^X-TIMESTAMP-MAP=.*$", re.MULTILINE)
 _MPEG_HZ, _MPEG_WRAP = 90, 2**33  # ticks a millisecond, and where they begin anew
 
@@ -69,8 +70,9 @@ def read(path: Path, *, encoding: str | None, tell: Tell) -> list[Cue]:
         tell(f"{path.name}: {sentence}")
     if len(told) > _MOST_TOLD:
         tell(f"{path.name}: so it is with {len(told) - _MOST_TOLD} more of its cues")
-    if not cues and told:
-        raise UsageError(f"{path} has no cues ({told[0]}), so there is nothing to translate")
+    if not cues and (told or _TIMED.search(text)):
+        reason = told[0] if told else "what is in it cannot be read"
+        raise UsageError(f"{path} has no cues ({reason}), so there is nothing to translate")
     if not cues:
         tell(
             f"{path.name} has no cue, as that of a film without speech; its translations have none"

@@ -1,6 +1,7 @@
 """What a media file begins with, wherever in other bytes it begins."""
 
 import re
+from collections.abc import Iterator
 
 XING_OFFSETS = (36, 21, 13)  # from an mp3 frame's start, by its version and channels
 SIGNATURE_BYTES = 64  # more than any signature
@@ -29,6 +30,9 @@ _FILES = [
         (b"#!AMR", 0, rb"#!AMR(?:-WB)?\n"),
     )
 ]
+_LENGTHS = (b"Xing", b"Info")  # of an mp3
+_MARKS = (*(mark for mark, _, _ in _FILES), *_LENGTHS)
+_MUCH_BYTES = 1 << 18
 _TAGS = (b"ID3", b"3DI", b"TAG", b"APETAGEX", b"LYRICS")
 _ID3V1_BYTES = 128
 _APE_HEADER_BYTES = 32
@@ -44,16 +48,38 @@ _MPEG_HZ = (44_100, 48_000, 32_000)
 
 def next_file(data: bytes, at: int) -> int:
     """Where from `at` on the next media file begins in `data`, or -1."""
-    found = _next_mp3(data, at)
-    end = len(data) if found < 0 else found
-    for mark, offset, whole in _FILES:
-        place = at + offset
-        while (place := data.find(mark, place, end + SIGNATURE_BYTES)) >= 0:
-            if place - offset < end and whole.match(data, place - offset):
-                found = end = place - offset
-                break
-            place += 1
-    return found
+    for place in _places(data, at):
+        begin = _mp3_at(data, place, at)
+        if begin >= 0:
+            return begin
+        for mark, offset, whole in _FILES:
+            begin = place - offset
+            if begin >= at and data.startswith(mark, place) and whole.match(data, begin):
+                return begin
+    return -1
+
+
+def _places(data: bytes, at: int) -> Iterator[int]:
+    """Where one of the marks may stand, in order; in much, by their first two bytes at once.
+
+    A search for each takes 8 ms for a megabyte, and numpy 2; but loading that takes 200.
+    """
+    if len(data) < _MUCH_BYTES:
+        yield from sorted(place for mark in _MARKS for place in _found(mark, data, at))
+        return
+    import numpy as np  # noqa: PLC0415 - see above
+
+    begins = np.zeros(1 << 16, bool)
+    begins[[int.from_bytes(mark[:2], "little") for mark in _MARKS]] = True
+    pairs = [np.frombuffer(data, "<u2", (len(data) - odd) // 2, odd) for odd in (0, 1)]
+    places = [2 * np.flatnonzero(begins[some]) + odd for odd, some in enumerate(pairs)]
+    yield from (int(place) for place in np.sort(np.concatenate(places)) if place >= at)
+
+
+def _found(mark: bytes, data: bytes, at: int) -> Iterator[int]:
+    while (at := data.find(mark, at)) >= 0:
+        yield at
+        at += 1
 
 
 def is_tag(data: bytes) -> bool:
@@ -100,20 +126,17 @@ def tags_at(data: bytes, end: int) -> int:
     return at if at >= 0 and 0 < id3_bytes(data[at : at + 10]) <= _MAX_TAG_BYTES else -1
 
 
-def _next_mp3(data: bytes, at: int) -> int:
-    """Where a frame is that tells the length of another mp3, or -1."""
-    found: list[int] = []
-    for mark in (b"Xing", b"Info"):
-        tag = at
-        while not found and (tag := data.find(mark, tag)) >= 0:
-            flags = data[tag + 4 : tag + 8]
-            begins = [tag - offset for offset in XING_OFFSETS if tag - offset >= at]
-            if flags[:3] == bytes(3) and flags[3:] <= b"\x0f":
-                found += [n for n in begins if data[n] == 0xFF and data[n + 1] >= 0xE0][:1]  # noqa: PLR2004 - its sync bits
-            tag += 1
-    begin = min(found, default=-1)
-    tags = tags_at(data, begin) if begin > 0 else -1
-    return tags if tags >= at and begin - tags == id3_bytes(data[tags:]) else begin
+def _mp3_at(data: bytes, tag: int, at: int) -> int:
+    """Where an mp3 begins whose first frame tells its length at `tag`, or -1."""
+    flags = data[tag + 4 : tag + 8]
+    if not data.startswith(_LENGTHS, tag) or flags[:3] != bytes(3) or flags[3:] > b"\x0f":
+        return -1
+    for offset in XING_OFFSETS:
+        begin = tag - offset
+        if begin >= at and data[begin] == 0xFF and data[begin + 1] >= 0xE0:  # noqa: PLR2004 - its sync bits
+            tags = tags_at(data, begin) if begin > 0 else -1
+            return tags if tags >= at and begin - tags == id3_bytes(data[tags:]) else begin
+    return -1
 
 
 def _frame_bytes(header: bytes) -> int:

@@ -19,10 +19,11 @@ _REPLIES_WAITING = 32  # replies that may wait for a client that does not read
 
 
 class Requests(Generic[T]):
-    """The messages of a stream in their order: one config, what comes between, audio, finish."""
+    """The messages of a stream in their order: one config, what comes between, `parts`, finish."""
 
-    def __init__(self, stream: AsyncIterator[Any]) -> None:
+    def __init__(self, stream: AsyncIterator[Any], parts: str = "audio") -> None:
         self._stream = aiter(stream)
+        self._parts = parts
 
     async def config(self) -> T:
         """The config, which is the first message. Raises InvalidInputError."""
@@ -39,31 +40,39 @@ class Requests(Generic[T]):
             request = await anext(self._stream)
         except StopAsyncIteration:
             raise AbandonedStreamError(
-                "the stream ended without `finish`, so the recording may be incomplete; send"
-                " `finish` after the last audio"
+                "the stream ended without `finish`, so it may not be whole; send a config,"
+                f" {self._parts}, and `finish` after the last"
             ) from None
         kind = request.WhichOneof("request")
         if kind is None:
             raise InvalidInputError.of_field(
-                "request", "is not set; each message holds a config, audio or finish"
+                "request", f"is not set; each message holds a config, {self._parts} or finish"
             )
         return kind, getattr(request, kind)
 
-    async def feed(self, feed: Feed, first: tuple[str, Any] | None = None) -> None:
-        """Hands the audio to the decoder, up to `finish`. What comes after it is not read."""
+    async def rest(self, first: tuple[str, Any] | None = None) -> AsyncGenerator[Any]:
+        """The parts up to `finish`, behind which nothing is read: who sends may wait for an answer.
+
+        Raises InvalidInputError, AbandonedStreamError.
+        """
         kind, content = first or await self.next()
+        while kind != "finish":
+            if kind == "config":
+                raise InvalidInputError.of_field("config", "was sent twice; send it once, first")
+            if kind != self._parts:
+                raise InvalidInputError.of_field(
+                    kind,
+                    f"came after {self._parts}; send all of them before the first {self._parts}",
+                )
+            yield content
+            kind, content = await self.next()
+
+    async def feed(self, feed: Feed, first: tuple[str, Any] | None = None) -> None:
+        """Hands the audio to the decoder."""
         with contextlib.suppress(FeedClosedError):  # the decoder failed, and says why itself
-            while kind != "finish":
-                if kind == "config":
-                    raise InvalidInputError.of_field(
-                        "config", "was sent twice; send it once, first"
-                    )
-                if kind != "audio":
-                    raise InvalidInputError.of_field(
-                        kind, "came after audio; send all of them before the first audio"
-                    )
-                await feed.write(content)
-                kind, content = await self.next()
+            async with contextlib.aclosing(self.rest(first)) as parts:
+                async for content in parts:
+                    await feed.write(content)
             feed.finish()
 
 
@@ -124,20 +133,29 @@ async def in_order(
     work: Callable[[Item], Awaitable[Outcome]],
     limit: int,
 ) -> AsyncGenerator[tuple[Item, Outcome]]:
-    """Each item with its outcome, in the order of the items, at most `limit` at work."""
+    """Each item with its outcome, in the order of the items, at most `limit` at work.
+
+    Raises what the items raise after the outcomes of those before.
+    """
     places = asyncio.Semaphore(limit)
-    begun: asyncio.Queue[tuple[Item, asyncio.Task[Outcome]] | None] = asyncio.Queue()
+    begun: asyncio.Queue[tuple[Item, asyncio.Task[Outcome]] | Exception | None] = asyncio.Queue()
 
     async def do(item: Item) -> Outcome:
         return await work(item)
 
     async def begin() -> None:
-        async for item in items:
-            await places.acquire()
-            begun.put_nowait((item, group.create_task(do(item))))
-        begun.put_nowait(None)
+        try:
+            async for item in items:
+                await places.acquire()
+                begun.put_nowait((item, group.create_task(do(item))))
+        except Exception as error:  # noqa: BLE001 - raised below
+            begun.put_nowait(error)
+        else:
+            begun.put_nowait(None)
 
     group.create_task(begin())
     while (entry := await begun.get()) is not None:
+        if isinstance(entry, Exception):
+            raise entry
         yield entry[0], await entry[1]
         places.release()
