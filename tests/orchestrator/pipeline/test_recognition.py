@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from tests.orchestrator import recordings
-from tests.orchestrator.client.test_clients import until
 from tests.orchestrator.stand_in import Break, Speech, serve
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.asr import AsrClient
@@ -28,6 +27,7 @@ from voxroute_orchestrator.pipeline.parts import Span, spans, target_s
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import Media, Segment
+from voxroute_serving.testing.served import until
 
 POLICY = CallPolicy(retry_s=5.0, stall_timeout_s=60.0)
 SECONDS = 200
@@ -125,7 +125,7 @@ async def test_a_service_that_dies_midway_gives_its_span_back(media: Media) -> N
     async with _fleet(doomed, other) as fleet:
         run = fleet.run(media, source_languages=("hi",))
         task = asyncio.create_task(run.execute())
-        await until(lambda: len(run.transcript.segments) >= 10)
+        assert await until(lambda: len(run.transcript.segments) >= 10)
         await fleet.servers[0].stop(0)
         await task
     assert not run.errors
@@ -188,7 +188,9 @@ async def test_a_run_that_is_cancelled_at_any_window_goes_on_to_the_same_result(
                 run = fleet.run(media, journal, source_languages=("hi",))
                 task = asyncio.create_task(run.execute())
                 if stop_after is not None:
-                    await until(lambda n=stop_after, run=run: len(run.transcript.segments) >= n)
+                    assert await until(
+                        lambda n=stop_after, run=run: len(run.transcript.segments) >= n
+                    )
                     task.cancel()
                 await asyncio.wait([task])
                 n_finished = sum(len(span.segments) for span in journal.spans().values())
