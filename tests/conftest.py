@@ -6,8 +6,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BUNDLED_ASR = Path(__file__).parents[1] / "models" / "asr-tiny-hi-en"
 
 # Hundreds of processes import the same libraries: compiling torch takes each of them 5 s.
 sys.dont_write_bytecode = False
@@ -45,3 +51,27 @@ def no_warm_services() -> Iterator[None]:
         yield
         left = [path.read_text() for path in Path(folder).rglob("*.json")]
         assert not left, f"services that were left running: {left}"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model cache that all tests of a run share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def bundled_asr() -> Path:
+    """The bundled speech model."""
+    if not (BUNDLED_ASR / "model.safetensors").is_file():
+        pytest.skip("models/asr-tiny-hi-en/model.safetensors is missing")
+    return BUNDLED_ASR
+
+
+@pytest.fixture(scope="session")
+def noise() -> "list[np.ndarray]":
+    """Windows of noise: 3 s, a full one, one that ends inside a frame, and 6 ms."""
+    import numpy as np  # noqa: PLC0415 - most tests do without
+
+    source = np.random.default_rng(0)
+    lengths = (48_000, 480_000, 144_005, 100)
+    return [(source.standard_normal(n) * 0.1).astype(np.float32) for n in lengths]

@@ -7,7 +7,12 @@ import grpc
 import grpc.aio
 
 from voxroute_orchestrator.client.failures import Details, details_of
-from voxroute_orchestrator.errors import ServiceUnavailableError
+from voxroute_orchestrator.errors import (
+    LocalServiceError,
+    RefusedError,
+    ServiceUnavailableError,
+    UsageError,
+)
 
 _RETRY_AFTER_S = 5.0  # where a service gives no advice
 CLIENT_LEFT = 499  # as nginx counts it
@@ -83,7 +88,10 @@ def of_failure(error: BaseException) -> RequestError:
             return cause
         if isinstance(cause, grpc.aio.AioRpcError):
             return _of_status(cause)
-    if isinstance(error, ServiceUnavailableError):
+    if isinstance(error, RefusedError):
+        return RequestError(422, "no service here can do this", "refused")
+    # a model that is not there, say: the gateway's own settings name it
+    if isinstance(error, (ServiceUnavailableError, LocalServiceError, UsageError)):
         return RequestError(503, "no service can take the request now", "unavailable")
     return RequestError(500, "the request failed; the gateway's log says why", "internal")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.upstream import Upstream
-from voxroute_orchestrator.client.asr import AsrRequest, Audio, Speech
+from voxroute_orchestrator.client.asr import AsrClient, AsrRequest, Audio
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import Accepted, AsrEvent, Detected, FinishedWindow
 from voxroute_orchestrator.errors import VoxrouteError
@@ -29,7 +29,7 @@ async def recognise(
             async with upstream.speech() as speech:
                 config.model = await _model(speech, options.model)
                 request = AsrRequest(audio, done_s, config)
-                async with contextlib.aclosing(speech.client.transcribe(request)) as events:
+                async with contextlib.aclosing(speech.transcribe(request)) as events:
                     async for event in events:
                         away_s = 0.0
                         if isinstance(event, FinishedWindow):
@@ -54,11 +54,11 @@ def call_failure(error: CallFailedError | VoxrouteError) -> CallFailedError:
     raise error
 
 
-async def _model(speech: Speech, asked: str) -> str:
+async def _model(speech: AsrClient, asked: str) -> str:
     """The model that is named, where the service has it; else its own."""
     if not asked:
         return speech.model
-    known = [one.model.id for one in (await speech.client.capabilities()).models]
+    known = [one.model.id for one in (await speech.capabilities()).models]
     return asked if asked in known else speech.model
 
 

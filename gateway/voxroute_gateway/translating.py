@@ -23,7 +23,7 @@ _CONTEXT = 2  # texts before one that its translation may look at
 async def pairs(upstream: Upstream) -> list[tuple[str, str]]:
     """The (source, target) pairs there are. Raises VoxrouteError."""
     async with upstream.translator() as translator:
-        return await translator.client.pairs()
+        return await translator.pairs()
 
 
 async def translated(
@@ -59,13 +59,13 @@ async def _call(
     found: dict[int, TranslatedSegment],
 ) -> None:
     async with upstream.translator() as translator:
-        offered = await translator.client.pairs()
+        offered = await translator.pairs()
         if not any(same_language(source, s) and same_language(target, t) for s, t in offered):
             raise RequestError(
                 400, f"{source} to {target} is not a pair that can be translated", "language_pair"
             )
         request = TranslateRequest(source, target, items, translator.model)
-        async with contextlib.aclosing(translator.client.translate(request)) as events:
+        async with contextlib.aclosing(translator.translate(request)) as events:
             async for event in events:
                 if isinstance(event, TranslatedSegment):
                     found[event.segment_id] = event

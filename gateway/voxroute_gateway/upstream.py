@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from voxroute_gateway.errors import RequestError
 from voxroute_gateway.metrics import GatewayMetrics
-from voxroute_orchestrator.client.asr import Speech
+from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.failures import CallFailedError
-from voxroute_orchestrator.client.translate import Translator
+from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import ServiceUnavailableError
 from voxroute_orchestrator.fleet.connect import Connected, services
 from voxroute_orchestrator.fleet.needs import Needs
@@ -167,13 +167,13 @@ class Upstream:
         return _Held(self.settings, needs)
 
     @contextlib.asynccontextmanager
-    async def speech(self) -> AsyncGenerator[Speech]:
+    async def speech(self) -> AsyncGenerator[AsrClient]:
         """A speech service. Raises VoxrouteError."""
         async with self._speech.connected() as connected:
             yield connected.speech[0]
 
     @contextlib.asynccontextmanager
-    async def translator(self) -> AsyncGenerator[Translator]:
+    async def translator(self) -> AsyncGenerator[TranslateClient]:
         """A translation service. Raises VoxrouteError."""
         async with self._translation.connected() as connected:
             yield connected.translators[0]

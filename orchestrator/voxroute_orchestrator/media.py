@@ -26,7 +26,7 @@ from voxroute_orchestrator.errors import (
     UsageError,
 )
 from voxroute_orchestrator.names import shown
-from voxroute_orchestrator.transcript import Media, Note, same_language
+from voxroute_orchestrator.transcript import Media, Note, is_among
 from voxroute_serving.audio.media import (
     SAMPLE_BYTES,
     SAMPLE_RATE,
@@ -169,6 +169,7 @@ def _described(
         audio_codec=audio.codec_context.name,
         audio_stream=track.index,
         audio_track=str(track),
+        audio_channels=audio.codec_context.channels,
         audio_language=_tag(track.language),
     )
 
@@ -277,9 +278,10 @@ class _Opened:
         self.places = [(begin, end) for begin, end, _ in found]
         for begin, end, structure in found:
             file: Readable = self._file
-            if len(found) > 1:
+            if len(found) > 1 or end < self._file.size:
                 part = FilePart(self._file, begin, end)
-                file = _Forward(part) if forward and not structure.boxes else part
+                joined = forward and len(found) > 1 and not structure.boxes
+                file = _Forward(part) if joined else part
             with self._container(file) as container:
                 yield container
 
@@ -328,7 +330,7 @@ def _choose(
 
 def _is_spoken(language: str, label: str) -> bool:
     tag = _tag(label)
-    return tag is not None and same_language(tag, language)
+    return tag is not None and is_among(language, [tag])
 
 
 def _usable(stream: AudioStream, label: str) -> AudioStream:
@@ -486,6 +488,7 @@ class PcmReader:
                     self._seek(container)
                 yield from self._decoded(container, stream, opened.hls)
                 yield from self._resumed(opened, number, container, stream)
+                sound.unread_bytes = structure.unread_bytes if structure else 0
                 length_s = declared_length_s(container, stream, structure)
                 promised_s = None if length_s is None else begin_s + length_s
                 if not number and length_s is not None:

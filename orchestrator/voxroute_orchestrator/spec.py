@@ -17,6 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import glossary as glossaries
 from voxroute_orchestrator.client.messages import duration, seconds
+from voxroute_orchestrator.engines import OUR_NAMES, backend_name
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.glossary import GlossaryTerm
 from voxroute_orchestrator.names import shown
@@ -25,7 +26,6 @@ from voxroute_orchestrator.subtitles.formats import DEFAULT_FORMATS, FORMATS, fo
 from voxroute_orchestrator.transcript import same_language, standard_tag
 
 MAX_SPEAKERS = 100  # of the contract
-BackendName = Literal["auto", "mlx", "whisperx"]
 DeviceName = Literal["auto", "mps", "cuda", "cpu"]
 
 _LONGEST_TIME = 20  # characters of it in a message
@@ -44,7 +44,7 @@ class Flag:
     unsaid: Any
     """What stands for nothing typed."""
     read: Callable[[Any], Any]
-    """Makes the field's value of what is typed. Raises UsageError."""
+    """Makes the field's value of what is typed. Raises UsageError, ValueError."""
     least: int | None
 
 
@@ -176,7 +176,8 @@ class JobSpec:
     align: bool = asked(
         False,
         "--align",
-        help="Have a service time the words of the finished transcript: WhisperX beside MLX.",
+        help="Have a service time the words of the finished transcript, where the one that"
+        " heard them cannot.",
     )
     speakers: bool = asked(False, "--speakers", help="Tell apart who speaks, where a service can.")
     min_speakers: int = asked(
@@ -252,10 +253,14 @@ class JobSpec:
     mux: bool = asked(
         False, "--mux", help="Write a copy of the recording with the subtitles in it."
     )
-    backend: Literal["auto", "mlx", "whisperx"] = asked(
+    backend: str = asked(
         "auto",
         "--backend",
-        help="Engine that recognises speech; else by the host.",
+        help=f"Engine that recognises speech: {', '.join(OUR_NAMES)}, or another"
+        " that is installed; else by the host.",
+        kind=str,
+        unsaid="auto",
+        read=backend_name,
     )
     device: Literal["auto", "mps", "cuda", "cpu"] = asked(
         "auto",
@@ -332,7 +337,10 @@ FLAGS = {name: _flag(field) for name, field in _FIELDS.items()}
 
 def of_flags(typed: Mapping[str, Any]) -> JobSpec:
     """The spec of what was typed for the fields. Raises UsageError."""
-    return JobSpec(**{name: FLAGS[name].read(value) for name, value in typed.items()})
+    try:
+        return JobSpec(**{name: FLAGS[name].read(value) for name, value in typed.items()})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 # --- messages ------------------------------------------------------------------------------------

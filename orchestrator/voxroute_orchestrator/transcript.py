@@ -44,8 +44,21 @@ class Media(_Value):
     """The language that the container claims, BCP-47."""
     audio_track: str = ""
     """The stream in words: which of how many, its language, channels and kind."""
+    audio_channels: int = Field(default=1, exclude=True)
+    """How many it has, as far as that is known."""
     audio_channel: int | None = None
     """Which of its channels was asked for, counted from 0; None for what holds the voice."""
+
+    @property
+    def other_sound(self) -> list[str]:
+        """What else of the file may have the voice, and which option takes it."""
+        tracks = self.audio_track.partition(",")[0].partition(" of ")[2]
+        found: list[str] = []
+        if tracks not in {"", "1"}:
+            found.append(f"another --audio-stream of its {tracks} (`voxroute tracks` lists them)")
+        if self.audio_channels > 1:
+            found.append(f"each --channel of its {self.audio_channels} alone")
+        return found
 
     @property
     def stem(self) -> str:
@@ -357,12 +370,13 @@ def standard_tag(language: str) -> str:
 def same_language(one: str, other: str) -> bool:
     """Whether nothing would have to be translated between the two tags.
 
-    Regions do not matter ("en-GB" and "en"), scripts do ("sr-Latn" and "sr-Cyrl").
+    Regions do not matter ("en-GB" and "en"), scripts do ("sr-Latn" and "sr-Cyrl"); Bokmål ("nb") is
+    Norwegian ("no").
     """
     if one == other:
         return True
     if one in _TWO_LETTERS and other in _TWO_LETTERS:
-        return False
+        return {one, other} == {"nb", "no"}
     import langcodes  # noqa: PLC0415 - see above
 
     first, second = langcodes.get(one).maximize(), langcodes.get(other).maximize()
@@ -370,8 +384,12 @@ def same_language(one: str, other: str) -> bool:
 
 
 def is_among(language: str, languages: Collection[str]) -> bool:
-    """Whether it is the same language as one of them."""
-    return language in languages or any(same_language(language, one) for one in languages)
+    """Whether one of them is meant by it: as models are asked, so that "zh-TW" is "zh" too."""
+    from voxroute_serving.languages import match_language  # noqa: PLC0415 - few commands ask
+
+    if match_language(language, tuple(languages)) is not None:
+        return True
+    return any(same_language(language, one) for one in languages)
 
 
 @dataclass(frozen=True, slots=True)

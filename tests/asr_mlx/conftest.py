@@ -6,14 +6,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
-
-ROOT = Path(__file__).parents[2]
-BUNDLED_ASR = ROOT / "models" / "asr-tiny-hi-en"
 
 
 def settings_of(cache: Path, **fields: object) -> MlxSettings:
@@ -62,12 +58,6 @@ def _quiet_libraries() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model cache that all tests of a run share."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny multilingual checkpoint with random weights."""
     return save_checkpoint(tmp_path_factory.mktemp("models") / "random-whisper")
@@ -85,22 +75,6 @@ def random_mlx(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def bundled_asr() -> Path:
-    """The bundled speech model."""
-    if not (BUNDLED_ASR / "model.safetensors").is_file():
-        pytest.skip("models/asr-tiny-hi-en/model.safetensors is missing")
-    return BUNDLED_ASR
-
-
-@pytest.fixture(scope="session")
 def engine(random_mlx: Path, cache: Path) -> MlxWhisperEngine:
     """mlx-whisper on the CPU with the random model as its default."""
     return MlxWhisperEngine(settings_of(cache, model=str(random_mlx)))
-
-
-@pytest.fixture(scope="session")
-def noise() -> list[np.ndarray]:
-    """Windows of noise: 3 s, a full one, one that ends inside a frame, and 6 ms."""
-    source = np.random.default_rng(0)
-    lengths = (48_000, 480_000, 144_005, 100)
-    return [(source.standard_normal(n) * 0.1).astype(np.float32) for n in lengths]

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from voxroute_asr_whisperx.engine import WhisperXEngine
@@ -33,12 +32,6 @@ def _quiet_libraries() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(?!voxroute).*")
         yield
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model cache that all tests of a run share."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
@@ -91,25 +84,9 @@ def bundled_aligner() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundled_asr() -> Path:
-    """The bundled speech model."""
-    if not (BUNDLED_ASR / "model.safetensors").is_file():
-        pytest.skip("models/asr-tiny-hi-en/model.safetensors is missing")
-    return BUNDLED_ASR
-
-
-@pytest.fixture(scope="session")
 def engine(random_checkpoint: Path, cache: Path) -> WhisperXEngine:
     """WhisperX on the CPU with the random checkpoint as its default."""
     return WhisperXEngine(settings_of(cache, model=str(random_checkpoint)))
-
-
-@pytest.fixture(scope="session")
-def noise() -> list[np.ndarray]:
-    """Windows of noise: 3 s, a full one, one that ends inside a frame, and 6 ms."""
-    source = np.random.default_rng(0)
-    lengths = (48_000, 480_000, 144_005, 100)
-    return [(source.standard_normal(n) * 0.1).astype(np.float32) for n in lengths]
 
 
 def installed(package: str) -> bool:

@@ -6,51 +6,36 @@ import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import grpc.aio
 import pytest
 
 from tests.engines.conftest import installed, settings_of
 from tests.engines.pipelines import EVENING
-from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
+from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.align import align
+from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
-from voxroute_orchestrator.client.upload import Recording, Service
+from voxroute_orchestrator.client.upload import Recording
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.transcript import Note, Segment
-from voxroute_serving.asr.app import asr_app
 from voxroute_serving.asr.engine import AsrEngine
-from voxroute_serving.device.batcher import Admission, DeviceThread
-from voxroute_serving.metrics import Metrics
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
-from voxroute_serving.process.settings import AsrSettings
+from voxroute_serving.testing.served import serving_engine
 
 POLICY = CallPolicy()
 
 
 @contextlib.asynccontextmanager
-async def serving(engine: AsrEngine) -> AsyncGenerator[Service]:
+async def serving(engine: AsrEngine) -> AsyncGenerator[AsrClient]:
     """A server with the engine, and a channel to it."""
-    settings = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="")
-    metrics, device = Metrics(), DeviceThread()
-    app = asr_app(engine, settings, Runtime(device, Admission(2), metrics, "1"))
-    server = ServiceServer(app.service_names, settings, metrics)
-    app.register(server.grpc)
-    await server.start()
-    await app.start()
-    server.open()
-    endpoint = Endpoint("speech service", server.addresses[0])
-    async with connect(endpoint, POLICY) as channel:
-        yield Service(endpoint, channel, POLICY)
-    await server.stop()
-    await app.close()
-    await device.close()
+    async with serving_engine(engine) as served:
+        endpoint = Endpoint("speech service", served.address)
+        async with connect(endpoint, POLICY) as channel:
+            yield AsrClient(endpoint, channel, POLICY)
 
 
-async def transcribed(channel: grpc.aio.Channel) -> list[Segment]:
+async def transcribed(service: AsrClient) -> list[Segment]:
     """The example as a service writes it down, without words."""
     container = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
     config = asr_pb2.TranscribeConfig(audio=container, language="en")
@@ -59,11 +44,10 @@ async def transcribed(channel: grpc.aio.Channel) -> list[Segment]:
         asr_pb2.TranscribeRequest(audio=EVENING.read_bytes()),
         asr_pb2.TranscribeRequest(finish=common_pb2.Finish()),
     ]
-    stub = asr_pb2_grpc.AsrServiceStub(channel)
-    replies = stub.Transcribe(iter(messages), timeout=240)
+    replies = service.stub.Transcribe(iter(messages), timeout=240)
     return [
         convert.segment(reply.segment, reply.segment.id)
-        async for reply in replies  # pyright: ignore[reportGeneralTypeIssues] - the stub knows no aio
+        async for reply in replies
         if reply.HasField("segment")
     ]
 
@@ -81,7 +65,7 @@ async def test_an_mlx_transcript_gets_its_words_from_whisperx(
         {"offline": True, "model_cache_dir": tmp_path, "model": str(bundled_asr)}
     )
     async with serving(MlxWhisperEngine(mlx)) as service:
-        segments = await transcribed(service.channel)
+        segments = await transcribed(service)
     assert "doctor" in " ".join(segment.text for segment in segments)
     assert not any(segment.words for segment in segments)
     whisperx = settings_of(

@@ -1,6 +1,7 @@
 """What every engine must do, on the bundled model and the example clip.
 
-A further engine is one more entry of ENGINES.
+A further engine is one more entry of ENGINES. The toy of tests/toy_engine has no model, so that
+what compares engines on one checkpoint leaves it out.
 """
 
 # pyright: basic
@@ -31,6 +32,7 @@ from voxroute_serving.audio.samples import SAMPLE_RATE
 from voxroute_serving.audio.vad import SpeechProbabilities, VadOptions
 from voxroute_serving.audio.windows import voiced_stretches
 from voxroute_serving.errors import UnsupportedError
+from voxroute_serving.process.settings import AsrSettings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -58,11 +60,19 @@ def _mlx(**fields: object) -> AsrEngine:
     return MlxWhisperEngine(MlxSettings.model_validate({"device": "auto", **fields}))
 
 
+def _toy(**fields: object) -> AsrEngine:
+    from voxroute_asr_toy.engine import ToyEngine  # noqa: PLC0415 - one engine of several
+
+    return ToyEngine(AsrSettings.model_validate({**fields, "model": ""}))
+
+
 # engine -> the package that it needs, and how it is built from settings
 ENGINES: dict[str, tuple[str, Callable[..., AsrEngine]]] = {
     "whisperx": ("whisperx", _whisperx),
     "mlx": ("mlx_whisper", _mlx),
 }
+
+WITH_TOY = {**ENGINES, "toy": ("voxroute_asr_toy", _toy)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ def windows(clip: tuple[np.ndarray, list[Cue]]) -> list[tuple[float, np.ndarray]
     return [(a / SAMPLE_RATE, samples[a:b]) for a, b in zip(bounds, ends, strict=True)]
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=WITH_TOY)
 def name(request: pytest.FixtureRequest) -> str:
     """The engine's."""
     return request.param
@@ -122,7 +132,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def build(name: str, bundled_asr: Path, cache: Path) -> Callable[..., Any]:
     """Builds the engine on the bundled model."""
-    package, make = ENGINES[name]
+    package, make = WITH_TOY[name]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
 
@@ -150,7 +160,7 @@ def written_by(
 
     @functools.cache
     def written_by(name: str) -> list[WindowResult]:
-        package, make = ENGINES[name]
+        package, make = WITH_TOY[name]
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
         engine = make(model=str(bundled_asr), model_cache_dir=cache, offline=True)

@@ -20,14 +20,9 @@ from tests.engines.test_conformance import ENGINES, EXAMPLES, HINDI, never, plai
 from tests.serving.recordings import chunks, s16le, silence
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
-from voxroute_serving.asr.app import asr_app
 from voxroute_serving.asr.engine import AsrEngine
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
-from voxroute_serving.device.batcher import Admission, DeviceThread
-from voxroute_serving.metrics import Metrics
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
-from voxroute_serving.process.settings import AsrSettings
+from voxroute_serving.testing.served import serving_engine
 
 N_HINDI_CUES = 2  # of the Hindi example
 MARGIN_S = 0.3  # s kept after the last of them
@@ -89,15 +84,10 @@ def reference(subtitles: str, n_cues: int | None = None) -> str:
 @contextlib.asynccontextmanager
 async def serving(engine: AsrEngine) -> AsyncIterator[Callable[..., Any]]:
     """What a service of the engine on a free port answers to a recording and a config."""
-    settings = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="")
-    metrics, device = Metrics(), DeviceThread()
-    app = asr_app(engine, settings, Runtime(device, Admission(2), metrics, "1.2.3"))
-    server = ServiceServer(app.service_names, settings, metrics)
-    app.register(server.grpc)
-    await server.start()
-    await app.start()
-    server.open()
-    async with grpc.aio.insecure_channel(server.addresses[0]) as channel:
+    async with (
+        serving_engine(engine) as served,
+        grpc.aio.insecure_channel(served.address) as channel,
+    ):
         stub: Any = asr_pb2_grpc.AsrServiceStub(channel)  # type: ignore[arg-type] - aio's
 
         async def transcribe(samples: Samples, **fields: Any) -> Replies:
@@ -105,9 +95,6 @@ async def serving(engine: AsrEngine) -> AsyncIterator[Callable[..., Any]]:
             return [reply async for reply in call]
 
         yield transcribe
-    await server.stop()
-    await app.close()
-    assert await device.close()
 
 
 def requests(samples: Samples, **fields: Any) -> Iterator[asr_pb2.TranscribeRequest]:

@@ -22,10 +22,8 @@ from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_asr_whisperx.diarize import PyannoteDiarizer, PyannoteModel
 from voxroute_asr_whisperx.engine import WhisperXEngine
-from voxroute_serving.asr.app import asr_app
 from voxroute_serving.asr.diarizing import in_order_of_speech
 from voxroute_serving.audio.samples import Samples
-from voxroute_serving.device.batcher import Admission, DeviceThread
 from voxroute_serving.domain import DeviceInfo
 from voxroute_serving.errors import (
     ModelNotFoundError,
@@ -33,12 +31,9 @@ from voxroute_serving.errors import (
     OutOfMemoryError,
     ServingError,
 )
-from voxroute_serving.metrics import Metrics
 from voxroute_serving.models import hub
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
-from voxroute_serving.process.settings import AsrSettings
 from voxroute_serving.testing.fake_engine import FakeEngine
+from voxroute_serving.testing.served import serving_engine
 
 CPU = DeviceInfo("cpu", "a processor", "float32")
 # who speaks when in the example (examples/evening.en.srt): a woman, a man, the woman, the man
@@ -363,15 +358,6 @@ def test_the_setting_makes_the_diarizer(
 
 async def test_a_service_diarizes_a_file(pipeline: Path) -> None:
     """Over a real socket, on the device thread: capabilities, speakers and times."""
-    settings = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="")
-    metrics, device = Metrics(), DeviceThread()
-    runtime = Runtime(device, Admission(2), metrics, "1")
-    app = asr_app(FakeEngine(), settings, runtime, diarizer(pipeline))
-    server = ServiceServer(app.service_names, settings, metrics)
-    app.register(server.grpc)
-    await server.start()
-    await app.start()
-    server.open()
     audio = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
     config = asr_pb2.DiarizeConfig(audio=audio, min_speakers=2, max_speakers=2)
     requests = [
@@ -381,17 +367,13 @@ async def test_a_service_diarizes_a_file(pipeline: Path) -> None:
     ]
 
     def call() -> tuple[list[asr_pb2.DiarizeResponse], list[int]]:
-        with grpc.insecure_channel(server.addresses[0]) as channel:
+        with grpc.insecure_channel(served.address) as channel:
             stub = asr_pb2_grpc.AsrServiceStub(channel)
             about = stub.GetCapabilities(asr_pb2.GetCapabilitiesRequest())
             return list(stub.Diarize(iter(requests), timeout=240)), list(about.features)
 
-    try:
+    async with serving_engine(FakeEngine(), diarizer(pipeline)) as served:
         replies, features = await asyncio.to_thread(call)
-    finally:
-        await server.stop()
-        await app.close()
-        await device.close()
     assert asr_pb2.FEATURE_DIARIZATION in features
     assert replies[0].accepted.model.id == pipeline.name
     assert replies[-1].done.speakers == 2

@@ -4,6 +4,7 @@
 
 import gc
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import psutil
 import pysubs2
 import pytest
 
+from tests.engines.conftest import settings_of
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import AlignmentRequest, AsrModel, DecodingOptions, WindowResult
@@ -449,6 +451,7 @@ def test_text_that_fills_the_context_tells_where_the_rest_begins(
 IMPORTS = """
 import json, sys
 import numpy as np
+from tests.engines.conftest import settings_of
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions
@@ -493,3 +496,15 @@ def test_transcribing_imports_none_of_the_libraries_that_take_seconds(
     before, after = map(json.loads, done.stdout.splitlines())
     assert before == []
     assert {"torch", "whisperx"} <= {*after}
+
+
+@pytest.mark.parametrize("log_text", [False, True])
+def test_the_library_quotes_texts_only_where_they_may_be_logged(
+    bundled_asr: Path, cache: Path, *, log_text: bool
+) -> None:
+    """It warns of segments that it cannot align, with what they say."""
+    logger = logging.getLogger("whisperx.alignment")
+    logger.setLevel(logging.NOTSET)
+    WhisperXEngine(settings_of(cache, model=str(bundled_asr), log_text=log_text))
+    assert logger.isEnabledFor(logging.WARNING) == log_text
+    logger.setLevel(logging.NOTSET)

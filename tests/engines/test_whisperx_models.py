@@ -8,13 +8,13 @@ from subprocess import run
 import pytest
 from pydantic import ValidationError
 
+from voxroute_asr_whisperx import ENGINE
 from voxroute_asr_whisperx.align import HUB_ALIGNERS, TORCHAUDIO_FILES
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.models import format_of, traits_of
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import Feature
 from voxroute_serving.asr.whisper.family import ALIASES, bcp47, whisper_code
-from voxroute_serving.asr.whisper.family import CTRANSLATE2_HUB_IDS as HUB_IDS
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError
 
 
@@ -53,7 +53,7 @@ def test_the_table_of_names_is_that_of_faster_whisper() -> None:
     """A name means the same weights as in the library."""
     from faster_whisper.utils import _MODELS  # noqa: PLC0415 - takes seconds
 
-    names = {**HUB_IDS, **{alias: HUB_IDS[name] for alias, name in ALIASES.items()}}
+    names = {**ENGINE.hub_ids, **{alias: ENGINE.hub_ids[name] for alias, name in ALIASES.items()}}
     assert names == _MODELS
 
 

@@ -180,7 +180,7 @@ def test_an_estimate_is_no_promise(name: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     beeps = [Beep(at_s, int(rng.integers(36))) for at_s in np.arange(0.1, 11.0, 0.15)]
     data = recording(kind, 12.0, beeps)
-    for one in (data, quiet, data[: len(data) // 2] + quiet if kind.joins else data):
+    for one in (data, quiet, data[: len(data) // 2] + quiet if name != "avi" else data):
         assert "cut off" not in "".join(_messages(one, tmp_path / f"film{kind.suffix}"))
         assert "TRUNCATED_MEDIA" not in as_bytes(one).codes
 

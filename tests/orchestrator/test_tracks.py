@@ -65,6 +65,8 @@ CHOICES = {
     "AD": ([Made("eng", "English AD"), Made("eng", "English")], "en", 1),
     "a German description": ([Made("deu", "Hörfilmfassung"), Made("deu")], "de", 1),
     "a French description": ([Made("fra", "Audiodescription"), Made("fra")], "fr", 1),
+    "music and effects": ([Made("eng", "Music & Effects", DEFAULT), Made("eng")], "en", 1),
+    "an isolated score": ([Made("", "Isolated Score", DEFAULT), Made("", "Main")], None, 1),
     "a title like one": ([Made("eng", "Adaptation, 5.1"), Made("eng", "Headphones")], "en", 0),
     "the language before the default": ([MAIN, Made("hin")], "hi", 1),
     "the default of the language": ([Made("hin"), Made("hin", "", DEFAULT), MAIN], "hi", 1),
@@ -117,6 +119,17 @@ def test_the_command_lists_the_tracks(tmp_path: Path) -> None:
     missing = _run("tracks", str(tmp_path / "none.mkv"))
     assert missing.returncode == 3
     assert "Traceback" not in missing.stderr
+
+
+def test_what_else_may_have_the_voice_is_named(tmp_path: Path) -> None:
+    """Other tracks and single channels, each with the option that takes it."""
+    surround = Made("eng", "", DEFAULT, layout="5.1")
+    media = probe(_film(tmp_path / "film.mkv", surround, Made("eng")))
+    assert media.other_sound == [
+        "another --audio-stream of its 2 (`voxroute tracks` lists them)",
+        "each --channel of its 6 alone",
+    ]
+    assert not probe(_film(tmp_path / "one.mkv", Made(layout="mono"))).other_sound
 
 
 def test_a_channel_that_is_not_there_is_refused(tmp_path: Path) -> None:

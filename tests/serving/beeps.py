@@ -73,14 +73,19 @@ KINDS = {
     "webm": Kind("webm", "libopus", suffix=".webm"),
     "ogg-opus": Kind("ogg", "libopus", from_zero=True, holes=False, suffix=".opus"),
     "ogg-flac": Kind("ogg", "flac", from_zero=True, holes=False, shifts=False, suffix=".oga"),
-    "avi": Kind("avi", "mp3", rate=44_100, keeps_clock=False, joins=False, suffix=".avi"),
+    "avi": Kind("avi", "mp3", rate=44_100, keeps_clock=False, suffix=".avi"),
     "wav": Kind("wav", "pcm_s16le", rate=22_050, layout="mono", keeps_clock=False, suffix=".wav"),
     "mp3": Kind("mp3", "mp3", rate=44_100, keeps_clock=False, suffix=".mp3"),
     "adts": Kind("adts", "aac", keeps_clock=False, suffix=".aac"),
     "flac": Kind("flac", "flac", rate=16_000, layout="mono", keeps_clock=False, suffix=".flac"),
     "ac3": Kind("ac3", "ac3", keeps_clock=False, suffix=".ac3"),
-    "caf": Kind("caf", "pcm_s16le", keeps_clock=False, joins=False, suffix=".caf"),
-    "w64": Kind("w64", "pcm_s16le", keeps_clock=False, joins=False, suffix=".w64"),
+    "caf": Kind("caf", "pcm_s16le", keeps_clock=False, suffix=".caf"),
+    "w64": Kind("w64", "pcm_s16le", keeps_clock=False, suffix=".w64"),
+    "aiff": Kind("aiff", "pcm_s16be", keeps_clock=False, suffix=".aiff"),
+    "au": Kind("au", "pcm_s16be", keeps_clock=False, suffix=".au"),
+    "tta": Kind("tta", "tta", keeps_clock=False, suffix=".tta"),
+    "wavpack": Kind("wv", "wavpack", keeps_clock=False, suffix=".wv"),
+    "wma": Kind("asf", "mp3", rate=44_100, keeps_clock=False, suffix=".wma"),
 }
 
 

@@ -16,11 +16,9 @@ from grpc_status import rpc_status
 from voxroute.common.v1 import common_pb2
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
-from voxroute_serving.device.batcher import Admission, DeviceThread
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError
 from voxroute_serving.metrics import Metrics
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
+from voxroute_serving.testing import served
 from voxroute_translate.servicer import TranslateApp, build_app
 from voxroute_translate.settings import TranslateSettings
 
@@ -115,21 +113,11 @@ async def serving(
         offline=True,
         **{"device": "cpu", "compute_type": "float32", **options},  # type: ignore[arg-type]
     )
-    metrics = Metrics()
-    runtime = Runtime(DeviceThread(), Admission(settings.max_concurrent_calls), metrics, "1.2.3")
-    app = build_app(settings, runtime)
-    server = ServiceServer(app.service_names, settings, metrics)
-    app.register(server.grpc)
-    await server.start()
-    try:
-        await app.start()
-        server.open()
-        async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-            yield Service(app, metrics, f"unix:{socket}", channel)
-    finally:
-        await server.stop()
-        await app.close()
-        assert await runtime.device.close()
+    async with (
+        served.serving(build_app, settings) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        yield Service(running.app, running.metrics, running.address, channel)
 
 
 @pytest_asyncio.fixture

@@ -65,7 +65,7 @@ class OpenAiAudio:
 
     async def _models(self) -> list[dict[str, Any]]:
         async with self._gateway.upstream.speech() as speech:
-            found = await speech.client.capabilities()
+            found = await speech.capabilities()
         return [
             {"id": one.model.id, "object": "model", "created": 0, "owned_by": one.model.engine}
             for one in found.models

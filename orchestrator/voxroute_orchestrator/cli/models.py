@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -33,6 +32,7 @@ from voxroute_orchestrator.cli.options import (
 from voxroute_orchestrator.cli.terminal.tables import print_table
 from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.client.connection import Endpoint, connect, policy, unary
+from voxroute_orchestrator.engines import installed
 from voxroute_orchestrator.errors import EXIT_CODES, UsageError, VoxrouteError
 from voxroute_orchestrator.fleet.hardware import detect
 from voxroute_orchestrator.fleet.survey import SPEECH, TRANSLATION
@@ -42,9 +42,9 @@ from voxroute_orchestrator.models import local as local_models
 from voxroute_orchestrator.models.hub import HubFile
 from voxroute_orchestrator.models.local import LocalModel
 from voxroute_orchestrator.settings import Settings, bundled_models, load
-from voxroute_orchestrator.spec import BackendName
 
 _LINE_EVERY_S = 10.0
+_FORMATS = tuple(dict.fromkeys(to for engine in installed() for to in engine.converters))
 
 app = typer.Typer(
     add_completion=False,
@@ -52,20 +52,12 @@ app = typer.Typer(
     help="Fetch, convert, list and remove models ahead of their use.",
 )
 
-
-class Target(StrEnum):
-    """The format to convert to."""
-
-    ctranslate2 = "ctranslate2"
-    mlx = "mlx"
-
-
 RevisionOption = Annotated[
     str, typer.Option("--revision", help="A branch, a tag or a commit; else the main branch.")
 ]
 ForBackendOption = Annotated[
-    BackendName,
-    typer.Option("--backend", help="The service that a well-known name is for; else by the host."),
+    str,
+    typer.Option("--backend", help="The engine that a well-known name is for; else by the host."),
 ]
 
 
@@ -91,7 +83,8 @@ def pull(
     HF_TOKEN, or `hf auth login`. Prints the directories.
     """
     settings = _settings(config, offline=offline)
-    ids = [hub_models.hub_id_of(name, _backend(backend)) for name in names]
+    known = _well_known(backend)
+    ids = [hub_models.hub_id_of(name, known) for name in names]
     for hub_id in ids:
         typer.echo(str(_pulled(settings, hub_id, revision, quiet=quiet)))
 
@@ -162,7 +155,10 @@ def convert(
         str,
         typer.Argument(metavar="NAME_OR_DIR", help="A well-known name, a hub id or a directory."),
     ],
-    to: Annotated[Target, typer.Option("--to", help="The format that a service runs.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", help=f"The format that a service runs: {', '.join(_FORMATS)}."),
+    ],
     revision: RevisionOption = "",
     offline: OfflineOption = False,
     config: ConfigOption = None,
@@ -172,9 +168,11 @@ def convert(
 
     Fetches it first where it is not here. Prints the directory.
     """
+    if to not in _FORMATS:
+        raise UsageError(f"--to {to}: the engines here run {', '.join(_FORMATS) or 'none'}")
     settings = _settings(config, offline=offline)
     source = _source(settings, name, to, revision, quiet=quiet)
-    converter = conversion.converter_of(source, to.value)
+    converter = conversion.converter_of(source, to)
     with _activity(quiet=quiet) as tell:
         made = conversion.convert(converter, name, source, settings.model_cache_dir, tell)
     if made == source and not quiet:
@@ -182,11 +180,14 @@ def convert(
     typer.echo(str(made))
 
 
-def _backend(chosen: BackendName) -> str:
-    if chosen != "auto":
-        return chosen
+def _well_known(backend: str) -> Mapping[str, str]:
+    """The hub's ids of well-known names, of the engine that is named or suits the host."""
     host = detect()
-    return "mlx" if host.mps and host.mlx else "whisperx"
+    named = next((one for one in host.engines if one.name == backend), None)
+    if backend != "auto" and named is None:
+        raise UsageError(f"--backend {backend}: this engine is not installed here")
+    engine = named or host.engine("asr", host.accelerator, "cpu")
+    return engine.hub_ids if engine is not None else {}
 
 
 def _pulled(settings: Settings, hub_id: str, revision: str, *, quiet: bool) -> Path:
@@ -198,7 +199,7 @@ def _pulled(settings: Settings, hub_id: str, revision: str, *, quiet: bool) -> P
         return hub_models.pull(found, revision or None, told)
 
 
-def _source(settings: Settings, name: str, to: Target, revision: str, *, quiet: bool) -> Path:
+def _source(settings: Settings, name: str, to: str, revision: str, *, quiet: bool) -> Path:
     """The directory of what is to be converted."""
     directory = Path(name).expanduser()
     bundled = bundled_models(settings)
@@ -206,8 +207,9 @@ def _source(settings: Settings, name: str, to: Target, revision: str, *, quiet: 
         directory = bundled / name
     if directory.is_dir():
         return directory.resolve()
-    backend = "mlx" if to is Target.mlx else "whisperx"
-    return _pulled(settings, hub_models.hub_id_of(name, backend), revision, quiet=quiet)
+    known = [one.hub_ids for one in installed() if to in one.converters and one.kind == "asr"]
+    hub_id = hub_models.hub_id_of(name, *known[:1])
+    return _pulled(settings, hub_id, revision, quiet=quiet)
 
 
 # --- progress ------------------------------------------------------------------------------------

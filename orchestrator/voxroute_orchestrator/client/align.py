@@ -1,6 +1,6 @@
 """Word times for a transcript that is there already, from any service that can align.
 
-An MLX service's transcript can so be given its words by a WhisperX service.
+The transcript of an engine that cannot time words can so be given them by one that can.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +9,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
+from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
-from voxroute_orchestrator.client.upload import Recording, Service, Tell, Upload, sent, warning
+from voxroute_orchestrator.client.asr import AsrClient
+from voxroute_orchestrator.client.upload import Recording, Tell, Upload, sent, warning
 from voxroute_orchestrator.transcript import Note, Segment, Word
 
 MAX_SEGMENT_S = 30.0  # s; the contract's limit
@@ -39,7 +40,7 @@ class _Answers:
 
 
 async def align(
-    service: Service,
+    service: AsrClient,
     recording: Recording,
     segments: Sequence[Segment],
     language: str,
@@ -54,7 +55,6 @@ async def align(
     answers = _Answers()
     wanted = [place for place, segment in enumerate(segments) if _alignable(segment)]
     if wanted:
-        stub: Any = asr_pb2_grpc.AsrServiceStub(service.channel)
 
         def begin() -> Callable[[Any], None]:
             nonlocal answers
@@ -62,7 +62,7 @@ async def align(
             return answers.take
 
         upload = Upload(
-            stub.Align,
+            service.stub.Align,
             opening=lambda audio: _opening(audio, segments, wanted, language),
             audio=lambda chunk: asr_pb2.AlignRequest(audio=chunk),
             finish=asr_pb2.AlignRequest(finish=common_pb2.Finish()),

@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc.aio
 
@@ -91,17 +91,20 @@ class AsrRequest:
 
 
 class AsrClient:
-    """A speech service."""
+    """A speech service; `model` is what requests to it are to name, "" for its own."""
 
-    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, policy: CallPolicy) -> None:
+    def __init__(
+        self, endpoint: Endpoint, channel: grpc.aio.Channel, policy: CallPolicy, model: str = ""
+    ) -> None:
         self.endpoint = endpoint
         self.policy = policy
-        self._stub = asr_pb2_grpc.AsrServiceStub(channel)
+        self.model = model
+        self.stub: Any = asr_pb2_grpc.AsrServiceStub(channel)
 
     async def capabilities(self) -> asr_pb2.GetCapabilitiesResponse:
         """What the service is and can do. Raises VoxrouteError."""
         reply: asr_pb2.GetCapabilitiesResponse = await unary(
-            self.endpoint, self._stub.GetCapabilities, asr_pb2.GetCapabilitiesRequest()
+            self.endpoint, self.stub.GetCapabilities, asr_pb2.GetCapabilitiesRequest()
         )
         return reply
 
@@ -112,7 +115,7 @@ class AsrClient:
         """
         call = _Transcription(request, new_request_id())
         exchange = Exchange(
-            self._stub.Transcribe,
+            self.stub.Transcribe,
             call.messages(),
             lambda reply: reply.HasField("done"),
             service=str(self.endpoint),
@@ -207,13 +210,5 @@ def _probability(one: asr_pb2.LanguageProbability) -> LanguageProbability:
     return LanguageProbability(language=one.language, probability=round(one.probability, 6))
 
 
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """A speech service, and what requests to it are to name as the model."""
-
-    client: AsrClient
-    model: str = ""
-
-
-NextService = Callable[[], Awaitable[Speech | None]]
+NextService = Callable[[], Awaitable[AsrClient | None]]
 """What finds another speech service where the last one has given up; None where none is left."""

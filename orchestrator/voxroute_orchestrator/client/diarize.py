@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
+from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
-from voxroute_orchestrator.client.upload import Recording, Service, Tell, Upload, sent, warning
+from voxroute_orchestrator.client.asr import AsrClient
+from voxroute_orchestrator.client.upload import Recording, Tell, Upload, sent, warning
 from voxroute_orchestrator.transcript import Note, Turn
 
 
@@ -32,7 +33,7 @@ class _Answers:
 
 
 async def diarize(
-    service: Service,
+    service: AsrClient,
     recording: Recording,
     tell: Tell,
     *,
@@ -47,7 +48,6 @@ async def diarize(
     VoxrouteError: RefusedError where the service tells no speakers apart.
     """
     answers = _Answers()
-    stub: Any = asr_pb2_grpc.AsrServiceStub(service.channel)
 
     def begin() -> Callable[[Any], None]:
         nonlocal answers
@@ -61,7 +61,7 @@ async def diarize(
         return [asr_pb2.DiarizeRequest(config=config)]
 
     upload = Upload(
-        stub.Diarize,
+        service.stub.Diarize,
         opening=opening,
         audio=lambda chunk: asr_pb2.DiarizeRequest(audio=chunk),
         finish=asr_pb2.DiarizeRequest(finish=common_pb2.Finish()),

@@ -41,10 +41,13 @@ class TranslateRequest:
 
 
 class TranslateClient:
-    """A translation service."""
+    """A translation service; `model` is what requests to it are to name, "" for its own."""
 
-    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, policy: CallPolicy) -> None:
+    def __init__(
+        self, endpoint: Endpoint, channel: grpc.aio.Channel, policy: CallPolicy, model: str = ""
+    ) -> None:
         self.endpoint = endpoint
+        self.model = model
         self._stub = translate_pb2_grpc.TranslateServiceStub(channel)
         self._policy = policy
 
@@ -203,13 +206,5 @@ def check_pair(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Translator:
-    """A translation service, and what requests to it are to name as the model."""
-
-    client: TranslateClient
-    model: str = ""
-
-
-NextTranslator = Callable[[], Awaitable[Translator | None]]
+NextTranslator = Callable[[], Awaitable[TranslateClient | None]]
 """What finds another translation service where one has given up; None where none is left."""

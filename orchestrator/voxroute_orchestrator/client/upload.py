@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import grpc.aio
 from google.protobuf.message import Message
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
-from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, new_request_id
+from voxroute_orchestrator.client.asr import AsrClient
+from voxroute_orchestrator.client.connection import new_request_id
 from voxroute_orchestrator.client.retry import Retry
 from voxroute_orchestrator.client.stream import Exchange
 from voxroute_orchestrator.errors import NoAudioError
@@ -26,15 +26,6 @@ from voxroute_serving.audio.media import SAMPLE_RATE
 
 Tell = Callable[[Note], Awaitable[None]]
 """Takes a warning for the result."""
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """Where a call goes, and how patient it is."""
-
-    endpoint: Endpoint
-    channel: grpc.aio.Channel
-    policy: CallPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +51,7 @@ class Upload:
 
 
 async def sent(
-    service: Service,
+    service: AsrClient,
     recording: Recording,
     upload: Upload,
     begin: Callable[[], Callable[[Any], None]],
@@ -109,7 +100,7 @@ class _Audio:
 
 
 async def _call(
-    service: Service,
+    service: AsrClient,
     upload: Upload,
     take: Callable[[Any], None],
     audio: _Audio,

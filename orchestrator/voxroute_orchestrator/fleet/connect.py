@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import grpc.aio
 
-from voxroute_orchestrator import modules
-from voxroute_orchestrator.client.asr import AsrClient, NextService, Speech
+from voxroute_orchestrator.client.asr import AsrClient, NextService
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect, policy
 from voxroute_orchestrator.client.credentials import of_settings
-from voxroute_orchestrator.client.translate import NextTranslator, TranslateClient, Translator
-from voxroute_orchestrator.client.upload import Service
+from voxroute_orchestrator.client.translate import NextTranslator, TranslateClient
 from voxroute_orchestrator.errors import LocalServiceError, RefusedError, ServiceUnavailableError
 from voxroute_orchestrator.fleet import routing, second_services, spare
 from voxroute_orchestrator.fleet.hardware import Host, detect
@@ -28,7 +26,6 @@ from voxroute_orchestrator.fleet.survey import (
     TRANSLATION,
     Status,
     ask,
-    installed_services,
     offers_of,
     speech_decision,
     survey,
@@ -59,8 +56,8 @@ class Connected:
     Their models are "" where a local service was started with the model.
     """
 
-    speech: tuple[Speech, ...] = ()
-    translators: tuple[Translator, ...] = ()
+    speech: tuple[AsrClient, ...] = ()
+    translators: tuple[TranslateClient, ...] = ()
     next_asr: NextService = _no_replacement
     """What finds another speech service where one is out of memory."""
     next_translate: NextTranslator = _no_replacement
@@ -122,26 +119,26 @@ async def services(
         successors = _Successors(starter, speech, host)
         local, notes = await starter.start_any(specs, successors)
         spare.dismiss()
-        recognisers: list[Speech] = []
+        recognisers: list[AsrClient] = []
         if speech is not None:
             if SPEECH in local:
                 model = needs.spec.asr_model if successors.remote else ""
-                recognisers.append(Speech(await starter.asr_client(local[SPEECH]), model))
+                recognisers.append(await starter.asr_client(local[SPEECH], model))
             recognisers += await sharing.recognisers(speech, recognisers)
-            successors.leave_out([one.client.endpoint.target for one in recognisers])
-        translators: list[Translator] = []
+            successors.leave_out([one.endpoint.target for one in recognisers])
+        translators: list[TranslateClient] = []
         if translation is not None:
             if TRANSLATION in local:
-                translators.append(Translator(await starter.translate_client(local[TRANSLATION])))
+                translators.append(await starter.translate_client(local[TRANSLATION]))
             else:
                 translators += await sharing.translators(translation)
-        shared = [one.client.endpoint.target for one in translators]
+        shared = [one.endpoint.target for one in translators]
         second = _SecondServices(starter, statuses, recognisers)
         yield Connected(
             tuple(recognisers),
             tuple(translators),
             successors.replacement,
-            _translate_successors(starter, translation, shared),
+            _translate_successors(starter, translation, host, shared),
             second.aligner,
             second.diarizer,
             notes,
@@ -276,42 +273,35 @@ class _Starter:
             connect(endpoint, calls, of_settings(self.settings))
         )
 
-    async def service(self, endpoint: Endpoint) -> Service:
-        """A speech service for calls whose answer counts as a whole."""
-        calls = policy(self.settings)
-        return Service(endpoint, await self._channel(endpoint, calls), calls)
-
-    async def asr_client(self, endpoint: Endpoint) -> AsrClient:
+    async def asr_client(self, endpoint: Endpoint, model: str = "") -> AsrClient:
         """A client of a speech service."""
         calls = policy(self.settings)
-        channel = await self._channel(endpoint, calls)
-        return AsrClient(endpoint, channel, calls)
+        return AsrClient(endpoint, await self._channel(endpoint, calls), calls, model)
 
-    async def translate_client(self, endpoint: Endpoint) -> TranslateClient:
+    async def translate_client(self, endpoint: Endpoint, model: str = "") -> TranslateClient:
         """A client of a translation service."""
         calls = policy(self.settings)
-        channel = await self._channel(endpoint, calls)
-        return TranslateClient(endpoint, channel, calls)
+        return TranslateClient(endpoint, await self._channel(endpoint, calls), calls, model)
 
-    async def translate_replacement(self, candidate: routing.Candidate) -> Translator:
+    async def translate_replacement(self, candidate: routing.Candidate) -> TranslateClient:
         """A client of another translation service. Raises LocalServiceError."""
         if not candidate.local:
-            client = await self.translate_client(Endpoint(TRANSLATION, candidate.name))
-            return Translator(client, self.needs.spec.translate_model)
+            there = Endpoint(TRANSLATION, candidate.name)
+            return await self.translate_client(there, self.needs.spec.translate_model)
         asked = dataclasses.replace(self.needs.spec, translate_device=candidate.device)
         local_spec = await local_translation(self.settings, asked, candidate, self.say, self._warn)
         local = await self.start([local_spec])
-        return Translator(await self.translate_client(local[TRANSLATION]))
+        return await self.translate_client(local[TRANSLATION])
 
-    async def replacement(self, candidate: routing.Candidate) -> Speech:
+    async def replacement(self, candidate: routing.Candidate) -> AsrClient:
         """A client of another speech service, started if need be. Raises LocalServiceError."""
         if not candidate.local:
-            client = await self.asr_client(Endpoint(SPEECH, candidate.name))
-            return Speech(client, self.needs.spec.asr_model)
+            there = Endpoint(SPEECH, candidate.name)
+            return await self.asr_client(there, self.needs.spec.asr_model)
         modest = _modest(self.needs.spec)
         spec = await local_speech(self.settings, modest, candidate, self.say, self._warn)
         local = await self.start([spec])
-        return Speech(await self.asr_client(local[SPEECH]))
+        return await self.asr_client(local[SPEECH])
 
 
 class _Sharing:
@@ -322,8 +312,8 @@ class _Sharing:
         self._offers = offers
 
     async def recognisers(
-        self, decision: routing.Decision, started: Sequence[Speech]
-    ) -> list[Speech]:
+        self, decision: routing.Decision, started: Sequence[AsrClient]
+    ) -> list[AsrClient]:
         """The running speech services of a decision, beside the one that was started for it.
 
         A local service that was started with a model shares with those that have the same one.
@@ -331,20 +321,20 @@ class _Sharing:
         wanted = self._starter.needs.spec.asr_model
         model = wanted
         if started and not wanted:
-            reply = await started[0].client.capabilities()
+            reply = await started[0].capabilities()
             model = reply.models[0].model.id if reply.models else ""
         names = self._names(decision, model, alone=bool(started))
         return [
-            Speech(await self._starter.asr_client(Endpoint(SPEECH, name)), wanted)
+            await self._starter.asr_client(Endpoint(SPEECH, name), wanted)
             for name in names
-            if not any(one.client.endpoint.target == name for one in started)
+            if not any(one.endpoint.target == name for one in started)
         ]
 
-    async def translators(self, decision: routing.Decision) -> list[Translator]:
+    async def translators(self, decision: routing.Decision) -> list[TranslateClient]:
         """The running translation services of a decision."""
         wanted = self._starter.needs.spec.translate_model
         return [
-            Translator(await self._starter.translate_client(Endpoint(TRANSLATION, name)), wanted)
+            await self._starter.translate_client(Endpoint(TRANSLATION, name), wanted)
             for name in self._names(decision, wanted, alone=False)
         ]
 
@@ -376,20 +366,20 @@ class _SecondServices:
     """Who aligns and diarizes: a configured service, or the one that was started here."""
 
     def __init__(
-        self, starter: _Starter, statuses: Sequence[Status], recognisers: Sequence[Speech]
+        self, starter: _Starter, statuses: Sequence[Status], recognisers: Sequence[AsrClient]
     ) -> None:
         self._starter = starter
         self._statuses = [status for status in statuses if status.kind == SPEECH]
-        self._transcribing = [one.client.endpoint for one in recognisers]
+        self._transcribing = [one.endpoint for one in recognisers]
 
-    async def aligner(self, language: str) -> Service | None:
+    async def aligner(self, language: str) -> AsrClient | None:
         """As FindAligner."""
         offers, transcribing = await self._offers(), self._first_target()
         return await self._service(
             "align", second_services.aligner_for(offers, language, transcribing)
         )
 
-    async def diarizer(self) -> Service | None:
+    async def diarizer(self) -> AsrClient | None:
         """As FindDiarizer."""
         offers, transcribing = await self._offers(), self._first_target()
         return await self._service("diarize", second_services.diarizer_for(offers, transcribing))
@@ -407,7 +397,7 @@ class _SecondServices:
     def _is_local(self, target: str) -> bool:
         return all(status.target != target for status in self._statuses)
 
-    async def _service(self, work: routing.Work, offer: routing.Offer | None) -> Service | None:
+    async def _service(self, work: routing.Work, offer: routing.Offer | None) -> AsrClient | None:
         if offer is None:
             self._starter.observe(work, routing.Decision((), ()))
             return None
@@ -417,7 +407,7 @@ class _SecondServices:
         self._starter.observe(work, routing.Decision((candidate,), (candidate,)))
         known = [one for one in self._transcribing if one.target == offer.target]
         endpoint = known[0] if known else Endpoint(SPEECH, offer.target)
-        return await self._starter.service(endpoint)
+        return await self._starter.asr_client(endpoint)
 
 
 class _Successors:
@@ -428,7 +418,7 @@ class _Successors:
         ranked = decision.ranked if decision is not None else ()
         self._current = ranked[0] if ranked else None
         self._left = [*ranked[1:]]
-        cpu = routing.local_cpu(host, installed_services())
+        cpu = routing.local_cpu(host, "asr")
         if cpu is not None and cpu not in ranked:
             self._left.append(cpu)
 
@@ -455,14 +445,14 @@ class _Successors:
         """Takes out services that do the job already."""
         self._left = [one for one in self._left if one.local or one.name not in targets]
 
-    async def replacement(self) -> Speech | None:
+    async def replacement(self) -> AsrClient | None:
         """A client of the next one. Raises LocalServiceError."""
         candidate = self._next()
         return None if candidate is None else await self._starter.replacement(candidate)
 
 
 def _translate_successors(
-    starter: _Starter, decision: routing.Decision | None, taken: Sequence[str]
+    starter: _Starter, decision: routing.Decision | None, host: Host, taken: Sequence[str]
 ) -> NextTranslator:
     """What finds the next translation service, each once, a local one on the CPU last.
 
@@ -470,12 +460,11 @@ def _translate_successors(
     """
     ranked = decision.ranked if decision is not None else ()
     left = [one for one in ranked[1:] if one.local or one.name not in taken]
-    if modules.TRANSLATE in installed_services() and not any(
-        c.local and c.device == "cpu" for c in ranked
-    ):
-        left.append(routing.Candidate(modules.TRANSLATE, "cpu", usable=True, reason="on cpu"))
+    cpu = routing.local_cpu(host, "translate")
+    if cpu is not None and cpu not in ranked:
+        left.append(cpu)
 
-    async def following() -> Translator | None:
+    async def following() -> TranslateClient | None:
         candidate = left.pop(0) if left else None
         _observe_fallback(starter, "translate", candidate)
         return None if candidate is None else await starter.translate_replacement(candidate)

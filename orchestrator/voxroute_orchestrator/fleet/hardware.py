@@ -1,14 +1,16 @@
 """What accelerators this host has, found out without importing any ML framework."""
 
-import importlib.util
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from voxroute_orchestrator.engines import installed
 from voxroute_serving.device.host import apple_chip, host_memory, usable_processors
 from voxroute_serving.device.nvidia import Gpu, shown_gpus
+from voxroute_serving.manifest import Engine
 
 _SMI_TIMEOUT_S = 10.0  # nvidia-smi takes seconds where persistence mode is off
 _MIB = 1024**2
@@ -34,8 +36,8 @@ class Host:
     """The NVIDIA GPUs that the driver shows."""
     gpu_problem: str = ""
     """Why an NVIDIA GPU that seems to be there cannot be used; "" where all is well."""
-    mlx: bool = False
-    """Whether MLX can be imported."""
+    engines: tuple[Engine, ...] = ()
+    """What is installed."""
     chip: str = ""
     """The name of an Apple chip: "Apple M1 Pro"."""
 
@@ -54,6 +56,11 @@ class Host:
         """The kind of processor that should do the work: "mps", "cuda" or "cpu"."""
         return "mps" if self.mps else "cuda" if self.cuda else "cpu"
 
+    def engine(self, kind: Literal["asr", "translate"], *devices: str) -> Engine | None:
+        """The first engine for the first of these devices that there is one for."""
+        able = [(d, e) for d in devices for e in self.engines if e.kind == kind and d in e.devices]
+        return able[0][1] if able else None
+
 
 def detect() -> Host:
     """The hardware of this host, but for its memory."""
@@ -66,7 +73,7 @@ def detect() -> Host:
         cpus=usable_processors(),
         gpus=gpus,
         gpu_problem=problem,
-        mlx=mlx_importable(),
+        engines=installed(),
         chip=apple_chip(),
     )
 
@@ -75,11 +82,6 @@ def with_memory(host: Host) -> Host:
     """The host, which is this one, with its memory: what models suit it."""
     total, free = host_memory()
     return replace(host, memory_bytes=total, free_bytes=free)
-
-
-def mlx_importable() -> bool:
-    """Whether MLX and mlx-whisper are installed; neither is imported."""
-    return all(importlib.util.find_spec(name) is not None for name in ("mlx", "mlx_whisper"))
 
 
 def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxroute_orchestrator import modules
 from voxroute_orchestrator.fleet import routing
 from voxroute_orchestrator.fleet.local_process import LocalSpec
 from voxroute_orchestrator.fleet.survey import SPEECH, TRANSLATION
@@ -54,11 +53,14 @@ async def local_speech(
     """The speech service to start. Raises UsageError, RefusedError for what it could not do."""
     from voxroute_orchestrator.models import at_hand, prechecks  # noqa: PLC0415 - as local_services
 
+    engine = chosen.engine
+    assert engine is not None  # noqa: S101 - it can be started
+
     def choose() -> at_hand.Choice:
         named = _absolute(spec.asr_model, settings) if spec.asr_model else ""
-        choice = at_hand.speech(named, chosen.name, chosen.device, settings)
+        choice = at_hand.choose(named, engine, chosen.device, settings)
         for model in choice.models:
-            prechecks.check_speech(model, spec.source, chosen.name, offline=settings.offline)
+            prechecks.check_speech(model, spec.source, engine, offline=settings.offline)
         return choice
 
     choice = await _chosen_models(choose, say, warn)
@@ -69,11 +71,10 @@ async def local_speech(
         arguments += ["--max-batch", str(spec.batch_size)]
     for model in choice.models:
         arguments += ["--model", model]
-    if chosen.name == modules.ASR_WHISPERX:
-        if spec.diarization_model:
-            arguments += ["--diarization-model", _absolute(spec.diarization_model, settings)]
-        if spec.times_words or spec.align:
-            arguments += _aligning(settings, spec, bundled=choice.bundled)
+    if spec.diarization_model and "--diarization-model" in engine.flags:
+        arguments += ["--diarization-model", _absolute(spec.diarization_model, settings)]
+    if (spec.times_words or spec.align) and "--align-models" in engine.flags:
+        arguments += _aligning(settings, spec, bundled=choice.bundled)
     return LocalSpec(SPEECH, chosen.name, tuple(arguments), _named(choice.models))
 
 
@@ -101,9 +102,12 @@ async def local_translation(
     """The translation service to start. Raises UsageError, RefusedError, as above."""
     from voxroute_orchestrator.models import at_hand, prechecks  # noqa: PLC0415 - as local_services
 
+    engine = chosen.engine
+    assert engine is not None  # noqa: S101 - it can be started
+
     def choose() -> at_hand.Choice:
         named = _absolute(spec.translate_model, settings) if spec.translate_model else ""
-        choice = at_hand.translation(named, settings)
+        choice = at_hand.choose(named, engine, chosen.device, settings)
         pairs = tuple((spec.source, one) for one in spec.to_translate if spec.source)
         prechecks.check_translation(choice.models, pairs, offline=settings.offline)
         return choice

@@ -1,12 +1,13 @@
 """Which service does the work: pure functions from facts to a decision with its reasons."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from voxroute_orchestrator.engines import OURS, TRANSLATE, name_of
 from voxroute_orchestrator.fleet.hardware import Host
-from voxroute_orchestrator.modules import ASR_MLX, ASR_WHISPERX, TRANSLATE
 from voxroute_orchestrator.transcript import is_among
+from voxroute_serving.manifest import Engine
 
 WORD_TIMESTAMPS = "word_timestamps"
 LANGUAGE_DETECTION = "language_detection"
@@ -30,6 +31,8 @@ class Candidate:
     reason: str
     local: bool = True
     """Whether it would have to be started here."""
+    engine: Engine | None = None
+    """Of a local service that can be started."""
 
     def __str__(self) -> str:
         return f"{self.name} on {self.device}" if self.local else self.name
@@ -101,7 +104,7 @@ class Wish:
     strict: bool = False
     """Whether a service without a feature is out, rather than behind the others."""
     backend: str = "auto"
-    """ "mlx" or "whisperx"."""
+    """The name of an engine."""
     device: str = "auto"
     """ "mps", "cuda" or "cpu"."""
 
@@ -133,7 +136,6 @@ class _Ranking:
 
 def route_speech(
     host: Host,
-    installed: Collection[str],
     offers: Sequence[Offer],
     wish: Wish,
     *,
@@ -145,13 +147,13 @@ def route_speech(
     a backend or a device for. The others in this order of weight: has the model; has a free place;
     has the features; runs on this host's own accelerator, then on any other GPU, then on a CPU;
     least busy; fastest as measured; running before yet to be started, as configured.
-    `may_start` is whether a local service may be started; `installed` are their modules.
+    `may_start` is whether a local service may be started.
     """
     ranking = _Ranking()
     for offer in offers:
         _rank_offer(ranking, host, offer, wish)
     if may_start:
-        for candidate in _local_speech(host, installed, wish):
+        for candidate in _local_speech(host, wish):
             _rank_local(ranking, candidate)
     decision = ranking.decision()
     chosen = decision.chosen
@@ -234,86 +236,70 @@ def _rank_local(ranking: _Ranking, candidate: Candidate) -> None:
     ranking.candidates.append(candidate)
     if candidate.usable:
         tier = _CPU if candidate.device == "cpu" else _ON_THIS_HOST
-        # behind a service that runs already and is as good otherwise: it would have to load
+        # behind one that runs already and has a place: it would have to load
         order = 1_000 + len(ranking.candidates)
         rank = _Rank(
             lacks_model=False,
             full=False,
             lacks_features=0,
             tier=tier,
-            load=0.0,
+            load=1.0,
             real_time_factor=1.0,
             order=order,
         )
         ranking.ranks.append((rank, candidate))
 
 
-def _local_speech(host: Host, installed: Collection[str], wish: Wish) -> list[Candidate]:
+def _local_speech(host: Host, wish: Wish) -> list[Candidate]:
     """The services that could be started here, whether they can, and why not."""
-    found = [
-        _mlx(host, installed),
-        _whisperx(installed, "cuda", _no_cuda(host)),
-        _whisperx(installed, "cpu", None, f"{host.cpus} CPUs"),
-    ]
-    if wish.backend == "mlx" and not host.mps:  # for whoever asks for it: it runs on any CPU
-        usable = ASR_MLX in installed and host.mlx
-        reason = "MLX on the CPU" if usable else "voxroute-asr-mlx or MLX is not installed"
-        found.append(Candidate(ASR_MLX, "cpu", usable, reason))
-    return [_overridden(candidate, wish) for candidate in found]
+    found: list[Candidate] = []
+    for device, ours in OURS.items():
+        engines = [e for e in host.engines if e.kind == "asr" and device in e.devices]
+        if all(engine.module != ours for engine in engines):
+            found.append(_local(host, device, ours, None, wish))
+        found += [_local(host, device, engine.module, engine, wish) for engine in engines]
+        if not any(c.usable for c in found):  # for whoever asks for it: nobody gets it unasked
+            found += [
+                _local(host, device, engine.module, engine, wish)
+                for engine in host.engines
+                if engine.name == wish.backend and device in engine.on_request
+            ]
+    return found
 
 
-def local_cpu(host: Host, installed: Collection[str]) -> Candidate | None:
-    """The local speech service on the CPU, the last resort; None where it is not installed."""
-    candidate = _whisperx(installed, "cpu", None, f"{host.cpus} CPUs")
-    return candidate if candidate.usable else None
+def local_cpu(host: Host, kind: Literal["asr", "translate"]) -> Candidate | None:
+    """The local service on the CPU, the last resort; None where none is installed."""
+    engine = host.engine(kind, "cpu")
+    return None if engine is None else _local(host, "cpu", engine.module, engine, Wish())
 
 
-def _overridden(candidate: Candidate, wish: Wish) -> Candidate:
-    """The candidate; not usable where the person asks for something else."""
-    backend = "mlx" if candidate.name == ASR_MLX else "whisperx"
-    asked = ""
-    if wish.backend not in {"auto", backend}:
-        asked = f"{wish.backend} is asked for, and this is {backend}"
-    elif wish.device not in {"auto", candidate.device}:
-        asked = f"{wish.device} is asked for, and this is {candidate.device}"
-    if not asked:
-        return candidate
-    return Candidate(candidate.name, candidate.device, usable=False, reason=asked)
-
-
-def _mlx(host: Host, installed: Collection[str]) -> Candidate:
-    if not host.mps:
-        reason = "no Apple GPU"
-    elif ASR_MLX not in installed:
-        reason = "this Mac's GPU needs voxroute-asr-mlx, which is not installed"
-    elif not host.mlx:
-        reason = "voxroute-asr-mlx is installed, but MLX cannot be imported; install mlx"
-    else:
-        name = host.chip or "the Apple GPU"
-        return Candidate(ASR_MLX, "mps", usable=True, reason=f"{name} through MLX")
-    return Candidate(ASR_MLX, "mps", usable=False, reason=reason)
-
-
-def _no_cuda(host: Host) -> str | None:
-    if host.cuda:
-        return None
-    return host.gpu_problem or "no NVIDIA GPU with a driver"
-
-
-def _whisperx(
-    installed: Collection[str], device: str, against: str | None, merit: str = ""
-) -> Candidate:
-    if against is None and ASR_WHISPERX not in installed:
-        against = "voxroute-asr-whisperx is not installed"
-    reason = against or merit or "an NVIDIA GPU through CUDA"
-    return Candidate(ASR_WHISPERX, device, against is None, reason)
+def _local(host: Host, device: str, module: str, engine: Engine | None, wish: Wish) -> Candidate:
+    """A service that could be started here; not usable where a person asks for something else."""
+    name = engine.name if engine is not None else name_of(module)
+    against = None
+    if wish.backend not in {"auto", name}:
+        against = f"{wish.backend} is asked for, and this is {name}"
+    elif wish.device not in {"auto", device}:
+        against = f"{wish.device} is asked for, and this is {device}"
+    elif device == "mps" and not host.mps:
+        against = "no Apple GPU"
+    elif device == "cuda" and not host.cuda:
+        against = host.gpu_problem or "no NVIDIA GPU with a driver"
+    elif engine is None:
+        against = f"{module.replace('_', '-')} is not installed, or not all of it"
+    merits = {
+        "mps": f"{host.chip or 'the Apple GPU'} through Metal",
+        "cuda": "an NVIDIA GPU through CUDA",
+        "cpu": f"{host.cpus} CPUs",
+    }
+    return Candidate(module, device, against is None, against or merits[device], engine=engine)
 
 
 def _cpu_warning(host: Host, candidates: Sequence[Candidate]) -> str:
     slow = "speech is recognised on the CPU, which is slow with large models"
     if host.mps:
-        (mlx,) = (c for c in candidates if c.local and c.name == ASR_MLX)
-        return f"{slow}: {mlx.reason}"
+        gpu = next(c for c in candidates if c.local and c.device == "mps")
+        return f"{slow}: {gpu.reason}"
     lack = host.gpu_problem or "this host has no NVIDIA GPU with a driver"
     return (
         f"{slow}: {lack}; a service on a host that has a GPU can be named with --asr-endpoint"
@@ -323,7 +309,6 @@ def _cpu_warning(host: Host, candidates: Sequence[Candidate]) -> str:
 
 def route_translation(
     host: Host,
-    installed: Collection[str],
     offers: Sequence[Offer],
     *,
     model: str = "",
@@ -340,14 +325,9 @@ def route_translation(
     for offer in offers:
         _rank_offer(ranking, host, offer, wish)
     if may_start:
-        kind = host.accelerator if device == "auto" else device
-        against = None
-        if TRANSLATE not in installed:
-            against = "voxroute-translate is not installed"
-        elif kind == "cuda":
-            against = _no_cuda(host)
-        elif kind == "mps" and not host.mps:
-            against = "no Apple GPU"
-        candidate = Candidate(TRANSLATE, kind, against is None, against or f"on {kind}")
-        _rank_local(ranking, candidate)
+        devices = (host.accelerator, "cpu") if device == "auto" else (device,)
+        engine = host.engine("translate", *devices)
+        kind = next(one for one in devices if engine is None or one in engine.devices)
+        module = TRANSLATE if engine is None else engine.module
+        _rank_local(ranking, _local(host, kind, module, engine, wish))
     return ranking.decision()

@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from voxroute_orchestrator.client.upload import Service
+from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.fleet.routing import Offer
 from voxroute_orchestrator.transcript import is_among
 
-FindAligner = Callable[[str], Awaitable[Service | None]]
+FindAligner = Callable[[str], Awaitable[AsrClient | None]]
 """What finds the service that gives words in a language their times; None where none can."""
 
-FindDiarizer = Callable[[], Awaitable[Service | None]]
+FindDiarizer = Callable[[], Awaitable[AsrClient | None]]
 """What finds the service that tells speakers apart; None where none can."""
 
 ALIGNMENT = "alignment"

@@ -19,12 +19,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-MODULE = "voxroute_asr_whisperx"
+from voxroute_orchestrator.engines import OURS, name_of
+
+MODULE = OURS["cpu"]
 COMMANDS = frozenset({"run", "transcribe"})
 
-_FLAGS = ("--asr-endpoint", "--config", "--help", "-h", "mlx")  # with which there is none to start
+_FLAGS = ("--asr-endpoint", "--config", "--help", "-h")  # with which there is none to start
 _VARIABLES = ("VOXROUTE_ASR_ENDPOINTS", "VOXROUTE_CONFIG")
 # what the command changes for its services, and no library reads when it is imported
 _OURS = ("VOXROUTE_", "OTEL_", "HF_HUB_OFFLINE")
@@ -116,6 +119,7 @@ def _is_likely(arguments: Sequence[str]) -> bool:
         sys.platform == "linux"
         and not COMMANDS.isdisjoint(arguments)
         and not any(one.partition("=")[0] in _FLAGS for one in arguments)
+        and all(b == name_of(MODULE) for a, b in pairwise(arguments) if a == "--backend")
         and not any(os.environ.get(name) for name in _VARIABLES)
         and any(os.path.isfile(one) for one in arguments if not one.startswith("-"))  # noqa: PTH113 - no name raises
         and not Path("voxroute.yaml").is_file()

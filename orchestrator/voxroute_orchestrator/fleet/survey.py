@@ -1,7 +1,6 @@
 """Which services there are, and what each says of itself."""
 
 import asyncio
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,6 @@ import grpc.aio
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2
-from voxroute_orchestrator import modules
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import Endpoint, connect, is_serving, policy
@@ -45,12 +43,6 @@ class Status:
     models: tuple[str, ...] = ()
     queue: str = ""
     offer: routing.Offer | None = None
-
-
-def installed_services() -> set[str]:
-    """Modules of the services that this Python can run."""
-    candidates = (modules.ASR_MLX, modules.ASR_WHISPERX, modules.TRANSLATE)
-    return {module for module in candidates if importlib.util.find_spec(f"{module}") is not None}
 
 
 async def survey(settings: Settings) -> list[Status]:
@@ -158,7 +150,6 @@ def speech_decision(
     """Which services can recognise the speech of the job, and why."""
     return routing.route_speech(
         host,
-        installed_services(),
         offers_of(statuses, SPEECH),
         needs.wish(),
         may_start=not (needs.only_asr_endpoints and settings.asr_endpoints),
@@ -171,7 +162,6 @@ def translation_decision(
     """Which services can translate the job, and why."""
     return routing.route_translation(
         host,
-        installed_services(),
         offers_of(statuses, TRANSLATION),
         model=needs.spec.translate_model,
         device=needs.spec.translate_device,

@@ -12,11 +12,12 @@ from typing import Annotated, BinaryIO, NoReturn
 
 import grpc.aio
 import platformdirs
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
 from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.engines import backend_name
 from voxroute_orchestrator.errors import MediaStalledError, UsageError
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.errors import (
@@ -44,7 +45,6 @@ from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_orchestrator.spec import (
     AskedError,
-    BackendName,
     JobSpec,
     of_message,
     to_message,
@@ -121,7 +121,9 @@ class JobServerSettings(ServerSettings):
     )
     model: str = Field(default="", description="speech model of jobs that name none")
     translate_model: str = Field(default="", description="translation model, likewise")
-    backend: BackendName = Field(default="auto", description="engine that recognises speech")
+    backend: Annotated[str, AfterValidator(backend_name)] = Field(
+        default="auto", description="engine that recognises speech"
+    )
     asr_endpoints: StringList = Field(
         default=[],
         description="running speech services, several with commas; none: each job starts a local"

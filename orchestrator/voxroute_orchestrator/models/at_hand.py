@@ -6,31 +6,18 @@ that a person has named is never replaced by another.
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxroute_orchestrator import modules
 from voxroute_orchestrator.errors import UsageError
-from voxroute_orchestrator.models.hub import HUB_IDS, missing_files
+from voxroute_orchestrator.models.hub import missing_files
 from voxroute_orchestrator.models.hub_access import hub_answers
 from voxroute_orchestrator.models.prechecks import newest_snapshot
-from voxroute_orchestrator.settings import BUNDLED_ASR, BUNDLED_TRANSLATE, Settings, bundled_models
+from voxroute_orchestrator.settings import Settings, bundled_models
 from voxroute_serving.asr.whisper.family import ALIASES
+from voxroute_serving.manifest import Engine
 
-# What the services choose themselves; kept here because importing them takes seconds, and compared
-# with their own by a test.
-SPEECH_DEFAULTS: Mapping[str, Mapping[str, str]] = {
-    modules.ASR_WHISPERX: {"cpu": "small", "cuda": "large-v3"},
-    modules.ASR_MLX: {"cpu": "small", "cuda": "large-v3", "mps": "large-v3-turbo"},
-}
-TRANSLATION_DEFAULTS = (
-    "ai4bharat/indictrans2-indic-en-dist-200M",
-    "ai4bharat/indictrans2-en-indic-dist-200M",
-    "ai4bharat/indictrans2-indic-indic-dist-320M",
-    "facebook/nllb-200-distilled-600M",
-)
-
+_WORDS = {"asr": ("speech", "--model"), "translate": ("translation", "--translate-model")}
 _BEST_FIRST = ("large-v3", "large-v3-turbo", "large-v2", "medium", "small", "base", "tiny")
 _HUB_TIMEOUT_S = 2.0
 _HEARD_FOR_S = 10.0
@@ -51,40 +38,26 @@ class Choice:
     bundled: bool = False
 
 
-def speech(named: str, module: str, device: str, settings: Settings) -> Choice:
-    """The model of a local speech service. Blocking. Raises UsageError where there is none."""
-    kind, flag = "speech", "--model"
-    if settings.offline and not named:
-        return _bundled(settings, BUNDLED_ASR, kind, flag)
-    ids = HUB_IDS["mlx" if module == modules.ASR_MLX else "whisperx"]
+def choose(named: str, engine: Engine, device: str, settings: Settings) -> Choice:
+    """The models of a local service. Blocking. Raises UsageError where there are none."""
+    kind, flag = _WORDS[engine.kind]
+    bundled, ids = engine.bundled_model, engine.hub_ids
+    if settings.offline and bundled and not named:
+        return _bundled(settings, bundled, kind, flag)
     if named:
-        _check_named(ids.get(ALIASES.get(named, named), named), flag, settings, BUNDLED_ASR)
+        hub_id = ids.get(ALIASES.get(named, named), named).partition("@")[0]
+        _check_named(hub_id, flag, settings, bundled)
         return Choice((named,))
-    default = SPEECH_DEFAULTS.get(module, {}).get(device, "small")
-    if _is_here(ids[default]) or _hub_answers():
+    defaults = engine.default_models.get(device, ())
+    here = tuple(name for name in defaults if _is_here(ids.get(name, name)))
+    if here == defaults or _hub_answers():
         return Choice()
-    for name in _BEST_FIRST:
-        if name in ids and _is_here(ids[name]):
-            said = f"the model hub does not answer: {name} is used, which is on this host"
-            return Choice((name,), said, warns=True)
-    return _instead(settings, BUNDLED_ASR, kind, flag)
-
-
-def translation(named: str, settings: Settings) -> Choice:
-    """The models of a local translation service. Blocking. Raises UsageError for none."""
-    kind, flag = "translation", "--translate-model"
-    if settings.offline and not named:
-        return _bundled(settings, BUNDLED_TRANSLATE, kind, flag)
-    if named:
-        _check_named(named.partition("@")[0], flag, settings, BUNDLED_TRANSLATE)
-        return Choice((named,))
-    here = tuple(name for name in TRANSLATION_DEFAULTS if _is_here(name))
-    if here == TRANSLATION_DEFAULTS or _hub_answers():
-        return Choice()
+    here = here or tuple(n for n in _BEST_FIRST if n in ids and _is_here(ids[n]))[:1]
     if here:
-        said = f"the model hub does not answer: {', '.join(here)} translate, which are on this host"
+        said = f"the model hub does not answer: {', '.join(here)} is used, which is on this host"
         return Choice(here, said, warns=True)
-    return _instead(settings, BUNDLED_TRANSLATE, kind, flag)
+    why = f"the model hub does not answer, and no {kind} model of it is on this host"
+    return _bundled(settings, bundled, kind, flag, why)
 
 
 def _is_here(hub_id: str) -> bool:
@@ -119,34 +92,18 @@ def _check_named(hub_id: str, flag: str, settings: Settings, bundled: str) -> No
     )
 
 
-def _bundled(settings: Settings, name: str, kind: str, flag: str) -> Choice:
-    """The bundled model, which --offline asks for. Raises UsageError where it is not here."""
-    folder = _folder(settings, name)
-    if folder is None:
+def _bundled(settings: Settings, name: str, kind: str, flag: str, why: str = "") -> Choice:
+    """The bundled model, for --offline or for a reason. Raises UsageError where it is not here."""
+    folder = bundled_models(settings)
+    fetch = "fetch one with `voxroute models pull` once there is a network"
+    if not name or folder is None or not (folder / name).is_dir():
         raise UsageError(
-            f"the bundled {kind} model {name} is not found; set VOXROUTE_MODELS_DIR to the folder"
-            f" that holds it, or name a model that is on this machine with {flag}"
-        )
-    said = f"offline: the bundled {kind} model {name} is used. {_TOY}; name a real one with {flag}"
-    return Choice((str(folder),), said, bundled=True)
-
-
-def _instead(settings: Settings, name: str, kind: str, flag: str) -> Choice:
-    """The bundled model, as nothing else can be had. Raises UsageError where it is not here."""
-    why = f"the model hub does not answer, and no {kind} model of it is on this host"
-    folder = _folder(settings, name)
-    if folder is None:
-        raise UsageError(
-            f"{why}. Fetch one with `voxroute models pull` once there is a network, name a"
-            f" directory with {flag}, or name a service that runs elsewhere"
+            f"{why or f'the bundled {kind} model {name} is not found'}; set VOXROUTE_MODELS_DIR to"
+            f" the folder of the bundled models, {fetch}, name a directory with {flag}, or name a"
+            " service that runs elsewhere"
         )
     said = (
-        f"{why}: the bundled {name} is used. {_TOY}; fetch a real one with `voxroute models pull`"
-        f" once there is a network, or name a directory with {flag}"
+        f"{why or 'offline'}: the bundled {'' if why else f'{kind} model '}{name} is used. {_TOY};"
+        f" {fetch + ', or ' if why else ''}name a real one with {flag}"
     )
-    return Choice((str(folder),), said, warns=True, bundled=True)
-
-
-def _folder(settings: Settings, name: str) -> Path | None:
-    folder = bundled_models(settings)
-    return folder / name if folder is not None and (folder / name).is_dir() else None
+    return Choice((str(folder / name),), said, warns=bool(why), bundled=True)

@@ -3,80 +3,50 @@
 A service's package does it in a process of its own: this one imports no ML library.
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
+from voxroute_orchestrator.engines import installed
 from voxroute_orchestrator.errors import RefusedError, UsageError
 
-Format = Literal["ctranslate2", "mlx"]
 
-
-@dataclass(frozen=True, slots=True)
-class Converter:
-    """The package that converts a model."""
-
-    module: str
-    distribution: str
-    install: str
-    """How to get it, as the end of a sentence."""
-
-
-_WHISPER: dict[Format, Converter] = {
-    "ctranslate2": Converter(
-        "voxroute_asr_whisperx", "voxroute-asr-whisperx", "install that package beside this one"
-    ),
-    "mlx": Converter(
-        "voxroute_asr_mlx",
-        "voxroute-asr-mlx",
-        "install that package beside this one (on a Mac: ./install-mlx.sh)",
-    ),
-}
-_TRANSLATION = Converter(
-    "voxroute_translate", "voxroute-translate", "install that package beside this one"
-)
-
-
-def converter_of(directory: Path, wanted: Format) -> Converter:
-    """The package that converts the model in a directory. Raises UsageError, RefusedError."""
+def converter_of(directory: Path, wanted: str) -> str:
+    """The converter that an engine has for a model. Raises UsageError, RefusedError."""
     try:
         content: Any = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         config = cast("dict[str, Any]", content)
-        kind = str(config.get("model_type", ""))
+        model_type = str(config.get("model_type", ""))
     except (OSError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{directory} holds no config.json that can be read; name the directory of a model, a"
             " well-known name or a hub id"
         ) from error
-    speech = kind == "whisper" or (directory / "model.bin").is_file() or "n_mels" in config
-    if not speech and wanted == "mlx":
-        raise UsageError(
-            f"{directory.name} is a model of type {kind!r}; MLX runs Whisper here, and translation"
-            " models are converted with --to ctranslate2"
-        )
-    converter = _WHISPER[wanted] if speech else _TRANSLATION
-    if importlib.util.find_spec(converter.module) is None:
-        raise RefusedError(
-            f"this conversion is the work of {converter.distribution}, which is not installed here;"
-            f" {converter.install}"
-        )
-    return converter
+    speech = model_type == "whisper" or (directory / "model.bin").is_file() or "n_mels" in config
+    kind = "asr" if speech else "translate"
+    able = [e.converters for e in installed() if e.kind == kind and e.converters]
+    for converters in able:
+        if wanted in converters:
+            return converters[wanted]
+    raise RefusedError(
+        f"no engine that is installed here converts {directory.name}, a model of type"
+        f" {model_type!r}, to {wanted!r}; use --to"
+        f" {' or '.join(to for converters in able for to in converters) or 'where one is'}"
+    )
 
 
 def convert(
-    converter: Converter, name: str, directory: Path, cache_dir: Path, tell: Callable[[str], None]
+    converter: str, name: str, directory: Path, cache_dir: Path, tell: Callable[[str], None]
 ) -> Path:
     """The converted model's directory in the services' cache; `tell` gets what is being done.
 
-    Raises RefusedError with the package's own sentence.
+    Raises RefusedError with the engine's own sentence.
     """
-    command = [sys.executable, "-m", f"{converter.module}.prepare"]
+    command = [sys.executable, "-m", "voxroute_serving.models.preparation", converter]
     result: dict[str, str] = {}
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
@@ -101,7 +71,7 @@ def convert(
     if process.returncode != 0 or "directory" not in result:
         last = f": {lines[-1]}" if lines else ""
         raise RefusedError(
-            f"{converter.distribution} could not convert {name} (exit {process.returncode}){last}"
+            f"{converter} could not convert {name} (exit {process.returncode}){last}"
         )
     return Path(result["directory"])
 

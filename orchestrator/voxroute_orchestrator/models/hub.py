@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from voxroute_orchestrator.errors import (
@@ -21,13 +22,11 @@ from voxroute_orchestrator.errors import (
     UsageError,
     VoxrouteError,
 )
-from voxroute_serving.asr.whisper.family import ALIASES, CTRANSLATE2_HUB_IDS, MLX_HUB_IDS
+from voxroute_serving.asr.whisper.family import ALIASES
 from voxroute_serving.errors import ModelGatedError, ModelNotFoundError, ServingError
 from voxroute_serving.models import hub
 
 TO_THE_COMMAND = "set HF_TOKEN to it or run `hf auth login`, then run this again"
-HUB_IDS = {"whisperx": CTRANSLATE2_HUB_IDS, "mlx": MLX_HUB_IDS}
-"""The hub's ids of well-known names, by the service that reads them."""
 
 # What the services read besides weights: configurations, vocabularies, and the card, which names
 # the licence.
@@ -89,20 +88,19 @@ class Progress(Protocol):
         ...
 
 
-def hub_id_of(name: str, backend: str) -> str:
-    """The hub's id of a well-known name for a service ("whisperx", "mlx"), or the id itself.
+def hub_id_of(name: str, known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The hub's id of a well-known name of an engine, or the id itself.
 
     Raises UsageError.
     """
-    known = HUB_IDS[backend]
     name = ALIASES.get(name, name)
     if name in known:
         return known[name]
     if "/" in name and hub.is_hub_id(name):
         return name
     raise UsageError(
-        f"there is no model {name!r}; well-known names are {', '.join(known)}, and others have a"
-        " hub id, OWNER/NAME"
+        f"there is no model {name!r}; well-known names are {', '.join(known) or 'none'}, and"
+        " others have a hub id, OWNER/NAME"
     )
 
 
@@ -131,8 +129,8 @@ def listing(hub_id: str, revision: str | None = None) -> Listing:
     names = set(wanted([file.name for file in files]))
     if not names:
         raise UsageError(
-            f"{hub_id} holds no weights that a service reads: safetensors, a CTranslate2 or an MLX"
-            " model, or a pyannote pipeline"
+            f"{hub_id} holds no weights that a service reads: safetensors, those of an engine's"
+            " own format, or a pyannote pipeline"
         )
     chosen = tuple(file for file in files if file.name in names)
     return Listing(hub_id, info.sha or "", chosen)

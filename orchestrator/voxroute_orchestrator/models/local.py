@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from voxroute_orchestrator.engines import installed
 from voxroute_orchestrator.errors import OutputError, UsageError
-from voxroute_orchestrator.models.hub import HUB_IDS
 from voxroute_orchestrator.settings import Settings, bundled_models
 from voxroute_serving.asr.whisper.family import ALIASES
 from voxroute_serving.models import hub
@@ -53,7 +53,7 @@ def of_name(settings: Settings, name: str) -> list[LocalModel]:
     and for bundled models, which belong to the installation.
     """
     asked = ALIASES.get(name, name)
-    names = {asked, *(table[asked] for table in HUB_IDS.values() if asked in table)}
+    names = {asked, *(e.hub_ids[asked] for e in installed() if asked in e.hub_ids)}
     found = [model for model in models(settings) if names & {model.name, model.source}]
     removable = [model for model in found if model.kind != "bundled"]
     if not removable:

@@ -10,28 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from voxroute_orchestrator import modules
 from voxroute_orchestrator.errors import RefusedError, UsageError
 from voxroute_orchestrator.models.hub_access import hub_cache
 from voxroute_orchestrator.transcript import is_among
-from voxroute_serving.asr.whisper.family import (
-    CTRANSLATE2_HUB_IDS,
-    MLX_HUB_IDS,
-    named_directories,
-    resolve_model,
-)
+from voxroute_serving.asr.whisper.family import named_directories, resolve_model
 from voxroute_serving.errors import ServingError
+from voxroute_serving.manifest import Engine
 
 _PAIRS_NAMED = 20
 
 
-def check_speech(model: str, language: str | None, module: str, *, offline: bool) -> None:
-    """Looks whether the module could load the model, and recognise the language.
+def check_speech(model: str, language: str | None, engine: Engine, *, offline: bool) -> None:
+    """Looks whether the engine could load the model, and recognise the language.
 
-    A language of None is to be detected. Raises UsageError for a model that is not here,
+    A language of None is to be detected. What an engine without well-known names takes it says
+    itself. Raises UsageError for a model that is not here,
     RefusedError for a language.
     """
-    hub_ids = MLX_HUB_IDS if module == modules.ASR_MLX else CTRANSLATE2_HUB_IDS
+    hub_ids = engine.hub_ids
+    if not hub_ids:
+        return
     directories = named_directories([model], hub_ids)
     try:
         name = resolve_model(

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from voxroute_orchestrator.client.asr import Speech
-from voxroute_orchestrator.client.translate import Translator
+from voxroute_orchestrator.client.asr import AsrClient
+from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import (
     MediaError,
     MediaNotFoundError,
@@ -41,7 +41,7 @@ _MAGIC = "*?["
 _SEVERITY = {0: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 1: 6}
 
 State = Literal["done", "failed", "interrupted", "not begun"]
-R = TypeVar("R", Speech, Translator)
+R = TypeVar("R", AsrClient, TranslateClient)
 
 _log = get_logger(__name__)
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.calling import in_job
 from voxroute_orchestrator.client.translate import check_pair
-from voxroute_orchestrator.client.upload import Service
 from voxroute_orchestrator.errors import MediaNotFoundError, OutputError, RefusedError, UsageError
 from voxroute_orchestrator.files import claimed
 from voxroute_orchestrator.fleet.connect import Connected, services
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 NO_DIARIZER = "NO_DIARIZER"
 _NO_DIARIZER = (
-    "no speech service that answers tells speakers apart; start a WhisperX service with"
+    "no speech service that answers tells speakers apart; start one with"
     " --diarization-model, or name one that runs with --asr-endpoint HOST:PORT"
 )
 
@@ -322,7 +322,7 @@ def needs_of(job: Job) -> Needs:
     )
 
 
-async def _diarizer(connected: Connected, job: Job) -> Service | None:
+async def _diarizer(connected: Connected, job: Job) -> AsrClient | None:
     """Who tells the speakers apart. Raises RefusedError for nobody, where options are strict."""
     service = await connected.diarizer()
     if service is None and job.spec.strict:
@@ -349,10 +349,9 @@ async def check_pairs(connected: Connected, source: str, targets: list[str]) -> 
     best = connected.translators[0]
     if best.model:
         return  # the service has not loaded it yet, so its pairs are not known
-    client = best.client
-    pairs = await client.pairs()
+    pairs = await best.pairs()
     for target in targets:
-        check_pair(pairs, source, target, client.endpoint, same_language)
+        check_pair(pairs, source, target, best.endpoint, same_language)
 
 
 def environment() -> dict[str, str]:

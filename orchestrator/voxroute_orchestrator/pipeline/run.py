@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator import __version__
-from voxroute_orchestrator.client.asr import NextService, Speech
+from voxroute_orchestrator.client.asr import AsrClient, NextService
 from voxroute_orchestrator.client.messages import Accepted
 from voxroute_orchestrator.client.retry import RESUMED
-from voxroute_orchestrator.client.translate import NextTranslator, Translator
-from voxroute_orchestrator.client.upload import Recording, Service
+from voxroute_orchestrator.client.translate import NextTranslator, TranslateClient
+from voxroute_orchestrator.client.upload import Recording
 from voxroute_orchestrator.errors import DeviceMemoryError, UsageError, VoxrouteError
 from voxroute_orchestrator.fleet.second_services import FindAligner
 from voxroute_orchestrator.glossary import hotwords
@@ -41,7 +41,7 @@ _AFTERMATH_S = 30.0  # for translations to catch up after recognition has failed
 _SURE_OF_LANGUAGE = 0.7  # a detection below it is a guess, or of a recording of several
 _RECOGNITION = "transcribing"
 
-S = TypeVar("S", Speech, Translator)
+S = TypeVar("S", AsrClient, TranslateClient)
 
 # facts of the journal
 _JOB = "job"
@@ -112,15 +112,15 @@ class Run:
         self,
         spec: JobSpec,
         media: Media,
-        speech: Sequence[Speech],
-        translators: Sequence[Translator],
+        speech: Sequence[AsrClient],
+        translators: Sequence[TranslateClient],
         reporter: Reporter,
         *,
         journal: Journal | None = None,
         next_asr: NextService = _none,
         next_translate: NextTranslator = _none,
         aligner: FindAligner | None = None,
-        diarizer: Service | None = None,
+        diarizer: AsrClient | None = None,
         reader: PcmReader | None = None,
         max_audio_s: float | None = None,
     ) -> None:
@@ -145,7 +145,7 @@ class Run:
         self._aligner = aligner
         self._early = reader
         self._diarization = self._diarization_by(diarizer) if diarizer is not None else None
-        self._replacements: dict[Translator, Translator | None] = {}
+        self._replacements: dict[TranslateClient, TranslateClient | None] = {}
         self._replacing = asyncio.Lock()
         self._targets: list[TargetTranslation] = []
         self._started = time.monotonic()
@@ -234,7 +234,7 @@ class Run:
                     source="asr",
                     code="NO_SPEECH",
                     message="the recording holds no speech that could be written down; if it does,"
-                    " try --no-vad",
+                    f" try {', or '.join([*self._media.other_sound, '--no-vad'])}",
                 )
             )
         if self._spec.allowed_languages:
@@ -268,7 +268,7 @@ class Run:
             tell=self.note,
         )
 
-    def _diarization_by(self, service: Service) -> Diarization:
+    def _diarization_by(self, service: AsrClient) -> Diarization:
         return Diarization(
             service,
             self._recording(),
@@ -281,7 +281,7 @@ class Run:
     def _diarizing(self) -> contextlib.AbstractAsyncContextManager[None]:
         if self._diarization is None:
             return contextlib.nullcontext()
-        busy = [speech.client.endpoint.target for speech in self._speech]
+        busy = [speech.endpoint.target for speech in self._speech]
         return self._diarization.running(beside=busy)
 
     async def _assign(self, found: Diarization) -> None:
@@ -356,15 +356,15 @@ class Run:
         return tuple(one.text for one in before)
 
     async def replace_translator(
-        self, given_up: Translator, error: DeviceMemoryError
-    ) -> Translator | None:
+        self, given_up: TranslateClient, error: DeviceMemoryError
+    ) -> TranslateClient | None:
         """The service that goes on where one has given up, the same for every language."""
         async with self._replacing:
             if given_up not in self._replacements:
                 replacement = await self._following(self._next_translate)
                 self._replacements[given_up] = replacement
                 if replacement is not None:
-                    await self._tell_fallback(error, str(replacement.client.endpoint))
+                    await self._tell_fallback(error, str(replacement.endpoint))
             return self._replacements[given_up]
 
     async def _following(self, following: Callable[[], Awaitable[S | None]]) -> S | None:
@@ -395,14 +395,14 @@ class Run:
 
     # --- the events of the recognition
 
-    async def accepted(self, speech: Speech, accepted: Accepted) -> None:
+    async def accepted(self, speech: AsrClient, accepted: Accepted) -> None:
         """Notes who answers, with which options."""
         recognition = self.transcript.recognition
         model, device = accepted.model, accepted.device
         options, ignored = accepted.options, accepted.ignored
         recognition.run.request_ids.append(accepted.request_id)
         recognition.run.add_device(device)
-        endpoint = speech.client.endpoint.target
+        endpoint = speech.endpoint.target
         if endpoint not in recognition.run.endpoints:
             recognition.run.endpoints.append(endpoint)
             self.reporter.say(in_use("speech model", model, device))
@@ -468,13 +468,13 @@ class Run:
         """Counts a window that was transcribed twice."""
         self.transcript.recognition.run.repeated_windows += 1
 
-    async def replaced(self, error: DeviceMemoryError, speech: Speech) -> None:
+    async def replaced(self, error: DeviceMemoryError, speech: AsrClient) -> None:
         """Notes that another service goes on."""
-        await self._tell_fallback(error, str(speech.client.endpoint))
+        await self._tell_fallback(error, str(speech.endpoint))
 
-    async def lost(self, speech: Speech, error: VoxrouteError) -> None:
+    async def lost(self, speech: AsrClient, error: VoxrouteError) -> None:
         """Tells that a service was given up."""
-        self.reporter.warn(f"{error}; other services do the work of {speech.client.endpoint}")
+        self.reporter.warn(f"{error}; other services do the work of {speech.endpoint}")
 
 
 def _dominant(segments: Sequence[Segment]) -> str | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from voxroute_orchestrator.client import align as alignment
 from voxroute_orchestrator.client import diarize as diarization
-from voxroute_orchestrator.client.upload import Recording, Service, Tell
+from voxroute_orchestrator.client.asr import AsrClient
+from voxroute_orchestrator.client.upload import Recording, Tell
 from voxroute_orchestrator.fleet.second_services import FindAligner
 from voxroute_orchestrator.pipeline import speakers
 from voxroute_orchestrator.pipeline.journal import Journal
@@ -80,7 +81,7 @@ def _no_aligner(language: str) -> Note:
         source="orchestrator",
         code=NO_ALIGNER,
         message=f"no speech service that answers has an aligner for {language}, so its words have"
-        " no times; name a WhisperX service that has one with --asr-endpoint HOST:PORT",
+        " no times; name one that has it with --asr-endpoint HOST:PORT",
     )
 
 
@@ -92,7 +93,7 @@ class Diarization:
 
     def __init__(
         self,
-        service: Service,
+        service: AsrClient,
         recording: Recording,
         journal: Journal | None,
         told: Reporter,

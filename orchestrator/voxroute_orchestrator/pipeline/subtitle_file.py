@@ -132,6 +132,10 @@ async def _translate_file(job: FileJob, settings: Settings, told: Reporter) -> l
     if not targets:
         raise UsageError(f"the file is {job.source} already; name another language with -t")
     lines: list[str] = []
+    if not job.cues:
+        for target in targets:
+            lines += [f"{target}: no cue to translate", *map(str, job.write(target))]
+        return lines
     try:
         async with services(
             settings, needs, environment(), told.say, told.warn, waits=waits(told)
@@ -168,7 +172,7 @@ async def _translate_to(job: FileJob, target: str, connected: Connected, told: R
     )
     stage = f"translating to {target}"
     results = job.results.setdefault(target, {})
-    async with contextlib.aclosing(translator.client.translate(request)) as events:
+    async with contextlib.aclosing(translator.translate(request)) as events:
         async for event in events:
             match event:
                 case Accepted():

@@ -44,7 +44,7 @@ def transcript_summary(transcript: Transcript, form: ResultForm) -> list[str]:
 
 
 def _untranscribed(stretches: Sequence[Untranscribed]) -> str:
-    """Speech without text, and the longest stretches of it."""
+    """AsrClient without text, and the longest stretches of it."""
     total_s = sum(one.end_s - one.start_s for one in stretches)
     longest = sorted(stretches, key=lambda one: one.start_s - one.end_s)[:_MOST_PLACES]
     places = ", ".join(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from voxroute.asr.v1 import asr_pb2
-from voxroute_orchestrator.client.asr import AsrRequest, NextService, PcmAudio, Speech
+from voxroute_orchestrator.client.asr import AsrClient, AsrRequest, NextService, PcmAudio
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import Accepted, Detected, FinishedWindow, Loading
 from voxroute_orchestrator.client.retry import RESUMED, Retry
@@ -48,7 +48,7 @@ _PER_CALL = ("audio", "expected_duration", "resume_from", "strict_options")
 class RecognitionEvents(Protocol):
     """What happens to a recognition; segments in the order of the recording."""
 
-    async def accepted(self, speech: Speech, accepted: Accepted) -> None:
+    async def accepted(self, speech: AsrClient, accepted: Accepted) -> None:
         """A call was admitted; its options are those that all calls have in common."""
         ...
 
@@ -69,7 +69,7 @@ class RecognitionEvents(Protocol):
         ...
 
     async def untranscribed(self, stretch: Untranscribed) -> None:
-        """Speech that is in no segment; in order, after the segments before it."""
+        """AsrClient that is in no segment; in order, after the segments before it."""
         ...
 
     async def note(self, note: Note) -> None:
@@ -84,11 +84,11 @@ class RecognitionEvents(Protocol):
         """A window was transcribed that was finished already."""
         ...
 
-    async def replaced(self, error: DeviceMemoryError, speech: Speech) -> None:
+    async def replaced(self, error: DeviceMemoryError, speech: AsrClient) -> None:
         """A service takes over from one whose device is too small."""
         ...
 
-    async def lost(self, speech: Speech, error: VoxrouteError) -> None:
+    async def lost(self, speech: AsrClient, error: VoxrouteError) -> None:
         """A service was given up; the others do its work."""
         ...
 
@@ -106,8 +106,8 @@ class _Part:
     untranscribed: list[Untranscribed] = field(default_factory=list[Untranscribed])
     told: int = 0  # segments that were told
     complete: bool = False
-    runs: "dict[asyncio.Task[None], tuple[Speech, float]]" = field(
-        default_factory=dict["asyncio.Task[None]", tuple[Speech, float]]
+    runs: "dict[asyncio.Task[None], tuple[AsrClient, float]]" = field(
+        default_factory=dict["asyncio.Task[None]", tuple[AsrClient, float]]
     )
 
     @property
@@ -155,7 +155,7 @@ class _Board:
             self._waiting.sort(key=lambda one: one.index)
         self.tell()
 
-    async def take(self, speech: Speech, usual_s: float | None) -> _Part | None:
+    async def take(self, speech: AsrClient, usual_s: float | None) -> _Part | None:
         """The next span for a service, or one that holds up the end; None where all is done.
 
         `usual_s` is how long a span takes this service, seconds; None where it has done none.
@@ -173,7 +173,7 @@ class _Board:
                     await self._changed.wait()
         return None
 
-    def _slow(self, speech: Speech, usual_s: float) -> _Part | None:
+    def _slow(self, speech: AsrClient, usual_s: float) -> _Part | None:
         """A span that another service alone has been at for much longer than usual."""
         limit_s = max(_SLOW_S, _SLOW * usual_s)
         now = time.monotonic()
@@ -220,9 +220,9 @@ class Recognition:
         self._telling = asyncio.Lock()
         self._model = model
         self._told: set[tuple[str, str]] = set()
-        self._workers: dict[asyncio.Task[None], Speech] = {}
+        self._workers: dict[asyncio.Task[None], AsrClient] = {}
 
-    async def run(self, services: Sequence[Speech], next_service: NextService) -> None:
+    async def run(self, services: Sequence[AsrClient], next_service: NextService) -> None:
         """Returns when the whole recording is transcribed. Raises VoxrouteError."""
         feeding = asyncio.create_task(self._feed())
         try:
@@ -240,7 +240,7 @@ class Recognition:
         if self._length_s is not None:
             await self._events.progress(self._length_s)
 
-    def _hire(self, speech: Speech) -> None:
+    def _hire(self, speech: AsrClient) -> None:
         self._workers[asyncio.create_task(self._serve(speech))] = speech
 
     async def _work(self, feeding: "asyncio.Task[None]", next_service: NextService) -> None:
@@ -261,7 +261,7 @@ class Recognition:
             raise VoxrouteError("the recognition ended before its end; this is a defect")
 
     async def _gave_up(
-        self, speech: Speech, error: VoxrouteError, next_service: NextService
+        self, speech: AsrClient, error: VoxrouteError, next_service: NextService
     ) -> None:
         """Goes on without a service. Raises its error where it was the last one."""
         if self._board.finished:
@@ -313,7 +313,7 @@ class Recognition:
 
     # --- the services
 
-    async def _serve(self, speech: Speech) -> None:
+    async def _serve(self, speech: AsrClient) -> None:
         """Lets a service work until nothing is left. Raises VoxrouteError where it gives up."""
         n_lanes = await self._n_lanes(speech)
         self._board.add_room(n_lanes)
@@ -326,10 +326,10 @@ class Recognition:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
 
-    async def _n_lanes(self, speech: Speech) -> int:
+    async def _n_lanes(self, speech: AsrClient) -> int:
         """Calls at once to a service: enough spans for its device, and some left for the others."""
         try:
-            limits = (await speech.client.capabilities()).limits
+            limits = (await speech.capabilities()).limits
         except VoxrouteError:
             return _MIN_LANES  # the first call will tell what is wrong
         in_flight_s = limits.audio_in_flight.ToTimedelta().total_seconds()
@@ -341,11 +341,11 @@ class Recognition:
             lanes = min(lanes, n_spans // len(self._workers))
         return max(_MIN_LANES, lanes)
 
-    async def take(self, speech: Speech, usual_s: float | None) -> _Part | None:
+    async def take(self, speech: AsrClient, usual_s: float | None) -> _Part | None:
         """As _Board.take."""
         return await self._board.take(speech, usual_s)
 
-    async def transcribe(self, speech: Speech, part: _Part, retry: Retry) -> None:
+    async def transcribe(self, speech: AsrClient, part: _Part, retry: Retry) -> None:
         """One call for a span; another service may complete it first. Raises CallFailedError."""
         run = asyncio.create_task(self._call(speech, part, retry))
         part.runs[run] = (speech, time.monotonic())
@@ -359,11 +359,11 @@ class Recognition:
         if not part.complete:
             run.result()
 
-    async def _call(self, speech: Speech, part: _Part, retry: Retry) -> None:
+    async def _call(self, speech: AsrClient, part: _Part, retry: Retry) -> None:
         options = asr_pb2.TranscribeConfig(model=speech.model)
         options.MergeFrom(self._options)
         request = AsrRequest(PcmAudio(part.pcm, part.start_s), part.done_s, options)
-        async with contextlib.aclosing(speech.client.transcribe(request)) as events:
+        async with contextlib.aclosing(speech.transcribe(request)) as events:
             async for event in events:
                 match event:
                     case Accepted():
@@ -382,7 +382,7 @@ class Recognition:
 
     # --- what the calls tell
 
-    async def _accepted(self, speech: Speech, accepted: Accepted) -> None:
+    async def _accepted(self, speech: AsrClient, accepted: Accepted) -> None:
         """Tells who answers, and notes another model than that of the first call."""
         options = accepted.options.items()
         common = {name: value for name, value in options if name not in _PER_CALL}
@@ -473,10 +473,10 @@ class Recognition:
 class _Lane:
     """One call at a time to a service, again and again."""
 
-    def __init__(self, recognition: Recognition, speech: Speech) -> None:
+    def __init__(self, recognition: Recognition, speech: AsrClient) -> None:
         self._recognition = recognition
         self._speech = speech
-        self._retry = Retry(speech.client.endpoint, speech.client.policy)
+        self._retry = Retry(speech.endpoint, speech.policy)
         self._times_s: list[float] = []
 
     async def work(self) -> None:
@@ -503,7 +503,7 @@ class _Lane:
 
     async def _interrupted(self, part: _Part) -> None:
         message = (
-            f"the connection to {self._speech.client.endpoint} was lost; transcription goes on"
+            f"the connection to {self._speech.endpoint} was lost; transcription goes on"
             f" from {part.done_s:.1f} s"
         )
         await self._recognition.note(Note(source="orchestrator", code=RESUMED, message=message))

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from voxroute_orchestrator.client.items import ItemPool, TranslateItem
 from voxroute_orchestrator.client.messages import Accepted, TranslateEvent
-from voxroute_orchestrator.client.translate import TranslateRequest, Translator
+from voxroute_orchestrator.client.translate import TranslateClient, TranslateRequest
 from voxroute_orchestrator.errors import DeviceMemoryError, VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm
 from voxroute_orchestrator.pipeline.journal import Journal
@@ -43,8 +43,8 @@ class TranslationEvents(Protocol):
         ...
 
     async def replace_translator(
-        self, given_up: Translator, error: DeviceMemoryError
-    ) -> Translator | None:
+        self, given_up: TranslateClient, error: DeviceMemoryError
+    ) -> TranslateClient | None:
         """The service that goes on where one has given up; None where none is left."""
         ...
 
@@ -60,7 +60,7 @@ class TargetTranslation:
         self,
         target: str,
         translation: Translation,
-        services: Sequence[Translator],
+        services: Sequence[TranslateClient],
         events: TranslationEvents,
         journal: Journal | None,
         *,
@@ -122,7 +122,7 @@ class TargetTranslation:
     # --- for the streams
 
     @property
-    def services(self) -> Sequence[Translator]:
+    def services(self) -> Sequence[TranslateClient]:
         """Who translates."""
         return self._services
 
@@ -152,7 +152,9 @@ class TargetTranslation:
         """Tells that one of several services has failed; the others did its work."""
         self._events.reporter.warn(f"{error}; the other translation services did its work")
 
-    async def replace(self, given_up: Translator, error: DeviceMemoryError) -> Translator | None:
+    async def replace(
+        self, given_up: TranslateClient, error: DeviceMemoryError
+    ) -> TranslateClient | None:
         """As TranslationEvents.replace_translator."""
         return await self._events.replace_translator(given_up, error)
 
@@ -236,13 +238,13 @@ class _Stream:
         for error in failures:
             self._whole.lost(error)
 
-    async def _serve(self, service: Translator) -> None:
+    async def _serve(self, service: TranslateClient) -> None:
         """Translates until nothing is left. Raises VoxrouteError."""
         whole: TargetTranslation = self._whole
         while True:
             try:
                 request = whole.request(self._source, self.pool, service.model)
-                async with contextlib.aclosing(service.client.translate(request)) as events:
+                async with contextlib.aclosing(service.translate(request)) as events:
                     async for event in events:
                         await whole.tell(event)
             except DeviceMemoryError as error:

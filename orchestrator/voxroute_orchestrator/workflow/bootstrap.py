@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import psutil
 
 from voxroute_orchestrator import __version__
+from voxroute_orchestrator.engines import installed
 from voxroute_orchestrator.files import write_atomic
-from voxroute_orchestrator.fleet.hardware import Host, detect, mlx_importable, with_memory
+from voxroute_orchestrator.fleet.hardware import Host, detect, with_memory
 from voxroute_orchestrator.models.hub_access import hub_answers, hub_cache
 from voxroute_orchestrator.settings import BUNDLED_ASR, BUNDLED_TRANSLATE
 
@@ -43,8 +44,6 @@ _MODEL_GB: Mapping[str, tuple[float, float]] = {
 }
 _SMALLER = ("large-v3", "medium", "base")
 
-Backend = Literal["mlx", "whisperx"]
-
 
 @dataclass(frozen=True, slots=True)
 class Availability:
@@ -67,7 +66,7 @@ class Recommendation:
     whisper_model: str
     compute_type: str
     batch_size: int
-    whisper_backend: Backend
+    whisper_backend: str
     whisperx_device: str
     """"mps", "cuda" or "cpu", as the job file's WHISPERX_DEVICE."""
     indictrans2_device: str
@@ -83,14 +82,16 @@ def recommend(host: Host, models: Availability) -> Recommendation:
     1. A GPU of 6 GB or more: large-v3 in float16; of 4 GB: medium; a smaller one: base.
     2. Without a GPU that a service can use, 16 GB of memory: large-v3 in int8; 8 GB: medium; less:
        base.
-    3. mps is served by MLX, cuda and cpu by WhisperX; a Mac without MLX counts as a CPU.
+    3. The engine is the first for the accelerator; a Mac without one for its GPU counts as a CPU.
     4. Where that model is neither in the cache nor to be had from the hub: the largest smaller one
        in the cache, else the bundled one.
     5. As many windows in a batch as the free memory holds.
     """
     notes: list[str] = []
-    gpu = host.cuda or (host.mps and host.mlx)
-    if host.mps and not host.mlx:
+    engine = host.engine("asr", host.accelerator, "cpu")
+    metal = engine is not None and "mps" in engine.devices and host.mps
+    gpu = host.cuda or metal
+    if host.mps and not metal:
         notes.append(
             "MPS device detected, but MLX cannot be imported; speech is recognised on the CPU."
             " Install voxroute-asr-mlx to use the Apple GPU"
@@ -113,7 +114,7 @@ def recommend(host: Host, models: Availability) -> Recommendation:
         whisper_model=model,
         compute_type=compute,
         batch_size=batch,
-        whisper_backend="mlx" if host.mps and host.mlx else "whisperx",
+        whisper_backend=engine.name if engine is not None else "auto",
         whisperx_device=host.accelerator,
         indictrans2_device=host.accelerator,
         translate_model=translate_model,
@@ -243,7 +244,7 @@ def describe(host: Host, models: Availability, fingerprint: Mapping[str, Any]) -
         "gpu_memory_free_gb": _gb(free),
         "gpu_problem": host.gpu_problem or None,
         "gpus": [{"name": g.name, "memory_gb": _gb(g.memory_bytes)} for g in host.gpus],
-        "mlx_available": host.mlx,
+        "mlx_available": any(engine.name == "mlx" for engine in host.engines),
         "cpu_cores": host.cpus,
         "memory_gb": _gb(host.memory_bytes),
         "memory_free_gb": _gb(host.free_bytes),
@@ -275,7 +276,7 @@ def _fingerprint(*, offline: bool, bundled: bool) -> dict[str, Any]:
         "processors": psutil.cpu_count(),
         "memory_gb": _gb(psutil.virtual_memory().total),
         "nvidia_driver": driver,
-        "mlx": mlx_importable(),
+        "engines": [engine.name for engine in installed()],
         "offline": offline,
         "bundled_models": bundled,
         "voxroute": __version__,

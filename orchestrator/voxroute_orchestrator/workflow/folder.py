@@ -18,10 +18,11 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from dotenv.parser import parse_stream
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,6 +34,7 @@ from pydantic import (
 )
 
 from voxroute_orchestrator import __version__
+from voxroute_orchestrator.engines import backend_name
 from voxroute_orchestrator.errors import OutputError, UsageError
 from voxroute_orchestrator.files import write_atomic
 from voxroute_orchestrator.fleet.hardware import Host
@@ -67,7 +69,7 @@ class JobConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     WHISPERX_DEVICE: DeviceName
-    WHISPER_BACKEND: Literal["auto", "mlx", "whisperx"]
+    WHISPER_BACKEND: Annotated[str, AfterValidator(backend_name)]
     WHISPER_MODEL: str = Field(min_length=1)
     WHISPER_COMPUTE_TYPE: Literal[
         "auto", "float16", "bfloat16", "float32", "int8", "int8_float16", "int8_float32", "int4"
@@ -352,10 +354,10 @@ def job_of(folder: JobFolder, job: JobFile, config: JobConfig, host: Host, told:
     )
     if device == "mps" and backend == "whisperx":
         told.warn("MPS device detected but MLX backend not configured")
-    elif device == "mps" and host.mps and not host.mlx:
+    elif device == "mps" and host.mps and host.engine("asr", "mps") is None:
         told.warn("MPS device detected but MLX cannot be imported; install voxroute-asr-mlx")
         backend = "whisperx"
-    elif device == "mps":
+    elif device == "mps" and backend in {"auto", "mlx"}:
         told.say("Using MLX-Whisper for MPS acceleration")
         backend = "mlx"
     if device == "mps" and backend == "whisperx":

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from voxroute_asr_mlx import hardware
+from voxroute_asr_mlx import ENGINE, hardware
 from voxroute_asr_mlx.models import FILES, MLX_WEIGHTS, format_of
 from voxroute_asr_mlx.settings import MlxSettings
 from voxroute_serving.asr.engine import AsrModel, Feature
 from voxroute_serving.asr.whisper.engine import WhisperEngine
-from voxroute_serving.asr.whisper.family import MLX_HUB_IDS, bcp47
+from voxroute_serving.asr.whisper.family import bcp47
 from voxroute_serving.device.failures import load_errors
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.models import hub
@@ -27,8 +27,7 @@ class MlxWhisperEngine(WhisperEngine[MlxSettings]):
 
     name = "mlx-whisper"
     distribution = "mlx-whisper"
-    hub_ids = MLX_HUB_IDS
-    default_models = {"cpu": "small", "cuda": "large-v3", "mps": "large-v3-turbo"}  # noqa: RUF012 - a ClassVar of the base
+    manifest = ENGINE
     weight_files = (*MLX_WEIGHTS, "model.safetensors")
     features = frozenset(Feature) - {Feature.BEAM_SEARCH}
 
@@ -52,8 +51,8 @@ class MlxWhisperEngine(WhisperEngine[MlxSettings]):
             activity=activity,
         )
 
-    def _converted(self, model: str, source: Path, activity: Activity) -> Path:  # noqa: ARG002 - its errors name the directory
-        return mlx_directory(source, self._settings.model_cache_dir, activity)
+    def _converted(self, model: str, source: Path, activity: Activity) -> Path:
+        return mlx_directory(model, source, self._settings.model_cache_dir, activity)
 
     def _loaded(self, ref: ModelRef, directory: Path, source: Path, compute_type: str) -> AsrModel:
         # importing mlx_whisper (scipy, numba, tiktoken) takes seconds: on this thread, while the
@@ -82,7 +81,7 @@ class MlxWhisperEngine(WhisperEngine[MlxSettings]):
         return tuple(bcp47(code) for code in LANGUAGES)
 
 
-def mlx_directory(source: Path, cache_dir: Path, activity: Activity) -> Path:
+def mlx_directory(_name: str, source: Path, cache_dir: Path, activity: Activity) -> Path:
     """The directory of a model in mlx-whisper's format: its own, or the cached conversion's.
 
     Raises ModelUnavailableError.

@@ -1,11 +1,13 @@
 # pyright: basic
 """WhisperX as an AsrEngine: names, formats and devices. The ML libraries load with a model."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from voxroute_asr_whisperx import ENGINE
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.diarize import PyannoteDiarizer
 from voxroute_asr_whisperx.models import (
@@ -20,7 +22,6 @@ from voxroute_asr_whisperx.models import (
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import AsrModel, Feature
 from voxroute_serving.asr.whisper.engine import WhisperEngine
-from voxroute_serving.asr.whisper.family import CTRANSLATE2_HUB_IDS
 from voxroute_serving.device import weights
 from voxroute_serving.device.failures import load_errors
 from voxroute_serving.device.host import host_memory, processor_name, usable_processors
@@ -58,14 +59,15 @@ class WhisperXEngine(WhisperEngine[WhisperXSettings]):
 
     name = "whisperx"
     distribution = "whisperx"
-    hub_ids = CTRANSLATE2_HUB_IDS
-    default_models = {"cpu": "small", "cuda": "large-v3"}  # noqa: RUF012 - a ClassVar of the base
+    manifest = ENGINE
     weight_files = WEIGHTS
     features = frozenset(Feature) - {Feature.WORD_TIMESTAMPS, Feature.ALIGNMENT}
 
     def __init__(self, settings: WhisperXSettings) -> None:
         device, self._indices = _devices(settings.device)
         super().__init__(settings, device, _compute_type(settings.compute_type, device))
+        if not settings.log_text:  # it quotes the segments that it cannot align, as warnings
+            logging.getLogger("whisperx.alignment").setLevel(logging.ERROR)
         self._threads = settings.cpu_threads or usable_processors()
         self._aligners = Aligners(
             device=self._device,

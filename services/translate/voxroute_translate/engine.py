@@ -19,7 +19,7 @@ from voxroute_serving.device.ladder import Ladder
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import ModelUnavailableError
 from voxroute_serving.models import hub
-from voxroute_translate.registry import ModelCard
+from voxroute_translate.registry import ModelCard, describe
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 
@@ -296,6 +296,11 @@ def ctranslate2_directory(card: ModelCard, cache_dir: Path, activity: Activity) 
         on_ctranslate2.convert(card, directory)
 
     return hub.converted(card.directory, on_ctranslate2.KIND, convert, cache_dir=cache_dir)
+
+
+def converted(name: str, source: Path, cache_dir: Path, activity: Activity) -> Path:
+    """A Prepare of voxroute_serving.models.preparation. Raises ModelNotFoundError too."""
+    return ctranslate2_directory(describe(name, source, hub.revision_of), cache_dir, activity)
 
 
 def load(card: ModelCard, options: EngineOptions, activity: Activity) -> TranslationModel:

@@ -18,14 +18,6 @@ from voxroute_translate.languages import Language
 
 Format = Literal["indictrans2", "nllb", "m2m100", "marian"]
 
-DEFAULT_MODELS = (
-    "ai4bharat/indictrans2-indic-en-dist-200M",
-    "ai4bharat/indictrans2-en-indic-dist-200M",
-    "ai4bharat/indictrans2-indic-indic-dist-320M",
-    "facebook/nllb-200-distilled-600M",
-)
-"""IndicTrans2 where the pair allows it, NLLB-200 for the rest."""
-
 PERMISSIVE_MODEL = "facebook/m2m100_418M"
 """The MIT-licensed choice in NLLB's place."""
 

@@ -12,7 +12,8 @@ from voxroute_serving.process.settings import (
     listen_on,
     metrics_on,
 )
-from voxroute_translate.registry import DEFAULT_MODELS, PERMISSIVE_MODEL
+from voxroute_translate import ENGINE
+from voxroute_translate.registry import PERMISSIVE_MODEL
 
 Runtime = Literal["auto", "ctranslate2", "torch"]
 
@@ -22,7 +23,7 @@ class TranslateSettings(ServerSettings):
 
     listen: ListenAddresses = listen_on(50053)
     models: StringList = Field(
-        default=list(DEFAULT_MODELS),
+        default=list(ENGINE.default_models["cpu"]),
         min_length=1,
         description="models in the order of preference: hub ids (behind an @ a revision) or local"
         " directories in M2M100, NLLB, Marian or IndicTrans2 format; the first that translates a"

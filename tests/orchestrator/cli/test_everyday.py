@@ -1,6 +1,5 @@
 """What people run into on an ordinary day is told at once, with what helps."""
 
-import ast
 import asyncio
 import contextlib
 import io
@@ -10,13 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.orchestrator.cli.test_command import ROOT, Sandbox, sandbox
+from tests.orchestrator.cli.test_command import Sandbox, sandbox
 from tests.orchestrator.daemon import Services, stand_in_services
-from voxroute_orchestrator import modules
+from voxroute_asr_whisperx import ENGINE as WHISPERX
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.connection import CallPolicy
 from voxroute_orchestrator.client.jobs import job_client
@@ -30,6 +28,7 @@ from voxroute_orchestrator.subtitles import formats as subtitles
 from voxroute_orchestrator.subtitles.cues import Cue
 from voxroute_orchestrator.transcript import IgnoredOption
 from voxroute_orchestrator.workflow.folder import JobFolder, for_this_place
+from voxroute_translate import ENGINE as TRANSLATE
 
 __all__ = ["sandbox"]
 
@@ -218,8 +217,8 @@ def test_without_bundled_models_the_ways_out_are_named(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(models_at_hand, "bundled_models", lambda _: None)
     for choose in (
-        lambda: models_at_hand.speech("", modules.ASR_WHISPERX, "cpu", Settings()),
-        lambda: models_at_hand.translation("", Settings()),
+        lambda: models_at_hand.choose("", WHISPERX, "cpu", Settings()),
+        lambda: models_at_hand.choose("", TRANSLATE, "cpu", Settings()),
     ):
         with pytest.raises(UsageError, match="name a directory with --"):
             choose()
@@ -240,31 +239,11 @@ def test_what_is_in_the_cache_is_taken_before_what_is_bundled(
         folder.mkdir(parents=True)
         for file in files:
             (folder / file).write_text("{}")
-    speech = models_at_hand.speech("", modules.ASR_WHISPERX, "cpu", Settings())
+    speech = models_at_hand.choose("", WHISPERX, "cpu", Settings())
     assert speech.models == ("base",)
     assert speech.warns
-    translation = models_at_hand.translation("", Settings())
+    translation = models_at_hand.choose("", TRANSLATE, "cpu", Settings())
     assert translation.models == ("facebook/nllb-200-distilled-600M",)
-
-
-def test_the_defaults_of_the_services_are_known_here() -> None:
-    """They are written down twice, as importing the services takes seconds."""
-
-    def assigned(module: str, name: str) -> Any:
-        path = ROOT / "services" / module
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-                return ast.literal_eval(node.value)
-        raise AssertionError(name)
-
-    assert {
-        modules.ASR_WHISPERX: assigned(
-            "asr_whisperx/voxroute_asr_whisperx/engine.py", "default_models"
-        ),
-        modules.ASR_MLX: assigned("asr_mlx/voxroute_asr_mlx/engine.py", "default_models"),
-    } == models_at_hand.SPEECH_DEFAULTS
-    translations = assigned("translate/voxroute_translate/registry.py", "DEFAULT_MODELS")
-    assert translations == models_at_hand.TRANSLATION_DEFAULTS
 
 
 def test_the_hub_is_not_waited_for_long(silent: str) -> None:
@@ -295,12 +274,12 @@ def test_a_hub_that_answers_leaves_the_choice_to_the_services(
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setattr(models_at_hand, "_heard", None)
-        choice = models_at_hand.speech("", modules.ASR_WHISPERX, "cpu", Settings())
+        choice = models_at_hand.choose("", WHISPERX, "cpu", Settings())
         thread.join()
     assert choice.models == ()
     assert not choice.said
     # the translation is told the same, without another question
-    assert models_at_hand.translation("", Settings()).models == ()
+    assert models_at_hand.choose("", TRANSLATE, "cpu", Settings()).models == ()
     monkeypatch.setattr(models_at_hand, "_heard", None)
 
 
@@ -320,6 +299,7 @@ def test_a_job_prepared_for_the_bundled_models_runs_elsewhere_and_says_so_once(
         "VOXROUTE_ASR_ENDPOINTS": services.asr,
         "VOXROUTE_TRANSLATE_ENDPOINTS": services.translate,
     }
+    services.speech.configs.clear()  # of other tests
     done = sandbox.run("run-job", "-j", job.name, **bundled, **endpoints)
     assert done.returncode == 0, done.stderr
     told = "the job was prepared for the bundled asr-tiny-hi-en and translate-tiny-hi-en"

@@ -129,6 +129,7 @@ def test_tags_of_two_letters_are_what_langcodes_says_of_them() -> None:
     assert len(set(spoken)) == len(plain)
     assert not same_language("hi", "en")
     assert same_language("sr", "sr-Cyrl")
+    assert same_language("nb", "no")
 
 
 def test_completions_of_names_import_nothing_heavy() -> None:

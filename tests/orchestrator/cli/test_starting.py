@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tests.orchestrator import recordings
 from tests.orchestrator.cli.test_command import ROOT, Sandbox, sandbox
-from voxroute_orchestrator import modules
+from voxroute_asr_whisperx import ENGINE as WHISPERX
 from voxroute_orchestrator.cli.terminal.bars import BarReporter
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.errors import CorruptMediaError, NoAudioError, RefusedError, UsageError
@@ -44,10 +44,10 @@ def test_a_pair_that_no_model_here_translates_is_refused() -> None:
 def test_a_language_that_the_speech_model_does_not_know_is_refused() -> None:
     """A model's own file names its languages; those whose name ends in .en know English."""
     for model, known, other in ((SPEECH_MODEL, "hi", "ta"), ("tiny.en", "en-GB", "hi")):
-        prechecks.check_speech(model, known, modules.ASR_WHISPERX, offline=False)
-        prechecks.check_speech(model, None, modules.ASR_WHISPERX, offline=False)
+        prechecks.check_speech(model, known, WHISPERX, offline=False)
+        prechecks.check_speech(model, None, WHISPERX, offline=False)
         with pytest.raises(RefusedError, match=f"not {other}; name another one"):
-            prechecks.check_speech(model, other, modules.ASR_WHISPERX, offline=False)
+            prechecks.check_speech(model, other, WHISPERX, offline=False)
 
 
 def test_a_model_that_is_not_here_is_refused(
@@ -62,18 +62,18 @@ def test_a_model_that_is_not_here_is_refused(
         ("acme/model", True, "is not on this host, and --offline"),
     ):
         with pytest.raises(UsageError, match=said):
-            prechecks.check_speech(model, "hi", modules.ASR_WHISPERX, offline=offline)
+            prechecks.check_speech(model, "hi", WHISPERX, offline=offline)
         with pytest.raises(UsageError, match=said):
             prechecks.check_translation([model], [], offline=offline)
     with pytest.raises(UsageError, match="did you mean 'large-v3'"):
-        prechecks.check_speech("large-v33", "hi", modules.ASR_WHISPERX, offline=False)
+        prechecks.check_speech("large-v33", "hi", WHISPERX, offline=False)
     snapshot = tmp_path / "hub" / "models--acme--model" / "snapshots" / "1"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     (snapshot / "voxroute.json").write_text(json.dumps({"languages": ["hi"]}))
-    prechecks.check_speech("acme/model", "hi", modules.ASR_WHISPERX, offline=True)
+    prechecks.check_speech("acme/model", "hi", WHISPERX, offline=True)
     with pytest.raises(RefusedError):
-        prechecks.check_speech("acme/model", "ta", modules.ASR_WHISPERX, offline=True)
+        prechecks.check_speech("acme/model", "ta", WHISPERX, offline=True)
 
 
 def test_a_recording_without_sound_starts_nothing(sandbox: Sandbox) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import grpc
@@ -14,15 +14,15 @@ from tests.orchestrator import recordings
 from tests.orchestrator.stand_in import Break, Speech, Translation, serve
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.asr import Speech as AsrSpeech
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
-from voxroute_orchestrator.client.translate import TranslateClient, Translator
+from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError, VoxrouteError
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.subtitles.results import write_results
 from voxroute_orchestrator.transcript import Media, Transcript
+from voxroute_serving.testing.served import until
 
 SECONDS = 30
 POLICY = CallPolicy(retry_s=5.0, stall_timeout_s=20.0)
@@ -54,7 +54,7 @@ async def _run(
             asr = AsrClient(endpoint, channel, policy)
             translate = TranslateClient(endpoint, channel, policy)
             reporter = LineReporter(sys.stderr, quiet=True)
-            yield Run(*of, [AsrSpeech(asr)], [Translator(translate)], reporter)
+            yield Run(*of, [asr], [translate], reporter)
     finally:
         await server.stop(0)
 
@@ -65,14 +65,6 @@ async def _execute(
     async with _run(speech, translation, of, policy) as run:
         await run.execute()
         return run
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Returns when the condition holds."""
-    while True:
-        await asyncio.sleep(0.01)
-        if condition():
-            return
 
 
 def _check_whole(transcript: Transcript) -> None:
@@ -212,7 +204,7 @@ async def test_a_cancelled_run_keeps_what_is_finished(media: Media, tmp_path: Pa
     """The transcript holds every finished segment, and is written as a partial one."""
     async with _run(Speech(delay_s=0.1), Translation(), asked(media, "hi", ("en",))) as run:
         task = asyncio.create_task(run.execute())
-        await until(lambda: len(run.transcript.segments) >= 5)
+        assert await until(lambda: len(run.transcript.segments) >= 5)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -230,7 +222,7 @@ async def test_translations_begin_before_the_recognition_ends(media: Media) -> N
     """Segments are translated while later ones are still being recognised."""
     async with _run(Speech(delay_s=0.05), Translation(), asked(media, "hi", ("en",))) as run:
         task = asyncio.create_task(run.execute())
-        await until(lambda: bool(run.transcript.translations["en"].items))
+        assert await until(lambda: any(one.items for one in run.transcript.translations.values()))
         assert len(run.transcript.segments) < SECONDS
         await task
 

@@ -13,9 +13,11 @@ import pytest
 
 from tests.serving import fake_service
 from tests.serving.hub_stand_in import COMMIT, TOKEN, Hub, hub_server
-from voxroute_orchestrator.errors import RefusedError, UsageError
+from voxroute_asr_mlx import ENGINE as MLX
+from voxroute_orchestrator.errors import RefusedError
 from voxroute_orchestrator.models import conversion
 from voxroute_orchestrator.models import hub as hub_models
+from voxroute_translate import ENGINE as TRANSLATE
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLED = ROOT / "models" / "asr-tiny-hi-en"
@@ -246,16 +248,15 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
     assert hub_models.missing_files(tmp_path) == ["config.json", "model-2.safetensors"]
 
 
-def test_a_conversion_says_which_package_it_takes(
+def test_a_conversion_that_no_engine_makes_says_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no engine is installed; and MLX is for Whisper only."""
-    monkeypatch.setitem(sys.modules, "voxroute_asr_mlx", None)  # find_spec takes that for absent
-    monkeypatch.setitem(sys.modules, "voxroute_translate", None)
-    with pytest.raises(RefusedError, match=r"voxroute-asr-mlx, which is not installed.*install"):
-        conversion.converter_of(BUNDLED, "mlx")
+    """Where no engine is installed; and not every engine reads every model."""
     (tmp_path / "config.json").write_text('{"model_type": "marian"}')
-    with pytest.raises(RefusedError, match="voxroute-translate"):
-        conversion.converter_of(tmp_path, "ctranslate2")
-    with pytest.raises(UsageError, match="MLX runs Whisper"):
+    assert conversion.converter_of(BUNDLED, "mlx") == MLX.converters["mlx"]
+    assert conversion.converter_of(tmp_path, "ctranslate2") == TRANSLATE.converters["ctranslate2"]
+    with pytest.raises(RefusedError, match=r"model of type 'marian', to 'mlx'; use --to ctransl"):
         conversion.converter_of(tmp_path, "mlx")
+    monkeypatch.setattr(conversion, "installed", lambda: (TRANSLATE,))
+    with pytest.raises(RefusedError, match="no engine that is installed here converts asr-tiny"):
+        conversion.converter_of(BUNDLED, "mlx")

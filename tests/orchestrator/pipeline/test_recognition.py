@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 
 from tests.orchestrator import recordings
-from tests.orchestrator.client.test_clients import until
 from tests.orchestrator.stand_in import Break, Speech, serve
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
-from voxroute_orchestrator.client import asr
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.errors import RefusedError, UsageError
@@ -29,6 +27,7 @@ from voxroute_orchestrator.pipeline.parts import Span, spans, target_s
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import Media, Segment
+from voxroute_serving.testing.served import until
 
 POLICY = CallPolicy(retry_s=5.0, stall_timeout_s=60.0)
 SECONDS = 200
@@ -47,7 +46,7 @@ class Fleet:
 
     speech: Sequence[Speech]
     servers: list[grpc.aio.Server] = field(default_factory=list[grpc.aio.Server])
-    clients: list[asr.Speech] = field(default_factory=list[asr.Speech])
+    clients: list[AsrClient] = field(default_factory=list[AsrClient])
 
     def run(self, media: Media, journal: Journal | None = None, **more: Any) -> Run:
         """A run that shares the recording among them."""
@@ -65,7 +64,7 @@ async def _fleet(*speech: Speech) -> AsyncGenerator[Fleet]:
             endpoint = Endpoint("speech service", f"127.0.0.1:{port}")
             channel = await stack.enter_async_context(connect(endpoint, POLICY))
             fleet.servers.append(server)
-            fleet.clients.append(asr.Speech(AsrClient(endpoint, channel, POLICY)))
+            fleet.clients.append(AsrClient(endpoint, channel, POLICY))
         yield fleet
 
 
@@ -126,7 +125,7 @@ async def test_a_service_that_dies_midway_gives_its_span_back(media: Media) -> N
     async with _fleet(doomed, other) as fleet:
         run = fleet.run(media, source_languages=("hi",))
         task = asyncio.create_task(run.execute())
-        await until(lambda: len(run.transcript.segments) >= 10)
+        assert await until(lambda: len(run.transcript.segments) >= 10)
         await fleet.servers[0].stop(0)
         await task
     assert not run.errors
@@ -189,7 +188,9 @@ async def test_a_run_that_is_cancelled_at_any_window_goes_on_to_the_same_result(
                 run = fleet.run(media, journal, source_languages=("hi",))
                 task = asyncio.create_task(run.execute())
                 if stop_after is not None:
-                    await until(lambda n=stop_after, run=run: len(run.transcript.segments) >= n)
+                    assert await until(
+                        lambda n=stop_after, run=run: len(run.transcript.segments) >= n
+                    )
                     task.cancel()
                 await asyncio.wait([task])
                 n_finished = sum(len(span.segments) for span in journal.spans().values())

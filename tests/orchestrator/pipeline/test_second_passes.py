@@ -17,21 +17,17 @@ from tests.serving.recordings import silence, tone
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client.align import align
+from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.client.diarize import diarize
 from voxroute_orchestrator.client.messages import duration
-from voxroute_orchestrator.client.upload import Recording, Service
+from voxroute_orchestrator.client.upload import Recording
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.transcript import Note, Segment, Turn
-from voxroute_serving.asr.app import asr_app
-from voxroute_serving.device.batcher import Admission, DeviceThread
-from voxroute_serving.metrics import Metrics
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
-from voxroute_serving.process.settings import AsrSettings
 from voxroute_serving.testing.fake_diarizer import FakeDiarizer
 from voxroute_serving.testing.fake_engine import FakeEngine
+from voxroute_serving.testing.served import serving_engine
 
 POLICY = CallPolicy(retry_s=10.0, stall_timeout_s=60.0)
 START_S = 2.0  # the recording's audio begins here, as that of many films
@@ -64,23 +60,12 @@ TRANSCRIPT = [
 @contextlib.asynccontextmanager
 async def serving(
     engine: FakeEngine | None = None, diarizer: FakeDiarizer | None = None
-) -> AsyncGenerator[Service]:
+) -> AsyncGenerator[AsrClient]:
     """A real speech service around a fake engine, and a channel to it."""
-    settings = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="")
-    metrics, device = Metrics(), DeviceThread()
-    runtime = Runtime(device, Admission(4), metrics, "1")
-    app = asr_app(engine or FakeEngine(), settings, runtime, diarizer)
-    server = ServiceServer(app.service_names, settings, metrics)
-    app.register(server.grpc)
-    await server.start()
-    await app.start()
-    server.open()
-    endpoint = Endpoint("speech service", server.addresses[0])
-    async with connect(endpoint, POLICY) as channel:
-        yield Service(endpoint, channel, POLICY)
-    await server.stop()
-    await app.close()
-    await device.close()
+    async with serving_engine(engine or FakeEngine(), diarizer) as served:
+        endpoint = Endpoint("speech service", served.address)
+        async with connect(endpoint, POLICY) as channel:
+            yield AsrClient(endpoint, channel, POLICY)
 
 
 @dataclass
@@ -132,7 +117,7 @@ class Unsteady(Speech):
 
 
 @contextlib.asynccontextmanager
-async def unsteady(servicer: Unsteady, policy: CallPolicy = POLICY) -> AsyncGenerator[Service]:
+async def unsteady(servicer: Unsteady, policy: CallPolicy = POLICY) -> AsyncGenerator[AsrClient]:
     """A channel to an unsteady service."""
     server = grpc.aio.server()
     asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
@@ -140,7 +125,7 @@ async def unsteady(servicer: Unsteady, policy: CallPolicy = POLICY) -> AsyncGene
     await server.start()
     endpoint = Endpoint("speech service", f"127.0.0.1:{port}")
     async with connect(endpoint, policy) as channel:
-        yield Service(endpoint, channel, policy)
+        yield AsrClient(endpoint, channel, policy)
     await server.stop(0)
 
 

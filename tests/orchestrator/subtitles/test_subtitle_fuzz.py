@@ -153,6 +153,9 @@ def check(path: Path, chance: random.Random) -> bool:
             pytest.fail(f"no sentence about the file: {error}")
         return False
     assert all(told)
+    if not cues:
+        assert told
+        return False
     assert all(0 <= cue.start_ms < cue.end_ms and cue.text for cue in cues)
     assert cues == sorted(cues, key=lambda cue: cue.start_ms)
     wrapped = [part for cue in cues for part in rewrapped(cue)]

@@ -243,10 +243,23 @@ def test_text_that_begins_with_a_blank_line_is_no_text_of_nobody(read) -> None:
     assert not told
 
 
-@pytest.mark.parametrize("text", ["", "\ufeff", "\n \n"])
-def test_an_empty_file_is_called_so(read, text: str) -> None:
-    """No encoding and no other format would help."""
-    with pytest.raises(UsageError, match="is empty; copy or download it again"):
+@pytest.mark.parametrize(
+    "text", ["", "\ufeff", "\n \n", "WEBVTT\n", subtitles.to_srt([]), subtitles.to_vtt([])]
+)
+def test_a_file_without_cues_has_none_and_that_is_told(read, text: str) -> None:
+    """As the command itself writes it where nobody speaks."""
+    cues, told = read(text)
+    assert not cues
+    assert [sentence for sentence in told if "has no cue" in sentence] == told
+    assert told
+
+
+@pytest.mark.parametrize(
+    "text", ["WEBVTT\n\n00:01,000 -> 00:02\n", "[Script Info]\nDialogue: 0,0:00:01.00,0:00:02.00\n"]
+)
+def test_a_file_whose_cues_cannot_be_read_is_not_one_without_cues(read, text: str) -> None:
+    """It is refused, as there was to be something."""
+    with pytest.raises(UsageError, match="has no cues"):
         read(text)
 
 

@@ -103,6 +103,18 @@ def test_turns_places_and_italics_pass_through_translation(sandbox: Sandbox) -> 
     assert "before it begins" in done.stderr
 
 
+def test_subtitles_of_a_film_without_speech_are_translated_to_none(sandbox: Sandbox) -> None:
+    """In each format, with a word about it and without a service."""
+    path = sandbox.folder / "film.hi.vtt"
+    path.write_text(subtitles.to_vtt([]))
+    done = sandbox.run("translate", str(path), "-s", "hi", "-t", "en", "-o", str(sandbox.out))
+    assert done.returncode == 0, done.stderr
+    assert "film.hi.vtt has no cue" in done.stderr
+    assert "en: no cue to translate" in done.stdout
+    assert subtitles.read(sandbox.out / "film.en.srt") == []
+    assert subtitles.read(sandbox.out / "film.en.vtt") == []
+
+
 def test_a_glossary_names_cues_and_not_turns(sandbox: Sandbox) -> None:
     """A term that two turns of a cue miss is missed in that cue."""
     path, terms = sandbox.folder / "film.hi.srt", sandbox.folder / "terms.csv"

@@ -46,10 +46,11 @@ NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:1"}
         (dataclasses.replace(LAPTOP, gpus=(Gpu("old", 2 * GB, GB),)),
          "base", "float16", "whisperx", "cuda"),
         (BROKEN_DRIVER, "large-v3", "int8", "whisperx", "cpu"),
-        (Host("Linux", "x86_64", 4, int(15.5 * GB), 9 * GB),
+        (dataclasses.replace(CPU_8_GB, memory_bytes=int(15.5 * GB), free_bytes=9 * GB),
          "large-v3", "int8", "whisperx", "cpu"),
         (CPU_8_GB, "medium", "int8", "whisperx", "cpu"),
-        (Host("Linux", "x86_64", 2, 4 * GB, 2 * GB), "base", "int8", "whisperx", "cpu"),
+        (dataclasses.replace(CPU_8_GB, memory_bytes=4 * GB, free_bytes=2 * GB),
+         "base", "int8", "whisperx", "cpu"),
     ],
 )  # fmt: skip
 def test_the_rules_of_the_recommendation(

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import resource
 import threading
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,19 +19,17 @@ from grpc_status import rpc_status
 from tests.serving.recordings import Media, chunks, faststart, media, s16le, silence, speech, tone
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
-from voxroute_serving.asr.app import AsrApp, asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.asr.engine import Feature, WindowSegment
 from voxroute_serving.asr.messages import transcribe_options
 from voxroute_serving.audio.samples import Samples
-from voxroute_serving.device.batcher import Admission, DeviceThread
+from voxroute_serving.device.batcher import Admission
 from voxroute_serving.domain import IgnoredOption
 from voxroute_serving.errors import InvalidInputError
 from voxroute_serving.languages import match_language
 from voxroute_serving.metrics import Metrics
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
-from voxroute_serving.process.settings import AsrSettings
 from voxroute_serving.testing.fake_engine import FakeEngine
+from voxroute_serving.testing.served import serving_engine, until
 
 # grpcio 1.85 leaves the request stream of a call that failed to the garbage collector
 pytestmark = pytest.mark.filterwarnings(
@@ -83,21 +80,11 @@ class Service:
 async def serving(engine: FakeEngine | None = None, **settings: Any) -> AsyncGenerator[Service]:
     """A service on a free port."""
     engine = engine or FakeEngine()
-    chosen = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="", **settings)
-    metrics, device = Metrics(), DeviceThread()
-    admission = Admission(chosen.max_concurrent_calls)
-    app = asr_app(engine, chosen, Runtime(device, admission, metrics, "1.2.3"))
-    server = ServiceServer(app.service_names, chosen, metrics)
-    app.register(server.grpc)
-    await server.start()
-    await app.start()
-    engine.batches.clear()
-    server.open()
-    async with grpc.aio.insecure_channel(server.addresses[0]) as channel:
-        yield Service(engine, app, admission, metrics, channel, server.addresses[0])
-    await server.stop()
-    await app.close()
-    assert await device.close()
+    async with serving_engine(engine, **settings) as served:
+        engine.batches.clear()
+        async with grpc.aio.insecure_channel(served.address) as channel:
+            admission, metrics = served.runtime.admission, served.metrics
+            yield Service(engine, served.app, admission, metrics, channel, served.address)
 
 
 def config(language: str = "hi", **fields: Any) -> asr_pb2.TranscribeConfig:
@@ -131,14 +118,6 @@ def warnings(replies: Replies) -> list[str]:
 def seconds(message: Duration) -> float:
     """A duration in seconds."""
     return message.seconds + message.nanos / 1e9
-
-
-async def settled(condition: Callable[[], bool], within_s: float = 30.0) -> bool:
-    """Whether a condition comes true in time; the first call of a process loads libraries."""
-    until = time.monotonic() + within_s
-    while not condition() and time.monotonic() < until:  # noqa: ASYNC110 - nothing tells
-        await asyncio.sleep(0.01)
-    return condition()
 
 
 def decoders() -> list[threading.Thread]:
@@ -386,10 +365,10 @@ async def test_bad_requests_are_refused_with_a_sentence_that_helps(name: str) ->
         assert words in _details(caught.value)
         if fields:
             assert violations(caught.value) == fields[:8]  # what fits into a client's metadata
-        assert await settled(lambda: service.admission.in_flight == 0)
+        assert await until(lambda: service.admission.in_flight == 0)
         good = await service.transcribe(messages(s16le(DIALOGUE)))
         assert len(segments(good)) == 2
-        assert await settled(lambda: not decoders())
+        assert await until(lambda: not decoders())
 
 
 def test_every_wrong_option_is_named() -> None:
@@ -432,12 +411,12 @@ async def test_a_cancelled_call_frees_its_place_and_stops_the_device() -> None:
         call = service.stub.Transcribe(messages(s16le(tone(200.0))), timeout=30)
         assert (await call.read()).HasField("accepted")
         batches = service.app.servicer._queues._transcribing
-        assert await settled(lambda: batches._running > 0 and batches.queued > 0)
+        assert await until(lambda: batches._running > 0 and batches.queued > 0)
         call.cancel()
-        assert await settled(lambda: service.admission.in_flight == 0, 10.0)
+        assert await until(lambda: service.admission.in_flight == 0, 10.0)
         assert service.app.servicer.queued == 0
-        assert await settled(lambda: bool(engine.batches) and engine.batches[-1].stopped, 10.0)
-        assert await settled(lambda: not decoders(), 10.0)
+        assert await until(lambda: bool(engine.batches) and engine.batches[-1].stopped, 10.0)
+        assert await until(lambda: not decoders(), 10.0)
         engine.released.set()
         assert segments(await service.transcribe(messages(s16le(DIALOGUE))))
 

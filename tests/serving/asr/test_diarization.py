@@ -24,22 +24,18 @@ from hypothesis import strategies as st
 from tests.serving.recordings import Media, chunks, faststart, media, s16le, silence, tone
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
-from voxroute_serving.asr.app import asr_app
 from voxroute_serving.asr.diarizing import Recording, Turn, in_order_of_speech
 from voxroute_serving.asr.engine import Feature
-from voxroute_serving.device.batcher import Admission, DeviceThread
+from voxroute_serving.device.batcher import Admission
 from voxroute_serving.errors import (
     EngineError,
     ModelNotFoundError,
     ModelUnavailableError,
     OutOfMemoryError,
 )
-from voxroute_serving.metrics import Metrics
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.server import ServiceServer
-from voxroute_serving.process.settings import AsrSettings
 from voxroute_serving.testing.fake_diarizer import FakeDiarizer
 from voxroute_serving.testing.fake_engine import FakeEngine
+from voxroute_serving.testing.served import serving_engine, until
 
 # grpcio 1.85 leaves the request stream of a call that failed to the garbage collector
 pytestmark = pytest.mark.filterwarnings(
@@ -89,20 +85,9 @@ async def serving(
     diarizer: FakeDiarizer | None, *, workers: int = 1, **settings: Any
 ) -> AsyncGenerator[Service]:
     """A service on a free port."""
-    chosen = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="", **settings)
-    metrics, device = Metrics(), DeviceThread()
-    admission = Admission(chosen.max_concurrent_calls)
-    runtime = Runtime(device, admission, metrics, "1.2.3")
-    app = asr_app(FakeEngine(workers=workers), chosen, runtime, diarizer)
-    server = ServiceServer(app.service_names, chosen, metrics)
-    app.register(server.grpc)
-    await server.start()
-    await app.start()
-    server.open()
-    yield Service(admission, server.addresses[0])
-    await server.stop()
-    await app.close()
-    assert await device.close()
+    engine = FakeEngine(workers=workers)
+    async with serving_engine(engine, diarizer, **settings) as served:
+        yield Service(served.runtime.admission, served.address)
 
 
 def config(**fields: Any) -> asr_pb2.DiarizeConfig:
@@ -141,14 +126,6 @@ def reason(error: Any) -> str:
     status: Any = rpc_status.from_call(error)
     assert any(detail.Unpack(info) for detail in status.details)
     return info.reason
-
-
-async def settled(condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes true in time."""
-    until = time.monotonic() + PATIENCE_S
-    while not condition() and time.monotonic() < until:  # noqa: ASYNC110 - nothing tells
-        await asyncio.sleep(0.01)
-    return condition()
 
 
 PAUSE = silence(0.5)
@@ -277,7 +254,7 @@ async def test_a_bad_request_is_refused_with_a_reason(what: str) -> None:
     diarizer = FakeDiarizer()
     async with serving(diarizer) as service:
         error = await service.refusal(requests)
-        assert await settled(lambda: service.admission.in_flight == 0)
+        assert await until(lambda: service.admission.in_flight == 0)
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert words in error.details()
     assert not diarizer.asked
@@ -333,12 +310,12 @@ async def test_a_call_takes_a_place_and_a_cancelled_one_stops_the_device() -> No
         stub: Any = asr_pb2_grpc.AsrServiceStub(channel)  # pyright: ignore[reportArgumentType]
         call = stub.Diarize(messages(s16le(TALK)))
         assert (await call.read()).HasField("accepted")
-        assert await settled(lambda: bool(diarizer.asked))
+        assert await until(lambda: bool(diarizer.asked))
         error = await service.refusal(messages(s16le(TALK)))
         assert reason(error) == "QUEUE_FULL"
         call.cancel()
-        assert await settled(lambda: diarizer.stopped == 1)
-        assert await settled(lambda: service.admission.in_flight == 0)
+        assert await until(lambda: diarizer.stopped == 1)
+        assert await until(lambda: service.admission.in_flight == 0)
 
 
 async def test_one_recording_at_a_time_is_told_apart_while_others_are_transcribed() -> None:

@@ -132,6 +132,18 @@ def test_where_the_mix_loses_the_voice_a_channel_is_taken(name: str) -> None:
     assert [one for one in told if one.startswith("CHANNEL_CHOSEN") and "--channel" in one]
 
 
+def test_a_voice_that_drowns_in_swelling_tones_is_found() -> None:
+    """Five channels of what is no voice, and comes and goes a little as voices do."""
+    swell = 0.3 * (1 + 0.3 * tone(SECONDS, 0.7))
+    tones: list[Samples] = [
+        (swell * tone(SECONDS, hz)).astype(np.float32) for hz in (300, 370, 440, 520, 620)
+    ]
+    voice: Samples = (0.2 * VOICE + QUIET).astype(np.float32)
+    samples, told = decoded(file([*tones, voice], "5.1"))
+    assert likeness(samples) > 0.5
+    assert "channel 5 of 6" in told[0]
+
+
 @pytest.mark.parametrize("codec", ["aac", "ac3", "libopus", "mp2"])
 def test_lossy_codecs_keep_opposite_phases_apart(codec: str) -> None:
     """What is left of the voice in their mix is no voice."""
@@ -161,6 +173,24 @@ def test_a_channel_that_changes_its_phase_is_followed() -> None:
     assert likeness(samples[:before], VOICE[:before]) > 0.95
     assert likeness(samples[after:], VOICE[after:]) > 0.9
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("by_db", [20, 30, 40])
+def test_who_speaks_in_turn_and_much_fainter_is_told(by_db: int) -> None:
+    """The mix has both, but a voice that is so much weaker than the other is easily not found."""
+    half = len(VOICE) // 2
+    loud, faint = VOICE.copy(), VOICE * np.float32(10 ** (-by_db / 20))
+    loud[half:] = faint[:half] = 0
+    noises: Samples = (QUIET / 10).astype(np.float32)
+    _, [sentence] = decoded(file([loud + noises, faint + noises], "stereo"))
+    assert sentence.startswith("CHANNEL_FAINT: channel 1 of 2 speaks alone for ")
+    assert "--channel 1" in sentence
+
+
+@pytest.mark.parametrize("level", [0.0, 0.01, 0.1])
+def test_a_fainter_copy_of_the_same_voice_is_not_told(level: float) -> None:
+    """Nothing is lost of what the other channel has, nor where one is silent."""
+    assert not decoded(file([VOICE, level * VOICE + QUIET], "stereo"))[1]
 
 
 def test_the_channel_that_is_asked_for_is_taken() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.process.test_server import eventually, serving
+from tests.serving.process.test_server import serving
 from voxroute_serving.process import server
+from voxroute_serving.testing.served import until
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIENT = """
@@ -53,7 +54,9 @@ async def test_a_frozen_client_loses_its_place() -> None:
             async with asyncio.timeout(1 + server.KEEPALIVE_TIMEOUT_S + 2):
                 await running.server.gate.idle()
             assert time.monotonic() - stopped > server.KEEPALIVE_TIMEOUT_S - 2
-            await eventually(lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1)
+            assert await until(
+                lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1
+            )
         finally:
             client.kill()
             await client.wait()

@@ -10,19 +10,12 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from tests.serving.asr.test_asr import (
-    Replies,
-    Service,
-    config,
-    messages,
-    segments,
-    serving,
-    settled,
-)
+from tests.serving.asr.test_asr import Replies, Service, config, messages, segments, serving
 from tests.serving.recordings import s16le, tone
 from voxroute.asr.v1 import asr_pb2
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute_serving.testing.fake_engine import DEFAULT_MODEL, OTHER_MODEL, FakeEngine
+from voxroute_serving.testing.served import until
 
 # grpcio 1.85 leaves the request stream of a call that failed to the garbage collector
 pytestmark = pytest.mark.filterwarnings(
@@ -92,7 +85,7 @@ async def test_a_call_is_never_interrupted_by_the_time_to_live() -> None:
         await until_loaded(service)
         engine.released = threading.Event()
         call = asyncio.create_task(transcribe(service))
-        assert await settled(lambda: len(engine.loads) == 2)
+        assert await until(lambda: len(engine.loads) == 2)
         await asyncio.sleep(0.5)
         assert list(await loaded(service)) == [DEFAULT_MODEL]
         engine.released.set()
@@ -118,7 +111,7 @@ async def test_a_model_that_calls_leave_no_room_for_is_to_be_asked_for_again() -
     async with serving(engine, max_model_bytes=10) as service:
         engine.released = threading.Event()
         call = asyncio.create_task(transcribe(service))
-        assert await settled(lambda: service.admission.in_flight == 1)
+        assert await until(lambda: service.admission.in_flight == 1)
         with pytest.raises(grpc.RpcError, match="--max-model-bytes") as caught:
             await transcribe(service, OTHER_MODEL)
         assert details(caught.value) == ("NO_ROOM", True)

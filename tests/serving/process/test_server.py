@@ -30,6 +30,7 @@ from voxroute_serving.errors import ServingError
 from voxroute_serving.metrics import Metrics
 from voxroute_serving.process.server import ListenError, ServiceServer
 from voxroute_serving.process.settings import ServerSettings
+from voxroute_serving.testing.served import until
 
 Health = health_pb2.HealthCheckResponse
 ERRORS = [
@@ -159,13 +160,6 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
-async def eventually(true: Callable[[], bool]) -> None:
-    """Returns once it is true; the server's side of a call ends after the client's."""
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - a metric has no event
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 async def test_calls_of_every_kind_are_counted(kind: str, running: Running) -> None:
     """Started, handled by code, latency and messages are right for OK, abort, error and defect."""
@@ -173,7 +167,7 @@ async def test_calls_of_every_kind_are_counted(kind: str, running: Running) -> N
     await call(running.channel, "ok")
     for order in ("abort", "QueueFullError", "crash"):
         await refused(call(running.channel, order))
-    await eventually(lambda: running.handled(method, "INTERNAL", kind, service) == 1)
+    assert await until(lambda: running.handled(method, "INTERNAL", kind, service) == 1)
     for code in ("OK", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "INTERNAL"):
         assert running.handled(method, code, kind, service) == 1
     assert running.count("grpc_server_started_total", method, kind, service) == 4
@@ -230,7 +224,7 @@ async def test_a_cancelled_call_is_counted_and_its_handler_cancelled(running: Ru
     call = asr_pb2_grpc.AsrServiceStub(running.channel).Transcribe(messages("wait"))
     assert (await call.read()).HasField("accepted")
     call.cancel()
-    await eventually(lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1)
+    assert await until(lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1)
     assert running.app.asr.cancelled.is_set()
     assert running.server.gate.open_calls == 0
 
@@ -242,7 +236,7 @@ async def test_a_passed_deadline_is_counted_as_such(running: Running) -> None:
         stub.UnloadModel(models_pb2.UnloadModelRequest(model="wait"), timeout=0.2)
     )
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(
+    assert await until(
         lambda: running.handled("UnloadModel", "DEADLINE_EXCEEDED", "unary", MODELS_NAME) == 1
     )
 
@@ -262,7 +256,7 @@ async def test_a_client_that_leaves_is_told_from_one_that_forgets_finish(running
     call = asr_pb2_grpc.AsrServiceStub(gone).Transcribe(unfinished())
     await call.read()
     await gone.close()
-    await eventually(lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1)
+    assert await until(lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1)
     assert running.handled("Transcribe", "INVALID_ARGUMENT", "bidi_stream") == 1
 
 

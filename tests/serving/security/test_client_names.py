@@ -6,9 +6,10 @@ from typing import Any, cast
 import pytest
 
 from tests.serving.captured_logs import captured_logs
-from tests.serving.process.test_server import eventually, serving, unload
+from tests.serving.process.test_server import serving, unload
 from tests.serving.secured import Certificates
 from voxroute_serving.security.clients import name_without_token
+from voxroute_serving.testing.served import until
 
 
 class Call:
@@ -55,5 +56,5 @@ async def test_a_certificate_without_a_name_is_named_by_its_address(tmp_path: Pa
             address = running.server.addresses[0]
             async with certificates.channel(address, nameless) as channel:
                 await unload(channel, "ok")
-            await eventually(lambda: any(one["event"] == "call" for one in logs))
+            assert await until(lambda: any(one["event"] == "call" for one in logs))
     assert [one["client"] for one in logs if one["event"] == "call"] == ["127.0.0.1"]

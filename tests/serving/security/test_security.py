@@ -21,14 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from scripts.make_certs import SERVER_NAMES, Authority, make
 from tests.serving.captured_logs import captured_logs
-from tests.serving.process.test_server import (
-    details,
-    eventually,
-    messages,
-    refused,
-    serving,
-    unload,
-)
+from tests.serving.process.test_server import details, messages, refused, serving, unload
 from tests.serving.secured import ALICE, BOB, Certificates, bearer
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
@@ -40,6 +33,7 @@ from voxroute_serving.process.settings import ServerSettings
 from voxroute_serving.security import watched as files
 from voxroute_serving.security.tls import ServerTls, TlsFiles
 from voxroute_serving.security.tokens import TokenFile, TokenFileError
+from voxroute_serving.testing.served import until
 
 ROOT = Path(__file__).resolve().parents[3]
 UNAVAILABLE, UNAUTHENTICATED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED
@@ -189,7 +183,7 @@ async def test_the_log_names_the_client_and_never_the_token(tokens: Path) -> Non
         async with serving(client_tokens=tokens) as running:
             await call_unary(running.channel, bearer(BOB))
             await refused(call_unary(running.channel, bearer("some-other-token-0123")))
-            await eventually(lambda: len([one for one in logs if one["event"] == "call"]) == 2)
+            assert await until(lambda: len([one for one in logs if one["event"] == "call"]) == 2)
     calls = [one for one in logs if one["event"] == "call"]
     assert calls[0]["client"] == "bob"
     assert "client" not in calls[1]
@@ -307,7 +301,7 @@ async def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(
                     assert (await refused(capabilities(channel))).code() is UNAVAILABLE
             async with certificates.channel(address, ours) as channel:
                 await unload(channel, "ok")
-            await eventually(lambda: any(one["event"] == "call" for one in logs))
+            assert await until(lambda: any(one["event"] == "call" for one in logs))
     assert [one["client"] for one in logs if one["event"] == "call"] == ["subtitle-team"]
 
 
@@ -425,10 +419,10 @@ async def test_one_client_cannot_take_every_place(tokens: Path) -> None:
             assert retry.retry_delay.ToMilliseconds() > 0
             assert await kind(running.channel, bearer(BOB))
         held[0].cancel()
-        await eventually(lambda: running.server.gate.open_calls == 1)
+        assert await until(lambda: running.server.gate.open_calls == 1)
         assert await call_unary(running.channel, bearer(ALICE))
         held[1].cancel()
-        await eventually(lambda: running.server.gate.open_calls == 0)
+        assert await until(lambda: running.server.gate.open_calls == 0)
 
 
 async def test_clients_without_tokens_are_told_apart_by_address() -> None:
@@ -462,7 +456,7 @@ async def test_a_client_that_says_nothing_loses_its_place() -> None:
         assert details(caught.value)[0].reason == "IDLE_STREAM"
         assert running.server.gate.open_calls == 0
         code = "DEADLINE_EXCEEDED"
-        await eventually(lambda: running.handled("Transcribe", code, "bidi_stream") == 1)
+        assert await until(lambda: running.handled("Transcribe", code, "bidi_stream") == 1)
         await unload(running.channel, "ok")
 
 
@@ -474,7 +468,7 @@ async def test_a_client_that_waits_for_its_result_is_not_idle() -> None:
         await asyncio.sleep(0.8)
         assert not call.done()
         call.cancel()
-        await eventually(lambda: running.server.gate.open_calls == 0)
+        assert await until(lambda: running.server.gate.open_calls == 0)
 
 
 async def test_a_client_that_reads_nothing_loses_its_place(
@@ -513,7 +507,7 @@ async def test_a_client_that_reads_nothing_loses_its_place(
             labels = {"grpc_type": "bidi_stream", "grpc_service": "a.B", "grpc_method": "C"}
             code = {"grpc_code": "DEADLINE_EXCEEDED"}
             name = "grpc_server_handled_total"
-            await eventually(
+            assert await until(
                 lambda: metrics.registry.get_sample_value(name, labels | code) == 1  # nothing read
             )
             error = await refused(_read_to_the_end(call))

@@ -31,7 +31,6 @@ try:
     raise ExceptionGroup("several", [ValueError(said), RuntimeError("CUDA has no kernel")])
 except ExceptionGroup as failures:
     log.error("group", exc_info=failures)
-logging.getLogger("whisperx.alignment").warning('Failed to align segment ("%s")', said)
 
 async def lose():
     async def fail():
@@ -58,7 +57,7 @@ def written(log_format: str, text: str) -> str:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_texts_are_left_out_of_lines_and_of_exceptions(log_format: str) -> None:
-    """Fields, quoting exceptions, their causes, groups, asyncio and whisperx tell none."""
+    """Fields, quoting exceptions, their causes, groups, and asyncio tell none."""
     log = written(log_format, "no")
     assert SECRET not in log
     for kept in (
@@ -96,6 +95,23 @@ def test_a_line_has_its_own_fields_and_those_of_its_job() -> None:
     }  # fmt: skip
     [other] = [one for one in lines if one["event"] == "segment"]
     assert "job" not in other
+
+
+@pytest.mark.parametrize("order", ["log = {log}; {set_up}", "{set_up}; log = {log}"])
+def test_whatever_package_logs_here_logs_at_the_level_that_is_asked_for(order: str) -> None:
+    """Whether its modules were imported before or after; libraries write warnings and worse."""
+    begun = order.format(
+        log="get_logger('acme_engine.model')", set_up="set_up_logs('debug', 'console')"
+    )
+    code = (
+        "import logging; from voxroute_serving.telemetry.logs import get_logger, set_up_logs;"
+        f"{begun}; log.debug('ours'); logging.getLogger('library').info('theirs')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "ours" in done.stderr
+    assert "theirs" not in done.stderr
 
 
 def test_a_process_that_logs_nothing_never_imports_structlog() -> None:

@@ -26,6 +26,7 @@ from voxroute_orchestrator.client.calling import in_job
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect, is_serving
 from voxroute_serving.device.batcher import Batcher, DeviceThread
 from voxroute_serving.telemetry import request_ids, tracing
+from voxroute_serving.testing.served import until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,13 +47,6 @@ async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Collector
 async def flushed() -> None:
     """Returns when all spans that have ended are with the collector."""
     await asyncio.to_thread(tracing.stop, 20)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Returns when it holds. Raises TimeoutError after half a minute."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - it is about other threads and processes
-            await asyncio.sleep(0.01)
 
 
 def connected(running: Running) -> Any:
@@ -137,7 +131,7 @@ async def test_a_cancelled_call_ends_its_spans(collector: Collector) -> None:
     async with serving() as running, connected(running) as channel:
         stub = models_pb2_grpc.ModelServiceStub(channel)
         call = stub.UnloadModel(models_pb2.UnloadModelRequest(model="wait"))
-        await until(lambda: running.server.gate.open_calls > 0)
+        assert await until(lambda: running.server.gate.open_calls > 0)
         call.cancel()
         await running.server.gate.idle()
     await flushed()
@@ -190,7 +184,7 @@ async def test_a_batch_belongs_to_the_first_call_and_is_linked_to_the_others(
     first = asyncio.create_task(call("first", [0]))
     await asyncio.to_thread(running.wait, 10)
     others = [asyncio.create_task(call("a", [1, 2])), asyncio.create_task(call("b", [3]))]
-    await until(lambda: batcher.queued == 3)
+    assert await until(lambda: batcher.queued == 3)
     go.set()
     await asyncio.gather(first, *others)
     await device.close(5)
@@ -339,7 +333,7 @@ async def test_a_collector_that_hangs_stops_no_process(tmp_path: Path) -> None:
         environment = collector.environment | {"OTEL_EXPORTER_OTLP_TIMEOUT": "600"}
         with fake_service.running(tmp_path, **environment) as process:
             assert await spoken(process)
-            await until(lambda: collector.calls > 0)
+            assert await until(lambda: collector.calls > 0)
             assert await asyncio.wait_for(asyncio.to_thread(process.stop), 60) == 0
     assert "the collector takes no traces" in process.log.read_text()
     assert "Traceback" not in process.log.read_text()

@@ -46,6 +46,7 @@ _VTT_TIMES = re.compile(rf"^\s*{_VTT_TIME}\s*-->\s*{_VTT_TIME}")
 _VTT_COMMAS = re.compile(r"^[\d:\s]{1,20},\d{1,3}\s*-->[\d:\s]{1,20},\d{1,3}")
 _VTT_BEFORE_0 = re.compile(r"^\s*-[\d:]{1,20}[.,]\d{1,3}\s*-->(?=\s*\d)")
 _TTML = re.compile(r"<(?:[\w.-]{1,40}:)?tt[\s>]")
+_TIMED = re.compile(r"\d:\d\d|begin=|^\{\d", re.MULTILINE)  # there were to be cues
 _MAP = re.compile(r"^X-TIMESTAMP-MAP=.*$", re.MULTILINE)
 _MPEG_HZ, _MPEG_WRAP = 90, 2**33  # ticks a millisecond, and where they begin anew
 
@@ -55,20 +56,27 @@ Tell = Callable[[str], None]
 def read(path: Path, *, encoding: str | None, tell: Tell) -> list[Cue]:
     """The cues of a subtitle file, or of our JSON, in the order of their beginnings.
 
-    `tell` gets a sentence for what had to be mended or left out. Raises UsageError where the file
-    cannot be read.
+    `tell` gets a sentence for what had to be mended or left out, or where there are none. Raises
+    UsageError where the file cannot be read.
     """
     text = _decoded(path, encoding)
     told: list[str] = []
-    found = _from_json(text, path) if CUES_SCHEMA in text[:200] else _found(text, path, told.append)
+    if CUES_SCHEMA in text[:200]:
+        found = _from_json(text, path)
+    else:
+        found = _found(text, path, told.append) if text else []
     cues = cues_of(found, told.append)
     for sentence in told[:_MOST_TOLD]:
         tell(f"{path.name}: {sentence}")
     if len(told) > _MOST_TOLD:
         tell(f"{path.name}: so it is with {len(told) - _MOST_TOLD} more of its cues")
+    if not cues and (told or _TIMED.search(text)):
+        reason = told[0] if told else "what is in it cannot be read"
+        raise UsageError(f"{path} has no cues ({reason}), so there is nothing to translate")
     if not cues:
-        why = f" ({told[0]})" if told else ""
-        raise UsageError(f"{path} has no cues{why}, so there is nothing to translate")
+        tell(
+            f"{path.name} has no cue, as that of a film without speech; its translations have none"
+        )
     return cues
 
 
@@ -154,7 +162,7 @@ def _decoded(path: Path, encoding: str | None) -> str:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if not data.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise UsageError(f"{path} is empty; copy or download it again")
+        return ""
     assumed = encoding or _encoding_of(data)
     try:
         text = data.decode(assumed)
@@ -164,7 +172,8 @@ def _decoded(path: Path, encoding: str | None) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{path} is not {assumed}; name its encoding with --encoding (cp1252, utf-16, ...)"
+            f"{path} is not {assumed.removesuffix('-sig')}; name its encoding with --encoding"
+            " (cp1252, utf-16, ...)"
         ) from error
     except ValueError as error:  # the encoding "undefined", or a zero byte in the name of one
         raise UsageError(
@@ -176,7 +185,8 @@ def _decoded(path: Path, encoding: str | None) -> str:
         text.encode()
     except UnicodeEncodeError as error:  # UTF-7 and UTF-16 of some makers have half pairs
         raise UsageError(
-            f"{path} is not {assumed}; name its encoding with --encoding (cp1252, utf-16, ...)"
+            f"{path} is not {assumed.removesuffix('-sig')}; name its encoding with --encoding"
+            " (cp1252, utf-16, ...)"
         ) from error
     return text
 

@@ -320,6 +320,8 @@ class _Reader:
             n_taken = structure.take(offered, last=self._ended)
             taken, self._offered = offered[:n_taken], offered[n_taken:]
             self.at_end = self._ended and not self._offered
+            if structure.own_end is not None:
+                taken = taken[: max(0, structure.own_end - structure.n_bytes + n_taken)]
             if taken:
                 return taken
         return b""
@@ -331,8 +333,8 @@ class ContainerDecoder:
     An mp4 whose index stands at its end goes to a temporary file first (`spool` opens it). Holes
     in the audio's clock are filled with silence and overlaps dropped, so that a sample's place is
     its media time. A file that was cut off raises InvalidAudioError wherever its format tells its
-    length: mp4, Matroska with a known size, wav, avi, flac, mp3 with a Xing header, Ogg within a
-    page. Raw streams (MPEG-TS, ADTS) end where they end.
+    length: mp4, Matroska with a known size, wav, w64, aiff, au, caf, avi, flac, mp3 with a Xing
+    header, Ogg within a page. Raw streams (MPEG-TS, ADTS) end where they end.
     """
 
     def __init__(
@@ -383,6 +385,7 @@ class ContainerDecoder:
                     container = stack.enter_context(open_container(file))
                     yield from self._decoded(container)
                     yield from self._resumed(container)
+                    self._sound.unread_bytes = self._reader.structure.unread_bytes
                 except (av.error.FFmpegError, MediaRefusedError) as error:
                     raise self._unreadable() from error
             if not self._reader.next_part():

@@ -7,9 +7,10 @@ the voice the channel (of two, or their difference) with the most voice is taken
 """
 
 import functools
+import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 
@@ -49,9 +50,11 @@ _LITTLE_LOST = 0.2  # the same of the difference of two channels
 _SECOND_FRAMES = 16
 _LEAST_CELLS = 8  # that speak in it
 _CLEARER = 2.0  # times and...
-_CLEARER_BY_DB = 1.5  # ...so much more voice than in the mix: it drowns there
+_CLEARER_BY_DB = 1.0  # ...so much more voice than in the mix: it drowns there
 _STAYS = 0.8  # a choice stays while it has this share of the best one's voice
 _LEAST_VOICE_DB = 1.0  # below it nobody speaks
+_LEAST_ALONE_S = 1.0  # that a channel speaks while the other does not
+_FAINT_DB = 20.0  # below the other channel; voice that is so much weaker is easily not found
 
 
 @functools.cache
@@ -63,6 +66,14 @@ def _threads() -> ThreadPoolExecutor:
 class _Choice:
     name: str
     weights: "Weights"
+
+
+class Faint(NamedTuple):
+    """A channel that is much fainter than the other, and speaks where that does not."""
+
+    channel: int
+    alone_s: float
+    by_db: float
 
 
 _Part = tuple[int, int, _Choice | None]
@@ -81,6 +92,17 @@ class ChannelMixer:
     _n_waiting: int = 0
     _chosen: _Choice | None = None
     _took: str | None = None
+    _alone: "list[tuple[int, float]]" = field(default_factory=lambda: [(0, 0.0), (0, 0.0)])
+
+    @property
+    def faint(self) -> Faint | None:
+        """Of two channels, one that speaks where the other does not, and much fainter."""
+        levels = [power / frames if frames else 0.0 for frames, power in self._alone]
+        channel = levels.index(min(levels))
+        alone_s = self._alone[channel][0] * _HOP_SAMPLES / SAMPLE_RATE
+        if alone_s < _LEAST_ALONE_S or max(levels) < 10 ** (_FAINT_DB / 10) * min(levels):
+            return None
+        return Faint(channel, alone_s, 10 * math.log10(max(levels) / min(levels)))
 
     @property
     def took(self) -> str | None:
@@ -120,6 +142,9 @@ class ChannelMixer:
         if len(samples) >= 2 * _FRAME_SAMPLES and samples.any():
             spectra = [_spectrum(samples[:, n]) for n in range(samples.shape[1])]
             cells = [_cells(spectrum) for spectrum in spectra]
+            if len(cells) == len(self._alone):
+                for n, more in enumerate(_alone(cells)):
+                    self._alone[n] = (self._alone[n][0] + more[0], self._alone[n][1] + more[1])
             mix = _cells(sum(w * s for w, s in zip(self.weights, spectra, strict=True)))
             lost = _lost_cells(mix, cells)
             self._chosen = _chosen(spectra, cells, mix, lost, self._chosen)
@@ -162,6 +187,15 @@ def _parts(cells: "list[Cells]", lost_cells: "_Lost", n_samples: int) -> "Iterat
         at = end
     if at < n_samples:
         yield at, n_samples, None
+
+
+def _alone(cells: "list[Cells]") -> "Iterator[tuple[int, float]]":
+    """For each of two channels the frames in which it speaks alone, and their power."""
+    powers = [one.sum(axis=1, keepdims=True) for one in cells]
+    speaks = [(one > 10 * _floor(one)).ravel() for one in powers]
+    for n, one in enumerate(powers):
+        alone = one[speaks[n] & ~speaks[1 - n]]
+        yield len(alone), float(alone.sum())
 
 
 def _around(frames: Any, width: int) -> Any:
@@ -309,6 +343,12 @@ class Mixer:
         elif self._mixer is None and self._fifo.samples >= _BATCH_SAMPLES:
             mixed += self._resampled(self._fifo.read())
         return mixed
+
+    @property
+    def faint(self) -> list[tuple[Faint, int]]:
+        """Channels that are too faint to be heard beside the other, each with their number."""
+        mixers = [one for one in self._mixers.values() if one.channel is None]
+        return [(one.faint, len(one.weights)) for one in mixers if one.faint is not None]
 
     def flush(self) -> Mixed:
         """What is left; the next frame begins anew."""

@@ -47,6 +47,7 @@ COUNTED = frozenset(
 # Those in which the codec of a stream may change; PyAV's decoder stays the one it was.
 _CHANGE_CODECS = frozenset({"mpegts"})
 _REST_BYTES = 1 << 14  # behind a stream's last packet; less is no other stream
+_UNREAD_TOLD_BYTES = 1 << 16  # less is what programs leave there
 _FAILING = 8  # packets in a row; a fifth of a second
 _MP3_HEADER_BYTES = 256
 _MP3_HEADERS = (b"Xing", b"Info", b"LAME", b"VBRI")
@@ -128,6 +129,8 @@ class Sound:
         """Whether the packets say that they are; none of them has been decoded then."""
         self.resume_at: int | None = None
         """Where in the bytes of the part to open it anew, as from there on its decoder fails."""
+        self.unread_bytes = 0
+        """Bytes behind the end of the last part that were not read, but zeros and tags."""
         self.ended_at: int | None = None
         """Where the stream's last packet is, if another stream may go on in its place."""
         self._mixer = Mixer(channel)
@@ -500,6 +503,15 @@ class Sound:
                     " check that the player shows the same times",
                 )
             )
+        if self.unread_bytes >= _UNREAD_TOLD_BYTES:
+            told.append(
+                Remark(
+                    "UNREAD_MEDIA",
+                    f"{self.unread_bytes} bytes stand behind the end that the file itself tells,"
+                    " and are no recording that is known; what they hold may be missing from the"
+                    " transcript",
+                )
+            )
         if self._repeats:
             told.append(
                 Remark(
@@ -517,6 +529,15 @@ class Sound:
                     " chooses)",
                 )
             )
+        told += [
+            Remark(
+                "CHANNEL_FAINT",
+                f"channel {faint.channel} of {of} speaks alone for {faint.alone_s:.0f} s,"
+                f" {faint.by_db:.0f} dB fainter than the other; what it says may be missing"
+                f" (--channel {faint.channel} hears it alone)",
+            )
+            for faint, of in self._mixer.faint
+        ]
         return told
 
 

@@ -5,8 +5,19 @@ lengths that the file itself tells show that something is missing. And of record
 joined by writing one file behind the other it reads the first one only, in most formats.
 """
 
-import re
 from typing import TYPE_CHECKING, Protocol
+
+from voxroute_serving.audio.signatures import (
+    FRAMES_BYTES,
+    SIGNATURE_BYTES,
+    XING_OFFSETS,
+    id3_bytes,
+    is_raw,
+    is_tag,
+    next_file,
+    tags_at,
+    without_tags,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +43,22 @@ class Structure:
         self.boxes: list[bytes] = []  # top-level boxes of an mp4, each type once, in order
         self.ended = False
         """Whether another file begins here."""
+        self.unread_bytes = 0
+        """Bytes behind the end that the file itself tells, but zeros and tags."""
+        self.own_end: int | None = None
+        """That end, where bytes stand behind it; FFmpeg takes them for damage in some formats."""
         self._head = bytearray()  # enough for the headers of RIFF, Matroska and mp3
         self._id3_bytes = 0  # length of the tags before an mp3's first frame
         self._frame = bytearray()  # the first frame behind such tags
         self._header = bytearray()
         self._body_left = 0
-        self._began = False  # whether an Ogg file's first pages are over
-        self._kind = b""  # of what a RIFF file holds
+        self._began = False  # whether an Ogg file's first pages are over, and the like
+        self._last = False  # whether an Ogg file's last page is over
         self._parse: Callable[[], int | None] | None = self._first
-        self._signature: Callable[[bytes, int], int] | None = None
+        self._search_from: int | None = None  # where another file may begin
+        self._told_end = False  # whether that is the end that the file itself tells...
+        self._zeros = 0  # bytes behind it
+        self._exact = False  # ...and FFmpeg would find no more behind it
 
     def take(self, data: bytes, *, last: bool = False) -> int:
         """How many of the next bytes belong to this file.
@@ -48,22 +66,46 @@ class Structure:
         Fewer than all where another begins, or where that cannot be told before more are there:
         offer the rest again, with what follows it. `last` where nothing follows.
         """
-        n_taken = len(data) if self._signature is not None else self._walk(data)
-        if self._signature is not None:
-            if not self.n_bytes:
-                self._id3_bytes = _id3_bytes(data)
-            own_bytes = self._id3_bytes + _HEAD_BYTES if self._signature is _next_mp3 else 1
-            found = self._signature(data, max(0, own_bytes - self.n_bytes))
-            if found >= 0:
-                n_taken, self.ended = found, True
-            elif not last:
-                n_taken = max(0, n_taken - _SIGNATURE_BYTES)
-                tags = _tags_at(data, n_taken) if self._signature is _next_mp3 else -1
-                if tags > 0 and tags + _id3_bytes(data[tags:]) >= n_taken:
-                    n_taken = tags  # they may be another file's
+        n_taken = self._walk(data) if self._parse is not None else len(data)
+        if self._search_from is not None:
+            at = min(max(0, self._search_from - self.n_bytes), len(data))
+            n_taken = self._searched(data, at, last=last)
         if last and not self.ended:
             n_taken = len(data)
         self._see(data[:n_taken])
+        return n_taken
+
+    def _searched(self, data: bytes, at: int, *, last: bool) -> int:
+        """As `take`, where from `at` on another file may begin anywhere."""
+        behind = b""
+        if self._told_end and self.n_bytes + at == self._search_from:
+            self.own_end = (
+                self._search_from if self._exact and self.own_end is None else self.own_end
+            )
+            behind = data[at:].lstrip(b"\0")
+            if not behind:
+                self._search_from = self.n_bytes + len(data)
+                self._zeros += len(data) - at
+                if self._zeros > _MOST_ZEROS:  # a sparse file may have any number
+                    self._search_from = None
+                return len(data)
+            if not last and len(behind) < id3_bytes(behind) + FRAMES_BYTES:
+                return at
+            if is_tag(behind):
+                self.own_end, self._told_end = self.own_end or self._search_from, False
+            behind = without_tags(behind)
+        found = len(data) - len(behind) if is_raw(behind) else next_file(data, at)
+        if found >= 0:
+            self.ended, self.unread_bytes = True, 0
+            return found
+        n_taken = len(data)
+        if not last:
+            n_taken = max(at, n_taken - SIGNATURE_BYTES)
+            tags = tags_at(data, n_taken)
+            if tags > 0 and tags + id3_bytes(data[tags:]) >= n_taken:
+                n_taken = max(at, tags)  # they may be another file's
+        if self._told_end:
+            self.unread_bytes += n_taken - at - data.count(0, at, n_taken)
         return n_taken
 
     @property
@@ -74,12 +116,12 @@ class Structure:
     @property
     def searches(self) -> bool:
         """Whether another file's start can be anywhere."""
-        return self._signature is not None
+        return self._search_from is not None
 
     @property
     def is_walked(self) -> bool:
         """Whether anything that follows could be another file's start."""
-        return self._parse is not None or self._signature is not None
+        return self._parse is not None or self._search_from is not None
 
     def skip(self, n_bytes: int) -> None:
         """Counts bytes of the body that were not seen."""
@@ -98,7 +140,7 @@ class Structure:
     def _see(self, data: bytes) -> None:
         if len(self._head) < _HEAD_BYTES:
             self._head += data[: _HEAD_BYTES - len(self._head)]
-            self._id3_bytes = _id3_bytes(self._head)
+            self._id3_bytes = id3_bytes(self._head)
         if self._id3_bytes and len(self._frame) < _XING_FRAME_BYTES:
             self._frame += data[max(0, self._id3_bytes - self.n_bytes) :][:_XING_FRAME_BYTES]
         self.n_bytes += len(data)
@@ -116,7 +158,8 @@ class Structure:
             self._header.append(data[at])
             at += 1
             body = self._parse()
-            if self.ended:
+            if self._search_from is not None:
+                self._search_from = max(self._search_from, self.n_bytes + unit)
                 return unit
             if body is not None:
                 self._header.clear()
@@ -165,39 +208,44 @@ class Structure:
     def _first(self) -> int | None:
         """Chooses the structure by the first bytes; they are the header of the first unit."""
         header = bytes(self._header)
-        if header == b"OggS":
-            self._parse = self._ogg_page
-        elif header[:3] == b"FLV":
-            self._parse, self._signature = None, _next_flv
-        elif header == b"fLaC":
-            self._parse, self._signature = None, _next_flac
-        elif header == b"ID3" or (len(header) == 2 and header[0] == 0xFF and header[1] >= 0xE0):  # noqa: PLR2004 - its sync bits
-            self._parse, self._signature = None, _next_mp3
-        elif header == b"RIFF":
-            self._parse = self._riff
-        elif header == b"\x1a\x45\xdf\xa3":
-            self._parse = self._ebml
-        elif len(header) == _BOX_HEADER_BYTES:
-            known = header[4:] in _BOX_TYPES
-            self._parse = self._box if known else None
-            return self._box() if known else None
-        return None
+        if len(header) < _BOX_HEADER_BYTES:
+            return None
+        if header[:3] == b"ID3" or (header[0] == 0xFF and header[1] >= 0xE0):  # noqa: PLR2004 - its sync bits
+            if len(header) < _ID3_HEADER_BYTES:
+                return None
+            self._behind(id3_bytes(header) + _HEAD_BYTES, told=False)
+        elif header.startswith(_SEARCHED):
+            self._behind(1, told=False)
+        elif header[4:] in _BOX_TYPES:
+            self._parse = self._box
+        else:
+            self._parse = {
+                b"OggS": self._ogg_page,
+                b"wvpk": self._wavpack_block,
+                b"TTA1": self._tta_frames,
+                b"caff": self._caf_chunk,
+                b"0&\xb2u": self._asf_object,
+                b"\x1a\x45\xdf\xa3": self._ebml,
+            }.get(header[:4], self._whole if header[:4] in _WHOLE else None)
+        return None if self._parse is None else self._parse()
 
-    def _riff(self) -> int | None:
-        """A RIFF file and what is behind it: another one of its kind, or anything."""
+    def _behind(self, search_from: int = 0, *, told: bool = True, exact: bool = True) -> None:
+        """From here on, or from a byte, another file may begin; `told` if this one ends here."""
+        self._parse, self._told_end, self._search_from = None, told, search_from
+        self._exact = exact and told
+
+    def _whole(self) -> int | None:
+        """A file whose head tells its length; a long AVI is several of them."""
         header = bytes(self._header)
-        if len(header) < _RIFF_HEADER_BYTES:
+        if len(header) < _WHOLE_HEADER_BYTES:
             return None
-        size, kind = int.from_bytes(header[4:8], "little"), header[8:12]
-        if header[:4] != b"RIFF" or not 4 < size < _STREAMED_RIFF_BYTES:  # noqa: PLR2004 - the kind's
-            self._parse = None
-            return None
-        if self._kind:
-            self.ended = kind == self._kind == b"WAVE"
-            self._parse = None
-            return None
-        self._kind = kind
-        return size - 4 + size % 2  # whole words
+        if self._began and header[8:12] != b"AVIX":
+            return self._behind(exact=not self._head.startswith(b"RIFF"))  # which is wrong at times
+        size = _whole_bytes(header)
+        if size is None or not len(header) <= size < _ENDLESS_BYTES:
+            return self._behind(1, told=False)
+        self._began = True
+        return size - len(header)
 
     def _ebml(self) -> int | None:
         """The elements of a Matroska file: its head, and what holds all the rest."""
@@ -205,18 +253,62 @@ class Structure:
         if len(header) < _EBML_HEADER_BYTES:
             return None
         kind, size = bytes(header[:4]), _ebml_size(header, 4)
-        if kind == b"\x1a\x45\xdf\xa3" and self._began:
-            self.ended = True
-            return None
-        if size is None or kind not in {b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"}:
-            self._parse = None
-            return None
+        if self._began or kind not in {b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"}:
+            return self._behind(exact=False)
         self._began = kind == b"\x18\x53\x80\x67"
-        left = size[0] + size[1] - len(header)
-        if left < 0:
-            self._parse = None
+        left = -1 if size is None else size[0] + size[1] - len(header)
+        return left if left >= 0 else self._behind(1, told=False)
+
+    def _caf_chunk(self) -> int | None:
+        header = self._header
+        if not self._began:  # eight bytes for the file
+            self._began = True
+            return 0
+        if len(header) < _CAF_HEADER_BYTES:
             return None
-        return left
+        kind, size = bytes(header[:4]), int.from_bytes(header[4:12], "big", signed=True)
+        if b"data" in self.boxes and kind not in _CAF_CHUNKS:
+            return self._behind()
+        self.boxes.append(kind)
+        return size if size >= 0 else self._behind(1, told=False)
+
+    def _asf_object(self) -> int | None:
+        header = self._header
+        if len(header) < _ASF_HEADER_BYTES:
+            return None
+        size = int.from_bytes(header[16:24], "little") - len(header)
+        another = self._began and header.startswith(b"0&\xb2u")
+        if size < 0 or bytes(header[:4]) not in _ASF_OBJECTS or another:
+            return self._behind(told=size >= 0, exact=False)
+        self._began = True
+        return size
+
+    def _tta_frames(self) -> int | None:
+        """All frames; the lengths of each stand behind the file's head."""
+        header = self._header
+        if self._began:
+            return self._behind()
+        if len(header) < _TTA_HEADER_BYTES:
+            return None
+        rate, n_samples = (int.from_bytes(header[at : at + 4], "little") for at in (10, 14))
+        n_frames = -(-n_samples * 245 // (256 * rate)) if rate else 0
+        end = _TTA_HEADER_BYTES + 4 * n_frames
+        if len(header) < end + 4:  # and a checksum
+            return None
+        self._began = True
+        return sum(memoryview(bytes(header[_TTA_HEADER_BYTES:end])).cast("I"))
+
+    def _wavpack_block(self) -> int | None:
+        """A block of it, which tells the number of its first sample."""
+        header = self._header
+        if len(header) < _WAVPACK_HEADER_BYTES:
+            return None
+        sounds = any(header[20:24])
+        first = sounds and not any(header[16:20]) and bool(header[25] & _WAVPACK_INITIAL)
+        if not header.startswith(b"wvpk") or (first and self._began):
+            return self._behind()
+        self._began = self._began or sounds
+        return max(0, int.from_bytes(header[4:8], "little") + 8 - len(header))
 
     def _box(self) -> int | None:
         header = self._header
@@ -229,12 +321,9 @@ class Structure:
             if len(header) < header_bytes:
                 return None
             size = int.from_bytes(header[8:16], "big")
-        if kind not in _BOX_TYPES or (size and size < header_bytes):
-            self._parse = None  # bytes after the last box
-            return None
-        if kind == b"ftyp" and b"mdat" in self.boxes and b"moov" in self.boxes:
-            self.ended = True
-            return None
+        another = kind == b"ftyp" and b"mdat" in self.boxes and b"moov" in self.boxes
+        if kind not in _BOX_TYPES or (size and size < header_bytes) or another:
+            return self._behind(exact=False)  # bytes after the last box
         if kind not in self.boxes:
             self.boxes.append(kind)
         if size == 0:  # up to the end of the file, wherever that is
@@ -246,54 +335,12 @@ class Structure:
         header = self._header
         if len(header) < _OGG_HEADER_BYTES or len(header) < _OGG_HEADER_BYTES + header[26]:
             return None
-        if not header.startswith(b"OggS"):
-            self._parse = None
-            return None
         first = bool(header[5] & _OGG_FIRST_PAGE)
-        if first and self._began:
-            self.ended = True
-            return None
-        self._began = not first
+        another = first and self._began
+        if another or not header.startswith(b"OggS"):  # perhaps a page that is damaged
+            return self._behind(told=another or self._last)
+        self._began, self._last = not first, bool(header[5] & _OGG_LAST_PAGE)
         return sum(header[_OGG_HEADER_BYTES:])
-
-
-def _next_flv(data: bytes, at: int) -> int:
-    return _matching(b"FLV\x01", _FLV, data, at)
-
-
-def _next_flac(data: bytes, at: int) -> int:
-    return _matching(b"fLaC", _FLAC, data, at)
-
-
-def _matching(start: bytes, whole: re.Pattern[bytes], data: bytes, at: int) -> int:
-    """Where a file begins, or -1; the search for its first bytes is much faster than re's."""
-    while (at := data.find(start, at)) >= 0:
-        if whole.match(data, at):
-            return at
-        at += 1
-    return -1
-
-
-def _next_mp3(data: bytes, at: int) -> int:
-    """Where a frame is that tells the length of another mp3, or -1."""
-    found: list[int] = []
-    for mark in (b"Xing", b"Info"):
-        tag = at
-        while not found and (tag := data.find(mark, tag)) >= 0:
-            flags = data[tag + 4 : tag + 8]
-            begins = [tag - offset for offset in _XING_OFFSETS if tag - offset >= at]
-            if flags[:3] == bytes(3) and flags[3:] <= b"\x0f":
-                found += [n for n in begins if data[n] == 0xFF and data[n + 1] >= 0xE0][:1]  # noqa: PLR2004 - its sync bits
-            tag += 1
-    begin = min(found, default=-1)
-    tags = _tags_at(data, begin) if begin > 0 else -1
-    return tags if tags >= at and begin - tags == _id3_bytes(data[tags:]) else begin
-
-
-def _tags_at(data: bytes, end: int) -> int:
-    """Where the last tags of an mp3 before `end` begin, or -1."""
-    at = data.rfind(b"ID3", 0, end)
-    return at if at >= 0 and 0 < _id3_bytes(data[at : at + 10]) <= _MAX_TAG_BYTES else -1
 
 
 def mpegts_start(before: bytes) -> int:
@@ -326,9 +373,9 @@ def parts(file: Seekable, n_bytes: int) -> list[tuple[int, int, Structure]]:
         at += n_taken
         size = _SEARCH_BYTES if structure.searches else _HEADER_BYTES
         if not (n_taken or structure.ended):
-            break
+            size = max(size, 2 * len(data))  # it is to see more at once
         if structure.ended:
-            found.append((begin, at, structure))
+            found.append((begin, begin + (structure.own_end or at - begin), structure))
             begin, structure, size = at, Structure(), _HEAD_BYTES
         elif skipped := min(structure.body_left, n_bytes - at):
             structure.skip(skipped)
@@ -337,32 +384,43 @@ def parts(file: Seekable, n_bytes: int) -> list[tuple[int, int, Structure]]:
     if tags := structure.tags_before_frame:
         file.seek(begin + tags)
         structure.see_frame(file.read(_XING_FRAME_BYTES))
-    return [*found, (begin, n_bytes, structure)]
+    return [*found, (begin, begin + (structure.own_end or n_bytes - begin), structure)]
 
 
 _HEAD_BYTES = 4096
 _BOX_HEADER_BYTES = 8
 _OGG_HEADER_BYTES = 27
+_OGG_LAST_PAGE = 4
 _OGG_FIRST_PAGE = 2  # the flag of a logical stream's first page
-_RIFF_HEADER_BYTES = 12
+_WHOLE_HEADER_BYTES = 28  # up to the length in an RF64
+_WHOLE = {b"RIFF", b"RF64", b"FORM", b"riff", b".snd"}  # wav and avi, aiff, w64, au
+_SEARCHED = (b"fLaC", b"FLV", b"#!AMR")  # whose units would have to be walked one by one
+_CAF_HEADER_BYTES = 12
+_CAF_CHUNKS = frozenset(
+    b"desc data info chan pakt kuki strg mark regn inst midi ovvw peak edct uuid umid free".split()
+)
+_ASF_HEADER_BYTES = 24
+_ASF_OBJECTS = frozenset(
+    bytes.fromhex(one)
+    for one in ("3026b275", "3626b275", "90080033", "d329e2d6", "feb103f8", "d03fb73c")
+)
+_TTA_HEADER_BYTES = 22
+_WAVPACK_HEADER_BYTES = 32
+_WAVPACK_INITIAL = 0x08  # the flag of the first channels' block, in the second byte
 _EBML_HEADER_BYTES = 12  # the longest: four bytes of its kind, eight of its size
 _HEADER_BYTES = 512  # more than an Ogg page's header can have
+_MOST_ZEROS = 1 << 26
 _SEARCH_BYTES = 1 << 20
-# Of files whose units would have to be walked one by one.
-_FLV = re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00\x00\x00\x00")
-_FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
-_SIGNATURE_BYTES = 64  # more than any of them
 MPEGTS_TABLE_BYTES = 1 << 16  # in which the table comes again
 _TS_PACKET_BYTES = 188
 _TS_SYNC = 0x47
 _TS_SCRAMBLED = 0xC0
-_MAX_TAG_BYTES = 1 << 22  # with pictures
-_XING_OFFSETS = (36, 21, 13)  # from the frame's start, by its version and channels
 _BOX_TYPES = frozenset(
     b"ftyp moov mdat moof free skip wide uuid meta udta pdin mfra sidx styp ssix prft emsg".split()
 )
 _ID3_HEADER_BYTES = 10
 _XING_FRAME_BYTES = 64  # enough for the part of the header that tells the length
+_ENDLESS_BYTES = 1 << 60
 _STREAMED_RIFF_BYTES = 0x7FFFF000  # writers to a pipe leave this or more as the size
 
 
@@ -372,6 +430,23 @@ def _riff_bytes(head: bytes | bytearray) -> int | None:
         return None
     size = int.from_bytes(head[4:8], "little")
     return size + 8 if 0 < size < _STREAMED_RIFF_BYTES else None
+
+
+def _whole_bytes(header: bytes) -> int | None:
+    """The length that a file of one unit tells in its header; None or nonsense in a stream's."""
+    kind = header[:4]
+    if kind == b"RIFF":
+        size = _riff_bytes(header)
+        return size and size + size % 2  # whole words
+    if kind == b"RF64":
+        return int.from_bytes(header[20:28], "little") + 8 if header[12:16] == b"ds64" else None
+    if kind == b"riff":
+        return int.from_bytes(header[16:24], "little")
+    size = int.from_bytes(header[4:8], "big")
+    if kind == b"FORM":
+        return size + 8 + size % 2 if size < _STREAMED_RIFF_BYTES else None
+    data = int.from_bytes(header[8:12], "big")  # of .snd
+    return size + data if 0 < data < _STREAMED_RIFF_BYTES else None
 
 
 def _matroska_bytes(head: bytes | bytearray) -> int | None:
@@ -400,16 +475,6 @@ def _ebml_size(head: bytes | bytearray, at: int) -> tuple[int, int] | None:
     return at + n, value
 
 
-def _id3_bytes(head: bytes | bytearray) -> int:
-    """The length of the ID3v2 tag at the start of an mp3, 0 for none."""
-    if head[:3] != b"ID3" or len(head) < _ID3_HEADER_BYTES:
-        return 0
-    size = 0
-    for seven_bits in head[6:10]:
-        size = size << 7 | seven_bits & 0x7F
-    return size + _ID3_HEADER_BYTES
-
-
 def _mp3_bytes(frame: bytes | bytearray, at: int) -> int | None:
     """The length that the Xing or Info header in an mp3's first frame declares, or None.
 
@@ -418,7 +483,7 @@ def _mp3_bytes(frame: bytes | bytearray, at: int) -> int | None:
     """
     if frame[:1] != b"\xff" or len(frame) < _XING_FRAME_BYTES or frame[1] & 0xE0 != 0xE0:  # noqa: PLR2004 - the frame's sync bits
         return None
-    for offset in _XING_OFFSETS:
+    for offset in XING_OFFSETS:
         if frame[offset : offset + 4] in (b"Xing", b"Info"):
             has_frames, has_bytes = frame[offset + 7] & 1, frame[offset + 7] & 2
             field = offset + 8 + 4 * has_frames

@@ -34,6 +34,11 @@ _DESCRIPTION = re.compile(
     r"|kuvailutulkkaus|тифлокомментари|音声解説|解説放送|口述影像|화면해설",
     re.IGNORECASE,
 )
+_NO_VOICE = re.compile(
+    r"\bM\s*&\s*E\b|music\s*(?:&|and|\+)\s*effects|(?:music|effects|score)\s+only"
+    r"|isolated\s+score|instrumental|karaoke",
+    re.IGNORECASE,
+)
 _COMMENT_FLAG, _DEFAULT_FLAG = "comment", "default"
 _DESCRIPTION_FLAGS = ("visual_impaired", "descriptions")
 _OTHER_FLAGS = ("karaoke", "clean_effects", "non_diegetic")
@@ -102,7 +107,7 @@ def _track(stream: "AudioStream", index: int, of: int) -> Track:
         default=_DEFAULT_FLAG in flags,
         commentary=_COMMENT_FLAG in flags or bool(_COMMENTARY.search(title)),
         description=not flags.isdisjoint(_DESCRIPTION_FLAGS) or bool(_DESCRIPTION.search(title)),
-        extra=bool(flags.intersection(_OTHER_FLAGS)),
+        extra=bool(flags.intersection(_OTHER_FLAGS) or _NO_VOICE.search(title)),
     )
 
 

@@ -15,6 +15,9 @@ from typing import Any, Literal
 TEXT_FIELDS = ("text", "translation")
 """What a log statement calls what people say; left out unless asked for."""
 
+_level = logging.NOTSET  # of the product's own loggers; until it is set, that of the others
+_packages: dict[str, logging.Logger] = {}
+
 ExcInfo = bool | BaseException | None
 
 # of the call or the job that lines are written for
@@ -53,7 +56,11 @@ class Logger:
 
 
 def get_logger(name: str) -> Logger:
-    """The logger of a module."""
+    """The logger of a module, whose package writes what the level of set_up_logs lets pass."""
+    package = name.partition(".")[0]
+    if package not in _packages:
+        _packages[package] = logging.getLogger(package)
+        _packages[package].setLevel(_level)
     return Logger(name)
 
 
@@ -108,7 +115,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
     if not record.name.startswith("libav"):
         return True
     record.levelno, record.levelname = logging.DEBUG, "DEBUG"
-    return logging.getLogger("voxroute_serving").isEnabledFor(logging.DEBUG)
+    return _level <= logging.DEBUG
 
 
 def set_up_logs(
@@ -116,19 +123,16 @@ def set_up_logs(
 ) -> None:
     """Sends every log line, ours and those of libraries, to stderr in one format.
 
-    `level` counts for the product's own loggers; those of libraries write warnings and worse.
+    `level` counts for packages that log by get_logger; libraries write warnings and worse.
     With `log_text` lines may hold what people say.
     """
-    # it quotes the segments that it cannot align, as warnings
-    logging.getLogger("whisperx.alignment").setLevel(logging.WARNING if log_text else logging.ERROR)
+    global _level  # noqa: PLW0603 - one for the process
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_ours)
     handler.setFormatter(_LateFormatter(log_format, log_text=log_text))
-    own = getattr(logging, level.upper())
+    _level = getattr(logging, level.upper())
     logging.root.handlers[:] = [handler]
-    logging.root.setLevel(max(own, logging.WARNING))
-    for name in ("voxroute_serving", "voxroute_asr_whisperx", "voxroute_asr_mlx"):
-        logging.getLogger(name).setLevel(own)
-    logging.getLogger("voxroute_translate").setLevel(own)
-    logging.getLogger("voxroute_orchestrator").setLevel(own)
+    logging.root.setLevel(max(_level, logging.WARNING))
+    for logger in _packages.values():
+        logger.setLevel(_level)
     logging.captureWarnings(True)

@@ -2,7 +2,7 @@
 
 import abc
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -14,6 +14,7 @@ from voxroute_serving.asr.whisper.settings import WhisperSettings
 from voxroute_serving.device import weights
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import ModelNotFoundError
+from voxroute_serving.manifest import Engine
 from voxroute_serving.models import hub
 
 Settings = TypeVar("Settings", bound=WhisperSettings)
@@ -28,10 +29,7 @@ class WhisperEngine(abc.ABC, Generic[Settings]):
     name: ClassVar[str]
     distribution: ClassVar[str]
     """Of its library, whose version is the engine's."""
-    hub_ids: ClassVar[Mapping[str, str]]
-    """Well-known names, and the models of the hub behind them."""
-    default_models: ClassVar[Mapping[str, str]]
-    """By kind of device."""
+    manifest: ClassVar[Engine]
     weight_files: ClassVar[Sequence[str]]
     """The files one of which is here where a hub's model has been downloaded."""
     features: ClassVar[frozenset[Feature]]
@@ -41,7 +39,9 @@ class WhisperEngine(abc.ABC, Generic[Settings]):
         self._settings = settings
         self._device = device
         self._compute_type = compute_type
-        self._directories = named_directories([settings.model, *settings.model_dirs], self.hub_ids)
+        self._directories = named_directories(
+            [settings.model, *settings.model_dirs], self.manifest.hub_ids
+        )
         self._revisions: dict[str, str] = {}
         self._fetched: dict[str, Path] = {}
 
@@ -63,9 +63,9 @@ class WhisperEngine(abc.ABC, Generic[Settings]):
         return resolve_model(
             model,
             configured=self._settings.model,
-            default=self.default_models[self._device],
+            default=self.manifest.default_models[self._device][0],
             directories=self._directories,
-            hub_ids=self.hub_ids,
+            hub_ids=self.manifest.hub_ids,
         )
 
     @abc.abstractmethod
@@ -113,7 +113,7 @@ class WhisperEngine(abc.ABC, Generic[Settings]):
         if model in self._directories:
             return self._directories[model]
         activity("fetching the model")
-        return self._download(self.hub_ids.get(model, model), activity)
+        return self._download(self.manifest.hub_ids.get(model, model), activity)
 
     def _revision(self, model: str, source: Path) -> str:
         if model not in self._revisions:
@@ -126,8 +126,8 @@ class WhisperEngine(abc.ABC, Generic[Settings]):
         for name, directory in self._directories.items():
             refs[name] = ModelRef(self.name, name, self._revision(name, directory))
         hub_default = [self._default] if self._default not in ("", *self._directories) else []
-        for name in dict.fromkeys([*hub_default, *self.hub_ids]):
-            revision = cached_revision(self.hub_ids.get(name, name), self.weight_files)
+        for name in dict.fromkeys([*hub_default, *self.manifest.hub_ids]):
+            revision = cached_revision(self.manifest.hub_ids.get(name, name), self.weight_files)
             if revision is not None:
                 refs[name] = ModelRef(self.name, name, revision)
         return tuple(sorted(refs.values(), key=lambda ref: ref.id != self._default))

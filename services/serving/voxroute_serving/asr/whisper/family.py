@@ -11,45 +11,6 @@ from voxroute_serving.errors import ModelNotFoundError
 ALIASES: Mapping[str, str] = {"large": "large-v3", "turbo": "large-v3-turbo"}
 """Names of models that stand for others."""
 
-# Well-known names and the CTranslate2 conversions behind them: the table of faster-whisper 1.2.1,
-# kept here because importing that package costs seconds; a test compares the two.
-CTRANSLATE2_HUB_IDS: Mapping[str, str] = {
-    "tiny": "Systran/faster-whisper-tiny",
-    "tiny.en": "Systran/faster-whisper-tiny.en",
-    "base": "Systran/faster-whisper-base",
-    "base.en": "Systran/faster-whisper-base.en",
-    "small": "Systran/faster-whisper-small",
-    "small.en": "Systran/faster-whisper-small.en",
-    "medium": "Systran/faster-whisper-medium",
-    "medium.en": "Systran/faster-whisper-medium.en",
-    "large-v1": "Systran/faster-whisper-large-v1",
-    "large-v2": "Systran/faster-whisper-large-v2",
-    "large-v3": "Systran/faster-whisper-large-v3",
-    "large-v3-turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
-    "distil-small.en": "Systran/faster-distil-whisper-small.en",
-    "distil-medium.en": "Systran/faster-distil-whisper-medium.en",
-    "distil-large-v2": "Systran/faster-distil-whisper-large-v2",
-    "distil-large-v3": "Systran/faster-distil-whisper-large-v3",
-    "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
-}
-
-# Well-known names and their conversions for MLX
-MLX_HUB_IDS: Mapping[str, str] = {
-    "tiny": "mlx-community/whisper-tiny-mlx",
-    "tiny.en": "mlx-community/whisper-tiny.en-mlx",
-    "base": "mlx-community/whisper-base-mlx",
-    "base.en": "mlx-community/whisper-base.en-mlx",
-    "small": "mlx-community/whisper-small-mlx",
-    "small.en": "mlx-community/whisper-small.en-mlx",
-    "medium": "mlx-community/whisper-medium-mlx",
-    "medium.en": "mlx-community/whisper-medium.en-mlx",
-    "large-v1": "mlx-community/whisper-large-v1-mlx",
-    "large-v2": "mlx-community/whisper-large-v2-mlx",
-    "large-v3": "mlx-community/whisper-large-v3-mlx",
-    "large-v3-turbo": "mlx-community/whisper-large-v3-turbo",
-    "distil-large-v3": "mlx-community/distil-whisper-large-v3",
-}
-
 TRANSCRIBE_ONLY = ("turbo", "distil")
 """Parts of the names of models whose makers trained them on transcription alone; asked to
 translate, they transcribe."""
