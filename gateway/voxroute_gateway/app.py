@@ -40,6 +40,7 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
 
 async def _tell_id(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers[request_ids.METADATA_KEY] = request.get(_ID, "")
+    answer.headers["Server"] = "voxroute"  # and not what it runs on
 
 
 async def _health(request: web.Request) -> web.Response:

@@ -232,6 +232,7 @@ def test_requests_are_counted_and_carry_their_id(server: Gateway) -> None:
     answer = httpx.get(f"{server.url}/health", headers={"x-request-id": "mine-1"})
     assert answer.json() == {"status": "ok"}
     assert answer.headers["x-request-id"] == "mine-1"
+    assert answer.headers["server"] == "voxroute"
     with urllib.request.urlopen(server.metrics) as page:  # noqa: S310 - of this test's own process
         text = page.read().decode()
     assert 'voxroute_gateway_requests_total{route="/health",status="200"}' in text
