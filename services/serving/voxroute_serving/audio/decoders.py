@@ -20,6 +20,7 @@ from voxroute_serving.audio.media import (
     bad_sample_rate,
     open_container,
 )
+from voxroute_serving.audio.offset import Offset
 from voxroute_serving.audio.reader import Sound, heard_from_the_start, resumption, successor, zero_s
 from voxroute_serving.audio.remarks import Remark
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
@@ -191,17 +192,19 @@ class PcmDecoder:
         self._source = source
         self._limit = _Limit(max_audio_s)
         self._sound = Sound(channel=pcm.channel)
+        self._offset = Offset()  # of samples that need no mixer
 
     @property
     def remarks(self) -> Sequence[Remark]:
         """What a person should know."""
-        return self._sound.remarks()
+        return [*self._sound.remarks(), *self._offset.remarks()]
 
     def __iter__(self) -> Iterator[Samples]:
         pcm = self._pcm
         untouched = pcm.channels == 1 and pcm.sample_rate_hz == SAMPLE_RATE
         pieces = self._pieces()
-        return _in_blocks(self._limit.counted(pieces if untouched else self._converted(pieces)))
+        mono = map(self._offset.removed, pieces) if untouched else self._converted(pieces)
+        return _in_blocks(self._limit.counted(mono))
 
     def _pieces(self) -> Iterator[bytes]:
         """Whole tenths of a second, whatever the chunks: the same bytes are resampled alike."""

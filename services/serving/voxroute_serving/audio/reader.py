@@ -538,7 +538,7 @@ class Sound:
             )
             for faint, of in self._mixer.faint
         ]
-        return told
+        return told + self._mixer.offset.remarks()
 
 
 def reason_of(error: Exception) -> str:
