@@ -70,7 +70,6 @@ _LEAST_BYTES_PER_S = 3000  # of such a stream, with the least sound that is unde
 _PREROLL_S = 2.0  # decoded before the wanted start, so that the decoder is in its stride
 _SHORTFALL_S = 2.0  # how much less audio than promised makes a file look cut off
 _NAMED_FILES = 3
-
 _PLAYLISTS = {".m3u8", ".m3u"}
 
 
@@ -563,12 +562,14 @@ class PcmReader:
         scrambled = structure is not None and structure.is_scrambled
         if sound.start_s is None and (sound.encrypted or scrambled):
             raise MediaError(f"{label} {ENCRYPTED}")
+        missing = structure.missing() if structure is not None else None
+        if sound.start_s is None and whole and not sound.packets and not missing:
+            raise NoAudioError(f"{label} has a track of audio that is empty; there is no sound")
         if sound.start_s is None and whole:
             raise CorruptMediaError(
                 f"none of the audio of {label} can be decoded ({sound.damaged_packets} errors in"
                 f" {sound.packets} packets); the file is damaged or cut off"
             )
-        missing = structure.missing() if structure is not None else None
         if missing:
             self._cut_off(f"the file is cut off: {missing}; the audio ends at {sound.now_s:.1f} s")
             return

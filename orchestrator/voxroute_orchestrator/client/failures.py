@@ -66,6 +66,12 @@ def tls_reason(said: str) -> str | None:
     return _CLOSED if "failed to connect" in said and "Socket closed" in said else None
 
 
+def brief(said: str) -> str:
+    """The reason alone of grpc's text of a lost connection, which tells twice that it failed."""
+    reason = said.rpartition("Failed to connect to remote host: ")[2]
+    return reason.rstrip(" .)")
+
+
 def is_lasting(said: str) -> bool:
     """Whether grpc's text tells of a certificate, or a lack of TLS, that no restart mends."""
     return tls_reason(said) not in (None, _CLOSED)
@@ -154,8 +160,8 @@ def _unavailable(service: str, said: str, reason: str) -> str:
     if tls is not None:
         return f"{service} {tls}"
     return (
-        f"{service} cannot be reached ({said or 'no answer'}); is it running, and is the address"
-        " right?"
+        f"{service} cannot be reached ({brief(said) or 'no answer'}); is it running, and is the"
+        " address right?"
     )
 
 
@@ -181,5 +187,9 @@ def _details(
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
         elif detail.Unpack(bad):
-            violations += [f"{v.field}: {v.description}" for v in bad.field_violations]
+            violations += [
+                f"{v.field}: {v.description}"
+                for v in bad.field_violations
+                if v.description not in (error.details() or "")
+            ]
     return reason, retry_after_s, violations, request_id
