@@ -58,6 +58,7 @@ from voxroute_serving.audio.tracks import (
     codec_context,
     declared_length_s,
     encryption,
+    stream_length_s,
     tracks,
 )
 
@@ -69,7 +70,6 @@ _LEAST_BYTES_PER_S = 3000  # of such a stream, with the least sound that is unde
 _PREROLL_S = 2.0  # decoded before the wanted start, so that the decoder is in its stride
 _SHORTFALL_S = 2.0  # how much less audio than promised makes a file look cut off
 _NAMED_FILES = 3
-
 _PLAYLISTS = {".m3u8", ".m3u"}
 
 
@@ -118,7 +118,7 @@ def _probe(
 ) -> Media:
     with _opened(source, watch) as opened, contextlib.closing(opened.containers()) as containers:
         first = next(containers)
-        media = _described(first, source, stream, language)
+        media = _described(first, opened, stream, language)
         lengths_s = [_length_s(first, media.duration_s, opened, 0)]
         for number, other in enumerate(containers, 1):
             lengths_s.append(_length_s(other, (other.duration or 0) / av.time_base, opened, number))
@@ -148,14 +148,15 @@ def _length_s(
 
 
 def _described(
-    container: InputContainer, source: Source, stream: int | None, language: str | None
+    container: InputContainer, opened: "_Opened", stream: int | None, language: str | None
 ) -> Media:
+    source, structure = opened.source, next(iter(opened.structures), None)
     track = _choose(container, source.label, stream, language)
     audio = _usable(container.streams.audio[track.index], source.label)
     start_s = _start_s(audio) - zero_s(container)
     duration_s = None
-    if audio.duration is not None and audio.time_base is not None:
-        duration_s = start_s + float(audio.duration * audio.time_base)
+    if (length_s := stream_length_s(audio, structure)) is not None:
+        duration_s = start_s + length_s
     elif container.duration is not None:
         duration_s = container.duration / av.time_base
     return Media(
@@ -256,7 +257,7 @@ class _Opened:
         self.hls = hls
         self.structures: list[Structure] = []
         self.places: list[tuple[int, int]] = []
-        self._source = source
+        self.source = source
         self._file = file
 
     def containers(self, *, forward: bool = False) -> Generator[InputContainer]:
@@ -271,7 +272,7 @@ class _Opened:
                 if self.hls.refused is not None:
                     raise self.hls.refused
             return
-        with _explained(self._source):
+        with _explained(self.source):
             found = parts(self._file, self._file.size)
             self._file.seek(0)
         self.structures = [structure for _, _, structure in found]
@@ -300,12 +301,12 @@ class _Opened:
         with contextlib.ExitStack() as stack:
             timeout_s = reading.STALL_S if self.hls else None
             try:
-                with _explained(self._source):
+                with _explained(self.source):
                     container = stack.enter_context(open_container(file, self.hls, timeout_s))
             except CorruptMediaError as error:
                 if self.hls is None or not self.hls.missing:
                     raise
-                raise MediaError(f"{self._source.label}: {_missing(self.hls.missing)}") from error
+                raise MediaError(f"{self.source.label}: {_missing(self.hls.missing)}") from error
             yield container
 
 
@@ -561,12 +562,14 @@ class PcmReader:
         scrambled = structure is not None and structure.is_scrambled
         if sound.start_s is None and (sound.encrypted or scrambled):
             raise MediaError(f"{label} {ENCRYPTED}")
+        missing = structure.missing() if structure is not None else None
+        if sound.start_s is None and whole and not sound.packets and not missing:
+            raise NoAudioError(f"{label} has a track of audio that is empty; there is no sound")
         if sound.start_s is None and whole:
             raise CorruptMediaError(
                 f"none of the audio of {label} can be decoded ({sound.damaged_packets} errors in"
                 f" {sound.packets} packets); the file is damaged or cut off"
             )
-        missing = structure.missing() if structure is not None else None
         if missing:
             self._cut_off(f"the file is cut off: {missing}; the audio ends at {sound.now_s:.1f} s")
             return

@@ -16,8 +16,13 @@ Samples = npt.NDArray[np.int16]
 
 
 def steps(seconds: int) -> Samples:
-    """Samples whose value tells their second: k times STEP in second k, counted from 0."""
-    return np.repeat(np.arange(seconds, dtype=np.int16) * STEP, RATE)
+    """Samples whose size tells their second: k times STEP in second k, counted from 0.
+
+    Around zero, as sound is: every other one is negative.
+    """
+    samples = np.repeat(np.arange(seconds, dtype=np.int16) * STEP, RATE)
+    samples[1::2] *= -1
+    return samples
 
 
 def write(

@@ -31,7 +31,7 @@ from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
 from voxroute_orchestrator.client.messages import duration, seconds
 
-STEP = 100  # the sample value of second k is k times this
+STEP = 100  # the samples' size in second k is k times this
 _SECOND_BYTES = 32_000
 _CPU = common_pb2.Device(kind=common_pb2.DEVICE_KIND_CPU, name="stand-in", compute_type="int8")
 
@@ -188,7 +188,7 @@ def _hindi(probability: float) -> asr_pb2.TranscribeResponse:
 
 def _segment(piece: bytes, config: asr_pb2.TranscribeConfig, index: int) -> asr_pb2.Segment:
     samples = np.frombuffer(piece, dtype="<i2")
-    value = round(float(np.median(samples)) / STEP)
+    value = round(float(np.median(np.abs(samples))) / STEP)
     start_s = seconds(config.audio.start_offset) + index
     return asr_pb2.Segment(
         id=index + 1,

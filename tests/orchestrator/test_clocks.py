@@ -19,6 +19,7 @@ from tests.orchestrator.test_one_reader import (
     score,
 )
 from tests.serving.beeps import KINDS, Beep, dice, heard, recording
+from tests.serving.recordings import Media, media
 from voxroute_orchestrator.errors import MediaError
 from voxroute_orchestrator.media import PcmReader, Source, probe
 from voxroute_serving.audio.reader import Sound
@@ -191,6 +192,37 @@ def test_a_file_that_is_cut_off_is_called_so(name: str, tmp_path: Path) -> None:
     data = recording(KINDS[name], 9.0, _score(9.0, 9))
     told = " ".join(_messages(data[: len(data) * 2 // 3], tmp_path / f"film{KINDS[name].suffix}"))
     assert "cut off" in told
+
+
+def _from_fragment(mp4: bytes, first: int) -> bytes:
+    """The same mp4 without its fragments before a number of them."""
+    at, n_fragments, left = 0, 0, b""
+    while at < len(mp4):
+        size, kind = int.from_bytes(mp4[at : at + 4], "big"), mp4[at + 4 : at + 8]
+        n_fragments += kind == b"moof"
+        if kind in {b"ftyp", b"moov"} or n_fragments > first:
+            left += mp4[at : at + size]
+        at += size
+    return left
+
+
+@pytest.mark.parametrize("flags", ["empty_moov+default_base_moof", "dash"])
+def test_an_mp4_without_its_first_fragments_begins_late_and_is_whole(
+    flags: str, tmp_path: Path
+) -> None:
+    """Each fragment has its time; what FFmpeg calls the length of such a file is its end."""
+    options = {"movflags": flags, "frag_duration": "1000000"}
+    whole = media(Media("mp4", "aac", 16_000, "mono", 12.0, options=options))
+    path = tmp_path / "film.mp4"
+    path.write_bytes(_from_fragment(whole, 4))
+    found = probe(path)
+    told = as_samples(path.read_bytes(), path)
+    assert not told.codes
+    assert found.audio_start_s == pytest.approx(4.1, abs=0.1)
+    assert found.duration_s == pytest.approx(told.end_s, abs=0.1) == pytest.approx(12.0, abs=0.1)
+    assert as_bytes(path.read_bytes()).end_s == pytest.approx(12.0, abs=0.1)
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert as_samples(path.read_bytes(), path).codes >= {"TRUNCATED_MEDIA"}
 
 
 def test_audio_that_ends_before_the_picture_is_not_cut_off(tmp_path: Path) -> None:

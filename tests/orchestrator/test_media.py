@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -74,8 +75,8 @@ def test_a_gap_in_the_timestamps_becomes_silence(tmp_path: Path) -> None:
     path = recordings.write(tmp_path / "a.mkv", recordings.steps(6), gap=(3.0, 4.0))
     heard = _read(PcmReader(probe(path)))
     assert len(heard) == pytest.approx(10 * 16_000, abs=2000)
-    assert int(np.median(heard[5 * 16_000 : 6 * 16_000])) == 0
-    assert int(np.median(heard[int(8.2 * 16_000) : int(8.8 * 16_000)])) == 400
+    assert int(np.median(np.abs(heard[5 * 16_000 : 6 * 16_000]))) == 0
+    assert int(np.median(np.abs(heard[int(8.2 * 16_000) : int(8.8 * 16_000)]))) == 400
 
 
 def test_the_stream_in_the_spoken_language_is_taken(tmp_path: Path) -> None:
@@ -102,6 +103,16 @@ def test_files_that_are_no_media_are_refused(tmp_path: Path) -> None:
     text.write_text("not a film\n" * 500)
     with pytest.raises(CorruptMediaError, match="cannot be opened"):
         probe(text)
+
+
+def test_a_recording_that_is_only_a_header_has_no_sound(tmp_path: Path) -> None:
+    """Nothing of it is missing, so it is not called damaged."""
+    path = tmp_path / "a.wav"
+    with av.open(str(path), "w") as container:
+        container.add_stream("pcm_s16le", rate=recordings.RATE, layout="mono")
+        container.start_encoding()
+    with pytest.raises(NoAudioError, match="empty"):
+        _read(PcmReader(probe(path)))
 
 
 def test_an_mp4_without_its_index_is_refused(tmp_path: Path) -> None:

@@ -319,6 +319,7 @@ def test_one_recording_of_an_odd_name_is_done_by_every_command(
     asr = ["--asr-endpoint", services.asr]
     translate = ["--translate-endpoint", services.translate]
     said = run("transcribe", "-s", "hi", "--mux", "-o", "out", *asr, "--", path.name)
+    assert shown(f"out/{fitted(name, '.transcript.json')}") in said.splitlines()
     if HINDI in name:
         assert "the name is too long for" in said
     hindi = fitted(name, ".hi.srt")

@@ -13,6 +13,7 @@ from voxroute_orchestrator import __version__
 from voxroute_orchestrator.cli.options import LogLevel
 from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.errors import JobInterruptedError
+from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_serving.telemetry import tracing
 from voxroute_serving.telemetry.logs import set_up_logs
@@ -40,10 +41,10 @@ def settings_of(
 
 
 def finish(work: Coroutine[Any, Any, list[str]]) -> None:
-    """Runs the work and prints what it returns."""
+    """Runs the work and prints what it returns, each in one line, whatever a path has in it."""
     lines = asyncio.run(work)
     for line in lines:
-        typer.echo(line)
+        typer.echo(shown(line))
 
 
 async def interruptible(work: Coroutine[Any, Any, list[str]]) -> list[str]:

@@ -68,6 +68,12 @@ def tls_reason(said: str) -> str | None:
     return _CLOSED if "failed to connect" in said and "Socket closed" in said else None
 
 
+def brief(said: str) -> str:
+    """The reason alone of grpc's text of a lost connection, which tells twice that it failed."""
+    reason = said.rpartition("Failed to connect to remote host: ")[2]
+    return reason.rstrip(" .)")
+
+
 def is_lasting(said: str) -> bool:
     """Whether grpc's text tells of a certificate, or a lack of TLS, that no restart mends."""
     return tls_reason(said) not in (None, _CLOSED)
@@ -116,7 +122,7 @@ def of_rpc_error(error: grpc.aio.AioRpcError, service: str, request_id: str) -> 
     if code is status.RESOURCE_EXHAUSTED and reason == _OUT_OF_MEMORY:
         full = DeviceMemoryError(f"{service} is out of memory: {said}")
         return CallFailedError(full, retryable=False)
-    violations = [f"{field}: {why}" for field, why in told.violations]
+    violations = [f"{field}: {why}" for field, why in told.violations if why not in said]
     return CallFailedError(_final(code, said, violations, service, request), retryable=False)
 
 
@@ -158,8 +164,8 @@ def _unavailable(service: str, said: str, reason: str) -> str:
     if tls is not None:
         return f"{service} {tls}"
     return (
-        f"{service} cannot be reached ({said or 'no answer'}); is it running, and is the address"
-        " right?"
+        f"{service} cannot be reached ({brief(said) or 'no answer'}); is it running, and is the"
+        " address right?"
     )
 
 

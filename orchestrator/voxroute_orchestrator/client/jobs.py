@@ -21,6 +21,7 @@ from voxroute_orchestrator.client.connection import (
 )
 from voxroute_orchestrator.client.credentials import NO_CREDENTIALS, Credentials
 from voxroute_orchestrator.client.failures import (
+    brief,
     broken_stream,
     is_lasting,
     of_rpc_error,
@@ -94,7 +95,7 @@ class JobClient:
                 return
             if is_lasting(said):
                 return
-            said = tls_reason(said) or said
+            said = tls_reason(said) or brief(said)
         else:
             return
         raise ServiceUnavailableError(

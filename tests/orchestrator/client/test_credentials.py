@@ -21,7 +21,7 @@ from voxroute_orchestrator.client import connection, stream
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.client.credentials import Credentials, read_token
-from voxroute_orchestrator.client.failures import CallFailedError, of_rpc_error
+from voxroute_orchestrator.client.failures import CallFailedError, brief, of_rpc_error
 from voxroute_orchestrator.errors import (
     RefusedError,
     ServiceUnavailableError,
@@ -126,6 +126,16 @@ def test_a_wrong_certificate_is_not_tried_again() -> None:
     ).retryable
     assert failed("failed to connect to all addresses; last error: Socket closed").retryable
     assert failed("failed to connect to all addresses: Connection refused").retryable
+
+
+def test_the_reason_of_a_lost_connection_is_told_once() -> None:
+    """Grpc tells twice that it failed to connect; what a person needs is why."""
+    twice = (
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Failed to"
+        " connect to remote host: Connection refused"
+    )
+    assert brief(twice) == "Connection refused"
+    assert brief("no address") == "no address"
 
 
 async def test_a_client_certificate_is_shown(certificates: Certificates) -> None:

@@ -20,9 +20,11 @@ from voxroute_serving.audio.media import (
     bad_sample_rate,
     open_container,
 )
+from voxroute_serving.audio.offset import Offset
 from voxroute_serving.audio.reader import Sound, heard_from_the_start, resumption, successor, zero_s
 from voxroute_serving.audio.remarks import Remark
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.audio.signatures import id3_bytes, is_adts
 from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start
 from voxroute_serving.audio.tracks import ENCRYPTED, declared_length_s, encryption
 from voxroute_serving.errors import FieldViolation, InvalidAudioError, LimitExceededError
@@ -36,6 +38,8 @@ MAX_CHANNELS = 8  # 7.1
 
 _BLOCK_SAMPLES = SAMPLE_RATE // 2  # half a second at a time: little latency, little overhead
 _READ_BYTES = 1 << 17
+_TAG_HEADER_BYTES = 10
+_MAX_TAG_BYTES = 1 << 22  # with pictures
 _TOLD_IN_SUM = {"DAMAGED_AUDIO", "AUDIO_GAP"}
 _TS_SYNC = b"\x47"
 _TAIL_BYTES = 4 << 20  # FFmpeg reads ahead of the packets that it gives
@@ -191,17 +195,19 @@ class PcmDecoder:
         self._source = source
         self._limit = _Limit(max_audio_s)
         self._sound = Sound(channel=pcm.channel)
+        self._offset = Offset()  # of samples that need no mixer
 
     @property
     def remarks(self) -> Sequence[Remark]:
         """What a person should know."""
-        return self._sound.remarks()
+        return [*self._sound.remarks(), *self._offset.remarks()]
 
     def __iter__(self) -> Iterator[Samples]:
         pcm = self._pcm
         untouched = pcm.channels == 1 and pcm.sample_rate_hz == SAMPLE_RATE
         pieces = self._pieces()
-        return _in_blocks(self._limit.counted(pieces if untouched else self._converted(pieces)))
+        mono = map(self._offset.removed, pieces) if untouched else self._converted(pieces)
+        return _in_blocks(self._limit.counted(mono))
 
     def _pieces(self) -> Iterator[bytes]:
         """Whole tenths of a second, whatever the chunks: the same bytes are resampled alike."""
@@ -295,6 +301,16 @@ class _Reader:
         self._ready = bytes(seen)
         boxes = structure.boxes
         return b"mdat" in boxes and not {b"moov", b"moof"} & set(boxes[: boxes.index(b"mdat")])
+
+    def skip_tag(self) -> None:
+        """Leaves out a tag before raw AAC: FFmpeg, which cannot go back, takes it for an mp3's."""
+        data = bytearray(self._ready)
+        while len(data) < max(_TAG_HEADER_BYTES, min(id3_bytes(data) + 6, _MAX_TAG_BYTES)):
+            if not (more := self._fresh()):
+                break
+            data += more
+        tag = id3_bytes(data)
+        self._ready = bytes(data[tag:] if tag and is_adts(data[tag:]) else data)
 
     def drain(self) -> None:
         """Reads to the end of this file what FFmpeg did not need."""
@@ -397,6 +413,7 @@ class ContainerDecoder:
         if not self._reader.index_at_end():
             if not self._reader.structure.n_bytes:
                 raise _no_audio()
+            self._reader.skip_tag()
             return self._reader
         try:
             file = stack.enter_context(self._spool())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
+from voxroute_serving.audio.offset import Offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -312,6 +313,7 @@ class Mixer:
     """
 
     def __init__(self, channel: int | None = None) -> None:
+        self.offset = Offset()
         self._channel = channel
         self._mixers: dict[str, ChannelMixer] = {}
         self._format: tuple[str, str, int] | None = None
@@ -370,6 +372,7 @@ class Mixer:
         n = self._n_channels = layout.nb_channels
         if self._channel is not None and self._channel >= n:
             raise IndexError(self._channel)
+        self.offset.begin(n)
         several = n > 1
         self._swr = av.AudioResampler("s16", layout.name if several else "mono", SAMPLE_RATE)
         self._mixer = None
@@ -392,7 +395,7 @@ class Mixer:
             if not out.samples:
                 continue
             n_bytes = out.samples * self._n_channels * SAMPLE_BYTES
-            data = bytes(out.planes[0])[:n_bytes]  # the plane may be padded
+            data = self.offset.removed(bytes(out.planes[0])[:n_bytes])  # the plane may be padded
             if self._mixer is None:
                 mixed.append((data, None))
                 continue

@@ -16,6 +16,7 @@ from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 from voxroute_serving.audio.mixing import Mixed, Mixer
 from voxroute_serving.audio.remarks import NAMED, Event, Remark, told_holes, told_places
 from voxroute_serving.audio.repeats import is_repeated
+from voxroute_serving.audio.signatures import UNREAD_TOLD_BYTES, may_be_frame
 from voxroute_serving.audio.tracks import codec_context
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ COUNTED = frozenset(
 # Those in which the codec of a stream may change; PyAV's decoder stays the one it was.
 _CHANGE_CODECS = frozenset({"mpegts"})
 _REST_BYTES = 1 << 14  # behind a stream's last packet; less is no other stream
-_UNREAD_TOLD_BYTES = 1 << 16  # less is what programs leave there
 _FAILING = 8  # packets in a row; a fifth of a second
 _MP3_HEADER_BYTES = 256
 _MP3_HEADERS = (b"Xing", b"Info", b"LAME", b"VBRI")
@@ -409,6 +409,7 @@ class Sound:
         resumes = bool(formats(container) & _CHANGE_CODECS)
         begun, named = False, 0
         failing: list[int] = []  # where the last packets are, all of which failed
+        lost = False  # whether they may be frames
         for packet in _packets(container, stream):
             if not self.packets and packet.has_sidedata("encryption_info"):
                 self.encrypted = True
@@ -424,6 +425,7 @@ class Sound:
                 named = named if failing else len(self._damages)
                 self.damage(reason_of(error))
                 failing.append(packet.pos or 0)
+                lost = lost or may_be_frame(bytes(packet))
                 if resumes and begun and len(failing) >= _FAILING and failing[0] > 0:
                     # they are not damaged
                     self.damaged_packets -= len(failing)
@@ -435,7 +437,11 @@ class Sound:
             if frames:
                 begun = True
                 failing.clear()
+                lost = False
             yield from frames
+        if begun and failing and "mp3" in formats(container) and not lost:  # but tags, zeros
+            self.damaged_packets -= len(failing)
+            del self._damages[named:]
 
     def _push(self, one: _Placed) -> Mixed:
         """What comes out of the mixer with a frame."""
@@ -503,7 +509,7 @@ class Sound:
                     " check that the player shows the same times",
                 )
             )
-        if self.unread_bytes >= _UNREAD_TOLD_BYTES:
+        if self.unread_bytes >= UNREAD_TOLD_BYTES:
             told.append(
                 Remark(
                     "UNREAD_MEDIA",
@@ -538,7 +544,7 @@ class Sound:
             )
             for faint, of in self._mixer.faint
         ]
-        return told
+        return told + self._mixer.offset.remarks()
 
 
 def reason_of(error: Exception) -> str:

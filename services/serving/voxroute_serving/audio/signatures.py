@@ -6,6 +6,7 @@ from collections.abc import Iterator
 XING_OFFSETS = (36, 21, 13)  # from an mp3 frame's start, by its version and channels
 SIGNATURE_BYTES = 64  # more than any signature
 FRAMES_BYTES = 1 << 14  # more than the frames that are looked at where raw ones may begin
+UNREAD_TOLD_BYTES = 1 << 16  # behind a recording; less is what programs leave there
 
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -110,6 +111,20 @@ def is_raw(data: bytes) -> bool:
     return True
 
 
+def is_adts(data: bytes | bytearray) -> bool:
+    """Whether a frame of raw AAC begins here."""
+    return _frame_bytes(data[:6]) > 0 and data[1] & 0xF6 == 0xF0  # noqa: PLR2004 - its layer is 0
+
+
+def may_be_frame(data: bytes) -> bool:
+    """Whether what FFmpeg took for an mp3's last frame, and cannot decode, may hold sound.
+
+    It takes all that stands behind the last one for it: tags, zeros, chunks of another format.
+    """
+    content = data.lstrip(b"\0")
+    return _frame_bytes(content[:6]) > 0 or (len(data) >= UNREAD_TOLD_BYTES and not is_tag(content))
+
+
 def id3_bytes(head: bytes | bytearray) -> int:
     """The length of the ID3v2 tag at the start of an mp3, 0 for none."""
     if head[:3] != b"ID3" or len(head) < _ID3_HEADER_BYTES:
@@ -139,7 +154,7 @@ def _mp3_at(data: bytes, tag: int, at: int) -> int:
     return -1
 
 
-def _frame_bytes(header: bytes) -> int:
+def _frame_bytes(header: bytes | bytearray) -> int:
     """The length of an ADTS frame or of one of an mp3, by its header; 0 where it is none."""
     if len(header) < 6 or header[0] != 0xFF or header[1] < 0xE2:  # noqa: PLR2004 - its sync bits
         return 0

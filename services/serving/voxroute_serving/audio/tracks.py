@@ -149,6 +149,18 @@ def encryption(stream: "AudioStream") -> str | None:
     return None
 
 
+def stream_length_s(stream: "AudioStream", structure: "Structure | None") -> float | None:
+    """The length that FFmpeg tells of a stream, seconds; None where it tells none.
+
+    Of an mp4 in fragments, whose first ones may be missing, FFmpeg tells the end.
+    """
+    if not stream.duration or not stream.time_base:
+        return None
+    ends = structure is not None and b"moof" in structure.boxes
+    before = (stream.start_time or 0) if ends else 0
+    return float((stream.duration - before) * stream.time_base)
+
+
 def declared_length_s(
     container: "InputContainer", stream: "AudioStream", structure: "Structure | None" = None
 ) -> float | None:
@@ -160,8 +172,8 @@ def declared_length_s(
     told = "mp3" in names and structure is not None and structure.tells_length
     if not told and not names & _TELL_LENGTHS:
         return None
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
+    if (length_s := stream_length_s(stream, structure)) is not None:
+        return length_s
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if tag is None:
         return None
