@@ -271,19 +271,21 @@ def full() -> Iterator[processes.Service]:
         yield running
 
 
-def test_requests_wait_while_the_service_is_full(full: processes.Service, short: Path) -> None:
-    """Three at once with one place: all are answered, none with 429; line feeds go ahead."""
+def post_at_once(running: Gateway, recording: Path, n: int) -> list[httpx.Response]:
+    """The answers to as many transcriptions of the same recording."""
 
     def post(url: str) -> httpx.Response:
-        files = {"file": ("a.wav", short.read_bytes())}
+        files = {"file": ("a.wav", recording.read_bytes())}
         return httpx.post(url, data={"language": "en"}, files=files, timeout=120)
 
-    with (
-        gateway("--asr-endpoint", full.target, "--heartbeat-s", "0.05") as running,
-        ThreadPoolExecutor(3) as pool,
-    ):
-        url = f"{running.url}/v1/audio/transcriptions"
-        answers = list(pool.map(post, [url] * 3))
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(post, [f"{running.url}/v1/audio/transcriptions"] * n))
+
+
+def test_requests_wait_while_the_service_is_full(full: processes.Service, short: Path) -> None:
+    """Three at once with one place: all are answered, none with 429; line feeds go ahead."""
+    with gateway("--asr-endpoint", full.target, "--heartbeat-s", "0.05") as running:
+        answers = post_at_once(running, short, 3)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert {answer.text[0] for answer in answers} <= {"\n", "{"}
     assert any(answer.text.startswith("\n") for answer in answers)
@@ -292,17 +294,8 @@ def test_requests_wait_while_the_service_is_full(full: processes.Service, short:
 
 def test_a_place_to_wait_may_be_wanting(full: processes.Service, short: Path) -> None:
     """Past `max_waiting` it is 429, and when to come again."""
-
-    def post(url: str) -> httpx.Response:
-        files = {"file": ("a.wav", short.read_bytes())}
-        return httpx.post(url, data={"language": "en"}, files=files, timeout=120)
-
-    with (
-        gateway("--asr-endpoint", full.target, "--max-waiting", "0") as running,
-        ThreadPoolExecutor(4) as pool,
-    ):
-        url = f"{running.url}/v1/audio/transcriptions"
-        answers = list(pool.map(post, [url] * 4))
+    with gateway("--asr-endpoint", full.target, "--max-waiting", "0") as running:
+        answers = post_at_once(running, short, 4)
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)

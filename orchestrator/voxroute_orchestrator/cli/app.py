@@ -25,7 +25,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command("serve", "Serve jobs over gRPC; `voxroute serve --help` tells the flags."),
     "gateway": Command(
-        "gateway",
+        "serve",
         "Serve HTTP for programs of other makers; `voxroute gateway --help` tells the flags.",
     ),
     "run": Command("run", "Turn recordings into transcripts and translated subtitles."),

@@ -1,21 +1,37 @@
-"""`voxroute serve`: the job service."""
+"""`voxroute serve` and `voxroute gateway`: servers, whose flags are those of their settings."""
+
+from typing import Any
 
 import typer
 
-from voxroute_orchestrator.jobs.service import serve
+from voxroute_orchestrator.errors import UsageError
 
 app = typer.Typer(add_completion=False)
 
+_PASSED_ON: dict[str, Any] = {  # to the settings' own parser, --help included
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
 
-@app.command(
-    "serve",
-    context_settings={
-        # the flags are those of the settings; their own parser tells them, --help included
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    },
-)
+
+@app.command("serve", context_settings=_PASSED_ON)
 def serve_command(context: typer.Context) -> None:
     """Serve jobs over gRPC; `voxroute serve --help` tells the flags."""
+    from voxroute_orchestrator.jobs.service import serve  # noqa: PLC0415 - the other's is not
+
     serve(context.args)
+
+
+@app.command("gateway", context_settings=_PASSED_ON)
+def gateway_command(context: typer.Context) -> None:
+    """Serve HTTP for programs of other makers; `voxroute gateway --help` tells the flags."""
+    try:
+        from voxroute_gateway.process import serve  # noqa: PLC0415 - it may not be installed
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"voxroute_gateway", "aiohttp"}:
+            raise
+        raise UsageError(
+            "the gateway is not installed here; `pip install voxroute-gateway` adds it"
+        ) from error
+    serve(context.args, "voxroute gateway")

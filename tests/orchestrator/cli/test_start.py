@@ -18,7 +18,6 @@ from tests.orchestrator import recordings
 from tests.orchestrator.daemon import Daemon, stand_in_services
 from voxroute_orchestrator import transcript
 from voxroute_orchestrator.cli import app as cli_app
-from voxroute_orchestrator.cli import gateway as cli_gateway
 from voxroute_orchestrator.cli import jobs as cli_jobs
 from voxroute_orchestrator.cli import models as cli_models
 from voxroute_orchestrator.cli import run as cli_run
@@ -29,7 +28,6 @@ from voxroute_orchestrator.cli import workflow as cli_prepare
 from voxroute_orchestrator.transcript import same_language, standard_tag
 
 MODULES = (
-    cli_gateway,
     cli_jobs,
     cli_models,
     cli_prepare,
@@ -157,7 +155,7 @@ def test_each_command_is_told_as_it_tells_itself() -> None:
     told: dict[str, str] = {}
     for module in MODULES:
         found: Any = typer.main.get_command(module.app)
-        several = module in {cli_run, cli_prepare}
+        several = module in {cli_run, cli_prepare, cli_serve}
         commands = found.commands.values() if several else [found]
         name = module.__name__.rpartition(".")[2]
         told |= {command.name if several else name: command.help for command in commands}
