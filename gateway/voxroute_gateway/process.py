@@ -15,11 +15,7 @@ from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.settings import GatewaySettings
 from voxroute_gateway.upstream import Upstream, WaitingRoom
-from voxroute_orchestrator import settings as command_settings
-from voxroute_orchestrator.client import credentials
-from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.spec import JobSpec
-from voxroute_serving.errors import InvalidInputError
 from voxroute_serving.process.main import (
     EXIT_OK,
     announce,
@@ -57,7 +53,7 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
     metrics = GatewayMetrics(version)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            options = _options(settings)
+            options = settings.of_command()
             room = WaitingRoom(metrics, settings.max_waiting, options.retry_s)
             spec = JobSpec(asr_model=settings.model, translate_model=settings.translate_model)
             upstream = Upstream(options, spec, room)
@@ -141,19 +137,3 @@ def _following(tls: ServerTls) -> ssl.SSLContext:
 
     context.sni_callback = newest
     return context
-
-
-def _options(settings: GatewaySettings) -> command_settings.Settings:
-    """The command's settings. Raises InvalidInputError, which ends the process."""
-    try:
-        return command_settings.load(
-            offline=settings.offline,
-            asr_endpoints=",".join(settings.asr_endpoints),
-            translate_endpoints=",".join(settings.translate_endpoints),
-            config=settings.config,
-            tracing=settings.tracing,
-            log_text=settings.log_text,
-            **credentials.flags,
-        )
-    except UsageError as error:
-        raise InvalidInputError(str(error)) from error

@@ -1,46 +1,23 @@
 """What the gateway can be told, by flags and VOXROUTE_ variables."""
 
-from pathlib import Path
-
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
+from voxroute_orchestrator.server_settings import ClientServerSettings
 from voxroute_serving.process.settings import (
     ListenAddresses,
     MetricsAddress,
-    ServerSettings,
-    StringList,
     listen_on,
     metrics_on,
 )
 
 
-class GatewaySettings(ServerSettings):
-    """What the gateway takes on top of what every service takes."""
-
-    model_config = SettingsConfigDict(
-        # as the command calls them
-        cli_shortcuts={
-            "asr-endpoints": "asr-endpoint",
-            "translate-endpoints": "translate-endpoint",
-        }
-    )
+class GatewaySettings(ClientServerSettings):
+    """What the gateway takes on top of that."""
 
     listen: ListenAddresses = listen_on(8000)
     metrics_listen: MetricsAddress = metrics_on(9155)
-    asr_endpoints: StringList = Field(
-        default=[],
-        description="running speech services, several with commas; none: the first request that"
-        " needs one starts a local one",
-    )
-    translate_endpoints: StringList = Field(
-        default=[], description="running translation services; likewise"
-    )
     model: str = Field(default="", description="speech model of requests that name none of ours")
     translate_model: str = Field(default="", description="translation model, likewise")
-    config: Path | None = Field(
-        default=None, description="settings file of the command; else voxroute.yaml"
-    )
     max_upload_bytes: int = Field(
         default=20 * 1024**3,
         ge=1,

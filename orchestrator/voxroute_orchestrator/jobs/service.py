@@ -13,12 +13,11 @@ from typing import Annotated, BinaryIO, NoReturn
 import grpc.aio
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
-from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.engines import backend_name
-from voxroute_orchestrator.errors import MediaStalledError, UsageError
+from voxroute_orchestrator.errors import MediaStalledError
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.errors import (
     ArtifactNotFoundError,
@@ -42,7 +41,8 @@ from voxroute_orchestrator.jobs.store import (
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
-from voxroute_orchestrator.settings import Settings, load
+from voxroute_orchestrator.server_settings import ClientServerSettings
+from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import (
     AskedError,
     JobSpec,
@@ -54,7 +54,6 @@ from voxroute_serving.bounds import MAX_INTEGER, quoted
 from voxroute_serving.calls.requests import Context, Requests
 from voxroute_serving.errors import InvalidInputError, NotReadyError
 from voxroute_serving.process.main import Runtime, run_service
-from voxroute_serving.process.settings import ServerSettings, StringList
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 CHUNK_BYTES = 256 * 1024
@@ -75,16 +74,8 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-class JobServerSettings(ServerSettings):
-    """What the job service takes on top of what every service takes."""
-
-    model_config = SettingsConfigDict(
-        # as the other commands call them
-        cli_shortcuts={
-            "asr-endpoints": "asr-endpoint",
-            "translate-endpoints": "translate-endpoint",
-        }
-    )
+class JobServerSettings(ClientServerSettings):
+    """What the job service takes on top of that."""
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("voxroute"),
@@ -123,17 +114,6 @@ class JobServerSettings(ServerSettings):
     translate_model: str = Field(default="", description="translation model, likewise")
     backend: Annotated[str, AfterValidator(backend_name)] = Field(
         default="auto", description="engine that recognises speech"
-    )
-    asr_endpoints: StringList = Field(
-        default=[],
-        description="running speech services, several with commas; none: each job starts a local"
-        " one",
-    )
-    translate_endpoints: StringList = Field(
-        default=[], description="running translation services; likewise"
-    )
-    config: Path | None = Field(
-        default=None, description="settings file of the command; else voxroute.yaml"
     )
 
 
@@ -449,18 +429,7 @@ def _options(settings: JobServerSettings) -> Settings:
     for root in settings.media_root:
         if not root.is_dir():
             raise InvalidInputError(f"--media-root {root} is no folder; make it, or leave it out")
-    try:
-        return load(
-            offline=settings.offline,
-            asr_endpoints=",".join(settings.asr_endpoints),
-            translate_endpoints=",".join(settings.translate_endpoints),
-            config=settings.config,
-            tracing=settings.tracing,
-            log_text=settings.log_text,
-            **credentials.flags,
-        )
-    except UsageError as error:
-        raise InvalidInputError(str(error)) from error
+    return settings.of_command()
 
 
 def serve(arguments: Sequence[str]) -> NoReturn:

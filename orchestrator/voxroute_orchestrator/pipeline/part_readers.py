@@ -39,7 +39,7 @@ class PartReaders:
 
     def __init__(self, media: Media, first_s: float, end_s: float | None, watch: Watch) -> None:
         part_s = PART_BYTES / _BYTES_PER_S
-        last_s = min(media.duration_s or 0.0, end_s or float("inf"))
+        last_s = _last_s(media, end_s)
         begins = [first_s + n * part_s for n in range(1, int((last_s - first_s) / part_s) + 1)]
         parts = list(zip(begins, [*begins[1:], end_s], strict=True))
         n_readers = max(1, min(_N_READERS, len(parts), usable_processors() // _PROCESSORS_A_READER))
@@ -84,8 +84,12 @@ class PartReaders:
 
 def has_parts(media: Media, start_s: float, end_s: float | None) -> bool:
     """Whether a recording is long enough, and can be opened anywhere."""
-    last_s = min(media.duration_s or 0.0, end_s or float("inf"))
-    return last_s - start_s >= LEAST_S and not SEEKABLE.isdisjoint(media.format.split(","))
+    long_enough = _last_s(media, end_s) - start_s >= LEAST_S
+    return long_enough and not SEEKABLE.isdisjoint(media.format.split(","))
+
+
+def _last_s(media: Media, end_s: float | None) -> float:
+    return min(media.duration_s or 0.0, end_s or float("inf"))
 
 
 def _start(media: Media, parts: list[tuple[float, float | None]]) -> "subprocess.Popen[bytes]":
