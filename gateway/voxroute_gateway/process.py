@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,9 @@ from voxroute_serving.process.main import (
     EXIT_OK,
     announce,
     failed,
+    heed_signals,
     open_metrics,
     run_process,
-    stop_signals,
 )
 from voxroute_serving.process.server import ListenError, read_tls, read_tokens
 from voxroute_serving.security.tls import ServerTls
@@ -47,9 +46,7 @@ def serve(arguments: Sequence[str] | None = None, program: str | None = None) ->
 async def _serve(settings: GatewaySettings, version: str) -> int:
     """Serves until a signal; the exit code."""
     stop, hurry = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in stop_signals():
-        loop.add_signal_handler(number, _signalled, number, stop, hurry)
+    heed_signals(stop, hurry)
     metrics = GatewayMetrics(version)
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -76,16 +73,6 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
         await _drain(runner, metrics, settings.drain_s, hurry)
     _log.info("stopped")
     return EXIT_OK
-
-
-def _signalled(number: int, stop: asyncio.Event, hurry: asyncio.Event) -> None:
-    name = signal.Signals(number).name
-    if not stop.is_set():
-        _log.info("stopping", signal=name)
-        stop.set()
-    elif number != signal.SIGHUP:  # a terminal that closes sends it twice: itself and its shell
-        _log.info("hurrying", signal=name)
-        hurry.set()
 
 
 async def _drain(

@@ -149,9 +149,7 @@ class _Process(Generic[Settings]):
 
     async def run(self) -> int:
         """Serves until a signal; the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in stop_signals():
-            loop.add_signal_handler(number, self._signalled, number)
+        heed_signals(self._stop, self._hurry)
         metrics = Metrics(service_version=self._version)
         admission = Admission(
             self._settings.max_concurrent_calls, max_queued=self._settings.max_queued_work
@@ -224,15 +222,6 @@ class _Process(Generic[Settings]):
             _log.warning("the device is busy; the process ends without it")
             _end(code)
 
-    def _signalled(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if not self._stop.is_set():
-            _log.info("stopping", signal=name)
-            self._stop.set()
-        elif number != signal.SIGHUP:  # a terminal that closes sends it twice: itself and its shell
-            _log.info("hurrying", signal=name)
-            self._hurry.set()
-
 
 def open_metrics(
     registry: CollectorRegistry, address: str, tls: ServerTls | None
@@ -263,7 +252,24 @@ def announce(addresses: Sequence[str], endpoint: MetricsEndpoint | None) -> None
     _log.info("listening", addresses=list(addresses), metrics=metrics)
 
 
-def stop_signals() -> list[signal.Signals]:
+def heed_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    """Has the first signal that ends the process set `stop`, and any other one `hurry`."""
+
+    def signalled(number: int) -> None:
+        name = signal.Signals(number).name
+        if not stop.is_set():
+            _log.info("stopping", signal=name)
+            stop.set()
+        elif number != signal.SIGHUP:  # a terminal that closes sends it twice: itself and its shell
+            _log.info("hurrying", signal=name)
+            hurry.set()
+
+    loop = asyncio.get_running_loop()
+    for number in _stop_signals():
+        loop.add_signal_handler(number, signalled, number)
+
+
+def _stop_signals() -> list[signal.Signals]:
     """Those that drain; SIGHUP is not one of them under nohup."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
