@@ -149,15 +149,18 @@ def lost_lines(
     There are less than half of their words near their time, nor a word of doubt: no flag, and the
     time is not told as one without text. `alone` is what a model writes for a sentence alone, by
     its text: half of those words are as good, for a text may be wrong and a model may be weak.
+    Words that run together, as digits do, are there all the same.
     """
 
     def is_lost(sentence: Sentence) -> bool:
         start_s, end_s = sentence.start_s - NEAR_S, sentence.end_s + NEAR_S
         near = [i for i, one in enumerate(outcome.segments) if one[1] > start_s and one[0] < end_s]
-        written = set(normalised(" ".join(outcome.segments[i][2] for i in near)).split())
+        written = normalised(" ".join(outcome.segments[i][2] for i in near)).split()
         for text in (sentence.text, (alone or {}).get(sentence.text, "")):
-            words = set(normalised(text).split())
-            if words and len(words & written) >= len(words) / 2:
+            words = normalised(text).split()
+            if words and "".join(words) in "".join(written):
+                return False
+            if words and len(set(words) & set(written)) >= len(set(words)) / 2:
                 return False
         own = [i for i in near if inside_s(*outcome.segments[i][:2], [_time(sentence)]) > TAIL_S]
         if any(outcome.flags[i] for i in own):

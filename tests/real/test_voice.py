@@ -125,6 +125,7 @@ def test_a_line_is_lost_where_nothing_of_it_is_there_or_told() -> None:
     assert lost_lines(speech, outcome((5.1, 6.9, "Open it.", ""))) == lost
     assert lost_lines(speech, outcome((20.0, 22.0, "Where is the key?", ""))) == lost
     assert not lost_lines(speech, outcome((5.1, 6.9, "Is the tree", "")))
+    assert not lost_lines(speech, outcome((5.1, 6.9, "Whereisthekey.", "")))
     assert not lost_lines(speech, outcome((5.1, 6.9, "Open it.", "INCOMPLETE")))
     assert not lost_lines(speech, outcome(told=(5.2, 6.8)))
     written = {"where is the key": "Open it."}
