@@ -14,6 +14,8 @@ N_SPANS = 16  # wanted for a recording: enough to share, few enough to fill wind
 _MIN_TARGET_S = 60.0
 _MAX_TARGET_S = 240.0  # 8 MB of samples; several of them are in memory at once
 _UNKNOWN_TARGET_S = 120.0
+# of the first spans: the voices in several are looked for at once, and a GPU waits for them
+_FIRST_TARGET_S, _N_FIRST = 120.0, 8
 _REACH = 0.25  # a cut is looked for within this share of the target around it
 _N_FRAME_SAMPLES = 512  # 32 ms
 _N_QUIET_FRAMES = 16  # half a second: a pause between sentences, not one between words
@@ -55,20 +57,24 @@ def spans(reader: PcmReader, duration_s: float | None) -> Iterator[Span]:
 
     A span ends in the middle of the quietest half second between 75 % and 125 % of the target.
     """
-    length_s = target_s(duration_s)
-    n_low = _bytes((1 - _REACH) * length_s)
-    n_high = _bytes((1 + _REACH) * length_s)
     buffer = bytearray()
     index = n_before = 0
     while chunk := reader.read():
         buffer += chunk
-        while len(buffer) >= n_high:
+        while len(buffer) >= _bytes((1 + _REACH) * (length_s := _length_s(index, duration_s))):
+            n_low, n_high = (_bytes(share * length_s) for share in (1 - _REACH, 1 + _REACH))
             n_bytes = _quietest(buffer, n_low, n_high)
             yield Span(index, reader.first_s + n_before / _BYTES_PER_S, bytes(buffer[:n_bytes]))
             del buffer[:n_bytes]
             index, n_before = index + 1, n_before + n_bytes
     if buffer or not index:
         yield Span(index, reader.first_s + n_before / _BYTES_PER_S, bytes(buffer))
+
+
+def _length_s(index: int, duration_s: float | None) -> float:
+    """The length that a span is to have, seconds."""
+    length_s = target_s(duration_s)
+    return min(length_s, _FIRST_TARGET_S) if index < _N_FIRST else length_s
 
 
 def _bytes(seconds: float) -> int:

@@ -9,7 +9,7 @@ from voxroute_orchestrator.pipeline.part_readers import PART_BYTES, PartReaders,
 from voxroute_orchestrator.transcript import Media
 from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 
-AHEAD_BYTES = 8 * 1024 * 1024  # 4.4 minutes, about the longest span that a service is given
+AHEAD_BYTES = PART_BYTES  # ten minutes; what is behind it may be another process's
 
 
 class EarlyReader(PcmReader):
@@ -49,8 +49,8 @@ class EarlyReader(PcmReader):
             )
 
     def read_ahead(self, most: int = AHEAD_BYTES) -> None:
-        """Decodes so many bytes, or all there are; `read` raises a failure where it meets it."""
-        n_bytes = 0
+        """Decodes up to so many bytes in all; `read` raises a failure where it meets it."""
+        n_bytes = sum(map(len, self._ahead))
         while n_bytes < most and self._failure is None:
             with self._turn:
                 if self._is_read:

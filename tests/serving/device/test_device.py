@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voxroute_serving.device.batcher import Admission, Batcher, BatchRecord, DeviceThread
+from voxroute_serving.device.batcher import (
+    Admission,
+    Batcher,
+    BatchRecord,
+    DeviceThread,
+    one_after_another,
+)
 from voxroute_serving.errors import EngineError, NotReadyError, QueueFullError
 
 
@@ -91,6 +97,31 @@ async def test_callers_take_turns(device: DeviceThread) -> None:
         ("a", [4, 5]),
         ("a", [6]),
     ]
+
+
+async def test_what_was_begun_first_goes_on_first(device: DeviceThread) -> None:
+    """Second decodings of the first windows go before the first ones of those after them."""
+    batches: list[Sequence[str]] = []
+
+    def run(_: Hashable, items: Sequence[str], stop: Callable[[], bool]) -> Sequence[str]:
+        batches.append(items)
+        wanted = {1: 12, 3: 4 + 2 * 4}.get(len(batches), 0)
+        while batcher.queued < wanted and not stop():
+            time.sleep(0.005)
+        return items
+
+    batcher = Batcher[str, str](device, run, lambda _: 4)
+
+    async def thrice(name: str) -> None:
+        with one_after_another():
+            await batcher.submit("a", name, caller="")
+            more = (batcher.submit("a", f"{name}{i}", caller="") for i in (2, 3))
+            await asyncio.gather(*more)
+
+    await asyncio.gather(batcher.submit("held", "", caller=""), *map(thrice, "ABCDEFGHIJKL"))
+    order = list(map(" ".join, batches))
+    assert order[1] == "A B C D"
+    assert order.index("C2 C3 D2 D3") < order.index("I J K L")
 
 
 async def test_a_cancelled_item_leaves_the_queue(device: DeviceThread) -> None:

@@ -49,7 +49,7 @@ from voxroute_serving.asr.text.segments import ends_sentence
 from voxroute_serving.audio.samples import Samples
 from voxroute_serving.audio.vad import VadOptions, stretches
 from voxroute_serving.audio.windows import Window
-from voxroute_serving.device.batcher import Timed
+from voxroute_serving.device.batcher import Timed, one_after_another
 
 # s of a window that its text must cover before the rest is looked at: half of Whisper's context,
 # 224 tokens, in less time is nothing that a person says
@@ -126,6 +126,10 @@ class Recogniser:
 
     async def __call__(self, placed: Placed) -> Recognised:
         """The text of a window. Raises what the device raises."""
+        with one_after_another():
+            return await self._recognised(placed)
+
+    async def _recognised(self, placed: Placed) -> Recognised:
         window = placed.window
         language = placed.language or await self._language(window)
         options = self.options_of(language)

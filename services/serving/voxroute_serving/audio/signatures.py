@@ -61,20 +61,27 @@ def next_file(data: bytes, at: int) -> int:
 
 
 def _places(data: bytes, at: int) -> Iterator[int]:
-    """Where one of the marks may stand, in order; in much, by their first two bytes at once.
+    """Where one of the marks may stand, in order; in much, by their first four bytes.
 
-    A search for each takes 8 ms for a megabyte, and numpy 2; but loading that takes 200.
+    Of the pairs of bytes at even places a mark holds its first two, or its second and third, which
+    few pairs are. A search for each mark takes 8 ms for a megabyte, and numpy 1; but loading that
+    takes 200.
     """
     if len(data) < _MUCH_BYTES:
         yield from sorted(place for mark in _MARKS for place in _found(mark, data, at))
         return
     import numpy as np  # noqa: PLC0415 - see above
 
-    begins = np.zeros(1 << 16, bool)
-    begins[[int.from_bytes(mark[:2], "little") for mark in _MARKS]] = True
-    pairs = [np.frombuffer(data, "<u2", (len(data) - odd) // 2, odd) for odd in (0, 1)]
-    places = [2 * np.flatnonzero(begins[some]) + odd for odd, some in enumerate(pairs)]
-    yield from (int(place) for place in np.sort(np.concatenate(places)) if place >= at)
+    holds = np.zeros(1 << 16, bool)
+    for mark in _MARKS:
+        holds[[int.from_bytes(mark[i : i + 2], "little") for i in (0, 1)]] = True
+    hits = 2 * np.flatnonzero(holds[np.frombuffer(data, "<u2", len(data) // 2)])
+    places = np.stack([hits - 1, hits], axis=1).reshape(-1)
+    places = places[(places >= at) & (places + 4 <= len(data))]
+    each = np.frombuffer(data, np.uint8)
+    begins = [each[places + i].astype(np.uint32) << (8 * i) for i in range(4)]
+    marks = [int.from_bytes(mark[:4], "little") for mark in _MARKS]
+    yield from places[np.isin(sum(begins), marks)].tolist()
 
 
 def _found(mark: bytes, data: bytes, at: int) -> Iterator[int]:

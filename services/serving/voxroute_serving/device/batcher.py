@@ -35,6 +35,7 @@ _HALF = 0.5
 _LOOK_S = 1.0  # before workers that are busy: a batch that ends lets the queue be looked at anyway
 
 _log = logs.get_logger(__name__)
+_began: contextvars.ContextVar[float | None] = contextvars.ContextVar("began", default=None)
 
 
 def _closed_error() -> NotReadyError:
@@ -292,12 +293,27 @@ class DeviceThread:
         return soonest
 
 
+@contextlib.contextmanager
+def one_after_another() -> Generator[None]:
+    """What the block submits goes before what its caller began later: it is nearer to its end.
+
+    Else the second decoding of a film's first window would come after the first one of its last,
+    and all of them to a device that has nothing else to do any more.
+    """
+    token = _began.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
 # eq=False: comparing two of them would compare their items, and arrays have no single truth
 @dataclass(slots=True, eq=False)
 class _Pending(Generic[Item]):
     key: Hashable
     item: Item
     work: _Work
+    began_at: float
     queued_at: float
     context: contextvars.Context
     """The caller's: its request id, and its span."""
@@ -334,7 +350,8 @@ class Batcher(Generic[Item, Result]):
     Full batches go first. Where there is none, or an item has waited for two batches, callers take
     turns: the oldest item of the caller that was served longest ago decides the key. The items of
     the key, one of each caller in turn, fill the batch up to `max_batch(key)`. A film that queues
-    all its windows thus delays a short call by a batch or two.
+    all its windows thus delays a short call by a batch or two. Of one caller's items those are the
+    oldest that belong to what it began first (`one_after_another`).
 
     Full batches run as many at once as there are threads. One that is not full waits for
     `linger_s`, and runs beside one other at most: beside more where it is over half full and none
@@ -385,12 +402,18 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         work = _Work(lambda: None, loop.create_future(), loop)
         context = contextvars.copy_context()
-        pending = _Pending(key, item, work, time.monotonic(), context, tracing.here())
+        now = time.monotonic()
+        began_at = _began.get() or now
+        pending = _Pending(key, item, work, began_at, now, context, tracing.here())
         turn = request_id() if caller is None else caller
 
         def add() -> None:
             self._arrived = pending.queued_at
-            self._queues.setdefault(turn, deque()).append(pending)
+            queue = self._queues.setdefault(turn, deque())
+            place = len(queue)
+            while place and queue[place - 1].began_at > began_at:
+                place -= 1
+            queue.insert(place, pending)
 
         self.device.offer(add)
         try:
