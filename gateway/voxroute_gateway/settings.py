@@ -36,8 +36,8 @@ class GatewaySettings(ClientServerSettings):
     upload_idle_s: float = Field(
         default=3600.0,
         gt=0,
-        description="seconds that a resumable upload is kept without another byte, or a job. Too"
-        " low loses what a client with a bad connection has sent, too high keeps the disk full",
+        description="seconds that a resumable upload is kept without a request for it. Too low"
+        " loses what a client with a bad connection has sent, too high keeps the disk full",
     )
     max_waiting: int = Field(
         default=64,

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -42,14 +42,14 @@ class Spool:
                 413, f"the file has more than {self._max_bytes} bytes", "limit_exceeded", "file"
             )
         try:
-            await asyncio.to_thread(self._put, data, self.size)
+            await _to_the_end(asyncio.to_thread(self._put, data, self.size))
         except OSError as error:
             raise RequestError(503, "there is no room for the upload now", "disk_full") from error
         self.size += len(data)
         self._tell()
 
     def _put(self, data: bytes, at: int) -> None:
-        # by its place: a cancelled write ends on its thread when the next one may be there already
+        # by its place: what a cancelled request has written is written again
         rest = memoryview(data)
         while rest:
             n = os.pwrite(self._file.fileno(), rest, at)
@@ -80,6 +80,16 @@ class Spool:
     def close(self) -> None:
         """Gives the disk back."""
         self._file.close()
+
+
+async def _to_the_end(work: Awaitable[None]) -> None:
+    """Waits for what is on a thread, also where it is cancelled: a file may be closed then."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,13 +361,32 @@ def test_uploads_are_limited_and_go_after_a_while(job_service: Daemon) -> None:
     ) as running, httpx.Client(base_url=running.url) as client:  # fmt: skip
         large = client.post("/api/uploads", headers={"Upload-Length": "11"})
         assert large.status_code == 413
-        place = client.post("/api/uploads", headers={"Upload-Length": "10"}).headers["location"]
-        full = client.post("/api/uploads", headers={"Upload-Length": "10"})
+        headers = {"Upload-Length": "10"}
+        place = client.post("/api/uploads", headers=headers).headers["location"]
+        full = client.post("/api/uploads", headers=headers)
         assert full.status_code == 429
         assert int(full.headers["retry-after"]) >= 1
-        time.sleep(0.6)
-        wait(lambda: client.delete(place).status_code == 404)
-        assert client.post("/api/uploads", headers={"Upload-Length": "10"}).status_code == 201
+        wait(lambda: client.post("/api/uploads", headers=headers).status_code == 201)
+        assert client.head(place).status_code == 404
+        place = client.get("/api/uploads/x", headers={"Tus-Resumable": "0.2.2"})
+        assert (place.status_code, place.headers["tus-version"]) == (412, "1.0.0")
+
+
+def test_an_upload_that_stops_coming_ends(job_service: Daemon) -> None:
+    """With 408, and its place is free after a while."""
+    with gateway(
+        "--jobs-endpoint", job_service.target, "--max-uploads", "1", "--upload-idle-s", "0.3"
+    ) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(
+                b"POST /api/uploads HTTP/1.1\r\nHost: x\r\nUpload-Length: 9\r\nContent-Length: 9"
+                b"\r\nContent-Type: application/offset+octet-stream\r\n\r\nhalf"
+            )
+            connection.settimeout(60)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 408")
+        headers = {"Upload-Length": "10"}
+        wait(lambda: httpx.post(f"{running.url}/api/uploads", headers=headers).status_code == 201)
 
 
 def test_without_a_job_service_the_routes_say_so() -> None:

@@ -40,7 +40,6 @@ _ENDED = frozenset(_STATES[2:])
 _MAX_PAGE = 1000
 _SUBTITLES = {"ass": "text/x-ssa", "ttml": "application/ttml+xml"}
 
-
 _JOB = {200: {JSON: message(jobs_pb2.Job)}}
 _ERRORS = (404, *SERVICES)
 
@@ -214,13 +213,12 @@ class Jobs:
 
     @contextlib.contextmanager
     def _watched(self) -> Generator[None]:
-        task = asyncio.current_task()
-        if task is not None:
-            self._watching.add(task)
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._watching.add(task)
         try:
             yield
         finally:
-            self._watching.discard(cast("asyncio.Task[Any]", task))
+            self._watching.discard(task)
 
     @Operation(
         {200: {"*/*": BINARY}, 206: {"*/*": BINARY}},

@@ -31,7 +31,6 @@ from voxroute_gateway.uploads import CHUNK_BYTES, Spool, whole_number
 _VERSION = "1.0.0"
 _BYTES = "application/offset+octet-stream"
 
-
 _TOLD = {JSON: whole(upload_id=STRING, offset=INTEGER, length=INTEGER)}
 _TUS: Schema = {"Tus-Resumable": one_of(_VERSION)}
 _COUNT = required({**INTEGER, "minimum": 0})
@@ -83,7 +82,7 @@ class ResumableUploads:
 
     @Operation(
         {201: _TOLD},
-        (404, 412, 415, 429, 503),
+        (404, 408, 412, 415, 429, 503),
         headers={**_TUS, "Upload-Length": _COUNT},
         body={_BYTES: BINARY},
         body_required=False,
@@ -105,7 +104,7 @@ class ResumableUploads:
         upload = self._uploads[upload_id] = _Upload(Spool(limit), length)
         async with self._using(upload_id, upload):
             if request.can_read_body:
-                await _add(upload, request)
+                await self._add(upload, request)
         answer = response(as_json(_content(upload_id, upload), _headers(upload)), 201)
         answer.headers["Location"] = f"/api/uploads/{upload_id}"
         return answer
@@ -125,7 +124,7 @@ class ResumableUploads:
 
     @Operation(
         {204: {}},
-        (404, 409, 412, 415, 503),
+        (404, 408, 409, 412, 415, 503),
         headers={**_TUS, "Upload-Offset": _COUNT},
         body={_BYTES: BINARY},
     )
@@ -141,7 +140,7 @@ class ResumableUploads:
                 raise RequestError(
                     409, f"go on with byte {upload.spool.size}", "offset", "Upload-Offset"
                 )
-            await _add(upload, request)
+            await self._add(upload, request)
         return web.Response(status=204, headers=_headers(upload))
 
     @Operation({204: {}}, (404, 412), headers=_TUS)
@@ -176,11 +175,36 @@ class ResumableUploads:
         for upload_id in list(self._uploads):
             self._drop(upload_id)
 
+    async def _add(self, upload: _Upload, request: web.Request) -> None:
+        """Adds the body. Raises RequestError where it is longer than the rest, or stops coming."""
+        spool, idle_s = upload.spool, self._settings.upload_idle_s
+        upload.writer = asyncio.current_task()
+        try:
+            async with asyncio.timeout(idle_s) as patience:
+                async for data in request.content.iter_chunked(CHUNK_BYTES):
+                    if spool.size + len(data) > upload.length:
+                        raise RequestError(
+                            413,
+                            f"more bytes than the {upload.length} of Upload-Length",
+                            "limit_exceeded",
+                        )
+                    await spool.write(data)
+                    patience.reschedule(asyncio.get_running_loop().time() + idle_s)
+        except TimeoutError as error:
+            raise RequestError(408, "no more bytes have come", "timeout") from error
+        finally:
+            upload.writer = None
+        if spool.size == upload.length:
+            spool.finish()
+
     def _check(self, request: web.Request) -> None:
         """Raises RequestError for another version of tus, and where no job could have the bytes."""
         self._gateway.jobs  # noqa: B018 - raises
         if request.headers.get("Tus-Resumable", _VERSION) != _VERSION:
-            raise RequestError(412, f"this is tus {_VERSION}", "tus_version", "Tus-Resumable")
+            raise RequestError(
+                412, f"this is tus {_VERSION}", "tus_version", "Tus-Resumable",
+                more={"Tus-Version": _VERSION},
+            )  # fmt: skip
 
     def _named(self, request: web.Request) -> tuple[str, _Upload]:
         upload_id = request.match_info["upload_id"]
@@ -219,23 +243,6 @@ class ResumableUploads:
             upload.expiry.cancel()
         if not upload.users:
             upload.spool.close()
-
-
-async def _add(upload: _Upload, request: web.Request) -> None:
-    """Adds the body. Raises RequestError where it is longer than the rest."""
-    spool = upload.spool
-    upload.writer = asyncio.current_task()
-    try:
-        async for data in request.content.iter_chunked(CHUNK_BYTES):
-            if spool.size + len(data) > upload.length:
-                raise RequestError(
-                    413, f"more bytes than the {upload.length} of Upload-Length", "limit_exceeded"
-                )
-            await spool.write(data)
-        if spool.size == upload.length:
-            spool.finish()
-    finally:
-        upload.writer = None
 
 
 async def _stop_adding(upload: _Upload) -> None:
