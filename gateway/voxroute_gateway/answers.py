@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,16 +74,21 @@ async def patient(
         try:
             body = task.result().body
         except Exception as error:
-            _log.error("a request failed after its headers", status=of_failure(error).status)
-            if request.transport is not None:
-                request.transport.abort()
-            raise asyncio.CancelledError from error
+            raise broken(request, error) from error
         await early.write(body.removeprefix(_VTT).encode() if sent == _VTT else body.encode())
         await early.write_eof()
         return early
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def broken(request: web.Request, error: Exception) -> asyncio.CancelledError:
+    """Breaks the connection of a request that failed after its headers; what is to be raised."""
+    _log.error("a request failed after its headers", status=of_failure(error).status)
+    if request.transport is not None:
+        request.transport.abort()
+    return asyncio.CancelledError()
 
 
 def cues_of(heard: Heard, translation: Translation | None, rules: CueRules) -> list[Cue]:
@@ -98,9 +103,9 @@ def subtitles(kind: str, cues: Sequence[Cue], language: str) -> Answer:
     return Answer(FORMATS[kind](cues, language), type_of(kind))
 
 
-def type_of(form: str) -> str:
+def type_of(form: str, other: str = JSON) -> str:
     """The content type of a form of answer."""
-    return _TYPES.get(form, JSON)
+    return _TYPES.get(form, other)
 
 
 def segment_of(segment: Segment, text: str | None = None) -> dict[str, Any]:
@@ -170,15 +175,14 @@ async def send_event(stream: web.StreamResponse, content: Mapping[str, Any]) -> 
 
 @contextlib.asynccontextmanager
 async def comments(
-    stream: web.StreamResponse, heard: Heard, heartbeat_s: float
+    stream: web.StreamResponse, text: Callable[[], str], heartbeat_s: float
 ) -> AsyncGenerator[None]:
-    """Sends how far the recording is, as comments, while the block lasts."""
+    """Sends a comment again and again while the block lasts, so that the client waits."""
 
     async def tell() -> None:
         while True:
             await asyncio.sleep(heartbeat_s)
-            end_s = heard.segments[-1].end_s if heard.segments else 0.0
-            await stream.write(f": progress {end_s:.1f}\n\n".encode())
+            await stream.write(f": {text()}\n\n".encode())
 
     telling = asyncio.ensure_future(tell())
     try:

@@ -7,22 +7,27 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from voxroute_gateway.answers import TEXT, Answer, as_json, response
-from voxroute_gateway.errors import CLIENT_LEFT, RequestError, of_failure
+from voxroute_gateway.description import JSON, STRING, Operation, document, whole
+from voxroute_gateway.errors import CLIENT_LEFT, RequestError, Wording, of_failure, wording
 from voxroute_gateway.gateway import Gateway
+from voxroute_gateway.interfaces.jobs import Jobs
 from voxroute_gateway.interfaces.libretranslate import Translations
 from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
+from voxroute_gateway.interfaces.resumable import ResumableUploads
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.metrics import GatewayMetrics
-from voxroute_gateway.uploads import json_object
+from voxroute_gateway.uploads import json_object, small_form
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_serving.security.tokens import TokenFile
 from voxroute_serving.telemetry import logs, request_ids
 
-_OPEN = frozenset({"/health", "/status"})  # what a program asks before it has a token
-_PLAIN = frozenset({"/asr", "/detect-language"})
+_OPEN = frozenset(
+    {"/health", "/status", "/openapi.json"}
+)  # what a program asks before it has a token
 _MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
 
+_DESCRIPTION = web.AppKey("description", Answer)
 _ID = web.RequestKey("request_id", str)
 _log = logs.get_logger(__name__)
 
@@ -32,9 +37,17 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     surrounding = _Surrounding(metrics, tokens)
     app = web.Application(middlewares=[surrounding.handle], client_max_size=_MAX_BODY_BYTES)
     app.on_response_prepare.append(_tell_id)
-    for interface in (OpenAiAudio(gateway), WhisperAsr(gateway), Translations(gateway)):
+    uploads = ResumableUploads(gateway)
+    jobs = Jobs(gateway, uploads)
+    for interface in (
+        OpenAiAudio(gateway), WhisperAsr(gateway), Translations(gateway), uploads, jobs,
+    ):  # fmt: skip
         app.add_routes(interface.routes())
+    app.on_shutdown.append(jobs.leave)
+    app.on_cleanup.append(uploads.close)
     app.router.add_get("/health", _health)
+    app.router.add_get("/openapi.json", _openapi)
+    app[_DESCRIPTION] = as_json(document(app, gateway.version))
     return app
 
 
@@ -43,9 +56,17 @@ async def _tell_id(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers["Server"] = "voxroute"  # and not what it runs on
 
 
+@Operation({200: {JSON: whole(status=STRING)}})
 async def _health(request: web.Request) -> web.Response:
+    """Whether the gateway serves."""
     del request
     return response(as_json({"status": "ok"}))
+
+
+@Operation({200: {JSON: {"type": "object"}}})
+async def _openapi(request: web.Request) -> web.Response:
+    """All routes, as OpenAPI describes them."""
+    return response(request.app[_DESCRIPTION])
 
 
 class _Surrounding:
@@ -86,10 +107,17 @@ class _Surrounding:
         try:
             await self._check_token(request)
             return await handler(request)
-        except asyncio.CancelledError:
-            raise
+        except (asyncio.CancelledError, ConnectionResetError):
+            raise  # the client has left
         except web.HTTPException as error:
-            failure = RequestError(error.status, error.reason, "http")
+            allow = error.headers.get("Allow")
+            failure = RequestError(
+                error.status, error.reason, "http", more={"Allow": allow} if allow else {}
+            )
+        except web.RequestPayloadError:
+            failure = RequestError(400, "the body cannot be read", "bad_body")
+        except UnicodeEncodeError:  # of "\ud800" in JSON
+            failure = RequestError(400, "a text holds half of a character", "bad_text")
         except (RequestError, VoxrouteError, CallFailedError) as error:
             failure = of_failure(error)
             _log.info("request refused", status=failure.status, exc_info=error)
@@ -120,7 +148,7 @@ async def _offered(request: web.Request) -> str:
 
 async def _in_body(request: web.Request) -> str:
     if request.content_type == "application/x-www-form-urlencoded":
-        return str((await request.post()).get("api_key", ""))
+        return str((await small_form(request)).get("api_key", ""))
     if request.content_type == "application/json":
         return str((await json_object(request)).get("api_key", ""))
     return ""
@@ -129,10 +157,11 @@ async def _in_body(request: web.Request) -> str:
 def _refusal(request: web.Request, failure: RequestError) -> web.Response:
     """The failure in the words of the interface that was asked."""
     headers = failure.headers()
-    if request.path in _PLAIN:
-        answer = Answer(f"error: {failure.message}\n", TEXT, headers)
-    elif request.path.startswith("/v1/"):
-        answer = as_json(failure.openai(), headers)
-    else:
-        answer = as_json({"error": failure.message}, headers)
+    match wording(request.path):
+        case Wording.TEXT:
+            answer = Answer(f"error: {failure.message}\n", TEXT, headers)
+        case Wording.OPENAI:
+            answer = as_json(failure.openai(), headers)
+        case Wording.SENTENCE:
+            answer = as_json({"error": failure.message}, headers)
     return response(answer, failure.status)

@@ -1,7 +1,8 @@
 """What is wrong with a request, as a status and a sentence that holds nothing internal."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 
 import grpc
 import grpc.aio
@@ -24,7 +25,7 @@ _FAILED = (500, "the service failed; its log says why", "internal")
 _STATUSES = {
     grpc.StatusCode.INVALID_ARGUMENT: (_BAD, "the request is wrong", ""),
     grpc.StatusCode.OUT_OF_RANGE: (_BAD, "the request is wrong", ""),
-    grpc.StatusCode.NOT_FOUND: (404, "there is no such model", "model_not_found"),
+    grpc.StatusCode.NOT_FOUND: (404, "there is no such thing at the service", ""),
     # a service that does not let the gateway in: the client can do as little as its own token can
     grpc.StatusCode.UNAUTHENTICATED: (401, "a service does not know this gateway", ""),
     grpc.StatusCode.PERMISSION_DENIED: (403, "a service does not allow this", ""),
@@ -35,6 +36,24 @@ _STATUSES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: (504, "the service did not finish in time", ""),
 }
 """gRPC's status as HTTP's, a sentence, and a code where the service's reason is not to go out."""
+
+
+class Wording(Enum):
+    """How errors are told."""
+
+    TEXT = "text"
+    SENTENCE = "sentence"
+    """As JSON, the value of `error`."""
+    OPENAI = "openai"
+    """As JSON, with what a program can go by."""
+
+
+def wording(path: str) -> Wording:
+    """How a route tells its errors."""
+    if path in {"/asr", "/detect-language"}:
+        return Wording.TEXT
+    coded = path.startswith(("/v1/", "/api/jobs", "/api/uploads"))
+    return Wording.OPENAI if coded else Wording.SENTENCE
 
 
 @dataclass(eq=False)
@@ -48,6 +67,8 @@ class RequestError(Exception):
     param: str | None = None
     """Which field is wrong."""
     retry_after_s: float | None = None
+    more: dict[str, str] = field(default_factory=dict[str, str])
+    """Further headers."""
 
     @property
     def kind(self) -> str:
@@ -61,8 +82,9 @@ class RequestError(Exception):
     def headers(self) -> dict[str, str]:
         """When to come again, or that this is of no use."""
         if self.status not in _REPEATABLE:
-            return {"x-should-retry": "false"}
-        return {"Retry-After": str(max(1, round(self.retry_after_s or _RETRY_AFTER_S)))}
+            return {"x-should-retry": "false", **self.more}
+        after_s = max(1, round(self.retry_after_s or _RETRY_AFTER_S))
+        return {"Retry-After": str(after_s), **self.more}
 
     def openai(self) -> dict[str, object]:
         """The body that OpenAI's clients read."""
@@ -109,15 +131,18 @@ def _of_status(error: grpc.aio.AioRpcError) -> RequestError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return _exhausted(told, said)
     number, sentence, name = _STATUSES.get(code, _FAILED)
-    field = told.violations[0][0] if told.violations and number == _BAD else None
+    wrong = told.violations[0][0] if told.violations and number == _BAD else ""
     spoken = said if number in _TOLD and said else sentence
-    return RequestError(number, spoken, name or told.reason.lower(), field, told.retry_after_s)
+    param = wrong.removeprefix("config.") or None  # HTTP's requests have no such message
+    return RequestError(number, spoken, name or told.reason.lower(), param, told.retry_after_s)
 
 
 def _exhausted(told: Details, said: str) -> RequestError:
     reason = told.reason.lower()
-    if told.reason == "LIMIT_EXCEEDED":
+    if told.reason in {"LIMIT_EXCEEDED", "UPLOAD_TOO_LARGE"}:
         return RequestError(413, said or "the recording is too long", reason)
+    if told.reason == "DISK_FULL":
+        return RequestError(503, "the service has no room for the upload now", reason)
     if told.retry_after_s is not None:
         return RequestError(429, "the services are full", reason, None, told.retry_after_s)
     return RequestError(422, "the service's device is too small for this", reason)

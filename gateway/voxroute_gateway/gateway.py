@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from voxroute.asr.v1 import asr_pb2
+from voxroute_gateway.errors import RequestError
 from voxroute_gateway.recognition import Call, recognise
 from voxroute_gateway.settings import GatewaySettings
 from voxroute_gateway.uploads import Fields, Spool, SpooledAudio, receive
 from voxroute_gateway.upstream import Upstream
+from voxroute_orchestrator.client.jobs import JobClient
 from voxroute_orchestrator.subtitles.rules import CueRules
 
 
@@ -22,6 +24,19 @@ class Gateway:
     upstream: Upstream
     rules: CueRules
     version: str
+    job_client: JobClient | None = None
+    """None where no job service is set."""
+
+    @property
+    def jobs(self) -> JobClient:
+        """The job service. Raises RequestError where there is none."""
+        if self.job_client is None:
+            raise RequestError(
+                404,
+                "this gateway has no job service; its operator sets --jobs-endpoint",
+                "no_job_service",
+            )
+        return self.job_client
 
     @contextlib.asynccontextmanager
     async def hearing(

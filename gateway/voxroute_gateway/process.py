@@ -14,6 +14,10 @@ from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.settings import GatewaySettings
 from voxroute_gateway.upstream import Upstream, WaitingRoom
+from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.client.connection import policy
+from voxroute_orchestrator.client.jobs import JobClient, job_client
+from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_serving.process.main import (
     EXIT_OK,
@@ -55,7 +59,8 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
             spec = JobSpec(asr_model=settings.model, translate_model=settings.translate_model)
             upstream = Upstream(options, spec, room)
             stack.push_async_callback(upstream.close)
-            gateway = Gateway(settings, upstream, options.subtitles, version)
+            jobs = await _jobs(stack, settings.jobs_endpoint or options.jobs_endpoint, options)
+            gateway = Gateway(settings, upstream, options.subtitles, version, jobs)
             tls = read_tls(settings)
             app = build(gateway, metrics, read_tokens(settings))
             endpoint = open_metrics(metrics.registry, settings.metrics_listen, tls)
@@ -75,12 +80,23 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
     return EXIT_OK
 
 
+async def _jobs(
+    stack: contextlib.AsyncExitStack, target: str, options: Settings
+) -> JobClient | None:
+    """A client of the job service, where there is one. Raises UsageError."""
+    if not target:
+        return None
+    client = job_client(target, policy(options), credentials.of_settings(options))
+    return await stack.enter_async_context(client)
+
+
 async def _drain(
     runner: web.AppRunner, metrics: GatewayMetrics, drain_s: float, hurry: asyncio.Event
 ) -> None:
     """Takes no new connections; requests that are open get so long, then they are cut."""
     for site in list(runner.sites):
         await site.stop()
+    await runner.shutdown()  # sends those away who watch jobs
     waits = [asyncio.ensure_future(hurry.wait()), asyncio.ensure_future(metrics.idle())]
     _, left = await asyncio.wait(waits, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
     for wait in left:

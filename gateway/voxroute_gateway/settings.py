@@ -16,6 +16,9 @@ class GatewaySettings(ClientServerSettings):
 
     listen: ListenAddresses = listen_on(8000)
     metrics_listen: MetricsAddress = metrics_on(9155)
+    jobs_endpoint: str = Field(
+        default="", description="the job service that is offered over HTTP; none: there are no jobs"
+    )
     model: str = Field(default="", description="speech model of requests that name none of ours")
     translate_model: str = Field(default="", description="translation model, likewise")
     max_upload_bytes: int = Field(
@@ -23,6 +26,18 @@ class GatewaySettings(ClientServerSettings):
         ge=1,
         description="largest upload, bytes; it is kept in the folder for temporary files (TMPDIR)"
         " while it is worked on. Too low refuses films, too high lets one client fill the disk",
+    )
+    max_uploads: int = Field(
+        default=16,
+        ge=0,
+        description="resumable uploads that may be kept at once for jobs to come; one more gets"
+        " 429. Too low turns clients away, too high fills the disk",
+    )
+    upload_idle_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="seconds that a resumable upload is kept without a request for it. Too low"
+        " loses what a client with a bad connection has sent, too high keeps the disk full",
     )
     max_waiting: int = Field(
         default=64,

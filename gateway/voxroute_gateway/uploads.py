@@ -3,12 +3,13 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.errors import RequestError, bad_field
@@ -16,6 +17,9 @@ from voxroute_gateway.errors import RequestError, bad_field
 CHUNK_BYTES = 256 * 1024
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
+
+_UNREADABLE = (ValueError, AssertionError, LookupError, HttpProcessingError)
+"""What aiohttp raises for a form that is none."""
 
 Fields = dict[str, list[str]]
 """The values of each field of a form, in their order; names without "[]"."""
@@ -38,16 +42,18 @@ class Spool:
                 413, f"the file has more than {self._max_bytes} bytes", "limit_exceeded", "file"
             )
         try:
-            await asyncio.to_thread(self._append, data)
+            await _to_the_end(asyncio.to_thread(self._put, data, self.size))
         except OSError as error:
             raise RequestError(503, "there is no room for the upload now", "disk_full") from error
         self.size += len(data)
         self._tell()
 
-    def _append(self, data: bytes) -> None:
+    def _put(self, data: bytes, at: int) -> None:
+        # by its place: what a cancelled request has written is written again
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(self._file.fileno(), rest) :]
+            n = os.pwrite(self._file.fileno(), rest, at)
+            rest, at = rest[n:], at + n
 
     def finish(self) -> None:
         """Tells that nothing follows."""
@@ -74,6 +80,16 @@ class Spool:
     def close(self) -> None:
         """Gives the disk back."""
         self._file.close()
+
+
+async def _to_the_end(work: Awaitable[None]) -> None:
+    """Waits for what is on a thread, also where it is cancelled: a file may be closed then."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +144,7 @@ async def receive(
             while data := await part.read_chunk(CHUNK_BYTES):
                 await spool.write(bytes(data))
             spool.finish()
-    except (ValueError, AssertionError, KeyError) as error:
+    except _UNREADABLE as error:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
     if not spool.size:
         raise bad_field(part_name, "there is no file, or it is empty")
@@ -155,11 +171,27 @@ def is_true(text: str) -> bool:
     return text.strip().lower() in {"1", "true", "yes", "on"}
 
 
+def whole_number(text: str, name: str, most: int = 2**63 - 1) -> int:
+    """What a query string or a header says of a number. Raises RequestError."""
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not digits or int(text) > most:
+        raise bad_field(name, f"write a whole number from 0 to {most}")
+    return int(text)
+
+
+async def small_form(request: web.Request) -> Mapping[str, Any]:
+    """The fields of a form, in memory. Raises RequestError."""
+    try:
+        return await request.post()
+    except _UNREADABLE as error:
+        raise RequestError(400, "the form cannot be read", "bad_form") from error
+
+
 async def json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. Raises RequestError."""
     try:
         found: object = await request.json()
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, RecursionError) as error:
         raise RequestError(400, "the body is no JSON", "bad_json") from error
     if not isinstance(found, dict):
         raise RequestError(400, "the body is no JSON object", "bad_json")

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     none: start a local one."""
     translate_endpoints: Annotated[tuple[str, ...], NoDecode] = ()
     """Translation services; none: start a local one."""
+    jobs_endpoint: str = ""
+    """The job service that the gateway offers over HTTP, written like them."""
     share: bool = True
     """Whether a recording is shared among all running services that have the model. Off: the best
     one does all of it."""

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.e2e import processes
+from tests.orchestrator.daemon import Daemon
 
 START_S = 60.0
 
@@ -108,3 +109,33 @@ def wait_until_free(service: processes.Service, within_s: float = 20.0) -> None:
     while service.calls_in_flight():
         assert time.monotonic() < until, "the service still has a call"
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def job_service(
+    asr: processes.Service,
+    translation: processes.Service,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Daemon]:
+    """A job service whose jobs those two do."""
+    asr.wait_until_serving()
+    endpoints = ("--asr-endpoint", asr.target, "--translate-endpoint", translation.target)
+    running = Daemon(tmp_path_factory.mktemp("jobs"), endpoints)
+    try:
+        running.start()
+        yield running
+        assert running.end() == 0
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def whole(
+    asr: processes.Service, translation: processes.Service, job_service: Daemon
+) -> Iterator[Gateway]:
+    """A gateway in front of all three."""
+    with gateway(
+        "--asr-endpoint", asr.target, "--translate-endpoint", translation.target,
+        "--jobs-endpoint", job_service.target, "--heartbeat-s", "0.3",
+    ) as running:  # fmt: skip
+        yield running

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 import trustme
 
 from tests.e2e import processes
-from tests.gateway.conftest import gateway
+from tests.gateway.conftest import Gateway, gateway
+
+SURROGATE = b'{"q": "\\ud800", "source": "hi", "target": "en"}'
 
 
 def _asr(target: str) -> "subprocess.Popen[bytes]":
@@ -66,6 +69,26 @@ def test_it_serves_with_a_certificate(tmp_path: Path) -> None:
     ) as running:
         url = running.url.replace("http://", "https://")
         assert httpx.get(f"{url}/health", verify=trusting).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body"),
+    [
+        ("/v1/audio/transcriptions", {"Content-Type": "multipart/form-data"}, b"no form"),
+        ("/translate", {"Content-Type": "multipart/form-data"}, b"no form"),
+        ("/translate", {"Content-Type": "application/json; charset=none"}, b"{}"),
+        ("/translate", {"Content-Type": "application/json", "Content-Encoding": "gzip"}, b"{}"),
+        ("/translate", {"Content-Type": "application/json"}, b"[" * 100_000),
+        ("/translate", {"Content-Type": "application/json"}, SURROGATE),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused(
+    server: Gateway, path: str, headers: dict[str, str], body: bytes
+) -> None:
+    """With 400: it is no defect of the gateway."""
+    answer = httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=60)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]
 
 
 def test_an_address_that_is_taken_is_told() -> None:

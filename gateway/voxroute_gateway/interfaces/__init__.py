@@ -1,1 +1,1 @@
-"""What other makers have defined: routes, what is asked in them, and what is answered."""
+"""The routes: what is asked in them, and what is answered; most are as other makers define them."""

@@ -6,16 +6,36 @@ from typing import Any, cast
 from aiohttp import web
 
 from voxroute_gateway.answers import as_json, response
+from voxroute_gateway.description import (
+    INTEGER,
+    JSON,
+    NUMBER,
+    SERVICES,
+    STRING,
+    Operation,
+    Schema,
+    array,
+    fields,
+    one_of,
+    whole,
+)
 from voxroute_gateway.errors import RequestError, bad_field
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.interfaces.markup import Html
 from voxroute_gateway.interfaces.text_language import detect
 from voxroute_gateway.languages import tag_of, title_of
 from voxroute_gateway.translating import pairs, translated
-from voxroute_gateway.uploads import json_object
+from voxroute_gateway.uploads import json_object, small_form
 
 _MAX_TEXTS = 5000
 _FAILED = "FAILED"
+
+
+_Q: Schema = {"oneOf": [STRING, {**array(STRING), "minItems": 1, "maxItems": _MAX_TEXTS}]}
+_ASKED: Schema = {"source": STRING, "target": STRING, "format": one_of("text", "html")}
+_FORM = "application/x-www-form-urlencoded"
+_LANGUAGE = whole(code=STRING, name=STRING, targets=array(STRING))
+_LINE = whole(position=INTEGER, line=STRING)
 
 
 class Translations:
@@ -35,6 +55,13 @@ class Translations:
             web.post("/api/translate/content", self.content),
         ]
 
+    @Operation(
+        {200: {JSON: fields(("translatedText",), translatedText=_Q)}},
+        (404, *SERVICES),
+        query={"q": array(STRING), **_ASKED},
+        body={kind: fields(q=_Q, **_ASKED) for kind in (JSON, _FORM)},
+        body_required=False,
+    )
     async def translate(self, request: web.Request) -> web.Response:
         """`q`, a text or several, from `source` to `target`; `format` is text or html."""
         asked = await _asked(request)
@@ -77,6 +104,7 @@ class Translations:
         found = await pairs(self._gateway.upstream)
         return list(dict.fromkeys(source for source, _ in found))
 
+    @Operation({200: {JSON: array(_LANGUAGE)}}, SERVICES)
     async def languages(self, request: web.Request) -> web.Response:
         """What can be translated to what."""
         del request
@@ -89,12 +117,20 @@ class Translations:
         ]
         return response(as_json(found))
 
+    @Operation(
+        {200: {JSON: array(whole(confidence=NUMBER, language=STRING))}},
+        SERVICES,
+        query={"q": array(STRING)},
+        body={kind: fields(q=_Q) for kind in (JSON, _FORM)},
+        body_required=False,
+    )
     async def detect(self, request: web.Request) -> web.Response:
         """Which language a text is in."""
         texts, _ = _texts(await _asked(request))
         language, confidence = detect(" ".join(texts), await self._sources())
         return response(as_json([{"confidence": confidence, "language": language}]))
 
+    @Operation({200: {JSON: {"type": "object"}}})
     async def frontend_settings(self, request: web.Request) -> web.Response:
         """What clients look up before they begin."""
         del request
@@ -109,6 +145,18 @@ class Translations:
         }
         return response(as_json(content))
 
+    @Operation(
+        {200: {JSON: array(_LINE)}},
+        (404, *SERVICES),
+        body={
+            JSON: fields(
+                ("targetLanguage", "lines"),
+                sourceLanguage=STRING,
+                targetLanguage=STRING,
+                lines=array(_LINE),
+            )
+        },
+    )
     async def content(self, request: web.Request) -> web.Response:
         """Lingarr's: the lines of a film, each with those before it as its context."""
         asked = await json_object(request)
@@ -133,7 +181,7 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     """What is asked, by a form, by JSON or by the query string; lists of `q` as lists."""
     if request.content_type == "application/json" and request.can_read_body:
         return {**request.query, **await json_object(request)}
-    form: Mapping[str, Any] = await request.post() if request.method == "POST" else {}
+    form: Mapping[str, Any] = await small_form(request) if request.method == "POST" else {}
     found: dict[str, Any] = {**request.query, **form}
     several = [*request.query.getall("q", []), *_all(form, "q")]
     if len(several) > 1:

@@ -22,6 +22,22 @@ from voxroute_gateway.answers import (
     verbose,
     words_of,
 )
+from voxroute_gateway.description import (
+    BINARY,
+    BOOLEAN,
+    EVENTS,
+    INTEGER,
+    JSON,
+    NUMBER,
+    SERVICES,
+    STRING,
+    Operation,
+    Schema,
+    array,
+    fields,
+    one_of,
+    whole,
+)
 from voxroute_gateway.errors import RequestError, bad_field, of_failure
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.languages import tag_of
@@ -33,6 +49,20 @@ from voxroute_orchestrator.transcript import Segment, Translation
 _FORMS = ("json", "text", "srt", "verbose_json", "vtt")
 _MODEL_HEADER = "x-voxroute-model"
 _HOTTEST = 1.0
+
+
+_MODEL = whole(id=STRING, object=STRING, created=INTEGER, owned_by=STRING)
+_ASKED: Schema = {
+    "file": BINARY,
+    "model": STRING,
+    "language": STRING,
+    "prompt": STRING,
+    "response_format": one_of(*_FORMS),
+    "temperature": {**NUMBER, "minimum": 0, "maximum": _HOTTEST},
+    "timestamp_granularities[]": array(one_of("word", "segment")),
+}
+_TEXTS: Schema = {TEXT: STRING, type_of("srt"): STRING, type_of("vtt"): STRING}
+_HEARD = {JSON: fields(("text",), text=STRING), **_TEXTS}
 
 
 class OpenAiAudio:
@@ -50,11 +80,13 @@ class OpenAiAudio:
             web.post("/v1/audio/translations", self.translations),
         ]
 
+    @Operation({200: {JSON: whole(object=STRING, data=array(_MODEL))}}, SERVICES)
     async def models(self, request: web.Request) -> web.Response:
         """The speech models that a request can name."""
         del request
         return response(as_json({"object": "list", "data": await self._models()}))
 
+    @Operation({200: {JSON: _MODEL}}, (404, *SERVICES))
     async def model(self, request: web.Request) -> web.Response:
         """One of them. Raises RequestError."""
         name = request.match_info["id"]
@@ -71,6 +103,11 @@ class OpenAiAudio:
             for one in found.models
         ]
 
+    @Operation(
+        {200: {**_HEARD, **EVENTS}},
+        (404, *SERVICES),
+        body={"multipart/form-data": fields(("file",), **_ASKED, stream=BOOLEAN)},
+    )
     async def transcriptions(self, request: web.Request) -> web.StreamResponse:
         """What is said."""
         async with self._gateway.hearing(request, "file", _options) as (fields, call):
@@ -84,6 +121,11 @@ class OpenAiAudio:
         heard = await call.finish()
         return self._answer(fields, form, heard, None, heard.language)
 
+    @Operation(
+        {200: _HEARD},
+        (404, *SERVICES),
+        body={"multipart/form-data": fields(("file",), **_ASKED, to_language=STRING)},
+    )
     async def translations(self, request: web.Request) -> web.StreamResponse:
         """What is said, in English or in `to_language`."""
         async with self._gateway.hearing(request, "file", _options) as (fields, call):
@@ -137,7 +179,12 @@ class OpenAiAudio:
         stream.content_type, stream.charset = "text/event-stream", "utf-8"
         await stream.prepare(request)
         try:
-            async with comments(stream, call.heard, self._gateway.settings.heartbeat_s):
+            segments = call.heard.segments
+
+            def progress() -> str:
+                return f"progress {segments[-1].end_s if segments else 0.0:.1f}"
+
+            async with comments(stream, progress, self._gateway.settings.heartbeat_s):
                 async for event in _events(call, words="word" in _granularities(fields)):
                     await send_event(stream, event)
         except Exception as error:  # noqa: BLE001 - the status is out already

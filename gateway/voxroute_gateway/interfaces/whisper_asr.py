@@ -21,6 +21,17 @@ from voxroute_gateway.answers import (
     subtitles,
     words_of,
 )
+from voxroute_gateway.description import (
+    BINARY,
+    BOOLEAN,
+    JSON,
+    NUMBER,
+    SERVICES,
+    STRING,
+    Operation,
+    one_of,
+    whole,
+)
 from voxroute_gateway.errors import RequestError, bad_field
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.languages import name_of, tag_of
@@ -31,6 +42,9 @@ from voxroute_gateway.uploads import Fields, is_true
 _PART = "audio_file"
 _OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
 _NO_SPEECH = 422
+
+
+_FORM = {"multipart/form-data": whole(audio_file=BINARY)}
 
 
 class WhisperAsr:
@@ -47,11 +61,25 @@ class WhisperAsr:
             web.get("/status", self.status),
         ]
 
+    @Operation({200: {JSON: whole(version=STRING)}})
     async def status(self, request: web.Request) -> web.Response:
         """The version, which Bazarr's test of the address asks for."""
         del request
         return response(as_json({"version": self._gateway.version}))
 
+    @Operation(
+        {200: {TEXT: STRING}},
+        (404, *SERVICES),
+        query={
+            "task": one_of("transcribe", "translate"),
+            "language": STRING,
+            "output": one_of(*_OUTPUTS),
+            "encode": BOOLEAN,
+            "initial_prompt": STRING,
+            "word_timestamps": BOOLEAN,
+        },
+        body=_FORM,
+    )
     async def asr(self, request: web.Request) -> web.StreamResponse:
         """A transcript, or a translation to English, in the form of `output`."""
         output = request.query.get("output", "txt")
@@ -117,6 +145,12 @@ class WhisperAsr:
             case _:
                 return Answer("".join(f"{_flat(text)}\n" for _, text in said), TEXT)
 
+    @Operation(
+        {200: {JSON: whole(detected_language=STRING, language_code=STRING, confidence=NUMBER)}},
+        (404, *SERVICES),
+        query={"encode": BOOLEAN},
+        body=_FORM,
+    )
     async def detect(self, request: web.Request) -> web.StreamResponse:
         """The language that is spoken. Raises RequestError where nobody speaks."""
         async with self._hearing(request) as (_, call):

@@ -1,6 +1,8 @@
 """`voxroute jobs ...`: the client of the job service."""
 
 import asyncio
+import contextlib
+import functools
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +19,14 @@ from voxroute_orchestrator.cli.terminal.progress import reporter
 from voxroute_orchestrator.cli.terminal.tables import print_table
 from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.client.connection import policy
-from voxroute_orchestrator.client.jobs import JobClient, job_client, raise_for, state_name, tell
+from voxroute_orchestrator.client.jobs import (
+    JobClient,
+    bytes_of,
+    job_client,
+    raise_for,
+    state_name,
+    tell,
+)
 from voxroute_orchestrator.client.messages import seconds
 from voxroute_orchestrator.errors import EXIT_CODES, MediaNotFoundError, OutputError, UsageError
 from voxroute_orchestrator.jobs.store import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, SUCCEEDED
@@ -106,7 +115,8 @@ def submit(
 
     async def work(client: JobClient) -> None:
         # a key of its own lets a lost answer be asked for again
-        reply = await client.submit(config, key=key or uuid.uuid4().hex, media=path)
+        media_of = None if path is None else functools.partial(bytes_of, path)
+        reply = await client.submit(config, key=key or uuid.uuid4().hex, media=media_of)
         if not reply.created:
             typer.echo(f"there already: {state_name(reply.job.state)}", err=True)
         typer.echo(reply.job.id)
@@ -175,11 +185,14 @@ def watch(
 async def _watch(
     client: JobClient, job_id: str, after: int, *, quiet: bool, as_json: bool = False
 ) -> None:
-    if as_json:
-        await client.watch(job_id, after, lambda event: typer.echo(_json(event, indent=None)))
-    else:
-        with reporter(quiet=quiet) as told:
-            await client.watch(job_id, after, lambda event: tell(event, told))
+    async with contextlib.aclosing(client.watch(job_id, after)) as events:
+        if as_json:
+            async for event in events:
+                typer.echo(_json(event, indent=None))
+        else:
+            with reporter(quiet=quiet) as told:
+                async for event in events:
+                    tell(event, told)
     raise_for(await client.get(job_id))
 
 
@@ -207,18 +220,14 @@ def resume(
 @app.command(epilog=EXIT_CODES)
 def retry(*, job_id: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
     """Queue a failed job again; it goes on where it failed."""
-
-    async def work(client: JobClient) -> jobs_pb2.Job:
-        job = await client.get(job_id)
-        if job.state != jobs_pb2.JOB_STATE_FAILED:
-            raise UsageError(
-                f"job {job_id} has not failed, it is {state_name(job.state)}; `voxroute jobs"
-                " resume` goes on with a cancelled one"
-            )
-        return await client.resume(job_id, restart=False)
-
-    job = _ask(server, work)
+    job = _ask(server, lambda client: client.retry(job_id))
     typer.echo(f"{job.id} {state_name(job.state)}")
+
+
+@app.command(epilog=EXIT_CODES)
+def delete(*, job_id: JobArgument, server: ServerOption = DEFAULT_SERVER) -> None:
+    """Remove a job that has ended, with its upload and its results."""
+    _ask(server, lambda client: client.delete(job_id))
 
 
 @app.command(epilog=EXIT_CODES)

@@ -90,13 +90,16 @@ async def unary(endpoint: Endpoint, call: Callable[..., Any], request: Message) 
         raise failure.error from failure
 
 
-async def call_unary(endpoint: Endpoint, call: Callable[..., Any], request: Message) -> Any:
+async def call_unary(
+    endpoint: Endpoint,
+    call: Callable[..., Any],
+    request: Message,
+    timeout_s: float = _UNARY_TIMEOUT_S,
+) -> Any:
     """As unary. Raises CallFailedError, which tells whether to try again."""
     request_id = new_request_id()
     try:
-        return await call(
-            request, timeout=_UNARY_TIMEOUT_S, metadata=(("x-request-id", request_id),)
-        )
+        return await call(request, timeout=timeout_s, metadata=(("x-request-id", request_id),))
     except grpc.aio.AioRpcError as error:
         raise of_rpc_error(error, str(endpoint), request_id) from error
 

@@ -15,12 +15,14 @@ from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.connection import (
     CallPolicy,
     Endpoint,
+    call_unary,
     connect,
     is_serving,
     new_request_id,
 )
 from voxroute_orchestrator.client.credentials import NO_CREDENTIALS, Credentials
 from voxroute_orchestrator.client.failures import (
+    CallFailedError,
     brief,
     broken_stream,
     is_lasting,
@@ -29,7 +31,12 @@ from voxroute_orchestrator.client.failures import (
 )
 from voxroute_orchestrator.client.retry import Retry
 from voxroute_orchestrator.client.stream import close_writing, write
-from voxroute_orchestrator.errors import JobFailedError, OutputError, ServiceUnavailableError
+from voxroute_orchestrator.errors import (
+    JobFailedError,
+    OutputError,
+    ServiceUnavailableError,
+    UsageError,
+)
 from voxroute_orchestrator.files import sha256
 from voxroute_orchestrator.names import fitted
 from voxroute_orchestrator.reporter import Reporter
@@ -45,6 +52,8 @@ _SETTLED = {
 }
 _UNARY_TIMEOUT_S = 60.0  # a cancelled job answers once its services have stopped
 Reply = TypeVar("Reply", bound=Message)
+Media = Callable[[], AsyncGenerator[bytes]]
+"""What gives the bytes of a recording, from their start however often it is called."""
 
 
 def state_name(state: "jobs_pb2.JobState") -> str:
@@ -104,7 +113,7 @@ class JobClient:
         )
 
     async def submit(
-        self, config: jobs_pb2.JobConfig, *, key: str, media: Path | None = None
+        self, config: jobs_pb2.JobConfig, *, key: str, media: Media | None = None
     ) -> jobs_pb2.SubmitJobResponse:
         """Submits a job, with the bytes of `media` where the config names an upload.
 
@@ -113,12 +122,16 @@ class JobClient:
 
         async def attempt(request_id: str) -> jobs_pb2.SubmitJobResponse:
             call = self._stub.SubmitJob(metadata=(("x-request-id", request_id),))
-            async for message in _messages(config, key, media):
-                if not await write(call, message):
-                    break
-            else:
-                await close_writing(call)
-            return await call
+            try:
+                async with contextlib.aclosing(_messages(config, key, media)) as messages:
+                    async for message in messages:
+                        if not await write(call, message):
+                            break
+                    else:
+                        await close_writing(call)
+                return await call
+            finally:
+                call.cancel()
 
         return await self._patiently(attempt)
 
@@ -136,13 +149,18 @@ class JobClient:
         token = ""
         while most > 0:
             request = jobs_pb2.ListJobsRequest(states=states, page_size=most, page_token=token)
-            reply: jobs_pb2.ListJobsResponse = await self._unary(self._stub.ListJobs, request)
+            reply = await self.page(request)
             for job in reply.jobs:
                 yield job
             most -= len(reply.jobs)
             token = reply.next_page_token
             if not token:
                 return
+
+    async def page(self, request: jobs_pb2.ListJobsRequest) -> jobs_pb2.ListJobsResponse:
+        """A page of the list of jobs."""
+        reply: jobs_pb2.ListJobsResponse = await self._unary(self._stub.ListJobs, request)
+        return reply
 
     async def cancel(self, job_id: str) -> jobs_pb2.Job:
         """The job, once it has ended."""
@@ -153,40 +171,56 @@ class JobClient:
 
     async def resume(self, job_id: str, *, restart: bool) -> jobs_pb2.Job:
         """The job, queued. Not tried again: the first try may have queued it."""
-        request_id = new_request_id()
-        try:
-            reply: jobs_pb2.ResumeJobResponse = await self._stub.ResumeJob(
-                jobs_pb2.ResumeJobRequest(job_id=job_id, restart=restart),
-                timeout=_UNARY_TIMEOUT_S,
-                metadata=(("x-request-id", request_id),),
-            )
-        except grpc.aio.AioRpcError as error:
-            raise of_rpc_error(error, str(self.endpoint), request_id).error from error
+        request = jobs_pb2.ResumeJobRequest(job_id=job_id, restart=restart)
+        reply: jobs_pb2.ResumeJobResponse = await self._once(self._stub.ResumeJob, request)
         return reply.job
 
-    async def watch(
-        self, job_id: str, after: int, heard: Callable[[jobs_pb2.WatchJobResponse], None]
-    ) -> None:
-        """Hands on the events after a sequence number, each once, until the job has ended.
+    async def retry(self, job_id: str) -> jobs_pb2.Job:
+        """A job that has failed, queued. Raises UsageError where it has not failed."""
+        job = await self.get(job_id)
+        if job.state != jobs_pb2.JOB_STATE_FAILED:
+            raise UsageError(
+                f"job {job_id} has not failed, it is {state_name(job.state)}; a cancelled one is"
+                " resumed"
+            )
+        return await self.resume(job_id, restart=False)
+
+    async def delete(self, job_id: str) -> None:
+        """Removes a job that has ended. Not tried again: the first try may have removed it."""
+        await self._once(self._stub.DeleteJob, jobs_pb2.DeleteJobRequest(job_id=job_id))
+
+    async def watch(self, job_id: str, after: int) -> AsyncGenerator[jobs_pb2.WatchJobResponse]:
+        """The events after a sequence number, each once, until the job has ended.
 
         Goes on by itself where the connection is lost or the service starts again.
         """
         retry, last = Retry(self.endpoint, self._policy), after
+        async for attempt in retry.attempts():
+            with attempt:
+                request = jobs_pb2.WatchJobRequest(job_id=job_id, after_sequence=last)
+                async with contextlib.aclosing(self._replies(self._stub.WatchJob, request)) as told:
+                    async for event in told:
+                        last = event.sequence
+                        retry.progress()
+                        yield event
 
-        async def attempt() -> None:
-            nonlocal last
-            request_id = new_request_id()
-            request = jobs_pb2.WatchJobRequest(job_id=job_id, after_sequence=last)
-            metadata = (("x-request-id", request_id),)
-            try:
-                async for event in self._stub.WatchJob(request, metadata=metadata):
-                    last = event.sequence
-                    heard(event)
-                    retry.progress()
-            except grpc.aio.AioRpcError as error:
-                raise of_rpc_error(error, str(self.endpoint), request_id) from error
-
-        await retry.run(attempt)
+    async def read(
+        self, job_id: str, artifact: jobs_pb2.Artifact, offset: int = 0
+    ) -> AsyncGenerator[bytes]:
+        """The bytes of a result from one on, read on where the connection is lost."""
+        retry, n = Retry(self.endpoint, self._policy), offset
+        async for attempt in retry.attempts():
+            with attempt:
+                request = jobs_pb2.GetArtifactRequest(job_id=job_id, name=artifact.name, offset=n)
+                async with contextlib.aclosing(
+                    self._replies(self._stub.GetArtifact, request)
+                ) as sent:
+                    async for reply in sent:
+                        n += len(reply.data)
+                        retry.progress()
+                        yield reply.data
+                if n < artifact.bytes:
+                    raise broken_stream(str(self.endpoint), f"sent {artifact.name} in part only")
 
     async def fetch(self, job_id: str, artifact: jobs_pb2.Artifact, folder: Path) -> Path:
         """Downloads a file, verified; a part that an earlier try has left is gone on with.
@@ -216,27 +250,31 @@ class JobClient:
         return path
 
     async def _download(self, job_id: str, artifact: jobs_pb2.Artifact, part: Path) -> None:
-        retry = Retry(self.endpoint, self._policy)
+        with part.open("ab") as file:
+            if file.tell() > artifact.bytes:
+                file.seek(0)
+                file.truncate()
+            async with contextlib.aclosing(self.read(job_id, artifact, file.tell())) as read:
+                async for data in read:
+                    file.write(data)
 
-        async def attempt() -> None:
-            request_id = new_request_id()
-            with part.open("ab") as file:
-                if file.tell() > artifact.bytes:
-                    file.truncate(0)
-                request = jobs_pb2.GetArtifactRequest(
-                    job_id=job_id, name=artifact.name, offset=file.tell()
-                )
-                metadata = (("x-request-id", request_id),)
-                try:
-                    async for reply in self._stub.GetArtifact(request, metadata=metadata):
-                        file.write(reply.data)
-                        retry.progress()
-                except grpc.aio.AioRpcError as error:
-                    raise of_rpc_error(error, str(self.endpoint), request_id) from error
-                if file.tell() < artifact.bytes:
-                    raise broken_stream(str(self.endpoint), f"sent {artifact.name} in part only")
+    async def _replies(self, method: Any, request: Message) -> AsyncGenerator[Any]:
+        """The replies of one call, which is over when the iteration is. Raises CallFailedError."""
+        request_id = new_request_id()
+        call = method(request, metadata=(("x-request-id", request_id),))
+        try:
+            async for reply in call:
+                yield reply
+        except grpc.aio.AioRpcError as error:
+            raise of_rpc_error(error, str(self.endpoint), request_id) from error
+        finally:
+            call.cancel()
 
-        await retry.run(attempt)
+    async def _once(self, method: Any, request: Message) -> Any:
+        try:
+            return await call_unary(self.endpoint, method, request, _UNARY_TIMEOUT_S)
+        except CallFailedError as failure:
+            raise failure.error from failure
 
     async def _unary(self, method: Any, request: Message) -> Any:
         async def attempt(request_id: str) -> Any:
@@ -262,16 +300,23 @@ class JobClient:
 
 
 async def _messages(
-    config: jobs_pb2.JobConfig, key: str, media: Path | None
-) -> AsyncIterator[jobs_pb2.SubmitJobRequest]:
+    config: jobs_pb2.JobConfig, key: str, media: Media | None
+) -> AsyncGenerator[jobs_pb2.SubmitJobRequest]:
     opening = jobs_pb2.SubmitJobConfig(idempotency_key=key, job=config)
     yield jobs_pb2.SubmitJobRequest(config=opening)
     if media is not None:
-        file = await asyncio.to_thread(media.open, "rb")
-        with file:
-            while data := await asyncio.to_thread(file.read, UPLOAD_CHUNK_BYTES):
+        async with contextlib.aclosing(media()) as chunks:
+            async for data in chunks:
                 yield jobs_pb2.SubmitJobRequest(data=data)
     yield jobs_pb2.SubmitJobRequest(finish=common_pb2.Finish())
+
+
+async def bytes_of(path: Path) -> AsyncGenerator[bytes]:
+    """The bytes of a file. Raises OSError."""
+    file = await asyncio.to_thread(path.open, "rb")
+    with file:
+        while data := await asyncio.to_thread(file.read, UPLOAD_CHUNK_BYTES):
+            yield data
 
 
 def tell(event: jobs_pb2.WatchJobResponse, told: Reporter) -> None:

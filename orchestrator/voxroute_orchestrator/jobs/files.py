@@ -190,7 +190,7 @@ class DataFolder:
                 return job_id, self.job(job_id)
 
     def remove(self, job_id: str) -> None:
-        """Removes the folder of a job that never came to be."""
+        """Removes the folder of a job that is no more, or never came to be."""
         shutil.rmtree(self.jobs / job_id, ignore_errors=True)
 
     def clean(self, known: Collection[str]) -> None:

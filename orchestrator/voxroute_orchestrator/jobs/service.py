@@ -260,6 +260,15 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         self._runner.wake()
         return jobs_pb2.ResumeJobResponse(job=job)
 
+    async def DeleteJob(
+        self, request: jobs_pb2.DeleteJobRequest, context: Context
+    ) -> jobs_pb2.DeleteJobResponse:
+        """Forgets the job, then removes its folder: a start in between puts that aside."""
+        del context
+        await asyncio.to_thread(self._store.delete, request.job_id)
+        await asyncio.to_thread(self._folder.remove, request.job_id)
+        return jobs_pb2.DeleteJobResponse()
+
     async def GetArtifact(
         self, request: jobs_pb2.GetArtifactRequest, context: Context
     ) -> AsyncIterator[jobs_pb2.GetArtifactResponse]:

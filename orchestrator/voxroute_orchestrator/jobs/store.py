@@ -421,6 +421,14 @@ class Store:
         self._observe(job_id, events)
         return job
 
+    def delete(self, job_id: str) -> None:
+        """Forgets a job that has ended. Raises JobNotFoundError, JobStateError."""
+        with self._transaction() as db:
+            row = _row(db, job_id)
+            if row["state"] not in ENDED:
+                raise JobStateError(f"job {job_id} has not ended; cancel it first")
+            db.execute("DELETE FROM jobs WHERE number = ?", (row["number"],))
+
     def requeue(self, job_id: str, why: str) -> None:
         """Puts a running job back to its own place in the queue."""
         with self._transaction() as db:

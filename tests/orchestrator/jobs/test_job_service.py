@@ -244,6 +244,30 @@ def test_a_failed_job_says_why(stub: Stub) -> None:
     assert "cannot be opened as media" in done.error
 
 
+def test_a_job_that_has_ended_can_be_removed(
+    daemon: Daemon, services: Services, stub: Stub, film: bytes
+) -> None:
+    """With its folder and its key; one that runs is refused."""
+    services.speech.delay_s = 0.3
+    job_id = stub.SubmitJob(messages(FILM, film, key="gone"), timeout=60).job.id
+    request = jobs_pb2.DeleteJobRequest(job_id=job_id)
+    with pytest.raises(grpc.RpcError) as error:
+        stub.DeleteJob(request, timeout=60)
+    assert _code(error) is grpc.StatusCode.FAILED_PRECONDITION
+    stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=job_id), timeout=60)
+    services.speech.delay_s = 0.0
+    done = CliRunner().invoke(app, ["jobs", "delete", job_id, "--server", daemon.target])
+    assert done.exit_code == 0, done.output
+    assert not (daemon.data / "jobs" / job_id).exists()
+    for call in (stub.DeleteJob, stub.GetJob):
+        with pytest.raises(grpc.RpcError) as error:
+            call(request, timeout=60)
+        assert _code(error) is grpc.StatusCode.NOT_FOUND
+    again = stub.SubmitJob(messages(FILM, film, key="gone"), timeout=60)
+    assert again.created
+    _succeeded(stub, again.job.id)
+
+
 def test_the_metrics_tell_how_jobs_ended(daemon: Daemon, stub: Stub, film: bytes) -> None:
     """A job more that has succeeded, with its stages; none is left waiting or running."""
 

@@ -67,6 +67,11 @@ class JobServiceStub(object):
                 request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ResumeJobRequest.SerializeToString,
                 response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ResumeJobResponse.FromString,
                 _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/voxroute.jobs.v1.JobService/DeleteJob',
+                request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
         self.GetArtifact = channel.unary_stream(
                 '/voxroute.jobs.v1.JobService/GetArtifact',
                 request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetArtifactRequest.SerializeToString,
@@ -135,6 +140,14 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteJob(self, request, context):
+        """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetArtifact(self, request, context):
         """Sends a file of a job's results. NOT_FOUND: no such job or file.
         """
@@ -174,6 +187,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ResumeJob,
                     request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ResumeJobRequest.FromString,
                     response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.DeleteJobRequest.FromString,
+                    response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.DeleteJobResponse.SerializeToString,
             ),
             'GetArtifact': grpc.unary_stream_rpc_method_handler(
                     servicer.GetArtifact,
@@ -346,6 +364,33 @@ class JobService(object):
             '/voxroute.jobs.v1.JobService/ResumeJob',
             voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ResumeJobRequest.SerializeToString,
             voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voxroute.jobs.v1.JobService/DeleteJob',
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,10 @@ class JobServiceStub:
     begins anew with `restart`. NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits, or it
     has succeeded and `restart` is not set.
     """
+    DeleteJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]
+    """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
+    """
     GetArtifact: _grpc.UnaryStreamMultiCallable[_jobs_pb2.GetArtifactRequest, _jobs_pb2.GetArtifactResponse]
     """Sends a file of a job's results. NOT_FOUND: no such job or file."""
 
@@ -104,6 +108,10 @@ class JobServiceAsyncStub(JobServiceStub):
     """Queues a job that was cancelled or has failed; it goes on after the last finished window, or
     begins anew with `restart`. NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits, or it
     has succeeded and `restart` is not set.
+    """
+    DeleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]  # type: ignore[assignment]
+    """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
     """
     GetArtifact: _aio.UnaryStreamMultiCallable[_jobs_pb2.GetArtifactRequest, _jobs_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Sends a file of a job's results. NOT_FOUND: no such job or file."""
@@ -177,6 +185,16 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Queues a job that was cancelled or has failed; it goes on after the last finished window, or
         begins anew with `restart`. NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits, or it
         has succeeded and `restart` is not set.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteJob(
+        self,
+        request: _jobs_pb2.DeleteJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.DeleteJobResponse, _abc.Awaitable[_jobs_pb2.DeleteJobResponse]]:
+        """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
         """
 
     @_abc_1.abstractmethod
