@@ -50,13 +50,21 @@ def response(answer: Answer, status: int = 200) -> web.Response:
     )
 
 
+class CutOffError(asyncio.CancelledError):
+    """An answer that was broken off after its headers; a status could not be told any more."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+
 async def patient(
     request: web.Request, work: Awaitable[Answer], *, content_type: str, heartbeat_s: float
 ) -> web.StreamResponse:
     """The answer; where it takes long, its headers and line feeds go ahead of it.
 
     What goes wrong after the headers ends the connection in the middle, so that no client takes
-    what it has for the whole.
+    what it has for the whole. Raises CutOffError then.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -74,10 +82,14 @@ async def patient(
         try:
             body = task.result().body
         except Exception as error:
-            _log.error("a request failed after its headers", status=of_failure(error).status)
+            failure = of_failure(error)
+            _log.error(
+                "a request failed after its headers",
+                status=failure.status, reason=failure.message, exc_info=error,
+            )  # fmt: skip
             if request.transport is not None:
                 request.transport.abort()
-            raise asyncio.CancelledError from error
+            raise CutOffError(failure.status) from error
         await early.write(body.removeprefix(_VTT).encode() if sent == _VTT else body.encode())
         await early.write_eof()
         return early

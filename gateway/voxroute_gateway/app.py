@@ -6,14 +6,14 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from voxroute_gateway.answers import TEXT, Answer, as_json, response
+from voxroute_gateway.answers import TEXT, Answer, CutOffError, as_json, response
 from voxroute_gateway.errors import CLIENT_LEFT, RequestError, of_failure
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.interfaces.libretranslate import Translations
 from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.metrics import GatewayMetrics
-from voxroute_gateway.uploads import json_object
+from voxroute_gateway.uploads import form, json_object
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_serving.security.tokens import TokenFile
@@ -75,6 +75,10 @@ class _Surrounding:
             with self._metrics.request():
                 answer = await self._answered(request, handler)
             status = answer.status
+        except CutOffError as broken:
+            status = broken.status
+            raise
+        else:
             return answer
         finally:
             took_s = time.monotonic() - began
@@ -120,7 +124,7 @@ async def _offered(request: web.Request) -> str:
 
 async def _in_body(request: web.Request) -> str:
     if request.content_type == "application/x-www-form-urlencoded":
-        return str((await request.post()).get("api_key", ""))
+        return str((await form(request)).get("api_key", ""))
     if request.content_type == "application/json":
         return str((await json_object(request)).get("api_key", ""))
     return ""

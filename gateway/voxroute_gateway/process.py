@@ -12,8 +12,9 @@ from aiohttp import web
 from voxroute_gateway.app import build
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.metrics import GatewayMetrics
+from voxroute_gateway.rooms import WaitingRoom
 from voxroute_gateway.settings import GatewaySettings
-from voxroute_gateway.upstream import Upstream, WaitingRoom
+from voxroute_gateway.upstream import Upstream
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_serving.process.main import (
     EXIT_OK,
@@ -28,6 +29,7 @@ from voxroute_serving.security.tls import ServerTls
 from voxroute_serving.telemetry.logs import get_logger
 
 _CUT_S = 0.5  # for requests that are cut to end
+_IDLE_CONNECTION_S = 75  # without a request, or with one whose headers do not end; nginx has it too
 
 _log = get_logger(__name__)
 
@@ -62,7 +64,11 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
             if endpoint is not None:
                 stack.push_async_callback(asyncio.to_thread, endpoint.close)
             runner = web.AppRunner(
-                app, handler_cancellation=True, access_log=None, shutdown_timeout=_CUT_S
+                app,
+                handler_cancellation=True,
+                access_log=None,
+                shutdown_timeout=_CUT_S,
+                keepalive_timeout=_IDLE_CONNECTION_S,
             )
             await runner.setup()
             addresses = await _listen(runner, settings.listen, tls)

@@ -1,14 +1,18 @@
 """Uploads: bytes on their way to the disk that can be read meanwhile, and forms that bring them."""
 
 import asyncio
+import contextlib
+import json
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.errors import RequestError, bad_field
@@ -16,6 +20,14 @@ from voxroute_gateway.errors import RequestError, bad_field
 CHUNK_BYTES = 256 * 1024
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
+_WHOLE_BODY_S = 60.0  # for JSON and for forms without a file, which have some megabytes at most
+# what aiohttp 3.14 raises of a body that is broken, and json of one that is nested too deeply
+_BROKEN = (
+    ValueError, TypeError, LookupError, AssertionError, RuntimeError,
+    HttpProcessingError, web.RequestPayloadError,
+)  # fmt: skip
+
+T = TypeVar("T")
 
 Fields = dict[str, list[str]]
 """The values of each field of a form, in their order; names without "[]"."""
@@ -97,8 +109,41 @@ class SpooledAudio:
         return self.spool.chunks()
 
 
+class Pace:
+    """What a client owes while it is waited for, as with the services: bytes pay for seconds."""
+
+    def __init__(self, limit_s: float, bytes_per_s: float) -> None:
+        """`limit_s` is what may be owed, 0 for any; where `bytes_per_s` is 0, any bytes pay it."""
+        self._limit_s = limit_s
+        self._bytes_per_s = bytes_per_s
+        self._owed_s = 0.0
+
+    async def read(self, reading: Awaitable[T]) -> T:
+        """What is read, whose wait counts. Raises RequestError where the client owes too much."""
+        began = time.monotonic()
+        left_s = max(0.0, self._limit_s - self._owed_s) if self._limit_s else None
+        with _in_time():
+            async with asyncio.timeout(left_s):
+                found = await reading
+        self._owed_s += time.monotonic() - began
+        return found
+
+    def pay(self, n_bytes: int) -> None:
+        """Takes bytes for seconds."""
+        paid_s = n_bytes / self._bytes_per_s if self._bytes_per_s else self._owed_s
+        self._owed_s = max(0.0, self._owed_s - paid_s)
+
+
+@contextlib.contextmanager
+def _in_time() -> Generator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise RequestError(408, "the request came too slowly", "too_slow") from error
+
+
 async def receive(
-    request: web.Request, spool: Spool, part_name: str, began: Callable[[Fields], None]
+    request: web.Request, spool: Spool, part_name: str, pace: Pace, began: Callable[[Fields], None]
 ) -> Fields:
     """Reads a multipart form to its end; its file goes to the spool.
 
@@ -109,39 +154,46 @@ async def receive(
             400, f"send multipart/form-data with the part {part_name!r}", "no_form", part_name
         )
     fields: Fields = {}
-    there = False
+    n_parts = 0
     try:
         reader = await request.multipart()
-        while (part := await reader.next()) is not None:
+        while (part := await pace.read(reader.next())) is not None:
+            n_parts += 1
+            if n_parts > _MAX_FIELDS:
+                raise RequestError(400, "the form has too many fields", "bad_form")
             if not isinstance(part, aiohttp.BodyPartReader):
                 raise RequestError(400, "the form holds a form", "bad_form")
-            name = (part.name or "").removesuffix("[]")
+            name = _legible(part.name or "").removesuffix("[]")
             if name != part_name:
-                fields.setdefault(name, []).append(await _text(part, name))
-                if len(fields) > _MAX_FIELDS:
-                    raise RequestError(400, "the form has too many fields", "bad_form")
+                fields.setdefault(name, []).append(await _text(part, name, pace))
                 continue
-            if there:
+            if spool.complete:
                 raise bad_field(part_name, "send one file")
-            there = True
             began(fields)
-            while data := await part.read_chunk(CHUNK_BYTES):
+            while data := await pace.read(part.read_chunk(CHUNK_BYTES)):
+                pace.pay(len(data))
                 await spool.write(bytes(data))
             spool.finish()
-    except (ValueError, AssertionError, KeyError) as error:
+    except _BROKEN as error:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
     if not spool.size:
         raise bad_field(part_name, "there is no file, or it is empty")
     return fields
 
 
-async def _text(part: aiohttp.BodyPartReader, name: str) -> str:
+async def _text(part: aiohttp.BodyPartReader, name: str, pace: Pace) -> str:
     data = b""
-    while chunk := await part.read_chunk():
+    while chunk := await pace.read(part.read_chunk()):
+        pace.pay(len(chunk))
         data += chunk
         if len(data) > _MAX_FIELD_BYTES:
             raise bad_field(name, "it is too long")
     return data.decode("utf-8", "replace")
+
+
+def _legible(text: str) -> str:
+    """A text of a header, whose bytes that are no UTF-8 come as lone surrogates."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def first(fields: Fields, name: str, default: str = "") -> str:
@@ -155,11 +207,26 @@ def is_true(text: str) -> bool:
     return text.strip().lower() in {"1", "true", "yes", "on"}
 
 
+async def form(request: web.Request) -> Mapping[str, Any]:
+    """The fields of a form without a file. Raises RequestError."""
+    try:
+        with _in_time():
+            async with asyncio.timeout(_WHOLE_BODY_S):
+                return await request.post()
+    except _BROKEN as error:
+        raise RequestError(400, "the form cannot be read", "bad_form") from error
+
+
 async def json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. Raises RequestError."""
     try:
-        found: object = await request.json()
-    except (ValueError, LookupError) as error:
+        with _in_time():
+            async with asyncio.timeout(_WHOLE_BODY_S):
+                text = await request.text()
+        found: object = json.loads(text)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+    except _BROKEN as error:
         raise RequestError(400, "the body is no JSON", "bad_json") from error
     if not isinstance(found, dict):
         raise RequestError(400, "the body is no JSON object", "bad_json")

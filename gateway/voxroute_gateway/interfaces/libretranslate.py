@@ -12,7 +12,7 @@ from voxroute_gateway.interfaces.markup import Html
 from voxroute_gateway.interfaces.text_language import detect
 from voxroute_gateway.languages import tag_of, title_of
 from voxroute_gateway.translating import pairs, translated
-from voxroute_gateway.uploads import json_object
+from voxroute_gateway.uploads import form, json_object
 
 _MAX_TEXTS = 5000
 _FAILED = "FAILED"
@@ -42,8 +42,8 @@ class Translations:
         target = tag_of(_text(asked, "target"), "target")
         if not target:
             raise bad_field("target", "name the language that is wanted")
-        form = _text(asked, "format") or "text"
-        if form not in {"text", "html"}:
+        kind = _text(asked, "format") or "text"
+        if kind not in {"text", "html"}:
             raise bad_field("format", "write text or html")
         source = tag_of(_text(asked, "source"), "source")
         found: dict[str, Any] = {}
@@ -51,7 +51,7 @@ class Translations:
             source, confidence = detect(" ".join(texts), await self._sources())
             detected = {"confidence": confidence, "language": source}
             found["detectedLanguage"] = [detected] * len(texts) if several else detected
-        translate = self._html if form == "html" else self._plain
+        translate = self._html if kind == "html" else self._plain
         results = await translate(texts, source, target)
         return response(as_json({"translatedText": results if several else results[0], **found}))
 
@@ -133,16 +133,16 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     """What is asked, by a form, by JSON or by the query string; lists of `q` as lists."""
     if request.content_type == "application/json" and request.can_read_body:
         return {**request.query, **await json_object(request)}
-    form: Mapping[str, Any] = await request.post() if request.method == "POST" else {}
-    found: dict[str, Any] = {**request.query, **form}
-    several = [*request.query.getall("q", []), *_all(form, "q")]
+    fields = await form(request) if request.method == "POST" else dict[str, Any]()
+    found: dict[str, Any] = {**request.query, **fields}
+    several = [*request.query.getall("q", []), *_all(fields, "q")]
     if len(several) > 1:
         found["q"] = several
     return found
 
 
-def _all(form: Mapping[str, Any], name: str) -> list[Any]:
-    getall: Any = getattr(form, "getall", None)
+def _all(fields: Mapping[str, Any], name: str) -> list[Any]:
+    getall: Any = getattr(fields, "getall", None)
     return list(getall(name, [])) if getall is not None else []
 
 

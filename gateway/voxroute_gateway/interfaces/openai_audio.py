@@ -1,5 +1,7 @@
 """OpenAI's audio API: models, transcriptions, translations."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -29,10 +31,13 @@ from voxroute_gateway.recognition import Call, Heard
 from voxroute_gateway.translating import translation_of
 from voxroute_gateway.uploads import Fields, first, is_true
 from voxroute_orchestrator.transcript import Segment, Translation
+from voxroute_serving.telemetry.logs import get_logger
 
 _FORMS = ("json", "text", "srt", "verbose_json", "vtt")
 _MODEL_HEADER = "x-voxroute-model"
 _HOTTEST = 1.0
+
+_log = get_logger(__name__)
 
 
 class OpenAiAudio:
@@ -75,7 +80,6 @@ class OpenAiAudio:
         """What is said."""
         async with self._gateway.hearing(request, "file", _options) as (fields, call):
             form = _form(fields)
-            await call.accepted()
             if is_true(first(fields, "stream")):
                 return await self._stream(request, fields, call)
             return await self._patient(request, form, self._transcribed(fields, form, call))
@@ -88,7 +92,6 @@ class OpenAiAudio:
         """What is said, in English or in `to_language`."""
         async with self._gateway.hearing(request, "file", _options) as (fields, call):
             form = _form(fields)
-            await call.accepted()
             target = tag_of(first(fields, "to_language"), "to_language") or "en"
             return await self._patient(request, form, self._translated(fields, form, call, target))
 
@@ -131,17 +134,27 @@ class OpenAiAudio:
 
     async def _stream(self, request: web.Request, fields: Fields, call: Call) -> web.StreamResponse:
         """Segments as they are finished, as server-sent events."""
-        stream = web.StreamResponse(
-            headers={"Cache-Control": "no-cache", _MODEL_HEADER: call.heard.model}
-        )
+        heartbeat_s = self._gateway.settings.heartbeat_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(heartbeat_s):
+                await call.accepted()
+        headers = {"Cache-Control": "no-cache"}
+        if call.heard.model:
+            headers[_MODEL_HEADER] = call.heard.model
+        stream = web.StreamResponse(headers=headers)
         stream.content_type, stream.charset = "text/event-stream", "utf-8"
         await stream.prepare(request)
         try:
-            async with comments(stream, call.heard, self._gateway.settings.heartbeat_s):
+            async with comments(stream, call.heard, heartbeat_s):
                 async for event in _events(call, words="word" in _granularities(fields)):
                     await send_event(stream, event)
         except Exception as error:  # noqa: BLE001 - the status is out already
-            await send_event(stream, of_failure(error).openai())
+            failure = of_failure(error)
+            _log.error(
+                "a stream failed after its headers",
+                status=failure.status, reason=failure.message, exc_info=error,
+            )  # fmt: skip
+            await send_event(stream, failure.openai())
         else:
             await stream.write(b"data: [DONE]\n\n")
         await stream.write_eof()
