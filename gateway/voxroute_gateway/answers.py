@@ -21,6 +21,8 @@ from voxroute_serving.telemetry.logs import get_logger
 JSON, TEXT = "application/json", "text/plain"
 _TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "text": TEXT}
 _VTT = "WEBVTT\n\n"
+CUT_OFF = web.RequestKey("cut_off", int)
+"""The status of a request whose answer was broken off, when none could be told any more."""
 
 _log = get_logger(__name__)
 
@@ -50,21 +52,13 @@ def response(answer: Answer, status: int = 200) -> web.Response:
     )
 
 
-class CutOffError(asyncio.CancelledError):
-    """An answer that was broken off after its headers; a status could not be told any more."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__()
-        self.status = status
-
-
 async def patient(
     request: web.Request, work: Awaitable[Answer], *, content_type: str, heartbeat_s: float
 ) -> web.StreamResponse:
     """The answer; where it takes long, its headers and line feeds go ahead of it.
 
     What goes wrong after the headers ends the connection in the middle, so that no client takes
-    what it has for the whole. Raises CutOffError then.
+    what it has for the whole.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -84,12 +78,13 @@ async def patient(
         except Exception as error:
             failure = of_failure(error)
             _log.error(
-                "a request failed after its headers",
+                "an answer was broken off",
                 status=failure.status, reason=failure.message, exc_info=error,
             )  # fmt: skip
             if request.transport is not None:
                 request.transport.abort()
-            raise CutOffError(failure.status) from error
+            request[CUT_OFF] = failure.status
+            raise asyncio.CancelledError from error
         await early.write(body.removeprefix(_VTT).encode() if sent == _VTT else body.encode())
         await early.write_eof()
         return early

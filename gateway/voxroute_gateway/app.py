@@ -6,7 +6,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from voxroute_gateway.answers import TEXT, Answer, CutOffError, as_json, response
+from voxroute_gateway.answers import CUT_OFF, TEXT, Answer, as_json, response
 from voxroute_gateway.errors import CLIENT_LEFT, RequestError, of_failure
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.interfaces.libretranslate import Translations
@@ -75,12 +75,9 @@ class _Surrounding:
             with self._metrics.request():
                 answer = await self._answered(request, handler)
             status = answer.status
-        except CutOffError as broken:
-            status = broken.status
-            raise
-        else:
             return answer
         finally:
+            status = request.get(CUT_OFF, status)
             took_s = time.monotonic() - began
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(took_s)

@@ -151,7 +151,7 @@ class OpenAiAudio:
         except Exception as error:  # noqa: BLE001 - the status is out already
             failure = of_failure(error)
             _log.error(
-                "a stream failed after its headers",
+                "a stream was broken off",
                 status=failure.status, reason=failure.message, exc_info=error,
             )  # fmt: skip
             await send_event(stream, failure.openai())
