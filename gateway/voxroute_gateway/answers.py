@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,10 +53,16 @@ def response(answer: Answer, status: int = 200) -> web.Response:
 
 
 async def patient(
-    request: web.Request, work: Awaitable[Answer], *, content_type: str, heartbeat_s: float
+    request: web.Request,
+    work: Awaitable[Answer],
+    *,
+    content_type: str,
+    heartbeat_s: float,
+    known: Callable[[], Mapping[str, str]] = dict[str, str],
 ) -> web.StreamResponse:
     """The answer; where it takes long, its headers and line feeds go ahead of it.
 
+    `known` tells the answer's own headers, as far as they are known when they go ahead.
     What goes wrong after the headers ends the connection in the middle, so that no client takes
     what it has for the whole.
     """
@@ -65,7 +71,7 @@ async def patient(
         done, _ = await asyncio.wait([task], timeout=heartbeat_s)
         if done:
             return response(task.result())
-        early = web.StreamResponse()
+        early = web.StreamResponse(headers=known())
         early.content_type, early.charset = content_type, "utf-8"
         await early.prepare(request)
         # a file of WebVTT has to begin with its name; line feeds may follow

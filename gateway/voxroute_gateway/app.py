@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.typedefs import Handler, Middleware
 
 from voxroute_gateway.answers import CUT_OFF, TEXT, Answer, as_json, response
@@ -29,6 +29,8 @@ _log = logs.get_logger(__name__)
 
 def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -> web.Application:
     """The application."""
+    # what it runs on goes out with no answer, also not with those to what is no HTTP
+    web_response.SERVER_SOFTWARE = "voxroute"  # pyright: ignore[reportPrivateImportUsage] - no other way
     surrounding = _Surrounding(metrics, tokens)
     app = web.Application(middlewares=[surrounding.handle], client_max_size=_MAX_BODY_BYTES)
     app.on_response_prepare.append(_tell_id)
@@ -40,7 +42,6 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
 
 async def _tell_id(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers[request_ids.METADATA_KEY] = request.get(_ID, "")
-    answer.headers["Server"] = "voxroute"  # and not what it runs on
 
 
 async def _health(request: web.Request) -> web.Response:

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from voxroute_gateway.app import build
 from voxroute_gateway.gateway import Gateway
@@ -49,6 +51,7 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
     """Serves until a signal; the exit code."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     heed_signals(stop, hurry)
+    logging.getLogger("aiohttp.server").addFilter(_in_brief)
     metrics = GatewayMetrics(version)
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -79,6 +82,13 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
         await _drain(runner, metrics, settings.drain_s, hurry)
     _log.info("stopped")
     return EXIT_OK
+
+
+def _in_brief(record: logging.LogRecord) -> bool:
+    """Lets what is no HTTP be a line of the log: it is no fault of the gateway's."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+    return True
 
 
 async def _drain(

@@ -149,10 +149,7 @@ async def receive(
 
     `began` is told the fields in front of the file when that begins. Raises RequestError.
     """
-    if not request.content_type.startswith("multipart/"):
-        raise RequestError(
-            400, f"send multipart/form-data with the part {part_name!r}", "no_form", part_name
-        )
+    _check_kind(request, part_name)
     fields: Fields = {}
     n_parts = 0
     try:
@@ -179,6 +176,17 @@ async def receive(
     if not spool.size:
         raise bad_field(part_name, "there is no file, or it is empty")
     return fields
+
+
+def _check_kind(request: web.Request, part_name: str) -> None:
+    """Raises RequestError where the body is no form as it is sent here."""
+    if not request.content_type.startswith("multipart/"):
+        raise RequestError(
+            400, f"send multipart/form-data with the part {part_name!r}", "no_form", part_name
+        )
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        # kilobytes could become a disk full of bytes
+        raise RequestError(415, "send the form without Content-Encoding", "bad_form")
 
 
 async def _text(part: aiohttp.BodyPartReader, name: str, pace: Pace) -> str:

@@ -126,9 +126,9 @@ class _Held:
 
 
 def _observe(opening: "asyncio.Task[_Found]") -> None:
-    """Takes a failure that nobody waits for; the next request meets it again."""
-    if not opening.cancelled():
-        opening.exception()
+    """Tells a failure that perhaps nobody waits for."""
+    if not opening.cancelled() and (error := opening.exception()) is not None:
+        _log.warning("no services were found", exc_info=error)
 
 
 def _say(line: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
 from aiohttp import web
@@ -82,7 +82,7 @@ class OpenAiAudio:
             form = _form(fields)
             if is_true(first(fields, "stream")):
                 return await self._stream(request, fields, call)
-            return await self._patient(request, form, self._transcribed(fields, form, call))
+            return await self._patient(request, form, call, self._transcribed(fields, form, call))
 
     async def _transcribed(self, fields: Fields, form: str, call: Call) -> Answer:
         heard = await call.finish()
@@ -93,16 +93,24 @@ class OpenAiAudio:
         async with self._gateway.hearing(request, "file", _options) as (fields, call):
             form = _form(fields)
             target = tag_of(first(fields, "to_language"), "to_language") or "en"
-            return await self._patient(request, form, self._translated(fields, form, call, target))
+            work = self._translated(fields, form, call, target)
+            return await self._patient(request, form, call, work)
 
     async def _translated(self, fields: Fields, form: str, call: Call, target: str) -> Answer:
         heard = await call.finish()
         translation = await translation_of(self._gateway.upstream, heard.segments, target)
         return self._answer(fields, form, heard, translation, target)
 
-    async def _patient(self, request: web.Request, form: str, work: Any) -> web.StreamResponse:
-        heartbeat_s = self._gateway.settings.heartbeat_s
-        return await patient(request, work, content_type=type_of(form), heartbeat_s=heartbeat_s)
+    async def _patient(
+        self, request: web.Request, form: str, call: Call, work: Awaitable[Answer]
+    ) -> web.StreamResponse:
+        return await patient(
+            request,
+            work,
+            content_type=type_of(form),
+            heartbeat_s=self._gateway.settings.heartbeat_s,
+            known=lambda: _model(call.heard),
+        )
 
     def _answer(
         self,
@@ -112,7 +120,7 @@ class OpenAiAudio:
         translation: Translation | None,
         language: str,
     ) -> Answer:
-        headers = {_MODEL_HEADER: heard.model}
+        headers = _model(heard)
         texts = {item.segment_id: item.text for item in translation.items} if translation else None
         match form:
             case "srt" | "vtt":
@@ -138,10 +146,7 @@ class OpenAiAudio:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(heartbeat_s):
                 await call.accepted()
-        headers = {"Cache-Control": "no-cache"}
-        if call.heard.model:
-            headers[_MODEL_HEADER] = call.heard.model
-        stream = web.StreamResponse(headers=headers)
+        stream = web.StreamResponse(headers={"Cache-Control": "no-cache", **_model(call.heard)})
         stream.content_type, stream.charset = "text/event-stream", "utf-8"
         await stream.prepare(request)
         try:
@@ -182,6 +187,11 @@ def _segment_event(segment: Segment) -> dict[str, Any]:
         "speaker": "",
         "segment": flat,
     }
+
+
+def _model(heard: Heard) -> dict[str, str]:
+    """The header that tells which model answers, once that is known."""
+    return {_MODEL_HEADER: heard.model} if heard.model else {}
 
 
 def _form(fields: Fields) -> str:
