@@ -13,7 +13,7 @@ from voxroute_gateway.interfaces.libretranslate import Translations
 from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.metrics import GatewayMetrics
-from voxroute_gateway.uploads import form, json_object
+from voxroute_gateway.uploads import json_object, small_form
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_serving.security.tokens import TokenFile
@@ -122,7 +122,7 @@ async def _offered(request: web.Request) -> str:
 
 async def _in_body(request: web.Request) -> str:
     if request.content_type == "application/x-www-form-urlencoded":
-        return str((await form(request)).get("api_key", ""))
+        return str((await small_form(request)).get("api_key", ""))
     if request.content_type == "application/json":
         return str((await json_object(request)).get("api_key", ""))
     return ""

@@ -14,9 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from voxroute_gateway.app import build
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.metrics import GatewayMetrics
-from voxroute_gateway.rooms import WaitingRoom
 from voxroute_gateway.settings import GatewaySettings
-from voxroute_gateway.upstream import Upstream
+from voxroute_gateway.upstream import Upstream, WaitingRoom
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_serving.process.main import (
     EXIT_OK,

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from voxroute_gateway.errors import RequestError
 from voxroute_gateway.recognition import call_failure
-from voxroute_gateway.rooms import Visit
-from voxroute_gateway.upstream import Upstream
+from voxroute_gateway.upstream import Upstream, Visit
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.items import ItemPool, TranslateItem
 from voxroute_orchestrator.client.translate import TranslateRequest

@@ -22,7 +22,7 @@ _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
 _WHOLE_BODY_S = 60.0  # for JSON and for forms without a file, which have some megabytes at most
 # what aiohttp 3.14 raises of a body that is broken, and json of one that is nested too deeply
-_BROKEN = (
+_UNREADABLE = (
     ValueError, TypeError, LookupError, AssertionError, RuntimeError,
     HttpProcessingError, web.RequestPayloadError,
 )  # fmt: skip
@@ -171,7 +171,7 @@ async def receive(
                 pace.pay(len(data))
                 await spool.write(bytes(data))
             spool.finish()
-    except _BROKEN as error:
+    except _UNREADABLE as error:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
     if not spool.size:
         raise bad_field(part_name, "there is no file, or it is empty")
@@ -215,13 +215,13 @@ def is_true(text: str) -> bool:
     return text.strip().lower() in {"1", "true", "yes", "on"}
 
 
-async def form(request: web.Request) -> Mapping[str, Any]:
+async def small_form(request: web.Request) -> Mapping[str, Any]:
     """The fields of a form without a file. Raises RequestError."""
     try:
         with _in_time():
             async with asyncio.timeout(_WHOLE_BODY_S):
                 return await request.post()
-    except _BROKEN as error:
+    except _UNREADABLE as error:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
 
 
@@ -234,7 +234,7 @@ async def json_object(request: web.Request) -> dict[str, Any]:
         found: object = json.loads(text)
         if "\\u" in text:
             json.dumps(found, ensure_ascii=False).encode()  # refuses half of a surrogate pair
-    except _BROKEN as error:
+    except _UNREADABLE as error:
         raise RequestError(400, "the body is no JSON", "bad_json") from error
     if not isinstance(found, dict):
         raise RequestError(400, "the body is no JSON object", "bad_json")

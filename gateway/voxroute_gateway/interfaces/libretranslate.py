@@ -12,7 +12,7 @@ from voxroute_gateway.interfaces.markup import Html
 from voxroute_gateway.interfaces.text_language import detect
 from voxroute_gateway.languages import tag_of, title_of
 from voxroute_gateway.translating import pairs, translated
-from voxroute_gateway.uploads import form, json_object
+from voxroute_gateway.uploads import json_object, small_form
 
 _MAX_TEXTS = 5000
 _FAILED = "FAILED"
@@ -133,7 +133,7 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     """What is asked, by a form, by JSON or by the query string; lists of `q` as lists."""
     if request.content_type == "application/json" and request.can_read_body:
         return {**request.query, **await json_object(request)}
-    fields = await form(request) if request.method == "POST" else dict[str, Any]()
+    fields = await small_form(request) if request.method == "POST" else dict[str, Any]()
     found: dict[str, Any] = {**request.query, **fields}
     several = [*request.query.getall("q", []), *_all(fields, "q")]
     if len(several) > 1:
