@@ -50,12 +50,7 @@ from voxroute_serving.audio.reader import (
     successor,
     zero_s,
 )
-from voxroute_serving.audio.structure import (
-    MPEGTS_TABLE_BYTES,
-    Structure,
-    mpegts_start,
-    parts_of,
-)
+from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts_of
 from voxroute_serving.audio.tracks import (
     ENCRYPTED,
     Track,
