@@ -9,11 +9,11 @@ from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_serving.errors import InvalidInputError
-from voxroute_serving.process.settings import ServerSettings, StringList
+from voxroute_serving.process.settings import ProcessSettings, StringList
 
 
-class ClientServerSettings(ServerSettings):
-    """What a server that is a client of the services takes on top of what every service takes."""
+class ClientServerSettings(ProcessSettings):
+    """What a server that is a client of the services takes on top of what every process takes."""
 
     model_config = SettingsConfigDict(
         # as the other commands call them

@@ -16,14 +16,14 @@ from voxroute_gateway.settings import GatewaySettings
 from voxroute_orchestrator.jobs.service import JobServerSettings
 from voxroute_orchestrator.settings import load
 from voxroute_serving.process import main
-from voxroute_serving.process.settings import ENV_PREFIX, ServerSettings, misspelt_variables
+from voxroute_serving.process.settings import ENV_PREFIX, ProcessSettings, misspelt_variables
 from voxroute_translate.settings import TranslateSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 OURS = {name: one for name, one in COMPOSE["services"].items() if "build" in one}
-SETTINGS: dict[str, type[ServerSettings]] = {
+SETTINGS: dict[str, type[ProcessSettings]] = {
     "asr_whisperx": WhisperXSettings,
     "translate": TranslateSettings,
     "orchestrator": JobServerSettings,

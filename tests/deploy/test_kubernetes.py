@@ -15,12 +15,12 @@ from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_gateway.settings import GatewaySettings
 from voxroute_orchestrator.jobs.service import JobServerSettings
 from voxroute_serving.process import main
-from voxroute_serving.process.settings import ENV_PREFIX, ServerSettings, misspelt_variables
+from voxroute_serving.process.settings import ENV_PREFIX, ProcessSettings, misspelt_variables
 from voxroute_translate.settings import TranslateSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy" / "k8s"
-SETTINGS: dict[str, type[ServerSettings]] = {
+SETTINGS: dict[str, type[ProcessSettings]] = {
     "asr": WhisperXSettings,
     "translate": TranslateSettings,
     "jobs": JobServerSettings,

@@ -54,6 +54,7 @@ from voxroute_serving.bounds import MAX_INTEGER, quoted
 from voxroute_serving.calls.requests import Context, Requests
 from voxroute_serving.errors import InvalidInputError, NotReadyError
 from voxroute_serving.process.main import Runtime, run_service
+from voxroute_serving.process.settings import Device, ServerSettings
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 CHUNK_BYTES = 256 * 1024
@@ -74,7 +75,7 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-class JobServerSettings(ClientServerSettings):
+class JobServerSettings(ServerSettings, ClientServerSettings):
     """What the job service takes on top of that."""
 
     data_dir: Path = Field(
@@ -115,6 +116,7 @@ class JobServerSettings(ClientServerSettings):
     backend: Annotated[str, AfterValidator(backend_name)] = Field(
         default="auto", description="engine that recognises speech"
     )
+    device: Device = Field(default="auto", description="hardware of jobs that name none")
 
 
 class JobServicer(jobs_pb2_grpc.JobServiceServicer):

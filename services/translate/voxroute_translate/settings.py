@@ -7,7 +7,7 @@ from pydantic import Field
 from voxroute_serving.process.settings import (
     ListenAddresses,
     MetricsAddress,
-    ServerSettings,
+    ServiceSettings,
     StringList,
     listen_on,
     metrics_on,
@@ -18,7 +18,7 @@ from voxroute_translate.registry import PERMISSIVE_MODEL
 Runtime = Literal["auto", "ctranslate2", "torch"]
 
 
-class TranslateSettings(ServerSettings):
+class TranslateSettings(ServiceSettings):
     """What the translation service takes."""
 
     listen: ListenAddresses = listen_on(50053)

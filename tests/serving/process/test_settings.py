@@ -7,13 +7,13 @@ from pydantic import ValidationError
 
 from voxroute_asr_mlx.settings import MlxSettings
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving.process.settings import ServerSettings, misspelt_variables
+from voxroute_serving.process.settings import ServiceSettings, misspelt_variables
 from voxroute_translate.settings import TranslateSettings
 
 
-def of_flags(*flags: str) -> ServerSettings:
+def of_flags(*flags: str) -> ServiceSettings:
     """The settings of a command line."""
-    return ServerSettings(_cli_parse_args=list(flags))  # pyright: ignore[reportCallIssue]
+    return ServiceSettings(_cli_parse_args=list(flags))  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_lists_are_written_with_commas_or_by_repeating() -> None:
 def test_a_list_may_come_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable is written like a flag, without JSON."""
     monkeypatch.setenv("VOXROUTE_LISTEN", "127.0.0.1:1,[::1]:2")
-    assert ServerSettings().listen == ["127.0.0.1:1", "[::1]:2"]
+    assert ServiceSettings().listen == ["127.0.0.1:1", "[::1]:2"]
     monkeypatch.setenv("VOXROUTE_LISTEN", '["127.0.0.1:1"]')
     with pytest.raises(ValidationError):
-        ServerSettings()
+        ServiceSettings()
 
 
 def test_flags_beat_variables_and_variables_beat_defaults(
@@ -141,7 +141,7 @@ def test_misspelt_variables_are_found() -> None:
         "VOXROUTE_ASR_ENDPOINTS": "x",
         "PATH": "/bin",
     }
-    found = dict(misspelt_variables(ServerSettings, environment))
+    found = dict(misspelt_variables(ServiceSettings, environment))
     assert found["VOXROUTE_LISTN"] == "VOXROUTE_LISTEN"
     assert set(found) <= {"VOXROUTE_LISTN", "VOXROUTE_DRAIN_SECS"}
 

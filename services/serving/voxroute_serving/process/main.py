@@ -32,11 +32,17 @@ from voxroute_serving.metrics import Metrics
 from voxroute_serving.process.app import App, Leaving
 from voxroute_serving.process.metrics_port import MetricsEndpoint
 from voxroute_serving.process.server import ListenError, ServiceServer
-from voxroute_serving.process.settings import ENV_PREFIX, ServerSettings, misspelt_variables
+from voxroute_serving.process.settings import (
+    ENV_PREFIX,
+    ProcessSettings,
+    ServerSettings,
+    misspelt_variables,
+)
 from voxroute_serving.security.tls import ServerTls
 from voxroute_serving.telemetry import tracing
 from voxroute_serving.telemetry.logs import get_logger, set_up_logs
 
+AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
 Settings = TypeVar("Settings", bound=ServerSettings)
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -85,8 +91,8 @@ def run_service(
 
 
 def run_process(
-    settings_class: type[Settings],
-    serve: Callable[[Settings, str], Coroutine[Any, Any, int]],
+    settings_class: type[AnySettings],
+    serve: Callable[[AnySettings, str], Coroutine[Any, Any, int]],
     *,
     distribution: str,
     traced_as: str | None = None,

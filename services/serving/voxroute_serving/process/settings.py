@@ -78,6 +78,7 @@ ListenAddresses = Annotated[
     list[Annotated[str, AfterValidator(_listen_address)]], NoDecode, BeforeValidator(_split)
 ]
 """HOST:PORT or unix:/PATH, with commas."""
+Device = Literal["auto", "cpu", "cuda", "mps"]
 MetricsAddress = Annotated[str, AfterValidator(_metrics_address)]
 """HOST:PORT, or nothing."""
 
@@ -101,8 +102,8 @@ def metrics_on(port: int) -> Any:
     )
 
 
-class ServerSettings(BaseSettings):
-    """What every service takes. A service's own settings are a subclass with its own ports."""
+class ProcessSettings(BaseSettings):
+    """What every process that serves takes. Each has a subclass with its own ports."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -142,6 +143,69 @@ class ServerSettings(BaseSettings):
         " said, and tokens, can then be read on the way. For networks that are encrypted"
         " themselves, and behind proxies",
     )
+    idle_timeout_s: float = Field(
+        default=900.0,
+        ge=0,
+        description="seconds that a client may owe, by neither sending nor reading enough while"
+        " the service waits for it; then its call ends. 0 for any time. Too low ends calls whose"
+        " source pauses, too high keeps the places of clients that hang",
+    )
+    min_bytes_per_s: int = Field(
+        default=64,
+        ge=0,
+        description="bytes of audio, of a file or of answers that a client has to send or read for"
+        " each second that the service waits for it; 0 lets any piece count. Too high ends live"
+        " speech in a lean codec (it has 500 and more), too low keeps the places of clients that"
+        " trickle",
+    )
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="seconds that open calls get to finish after SIGTERM. Too low cuts long"
+        " recordings, too high makes a restart slow; stay below the supervisor's own limit",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important log lines to write"
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="json for machines, console for people; both go to stderr"
+    )
+    log_text: bool = Field(
+        default=False,
+        description="whether the log may hold what people say and its translation, in debug lines"
+        " and in messages of exceptions. To look for a fault, with recordings that may be read",
+    )
+    tracing: bool = Field(
+        default=False,
+        description="whether calls are traced with OpenTelemetry. Its standard variables say where"
+        " to (OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over gRPC) and how much (OTEL_TRACES_SAMPLER)",
+    )
+    offline: bool = Field(
+        default=False, description="whether models come from this machine only, never from a hub"
+    )
+
+    @model_validator(mode="after")
+    def _protected(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together; one of them is missing")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs TLS; give --tls-cert and --tls-key too")
+        if self.tls_cert is not None or self.insecure:
+            return self
+        addresses = [*self.listen, *([self.metrics_listen] if self.metrics_listen else [])]
+        exposed = [address for address in addresses if not is_local(address)]
+        if exposed:
+            raise ValueError(
+                f"{', '.join(exposed)} can be reached by others, and what they say would not be"
+                " encrypted; give --tls-cert and --tls-key, or listen on 127.0.0.1 or a unix:/PATH,"
+                " or say --insecure where the network is trusted"
+            )
+        return self
+
+
+class ServerSettings(ProcessSettings):
+    """What is taken on top where gRPC is served."""
+
     max_concurrent_calls: int = Field(
         default=16,
         ge=1,
@@ -163,21 +227,6 @@ class ServerSettings(BaseSettings):
         " begins; beyond it new calls are refused. 0 for what max_concurrent_calls allows. Too low"
         " refuses what would soon have been done, too high makes every call slow",
     )
-    idle_timeout_s: float = Field(
-        default=900.0,
-        ge=0,
-        description="seconds that a client may owe, by neither sending nor reading enough while"
-        " the service waits for it; then its call ends. 0 for any time. Too low ends calls whose"
-        " source pauses, too high keeps the places of clients that hang",
-    )
-    min_bytes_per_s: int = Field(
-        default=64,
-        ge=0,
-        description="bytes of audio, of a file or of answers that a client has to send or read for"
-        " each second that the service waits for it; 0 lets any piece count. Too high ends live"
-        " speech in a lean codec (it has 500 and more), too low keeps the places of clients that"
-        " trickle",
-    )
     max_message_bytes: int = Field(
         default=4 * 1024 * 1024,
         ge=64 * 1024,
@@ -185,47 +234,25 @@ class ServerSettings(BaseSettings):
         description="largest single request message, bytes. Too low refuses large audio chunks,"
         " too high lets a few calls fill the memory",
     )
-    drain_s: float = Field(
-        default=30.0,
-        ge=0,
-        description="seconds that open calls get to finish after SIGTERM. Too low cuts long"
-        " recordings, too high makes a restart slow; stay below the supervisor's own limit",
-    )
     keepalive_s: float = Field(
         default=30.0,
         ge=1,
         description="seconds without a sign of life after which a client is asked for one; a dead"
         " one is dropped 10 s later. Too high keeps the places of dead clients taken",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="the least important log lines to write"
-    )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="json for machines, console for people; both go to stderr"
-    )
-    log_text: bool = Field(
-        default=False,
-        description="whether the log may hold what people say and its translation, in debug lines"
-        " and in messages of exceptions. To look for a fault, with recordings that may be read",
-    )
-    tracing: bool = Field(
-        default=False,
-        description="whether calls are traced with OpenTelemetry. Its standard variables say where"
-        " to (OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over gRPC) and how much (OTEL_TRACES_SAMPLER)",
-    )
     reflection: bool = Field(
         default=True, description="whether clients can ask for the services and their messages"
     )
+
+
+class ServiceSettings(ServerSettings):
+    """What is taken on top where models run."""
+
     model_cache_dir: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("voxroute"),
         description="directory of converted models; may grow by gigabytes for each model",
     )
-    offline: bool = Field(
-        default=False, description="whether models come from this machine only, never from a hub"
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto", description="the hardware that runs the models"
-    )
+    device: Device = Field(default="auto", description="the hardware that runs the models")
     compute_type: str = Field(
         default="auto",
         description="numeric type of the models (int8, float16, float32, ...); auto takes the"
@@ -259,31 +286,13 @@ class ServerSettings(BaseSettings):
         " users can read a process's flags",
     )
 
-    @model_validator(mode="after")
-    def _protected(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("--tls-cert and --tls-key go together; one of them is missing")
-        if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError("--tls-client-ca needs TLS; give --tls-cert and --tls-key too")
-        if self.tls_cert is not None or self.insecure:
-            return self
-        addresses = [*self.listen, *([self.metrics_listen] if self.metrics_listen else [])]
-        exposed = [address for address in addresses if not is_local(address)]
-        if exposed:
-            raise ValueError(
-                f"{', '.join(exposed)} can be reached by others, and what they say would not be"
-                " encrypted; give --tls-cert and --tls-key, or listen on 127.0.0.1 or a unix:/PATH,"
-                " or say --insecure where the network is trusted"
-            )
-        return self
-
     @property
     def hub_token(self) -> str | None:
         """The hub's access token in the clear, or None."""
         return self.hf_token.get_secret_value() if self.hf_token is not None else None
 
 
-class AsrSettings(ServerSettings):
+class AsrSettings(ServiceSettings):
     """What a speech service takes on top, whatever its engine."""
 
     model: str = Field(
@@ -317,7 +326,7 @@ class AsrSettings(ServerSettings):
 
 
 def misspelt_variables(
-    settings_class: type[ServerSettings], environment: Mapping[str, str]
+    settings_class: type[ProcessSettings], environment: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """(name, likely meaning) of variables that look like settings and are none.
 
