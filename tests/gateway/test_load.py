@@ -16,7 +16,7 @@ def test_300_megabytes_do_not_grow_the_memory(tmp_path: Path) -> None:
     """They go through the disk, while the service takes them."""
     with gateway.running(places=2) as setup:
         growth = gateway.upload_growth(setup, gateway.silence(tmp_path / "silence.wav"))
-    assert growth < gateway.PROMISED["upload_bytes"]
+    assert growth < gateway.PROMISED["bytes"]
 
 
 @pytest.mark.slow
@@ -28,4 +28,4 @@ def test_no_call_is_lost_among_many() -> None:
     assert not found.lost
     assert {"json", "stream", "bazarr", "language", "translation", "models"} <= set(found.calls)
     assert found.left > 0
-    assert found.memory_growth < gateway.PROMISED["load_bytes"]
+    assert found.memory_growth < gateway.PROMISED["bytes"]
