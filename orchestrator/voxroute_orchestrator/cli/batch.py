@@ -14,6 +14,7 @@ from voxroute_orchestrator.cli.terminal.tables import print_table
 from voxroute_orchestrator.cli.work import cancel_by_signal
 from voxroute_orchestrator.errors import EXIT_OK, JobInterruptedError
 from voxroute_orchestrator.job import Job
+from voxroute_orchestrator.names import shown
 from voxroute_orchestrator.pipeline.batch import Outcome, exit_code, find, run_batch, table_row
 from voxroute_orchestrator.settings import Settings
 
@@ -30,7 +31,7 @@ def run_recordings(
     try:
         for outcome in outcomes:
             for line in outcome.lines:
-                typer.echo(line)
+                typer.echo(shown(line))
         print_table(("recording", "state", "took", "results"), map(table_row, outcomes))
     except standard_streams.NoReaderError:  # no reason to keep the failures out of the exit code
         standard_streams.silence_output()

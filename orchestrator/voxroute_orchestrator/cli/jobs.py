@@ -258,7 +258,7 @@ def fetch(
         except OSError as error:
             raise OutputError(f"{output} cannot be made: {error.strerror}") from error
         for name in names or there:
-            typer.echo(str(await client.fetch(job_id, there[name], output)))
+            typer.echo(shown(str(await client.fetch(job_id, there[name], output))))
 
     _ask(server, work)
 
