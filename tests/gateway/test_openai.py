@@ -34,7 +34,10 @@ def speech(server: Gateway, short: Path) -> dict[str, Any]:
     """The whole of what is answered about the monologue."""
     answer = httpx.post(
         f"{server.url}/v1/audio/transcriptions",
-        data={"response_format": "verbose_json", "timestamp_granularities[]": "word"},
+        data={
+            "response_format": "verbose_json",
+            "timestamp_granularities[]": ["segment", "word"],
+        },
         files={"file": ("a.wav", short.read_bytes())},
         timeout=120,
     )
