@@ -10,7 +10,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from tests.gateway.conftest import Gateway
+from tests.e2e import processes
+from tests.gateway.conftest import Gateway, gateway
 
 CLIENTS = Path(__file__).parent / "node"
 
@@ -101,6 +102,25 @@ def test_the_client_reads_a_stream_and_a_translation(openai: dict[str, Any]) -> 
         "transcript.text.segment",
     }
     assert openai["translation"]["text"] == openai["json"]["text"]
+
+
+def test_line_feeds_ahead_of_an_answer_do_no_harm(
+    clients: Path,
+    asr: processes.Service,
+    translation: processes.Service,
+    short: Path,
+    openai: dict[str, Any],
+) -> None:
+    """They keep the client patient; a file of WebVTT begins with its name all the same."""
+    endpoints = ("--asr-endpoint", asr.target, "--translate-endpoint", translation.target)
+    with gateway(*endpoints, "--heartbeat-s", "0.01") as hasty:
+        found = _answers(clients, "openai.mjs", hasty, short)
+    assert found["srt"].startswith("\n")
+    assert found["srt"].lstrip("\n") == openai["srt"]
+    assert found["vtt"].startswith("WEBVTT\n\n\n")
+    assert found["text"].strip() == openai["text"].strip()
+    for name in ("json", "verbose", "events", "translation", "failures"):
+        assert found[name] == openai[name]
 
 
 def test_what_is_wrong_is_an_error_of_its_own_class(openai: dict[str, Any]) -> None:

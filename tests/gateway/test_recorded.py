@@ -249,6 +249,20 @@ Content-Length: <LENGTH>
 
 {"q": "- मैं घर जाता हूँ।<br />- मीरा, चाबी कहाँ है?", "source": "hi", "target": "en", "api_key": "k"}"""
 
+# Bazarr's translator: what it sends to Lingarr, with the cues' line feeds.
+LINGARR = r"""
+POST /api/translate/content HTTP/1.1
+Host: gateway:8000
+User-Agent: python-requests/2.34.2
+Accept-Encoding: gzip, deflate
+Accept: */*
+Connection: keep-alive
+Content-Type: application/json
+X-Api-Key: sk-0
+Content-Length: <LENGTH>
+
+{"arrMediaId": 7, "title": "Film", "sourceLanguage": "hi", "targetLanguage": "en", "mediaType": "Movie", "lines": [{"position": 0, "line": "- \u092e\u0948\u0902 \u0918\u0930 \u091c\u093e\u0924\u093e \u0939\u0942\u0901\u0964\n- \u0939\u093e\u0901\u0964"}, {"position": 1, "line": ""}]}"""  # noqa: E501 - one line
+
 MODELS = """
 GET /v1/models HTTP/1.1
 Accept: application/json
@@ -359,3 +373,14 @@ def test_subtitle_edit_keeps_the_turns_of_a_cue(server: Gateway) -> None:
     assert first.startswith("- ")
     assert second.startswith("- ")
     assert (first + second).isascii()
+
+
+def test_bazarr_finds_each_line_under_its_position(server: Gateway) -> None:
+    """A list and nothing else, or it has no translation; a cue without text stays without."""
+    answer = send(server, recorded(LINGARR))
+    assert answer.status == 200, answer.body
+    lines = {one["position"]: one["line"] for one in answer.json()}
+    assert set(lines) == {0, 1}
+    assert [turn[:2] for turn in lines[0].split("\n")] == ["- ", "- "]
+    assert lines[0].isascii()
+    assert lines[1] == ""
