@@ -8,7 +8,7 @@ arguments, which `NAME --help` lists.
 import importlib
 import sys
 
-TOYS = ("mlx_batching", "whisperx_batching", "many_services")
+TOYS = ("mlx_batching", "whisperx_batching", "many_services", "gateway")
 REAL = ("cpu", "cuda", "cold", "soundtracks")
 
 

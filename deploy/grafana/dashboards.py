@@ -85,7 +85,7 @@ FLEET = (
     Row(
         "Now",
         (
-            _number("Services up", "short", 'sum(up{job=~"asr|translate|jobs"})'),
+            _number("Services up", "short", 'sum(up{job=~"asr|translate|jobs|gateway"})'),
             _number("Services ready", "short", "sum(voxroute_ready)"),
             _number("Calls in flight", "short", "sum(voxroute_calls_in_flight)"),
             _number("Places", "short", "sum(voxroute_calls_capacity)"),
@@ -179,6 +179,27 @@ FLEET = (
                     "sum by (instance, kind) (increase(voxroute_fallbacks_total[30m]))",
                     "{{instance}} {{kind}}",
                 ),
+            ),
+        ),
+    ),
+    Row(
+        "HTTP",
+        (
+            _stack(
+                "Requests to gateways",
+                "reqps",
+                (
+                    "sum by (status) (rate(voxroute_gateway_requests_total[$__rate_interval]))",
+                    "{{status}}",
+                ),
+                note="499: the client left.",
+            ),
+            _quantiles("Seconds of a request", "voxroute_gateway_request_seconds", "", "request"),
+            _graph(
+                "Under way",
+                "short",
+                ("voxroute_gateway_requests_in_flight", "{{instance}} in all"),
+                ("voxroute_gateway_requests_waiting", "{{instance}} wait for a place"),
             ),
         ),
     ),

@@ -21,6 +21,8 @@ from voxroute_serving.telemetry.logs import get_logger
 JSON, TEXT = "application/json", "text/plain"
 _TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "text": TEXT}
 _VTT = "WEBVTT\n\n"
+CUT_OFF = web.RequestKey("cut_off", int)
+"""The status of a request whose answer was broken off, when none could be told any more."""
 
 _log = get_logger(__name__)
 
@@ -51,10 +53,16 @@ def response(answer: Answer, status: int = 200) -> web.Response:
 
 
 async def patient(
-    request: web.Request, work: Awaitable[Answer], *, content_type: str, heartbeat_s: float
+    request: web.Request,
+    work: Awaitable[Answer],
+    *,
+    content_type: str,
+    heartbeat_s: float,
+    known: Callable[[], Mapping[str, str]] = dict[str, str],
 ) -> web.StreamResponse:
     """The answer; where it takes long, its headers and line feeds go ahead of it.
 
+    `known` tells the answer's own headers, as far as they are known when they go ahead.
     What goes wrong after the headers ends the connection in the middle, so that no client takes
     what it has for the whole.
     """
@@ -63,7 +71,7 @@ async def patient(
         done, _ = await asyncio.wait([task], timeout=heartbeat_s)
         if done:
             return response(task.result())
-        early = web.StreamResponse()
+        early = web.StreamResponse(headers=known())
         early.content_type, early.charset = content_type, "utf-8"
         await early.prepare(request)
         # a file of WebVTT has to begin with its name; line feeds may follow
@@ -85,9 +93,13 @@ async def patient(
 
 def broken(request: web.Request, error: Exception) -> asyncio.CancelledError:
     """Breaks the connection of a request that failed after its headers; what is to be raised."""
-    _log.error("a request failed after its headers", status=of_failure(error).status)
+    failure = of_failure(error)
+    _log.error(
+        "an answer was broken off", status=failure.status, reason=failure.message, exc_info=error
+    )
     if request.transport is not None:
         request.transport.abort()
+    request[CUT_OFF] = failure.status
     return asyncio.CancelledError()
 
 

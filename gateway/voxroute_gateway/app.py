@@ -3,11 +3,11 @@
 import asyncio
 import time
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.typedefs import Handler, Middleware
 
-from voxroute_gateway.answers import TEXT, Answer, as_json, response
-from voxroute_gateway.description import JSON, STRING, Operation, document, whole
+from voxroute_gateway.answers import CUT_OFF, JSON, TEXT, Answer, as_json, response
+from voxroute_gateway.description import STRING, Operation, document, whole
 from voxroute_gateway.errors import CLIENT_LEFT, RequestError, Wording, of_failure, wording
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.interfaces.jobs import Jobs
@@ -34,6 +34,8 @@ _log = logs.get_logger(__name__)
 
 def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -> web.Application:
     """The application."""
+    # what it runs on goes out with no answer, also not with those to what is no HTTP
+    web_response.SERVER_SOFTWARE = "voxroute"  # pyright: ignore[reportPrivateImportUsage] - no other way
     surrounding = _Surrounding(metrics, tokens)
     app = web.Application(middlewares=[surrounding.handle], client_max_size=_MAX_BODY_BYTES)
     app.on_response_prepare.append(_tell_id)
@@ -53,7 +55,6 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
 
 async def _tell_id(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers[request_ids.METADATA_KEY] = request.get(_ID, "")
-    answer.headers["Server"] = "voxroute"  # and not what it runs on
 
 
 @Operation({200: {JSON: whole(status=STRING)}})
@@ -98,6 +99,7 @@ class _Surrounding:
             status = answer.status
             return answer
         finally:
+            status = request.get(CUT_OFF, status)
             took_s = time.monotonic() - began
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(took_s)

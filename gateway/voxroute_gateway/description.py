@@ -10,6 +10,7 @@ from aiohttp import web
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from voxroute_gateway.answers import JSON, TEXT
 from voxroute_gateway.errors import Wording, wording
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -17,7 +18,6 @@ Schema = dict[str, Any]
 Contents = Mapping[str, Schema]
 """Schemas by content type; none where there is no body."""
 
-JSON, TEXT = "application/json", "text/plain"
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
 INTEGER: Schema = {"type": "integer"}
@@ -33,6 +33,7 @@ EVENTS: Contents = {
 SERVICES = (403, 422, 429, 503, 504)
 """Statuses of what asks a service."""
 _ALWAYS = (400, 401, 413, 500)
+_WITH_BODY = (408, 415)
 _MESSAGES: dict[str, Schema] = {
     "google.protobuf.Duration": {"type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,9})?s$"},
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
@@ -145,7 +146,7 @@ def _operation(route: web.AbstractRoute, path: str) -> dict[str, Any]:
             **{str(status): _response(status, of, head) for status, of in about.answers.items()},
             **{
                 str(status): _response(status, _error(path), head)
-                for status in sorted({*_ALWAYS, *about.errors})
+                for status in sorted({*_ALWAYS, *about.errors, *(_WITH_BODY if about.body else ())})
             },
         },
     }

@@ -17,7 +17,7 @@ from voxroute_orchestrator.errors import (
 
 _RETRY_AFTER_S = 5.0  # where a service gives no advice
 CLIENT_LEFT = 499  # as nginx counts it
-_REPEATABLE = frozenset({429, 503, 504})
+_REPEATABLE = frozenset({408, 429, 503, 504})
 _BAD = 400
 _TOLD = frozenset({_BAD, 404, 422})
 """Statuses that are about the request, so that the service's own sentence is for the client."""

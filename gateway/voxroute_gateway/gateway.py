@@ -10,7 +10,7 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.errors import RequestError
 from voxroute_gateway.recognition import Call, recognise
 from voxroute_gateway.settings import GatewaySettings
-from voxroute_gateway.uploads import Fields, Spool, SpooledAudio, receive
+from voxroute_gateway.uploads import Fields, Pace, Spool, SpooledAudio, receive
 from voxroute_gateway.upstream import Upstream
 from voxroute_orchestrator.client.jobs import JobClient
 from voxroute_orchestrator.subtitles.rules import CueRules
@@ -39,6 +39,21 @@ class Gateway:
         return self.job_client
 
     @contextlib.asynccontextmanager
+    async def received(
+        self, request: web.Request, part_name: str, *, samples: bool = False
+    ) -> AsyncGenerator[SpooledAudio]:
+        """The form's file, all of it; it is gone at the end of the block. Raises RequestError."""
+        spool = Spool(self.settings.max_upload_bytes)
+        try:
+            await receive(request, spool, part_name, self._pace(), lambda _: None)
+            yield SpooledAudio(spool, samples)
+        finally:
+            spool.close()
+
+    def _pace(self) -> Pace:
+        return Pace(self.settings.idle_timeout_s, self.settings.min_bytes_per_s)
+
+    @contextlib.asynccontextmanager
     async def hearing(
         self,
         request: web.Request,
@@ -64,7 +79,7 @@ class Gateway:
                 call(options(fields))
 
         try:
-            fields = await receive(request, spool, part_name, began)
+            fields = await receive(request, spool, part_name, self._pace(), began)
             asked = options(fields)
             if calls and calls[-1][0] != asked:
                 await calls.pop()[1].stop()

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from voxroute_gateway.app import build
 from voxroute_gateway.gateway import Gateway
@@ -32,6 +34,7 @@ from voxroute_serving.security.tls import ServerTls
 from voxroute_serving.telemetry.logs import get_logger
 
 _CUT_S = 0.5  # for requests that are cut to end
+_IDLE_CONNECTION_S = 75  # without a request, or with one whose headers do not end; nginx has it too
 
 _log = get_logger(__name__)
 
@@ -51,6 +54,7 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
     """Serves until a signal; the exit code."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     heed_signals(stop, hurry)
+    logging.getLogger("aiohttp.server").addFilter(_in_brief)
     metrics = GatewayMetrics(version)
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -67,7 +71,11 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
             if endpoint is not None:
                 stack.push_async_callback(asyncio.to_thread, endpoint.close)
             runner = web.AppRunner(
-                app, handler_cancellation=True, access_log=None, shutdown_timeout=_CUT_S
+                app,
+                handler_cancellation=True,
+                access_log=None,
+                shutdown_timeout=_CUT_S,
+                keepalive_timeout=_IDLE_CONNECTION_S,
             )
             await runner.setup()
             addresses = await _listen(runner, settings.listen, tls)
@@ -88,6 +96,13 @@ async def _jobs(
         return None
     client = job_client(target, policy(options), credentials.of_settings(options))
     return await stack.enter_async_context(client)
+
+
+def _in_brief(record: logging.LogRecord) -> bool:
+    """Lets what is no HTTP be a line of the log: it is no fault of the gateway's."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+    return True
 
 
 async def _drain(

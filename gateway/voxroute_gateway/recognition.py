@@ -23,26 +23,44 @@ async def recognise(
     """
     config = asr_pb2.TranscribeConfig()
     config.CopyFrom(options)
-    done_s = away_s = 0.0
-    while True:
-        try:
-            async with upstream.speech() as speech:
-                config.model = await _model(speech, options.model)
-                request = AsrRequest(audio, done_s, config)
-                async with contextlib.aclosing(speech.transcribe(request)) as events:
-                    async for event in events:
-                        away_s = 0.0
-                        if isinstance(event, FinishedWindow):
-                            done_s = event.resume_from_s
-                        elif isinstance(event, Detected):
-                            # a call that goes on must not detect another one
-                            config.language = event.languages[0].language
-                        yield event
-        except (CallFailedError, VoxrouteError) as error:
-            failure = call_failure(error)
-        else:
-            return
-        away_s = await upstream.room.wait(failure, away_s)
+    done_s = 0.0
+    with upstream.speech_visit() as visit:
+        while True:
+            try:
+                async with visit.service() as speech:
+                    config.model = await _model(speech, options.model)
+                    request = AsrRequest(audio, done_s, config)
+                    async with contextlib.aclosing(speech.transcribe(request)) as events:
+                        async for event in events:
+                            visit.served()
+                            if isinstance(event, FinishedWindow):
+                                done_s = event.resume_from_s
+                            elif isinstance(event, Detected):
+                                # a call that goes on must not detect another one
+                                config.language = event.languages[0].language
+                            yield event
+            except (CallFailedError, VoxrouteError) as error:
+                failure = call_failure(error)
+            else:
+                return
+            await visit.wait(failure)
+
+
+async def languages_of(upstream: Upstream, audio: Audio) -> list[LanguageProbability]:
+    """The likely languages of a recording, the most likely one first.
+
+    Waits, and raises, as `recognise`.
+    """
+    with upstream.speech_visit() as visit:
+        while True:
+            try:
+                async with visit.service() as speech:
+                    found = await speech.detect_language(audio)
+                    visit.served()
+                    return found
+            except (CallFailedError, VoxrouteError) as error:
+                failure = call_failure(error)
+            await visit.wait(failure)
 
 
 def call_failure(error: CallFailedError | VoxrouteError) -> CallFailedError:
@@ -140,14 +158,6 @@ class Call:
             if isinstance(event, FinishedWindow):
                 yield new
         await self._task
-
-    async def languages(self) -> list[LanguageProbability]:
-        """The language, as soon as it is known; none where nobody speaks."""
-        while not self.heard.languages and (event := await self._events.get()) is not None:
-            self.heard.take(event)
-        if not self.heard.languages:
-            await self._task
-        return self.heard.languages
 
     async def finish(self) -> Heard:
         """All of it. Raises what ended the call."""

@@ -49,7 +49,8 @@ class GatewaySettings(ClientServerSettings):
     heartbeat_s: float = Field(
         default=15.0,
         gt=0,
-        description="seconds after which a client that waits for JSON is sent a blank line, again"
-        " and again, so that its time-out does not end a long recording. Too high for clients with"
-        " short time-outs; too low takes the status from errors of short recordings",
+        description="seconds after which a client that waits for its answer, or for a place, is"
+        " sent a blank line, again and again, so that its time-out does not end the wait. Too high"
+        " for clients with short time-outs; too low takes the status from errors of short"
+        " recordings",
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from voxroute_gateway.errors import RequestError
 from voxroute_gateway.recognition import call_failure
-from voxroute_gateway.upstream import Upstream
+from voxroute_gateway.upstream import Upstream, Visit
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.items import ItemPool, TranslateItem
 from voxroute_orchestrator.client.translate import TranslateRequest
@@ -42,22 +42,25 @@ async def translated(
         before = tuple(texts[max(0, number - _CONTEXT) : number]) if in_order else ()
         items.put(TranslateItem(number, text, before))
     items.end()
-    away_s = 0.0
-    while not items.finished:
-        try:
-            await _call(upstream, items, source, target, found)
-        except (CallFailedError, VoxrouteError) as error:
-            away_s = await upstream.room.wait(call_failure(error), away_s)
+    with upstream.translation_visit() as visit:
+        while not items.finished:
+            try:
+                await _call(upstream, visit, items, (source, target), found)
+            except (CallFailedError, VoxrouteError) as error:
+                await visit.wait(call_failure(error))
+            finally:
+                visit.ended()
     return [found[number] for number in range(len(texts))]
 
 
 async def _call(
     upstream: Upstream,
+    visit: Visit,
     items: ItemPool,
-    source: str,
-    target: str,
+    pair: tuple[str, str],
     found: dict[int, TranslatedSegment],
 ) -> None:
+    source, target = pair
     async with upstream.translator() as translator:
         offered = await translator.pairs()
         if not any(same_language(source, s) and same_language(target, t) for s, t in offered):
@@ -67,6 +70,7 @@ async def _call(
         request = TranslateRequest(source, target, items, translator.model)
         async with contextlib.aclosing(translator.translate(request)) as events:
             async for event in events:
+                visit.served()
                 if isinstance(event, TranslatedSegment):
                     found[event.segment_id] = event
 

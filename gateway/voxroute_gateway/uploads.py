@@ -1,11 +1,14 @@
 """Uploads: bytes on their way to the disk that can be read meanwhile, and forms that bring them."""
 
 import asyncio
+import contextlib
+import json
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import aiohttp
 from aiohttp import web
@@ -17,9 +20,14 @@ from voxroute_gateway.errors import RequestError, bad_field
 CHUNK_BYTES = 256 * 1024
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
+_WHOLE_BODY_S = 60.0  # for JSON and for forms without a file, which have some megabytes at most
+# what aiohttp 3.14 raises of a body that is broken, and json of one that is nested too deeply
+_UNREADABLE = (
+    ValueError, TypeError, LookupError, AssertionError, RuntimeError,
+    HttpProcessingError, web.RequestPayloadError,
+)  # fmt: skip
 
-_UNREADABLE = (ValueError, AssertionError, LookupError, HttpProcessingError)
-"""What aiohttp raises for a form that is none."""
+T = TypeVar("T")
 
 Fields = dict[str, list[str]]
 """The values of each field of a form, in their order; names without "[]"."""
@@ -113,35 +121,66 @@ class SpooledAudio:
         return self.spool.chunks()
 
 
+class Pace:
+    """What a client owes while it is waited for, as with the services: bytes pay for seconds."""
+
+    def __init__(self, limit_s: float, bytes_per_s: float) -> None:
+        """`limit_s` is what may be owed, 0 for any; where `bytes_per_s` is 0, any bytes pay it."""
+        self._limit_s = limit_s
+        self._bytes_per_s = bytes_per_s
+        self._owed_s = 0.0
+
+    async def read(self, reading: Awaitable[T]) -> T:
+        """What is read, whose wait counts. Raises RequestError where the client owes too much."""
+        began = time.monotonic()
+        left_s = max(0.0, self._limit_s - self._owed_s) if self._limit_s else None
+        with _in_time():
+            async with asyncio.timeout(left_s):
+                found = await reading
+        self._owed_s += time.monotonic() - began
+        return found
+
+    def pay(self, n_bytes: int) -> None:
+        """Takes bytes for seconds."""
+        paid_s = n_bytes / self._bytes_per_s if self._bytes_per_s else self._owed_s
+        self._owed_s = max(0.0, self._owed_s - paid_s)
+
+
+@contextlib.contextmanager
+def _in_time() -> Generator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise RequestError(408, "the request came too slowly", "too_slow") from error
+
+
 async def receive(
-    request: web.Request, spool: Spool, part_name: str, began: Callable[[Fields], None]
+    request: web.Request, spool: Spool, part_name: str, pace: Pace, began: Callable[[Fields], None]
 ) -> Fields:
     """Reads a multipart form to its end; its file goes to the spool.
 
     `began` is told the fields in front of the file when that begins. Raises RequestError.
     """
-    if not request.content_type.startswith("multipart/"):
-        raise RequestError(
-            400, f"send multipart/form-data with the part {part_name!r}", "no_form", part_name
-        )
+    _check_kind(request, part_name)
     fields: Fields = {}
-    there = False
+    n_parts = 0
     try:
         reader = await request.multipart()
-        while (part := await reader.next()) is not None:
+        while (part := await pace.read(reader.next())) is not None:
+            n_parts += 1
+            if n_parts > _MAX_FIELDS:
+                raise RequestError(400, "the form has too many fields", "bad_form")
             if not isinstance(part, aiohttp.BodyPartReader):
                 raise RequestError(400, "the form holds a form", "bad_form")
-            name = (part.name or "").removesuffix("[]")
+            name = _legible(part.name or "").removesuffix("[]")
             if name != part_name:
-                fields.setdefault(name, []).append(await _text(part, name))
-                if len(fields) > _MAX_FIELDS:
-                    raise RequestError(400, "the form has too many fields", "bad_form")
+                fields.setdefault(name, []).append(await _text(part, name, pace))
                 continue
-            if there:
+            if spool.complete:
                 raise bad_field(part_name, "send one file")
-            there = True
             began(fields)
-            while data := await part.read_chunk(CHUNK_BYTES):
+            while data := await pace.read(part.read_chunk(CHUNK_BYTES)):
+                pace.pay(len(data))
                 await spool.write(bytes(data))
             spool.finish()
     except _UNREADABLE as error:
@@ -151,13 +190,30 @@ async def receive(
     return fields
 
 
-async def _text(part: aiohttp.BodyPartReader, name: str) -> str:
+def _check_kind(request: web.Request, part_name: str) -> None:
+    """Raises RequestError where the body is no form as it is sent here."""
+    if not request.content_type.startswith("multipart/"):
+        raise RequestError(
+            400, f"send multipart/form-data with the part {part_name!r}", "no_form", part_name
+        )
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        # kilobytes could become a disk full of bytes
+        raise RequestError(415, "send the form without Content-Encoding", "bad_form")
+
+
+async def _text(part: aiohttp.BodyPartReader, name: str, pace: Pace) -> str:
     data = b""
-    while chunk := await part.read_chunk():
+    while chunk := await pace.read(part.read_chunk()):
+        pace.pay(len(chunk))
         data += chunk
         if len(data) > _MAX_FIELD_BYTES:
             raise bad_field(name, "it is too long")
     return data.decode("utf-8", "replace")
+
+
+def _legible(text: str) -> str:
+    """A text of a header, whose bytes that are no UTF-8 come as lone surrogates."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def first(fields: Fields, name: str, default: str = "") -> str:
@@ -180,9 +236,11 @@ def whole_number(text: str, name: str, most: int = 2**63 - 1) -> int:
 
 
 async def small_form(request: web.Request) -> Mapping[str, Any]:
-    """The fields of a form, in memory. Raises RequestError."""
+    """The fields of a form without a file. Raises RequestError."""
     try:
-        return await request.post()
+        with _in_time():
+            async with asyncio.timeout(_WHOLE_BODY_S):
+                return await request.post()
     except _UNREADABLE as error:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
 
@@ -190,8 +248,13 @@ async def small_form(request: web.Request) -> Mapping[str, Any]:
 async def json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. Raises RequestError."""
     try:
-        found: object = await request.json()
-    except (ValueError, LookupError, RecursionError) as error:
+        with _in_time():
+            async with asyncio.timeout(_WHOLE_BODY_S):
+                text = await request.text()
+        found: object = json.loads(text)
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+    except _UNREADABLE as error:
         raise RequestError(400, "the body is no JSON", "bad_json") from error
     if not isinstance(found, dict):
         raise RequestError(400, "the body is no JSON object", "bad_json")

@@ -50,7 +50,7 @@ from voxroute_serving.audio.reader import (
     successor,
     zero_s,
 )
-from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts
+from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start, parts_of
 from voxroute_serving.audio.tracks import (
     ENCRYPTED,
     Track,
@@ -273,7 +273,7 @@ class _Opened:
                     raise self.hls.refused
             return
         with _explained(self.source):
-            found = _parts(self._file)
+            found = parts_of(self._file)
             self._file.seek(0)
         self.structures = [structure for _, _, structure in found]
         self.places = [(begin, end) for begin, end, _ in found]
@@ -308,21 +308,6 @@ class _Opened:
                     raise
                 raise MediaError(f"{self.source.label}: {_missing(self.hls.missing)}") from error
             yield container
-
-
-def _parts(file: MediaFile) -> list[tuple[int, int, Structure]]:
-    """As `structure.parts`, which reads some files to their end: once for probing and reading."""
-    found = _parts_of.get(file.identity)
-    if found is None:
-        found = parts(file, file.size)
-        for oldest in list(_parts_of)[: 1 - _N_KNOWN]:
-            _parts_of.pop(oldest, None)
-        _parts_of[file.identity] = found
-    return found
-
-
-_N_KNOWN = 8  # files, of jobs that run at the same time
-_parts_of: dict[tuple[int, int, int, int], list[tuple[int, int, Structure]]] = {}
 
 
 def _is_playlist(path: Path) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from voxroute_asr_whisperx.settings import WhisperXSettings
+from voxroute_gateway.settings import GatewaySettings
 from voxroute_orchestrator.jobs.service import JobServerSettings
 from voxroute_orchestrator.settings import load
 from voxroute_serving.process import main
@@ -26,13 +27,16 @@ SETTINGS: dict[str, type[ServerSettings]] = {
     "asr_whisperx": WhisperXSettings,
     "translate": TranslateSettings,
     "orchestrator": JobServerSettings,
+    "gateway": GatewaySettings,
 }
 # the unit of each, its example settings, and what it runs
 UNITS = {
     "asr_whisperx": ("voxroute@.service", "asr_whisperx.env", "python -m voxroute_%i"),
     "translate": ("voxroute@.service", "translate.env", "python -m voxroute_%i"),
     "orchestrator": ("voxroute-jobs.service", "jobs.env", "voxroute serve"),
+    "gateway": ("voxroute@.service", "gateway.env", "python -m voxroute_%i"),
 }
+ON_DEVICES = ("asr_whisperx", "translate")
 FLEETS = ("cpu", "cuda", "mac")
 
 
@@ -71,7 +75,7 @@ def test_the_image_is_not_root_and_is_checked_by_the_services_own_command() -> N
     """A numeric user, exec as process 1, and the health check of this repository."""
     text = dockerfile()
     assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
-    assert re.search(r"HEALTHCHECK .*voxroute_serving\.healthcheck", text)
+    assert re.search(r"HEALTHCHECK .*voxroute_serving\.healthcheck --by .*\$HEALTH", text)
     assert 'ENTRYPOINT ["/bin/sh", "-c", "exec python3' in text
 
 
@@ -116,7 +120,7 @@ def test_a_container_is_locked_down(name: str) -> None:
     service = OURS[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
-    if service["build"]["args"]["SERVICE"] == "orchestrator":
+    if service["build"]["args"]["SERVICE"] not in ON_DEVICES:
         assert "deploy" not in service
         return
     assert ("deploy" in service) == ("cuda" in service["profiles"])
@@ -156,11 +160,37 @@ def test_jobs_go_to_the_services_of_the_profile(
 
 
 @pytest.mark.parametrize("fleet", FLEETS)
+def test_the_gateway_is_before_the_services_of_the_profile(
+    fleet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names what the jobs name, and the jobs; it is asked by HTTP, and uploads have a volume."""
+    [service, jobs] = [
+        next(
+            one
+            for one in OURS.values()
+            if fleet in one["profiles"] and one["build"]["args"]["SERVICE"] == name
+        )
+        for name in ("gateway", "orchestrator")
+    ]
+    theirs = variables(jobs)
+    for key, value in variables(service).items():
+        monkeypatch.setenv(key, value)
+    settings = GatewaySettings()
+    assert settings.asr_endpoints == [theirs["VOXROUTE_ASR_ENDPOINTS"]]
+    assert settings.translate_endpoints == [theirs["VOXROUTE_TRANSLATE_ENDPOINTS"]]
+    port = theirs["VOXROUTE_LISTEN"].split(",")[0].rpartition(":")[2]
+    assert settings.jobs_endpoint == f"jobs:{port}"
+    assert service["build"]["args"]["HEALTH"] == "http"
+    assert service["volumes"] == [f"gateway:{service['environment']['TMPDIR']}"]
+    assert "gateway" in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("fleet", FLEETS)
 def test_prometheus_scrapes_what_the_profile_starts(fleet: str) -> None:
     """Names and metrics ports are those of the profile's services, or of the Mac itself."""
     folder = DEPLOY / "prometheus" / f"targets-{fleet}"
     files = {path.stem: yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")}
-    assert set(files) == {"asr", "translate", "jobs", "alertmanager"}
+    assert set(files) == {"asr", "translate", "jobs", "gateway", "alertmanager"}
     expected: dict[str, str] = {}
     for service in OURS.values():
         if fleet in service["profiles"]:
@@ -168,7 +198,7 @@ def test_prometheus_scrapes_what_the_profile_starts(fleet: str) -> None:
             expected[alias] = variables(service)["VOXROUTE_METRICS_LISTEN"].rpartition(":")[2]
     if fleet == "mac":
         expected["asr"] = "9152"
-    for job in ("asr", "translate", "jobs"):
+    for job in ("asr", "translate", "jobs", "gateway"):
         [group] = files[job]
         host = "host.docker.internal" if (fleet, job) == ("mac", "asr") else job
         assert group["targets"] == [f"{host}:{expected[job]}"]
@@ -206,7 +236,7 @@ def test_the_unit_agrees_with_the_services_settings(
     assert f"EnvironmentFile=/etc/voxroute/{example.replace(name, '%i')}\n" in unit
 
 
-@pytest.mark.parametrize("name", ["voxroute@.service", "voxroute-jobs.service"])
+@pytest.mark.parametrize("name", sorted({unit for unit, *_ in UNITS.values()}))
 def test_systemd_finds_nothing_wrong_with_the_unit(name: str, tmp_path: Path) -> None:
     """systemd-analyze knows every key; the program's absence is all that it may report."""
     if shutil.which("systemd-analyze") is None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from voxroute_asr_whisperx.settings import WhisperXSettings
+from voxroute_gateway.settings import GatewaySettings
 from voxroute_orchestrator.jobs.service import JobServerSettings
 from voxroute_serving.process import main
 from voxroute_serving.process.settings import ENV_PREFIX, ServerSettings, misspelt_variables
@@ -23,9 +24,11 @@ SETTINGS: dict[str, type[ServerSettings]] = {
     "asr": WhisperXSettings,
     "translate": TranslateSettings,
     "jobs": JobServerSettings,
+    "gateway": GatewaySettings,
 }
+BY_GRPC = ("asr", "translate", "jobs")
 ON_DEVICES = ("asr", "translate")
-DRAIN_S = {"asr": 300, "translate": 300, "jobs": 10}
+DRAIN_S = {"asr": 300, "translate": 300, "jobs": 10, "gateway": 300}
 VERSIONS = ("1.30", "1.33", "1.36")
 Manifest = dict[str, Any]
 
@@ -73,14 +76,21 @@ def test_ports_probes_and_variables_agree(name: str) -> None:
     """The ports that the service listens on are those of container, probes and Service."""
     _, container, variables = pod(base(), name)
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    listen = variables["VOXROUTE_LISTEN"].split(",")[0]
-    assert listen == f"0.0.0.0:{ports['grpc']}"
-    assert variables["VOXROUTE_METRICS_LISTEN"] == f"0.0.0.0:{ports['metrics']}"
-    assert container["startupProbe"]["grpc"]["port"] == ports["grpc"]
-    assert container["readinessProbe"]["grpc"]["port"] == ports["grpc"]
-    assert str(ports["grpc"]) in container["livenessProbe"]["exec"]["command"][-1]
     service = of(base(), "Service", name)["spec"]
-    assert service["clusterIP"] == "None"
+    listen = variables["VOXROUTE_LISTEN"].split(",")[0]
+    assert variables["VOXROUTE_METRICS_LISTEN"] == f"0.0.0.0:{ports['metrics']}"
+    alive = container["livenessProbe"]["exec"]["command"]
+    if name in BY_GRPC:
+        assert listen == f"0.0.0.0:{ports['grpc']}"
+        assert container["startupProbe"]["grpc"]["port"] == ports["grpc"]
+        assert container["readinessProbe"]["grpc"]["port"] == ports["grpc"]
+        assert str(ports["grpc"]) in alive[-1]
+        assert service["clusterIP"] == "None"
+    else:
+        assert listen == f"0.0.0.0:{ports['http']}"
+        assert container["startupProbe"]["httpGet"] == {"path": "/health", "port": "http"}
+        assert container["readinessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
+        assert alive[-2:] == ["--by", "http"]
     assert {port["name"]: port["port"] for port in service["ports"]} == ports
     assert all(port["targetPort"] in ports for port in service["ports"])
     template = workload(base(), name)["spec"]["template"]
@@ -135,21 +145,45 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     )
 
 
-def test_the_job_service_may_call_what_it_names_and_keeps_its_data() -> None:
-    """Its endpoints are Services that let it in and that it may reach; one pod, one claim."""
+@pytest.mark.parametrize(
+    ("client", "called"),
+    [
+        ("jobs", {"asr": "ASR_ENDPOINTS", "translate": "TRANSLATE_ENDPOINTS"}),
+        (
+            "gateway",
+            {
+                "asr": "ASR_ENDPOINTS",
+                "translate": "TRANSLATE_ENDPOINTS",
+                "jobs": "JOBS_ENDPOINT",
+            },
+        ),
+    ],
+)
+def test_a_client_may_call_what_it_names(client: str, called: dict[str, str]) -> None:
+    """Its endpoints are Services that let it in and that it may reach."""
     manifests = base()
-    _, container, variables = pod(manifests, "jobs")
-    labels = workload(manifests, "jobs")["spec"]["template"]["metadata"]["labels"]
-    out = of(manifests, "NetworkPolicy", "jobs")["spec"]["egress"]
-    for name, variable in (("asr", "ASR"), ("translate", "TRANSLATE")):
+    _, _, variables = pod(manifests, client)
+    labels = workload(manifests, client)["spec"]["template"]["metadata"]["labels"]
+    out = of(manifests, "NetworkPolicy", client)["spec"]["egress"]
+    for name, variable in called.items():
         ports = {p["name"]: p["port"] for p in of(manifests, "Service", name)["spec"]["ports"]}
-        endpoint = variables[f"VOXROUTE_{variable}_ENDPOINTS"]
-        assert endpoint == f"dns:///{name}:{ports['grpc']}"
+        assert variables[f"VOXROUTE_{variable}"] == f"dns:///{name}:{ports['grpc']}"
         theirs = workload(manifests, name)["spec"]["template"]["metadata"]["labels"]
         peers = [peer for rule in out for peer in rule["to"] if "podSelector" in peer]
         assert any(_selects(peer["podSelector"], theirs) for peer in peers)
-    clients = of(manifests, "NetworkPolicy", "voxroute")["spec"]["ingress"][0]["from"]
-    assert any("podSelector" in one and _selects(one["podSelector"], labels) for one in clients)
+        [policy] = [
+            one
+            for one in manifests
+            if one["kind"] == "NetworkPolicy" and _selects(one["spec"]["podSelector"], theirs)
+        ]
+        clients = policy["spec"]["ingress"][0]["from"]
+        assert any("podSelector" in one and _selects(one["podSelector"], labels) for one in clients)
+
+
+def test_the_job_service_keeps_its_data() -> None:
+    """One pod, one claim."""
+    manifests = base()
+    _, container, _ = pod(manifests, "jobs")
     stateful = workload(manifests, "jobs")["spec"]
     assert stateful["replicas"] == 1
     assert stateful["serviceName"] == of(manifests, "Service", "jobs")["metadata"]["name"]

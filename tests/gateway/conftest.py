@@ -1,6 +1,7 @@
 """A gateway process in front of real services with the bundled models."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -11,12 +12,15 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
+import av
 import psutil
 import pytest
 
 from tests.e2e import processes
 from tests.orchestrator.daemon import Daemon
+from voxroute.asr.v1 import asr_pb2_grpc
 
 START_S = 60.0
 
@@ -28,6 +32,20 @@ class Gateway:
     process: "subprocess.Popen[str]"
     url: str
     metrics: str
+    output: IO[str]
+    """What it writes to stderr."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.url.rpartition("/")[2].rpartition(":")
+        return host, int(port)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of its log so far."""
+        self.output.flush()
+        text = Path(f"/proc/self/fd/{self.output.fileno()}").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
     def resident_bytes(self) -> int:
         """Resident memory of the process."""
@@ -35,7 +53,7 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def gateway(*arguments: str) -> Generator[Gateway]:
+def gateway(*arguments: str, **variables: str) -> Generator[Gateway]:
     """`python -m voxroute_gateway` on a free port; it ends with the block, with exit code 0."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
     with tempfile.TemporaryFile("w+") as log:
@@ -43,7 +61,7 @@ def gateway(*arguments: str) -> Generator[Gateway]:
             [sys.executable, "-m", "voxroute_gateway", "--listen", "127.0.0.1:0",
              "--metrics-listen", "127.0.0.1:0", *arguments],
             stdout=subprocess.PIPE, stderr=log, text=True,
-            env=clean | {"VOXROUTE_LOCAL_IDLE_S": "0"},
+            env=clean | {"VOXROUTE_LOCAL_IDLE_S": "0"} | variables,
         )  # fmt: skip
         assert process.stdout is not None
         try:
@@ -53,7 +71,7 @@ def gateway(*arguments: str) -> Generator[Gateway]:
                 raise AssertionError(f"it does not listen:\n{log.read()}")
             told = json.loads(line)
             url = f"http://{told['addresses'][0]}"
-            yield Gateway(process, url, f"http://{told['metrics']}/metrics")
+            yield Gateway(process, url, f"http://{told['metrics']}/metrics", log)
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)
@@ -75,6 +93,17 @@ def clip() -> Path:
 def short() -> Path:
     """The bundled monologue: some seconds of English, as a wave file."""
     return processes.ROOT / "examples" / "evening.wav"
+
+
+@pytest.fixture(scope="session")
+def samples(clip: Path) -> bytes:
+    """Fifteen seconds of the clip as Bazarr sends it: s16le, 16 kHz, mono, without a header."""
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=16_000)
+    with av.open(str(clip)) as media:
+        frames = [f for packet in media.decode(audio=0) for f in resampler.resample(packet)]
+        frames += resampler.resample(None)
+    whole = b"".join(bytes(frame.planes[0])[: frame.samples * 2] for frame in frames)
+    return whole[: 15 * 32_000]
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +130,29 @@ def server(asr: processes.Service, translation: processes.Service) -> Iterator[G
         "--asr-endpoint", asr.target, "--translate-endpoint", translation.target
     ) as running:
         yield running
+
+
+@contextlib.contextmanager
+def place_taken(service: processes.Service, samples: bytes) -> Generator[None]:
+    """A place of a service is taken while the block lasts, by an hour of speech."""
+    config, hour = processes.pcm_config(), itertools.repeat(samples, 240)
+    with service.channel() as channel:
+        call: Any = asr_pb2_grpc.AsrServiceStub(channel).Transcribe(
+            processes.requests(config, hour), timeout=600
+        )
+        assert next(call).HasField("accepted")
+        try:
+            yield
+        finally:
+            call.cancel()
+
+
+def wait_until_busy(service: processes.Service) -> None:
+    """Returns once the service has a call."""
+    until = time.monotonic() + 60
+    while not service.calls_in_flight():
+        assert time.monotonic() < until, "the service has no call"
+        time.sleep(0.05)
 
 
 def wait_until_free(service: processes.Service, within_s: float = 20.0) -> None:

@@ -119,7 +119,7 @@ def test_line_feeds_ahead_of_an_answer_do_no_harm(
     assert found["srt"].lstrip("\n") == openai["srt"]
     assert found["vtt"].startswith("WEBVTT\n\n\n")
     assert found["text"].strip() == openai["text"].strip()
-    for name in ("json", "verbose", "events", "translation", "failures"):
+    for name in ("json", "verbose", "events", "translation"):
         assert found[name] == openai[name]
 
 

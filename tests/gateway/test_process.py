@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx2 as httpx
@@ -13,6 +14,7 @@ import trustme
 
 from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
+from voxroute_serving.security.watched import SETTLE_S
 
 SURROGATE = b'{"q": "\\ud800", "source": "hi", "target": "en"}'
 
@@ -55,20 +57,42 @@ def test_a_service_that_was_restarted_is_found_again() -> None:
         first.wait()
 
 
-def test_it_serves_with_a_certificate(tmp_path: Path) -> None:
-    """HTTPS at the addresses where there is one."""
-    authority = trustme.CA()
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+def _issue(folder: Path, authority: trustme.CA) -> list[str]:
+    """The flags for a certificate, which is written into the folder."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
     issued = authority.issue_cert("localhost", "127.0.0.1")
     cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(key)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    with gateway(
-        "--tls-cert", str(cert), "--tls-key", str(key), "--asr-endpoint", "127.0.0.1:1"
-    ) as running:
-        url = running.url.replace("http://", "https://")
-        assert httpx.get(f"{url}/health", verify=trusting).json() == {"status": "ok"}
+    return ["--tls-cert", str(cert), "--tls-key", str(key)]
+
+
+def _trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def test_a_new_certificate_is_read_while_it_serves(tmp_path: Path) -> None:
+    """Open connections go on, new ones get the new one; a broken one changes nothing."""
+    old, new = trustme.CA(), trustme.CA()
+    flags = _issue(tmp_path, old)
+    with gateway(*flags, "--asr-endpoint", "127.0.0.1:1") as running:
+        url = running.url.replace("http://", "https://") + "/health"
+        with httpx.Client(verify=_trusting(old)) as before:
+            assert before.get(url).json() == {"status": "ok"}
+            _issue(tmp_path, new)
+            time.sleep(SETTLE_S)
+            with httpx.Client(verify=_trusting(new)) as after:
+                assert after.get(url).json() == {"status": "ok"}
+            assert before.get(url).json() == {"status": "ok"}  # on the connection that it has
+        with pytest.raises(httpx.ConnectError, match="certificate"):
+            httpx.get(url, verify=_trusting(old))
+        (tmp_path / "key.pem").write_text("no key")
+        time.sleep(SETTLE_S)
+        assert httpx.get(url, verify=_trusting(new)).json() == {"status": "ok"}
+        events = [line["event"] for line in running.log()]
+    assert "certificates read again" in events
+    assert "the certificates stay as they were" in events
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx2 as httpx
 import pytest
 
 from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
 from tests.gateway.wire import recorded, send
+from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
+from voxroute.common.v1 import common_pb2
 
 # Recorded from the provider itself: the name of the film is in the query where a setting says so.
 ASR = """
@@ -37,17 +38,6 @@ Content-Disposition: form-data; name="audio_file"; filename="audio_file"
 --BOUNDARY--
 """  # noqa: E501 - one line of a request
 DETECT = ASR.replace("/asr?task={task}&language=hi&output=srt&", "/detect-language?")
-
-
-@pytest.fixture(scope="module")
-def samples(clip: Path) -> bytes:
-    """Fifteen seconds of the clip as Bazarr sends it: s16le, 16 kHz, mono, without a header."""
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=16_000)
-    with av.open(str(clip)) as media:
-        frames = [f for packet in media.decode(audio=0) for f in resampler.resample(packet)]
-        frames += resampler.resample(None)
-    whole = b"".join(bytes(frame.planes[0])[: frame.samples * 2] for frame in frames)
-    return whole[: 15 * 32_000]
 
 
 def _post(server: Gateway, path: str, audio: bytes, **query: str) -> httpx.Response:
@@ -77,12 +67,32 @@ def test_translate_gives_english(server: Gateway, samples: bytes) -> None:
     assert "-->" in answer.text
 
 
-def test_a_language_is_told_by_name_and_code(server: Gateway, samples: bytes) -> None:
-    """Bazarr reads the code, and the name where it knows no such code."""
+def test_a_language_is_told_by_name_and_code(
+    server: Gateway, asr: processes.Service, samples: bytes
+) -> None:
+    """Bazarr reads the code, and the name where it knows no such code; nothing is transcribed."""
     answer = _post(server, "/detect-language", samples, encode="false").json()
     assert answer["detected_language"] == "hindi"
     assert answer["language_code"] == "hi"
-    assert 0 < answer["confidence"] <= 1
+    with asr.channel() as channel:
+        stub: Any = asr_pb2_grpc.AsrServiceStub(channel)
+        config = asr_pb2.DetectLanguageConfig(audio=processes.pcm_config().audio)
+        told = stub.DetectLanguage(iter([
+            asr_pb2.DetectLanguageRequest(config=config),
+            asr_pb2.DetectLanguageRequest(audio=samples),
+            asr_pb2.DetectLanguageRequest(finish=common_pb2.Finish()),
+        ]))  # fmt: skip
+    assert answer["confidence"] == pytest.approx(told.languages[0].probability, abs=1e-5)
+
+
+@pytest.mark.parametrize(("audio", "status"), [(bytes(32_000), 422), (bytes(3), 400)])
+def test_where_nobody_speaks_there_is_no_language(
+    server: Gateway, audio: bytes, status: int
+) -> None:
+    """A sentence says so, or what is wrong with the samples."""
+    answer = _post(server, "/detect-language", audio, encode="false")
+    assert answer.status_code == status, answer.text
+    assert answer.text.startswith("error: ")
 
 
 def test_the_version_is_told(server: Gateway) -> None:

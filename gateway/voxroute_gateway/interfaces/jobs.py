@@ -13,13 +13,21 @@ from google.protobuf.json_format import MessageToDict, MessageToJson, ParseDict,
 from google.protobuf.message import Message
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_gateway.answers import Answer, as_json, broken, comments, patient, response, type_of
+from voxroute_gateway.answers import (
+    JSON,
+    Answer,
+    as_json,
+    broken,
+    comments,
+    patient,
+    response,
+    type_of,
+)
 from voxroute_gateway.description import (
     BINARY,
     BOOLEAN,
     EVENTS,
     INTEGER,
-    JSON,
     SERVICES,
     STRING,
     Operation,

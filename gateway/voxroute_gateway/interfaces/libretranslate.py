@@ -5,10 +5,9 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from voxroute_gateway.answers import as_json, response
+from voxroute_gateway.answers import JSON, as_json, response
 from voxroute_gateway.description import (
     INTEGER,
-    JSON,
     NUMBER,
     SERVICES,
     STRING,
@@ -70,8 +69,8 @@ class Translations:
         target = tag_of(_text(asked, "target"), "target")
         if not target:
             raise bad_field("target", "name the language that is wanted")
-        form = _text(asked, "format") or "text"
-        if form not in {"text", "html"}:
+        kind = _text(asked, "format") or "text"
+        if kind not in {"text", "html"}:
             raise bad_field("format", "write text or html")
         source = tag_of(_text(asked, "source"), "source")
         found: dict[str, Any] = {}
@@ -79,12 +78,12 @@ class Translations:
             source, confidence = detect(" ".join(texts), await self._sources())
             detected = {"confidence": confidence, "language": source}
             found["detectedLanguage"] = [detected] * len(texts) if several else detected
-        pages = [self._page(text, form) for text in texts]
+        pages = [self._page(text, kind) for text in texts]
         results = await self._pages(pages, source, target, in_order=False)
         return response(as_json({"translatedText": results if several else results[0], **found}))
 
-    def _page(self, text: str, form: str) -> _Page:
-        if form == "html":
+    def _page(self, text: str, kind: str) -> _Page:
+        if kind == "html":
             return Html(text)
         # what Subtitle Edit writes for the line feed of a cue
         feed = "<br />"
@@ -188,16 +187,16 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     """What is asked, by a form, by JSON or by the query string; lists of `q` as lists."""
     if request.content_type == "application/json" and request.can_read_body:
         return {**request.query, **await json_object(request)}
-    form: Mapping[str, Any] = await small_form(request) if request.method == "POST" else {}
-    found: dict[str, Any] = {**request.query, **form}
-    several = [*request.query.getall("q", []), *_all(form, "q")]
+    fields = await small_form(request) if request.method == "POST" else dict[str, Any]()
+    found: dict[str, Any] = {**request.query, **fields}
+    several = [*request.query.getall("q", []), *_all(fields, "q")]
     if len(several) > 1:
         found["q"] = several
     return found
 
 
-def _all(form: Mapping[str, Any], name: str) -> list[Any]:
-    getall: Any = getattr(form, "getall", None)
+def _all(fields: Mapping[str, Any], name: str) -> list[Any]:
+    getall: Any = getattr(fields, "getall", None)
     return list(getall(name, [])) if getall is not None else []
 
 

@@ -1,12 +1,15 @@
 """OpenAI's audio API: models, transcriptions, translations."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
 from aiohttp import web
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.answers import (
+    JSON,
     TEXT,
     Answer,
     as_json,
@@ -27,7 +30,6 @@ from voxroute_gateway.description import (
     BOOLEAN,
     EVENTS,
     INTEGER,
-    JSON,
     NUMBER,
     SERVICES,
     STRING,
@@ -45,10 +47,13 @@ from voxroute_gateway.recognition import Call, Heard
 from voxroute_gateway.translating import translation_of
 from voxroute_gateway.uploads import Fields, first, is_true
 from voxroute_orchestrator.transcript import Segment, Translation
+from voxroute_serving.telemetry.logs import get_logger
 
 _FORMS = ("json", "text", "srt", "verbose_json", "vtt")
 _MODEL_HEADER = "x-voxroute-model"
 _HOTTEST = 1.0
+
+_log = get_logger(__name__)
 
 
 _MODEL = whole(id=STRING, object=STRING, created=INTEGER, owned_by=STRING)
@@ -112,10 +117,9 @@ class OpenAiAudio:
         """What is said."""
         async with self._gateway.hearing(request, "file", _options) as (fields, call):
             form = _form(fields)
-            await call.accepted()
             if is_true(first(fields, "stream")):
                 return await self._stream(request, fields, call)
-            return await self._patient(request, form, self._transcribed(fields, form, call))
+            return await self._patient(request, form, call, self._transcribed(fields, form, call))
 
     async def _transcribed(self, fields: Fields, form: str, call: Call) -> Answer:
         heard = await call.finish()
@@ -130,18 +134,25 @@ class OpenAiAudio:
         """What is said, in English or in `to_language`."""
         async with self._gateway.hearing(request, "file", _options) as (fields, call):
             form = _form(fields)
-            await call.accepted()
             target = tag_of(first(fields, "to_language"), "to_language") or "en"
-            return await self._patient(request, form, self._translated(fields, form, call, target))
+            work = self._translated(fields, form, call, target)
+            return await self._patient(request, form, call, work)
 
     async def _translated(self, fields: Fields, form: str, call: Call, target: str) -> Answer:
         heard = await call.finish()
         translation = await translation_of(self._gateway.upstream, heard.segments, target)
         return self._answer(fields, form, heard, translation, target)
 
-    async def _patient(self, request: web.Request, form: str, work: Any) -> web.StreamResponse:
-        heartbeat_s = self._gateway.settings.heartbeat_s
-        return await patient(request, work, content_type=type_of(form), heartbeat_s=heartbeat_s)
+    async def _patient(
+        self, request: web.Request, form: str, call: Call, work: Awaitable[Answer]
+    ) -> web.StreamResponse:
+        return await patient(
+            request,
+            work,
+            content_type=type_of(form),
+            heartbeat_s=self._gateway.settings.heartbeat_s,
+            known=lambda: _model(call.heard),
+        )
 
     def _answer(
         self,
@@ -151,7 +162,7 @@ class OpenAiAudio:
         translation: Translation | None,
         language: str,
     ) -> Answer:
-        headers = {_MODEL_HEADER: heard.model}
+        headers = _model(heard)
         texts = {item.segment_id: item.text for item in translation.items} if translation else None
         match form:
             case "srt" | "vtt":
@@ -176,22 +187,29 @@ class OpenAiAudio:
 
     async def _stream(self, request: web.Request, fields: Fields, call: Call) -> web.StreamResponse:
         """Segments as they are finished, as server-sent events."""
-        stream = web.StreamResponse(
-            headers={"Cache-Control": "no-cache", _MODEL_HEADER: call.heard.model}
-        )
+        heartbeat_s = self._gateway.settings.heartbeat_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(heartbeat_s):
+                await call.accepted()
+        stream = web.StreamResponse(headers={"Cache-Control": "no-cache", **_model(call.heard)})
         stream.content_type, stream.charset = "text/event-stream", "utf-8"
         await stream.prepare(request)
         try:
-            segments = call.heard.segments
 
             def progress() -> str:
+                segments = call.heard.segments
                 return f"progress {segments[-1].end_s if segments else 0.0:.1f}"
 
-            async with comments(stream, progress, self._gateway.settings.heartbeat_s):
+            async with comments(stream, progress, heartbeat_s):
                 async for event in _events(call, words="word" in _granularities(fields)):
                     await send_event(stream, event)
         except Exception as error:  # noqa: BLE001 - the status is out already
-            await send_event(stream, of_failure(error).openai())
+            failure = of_failure(error)
+            _log.error(
+                "a stream was broken off",
+                status=failure.status, reason=failure.message, exc_info=error,
+            )  # fmt: skip
+            await send_event(stream, failure.openai())
         else:
             await stream.write(b"data: [DONE]\n\n")
         await stream.write_eof()
@@ -219,6 +237,11 @@ def _segment_event(segment: Segment) -> dict[str, Any]:
         "speaker": "",
         "segment": flat,
     }
+
+
+def _model(heard: Heard) -> dict[str, str]:
+    """The header that tells which model answers, once that is known."""
+    return {_MODEL_HEADER: heard.model} if heard.model else {}
 
 
 def _form(fields: Fields) -> str:

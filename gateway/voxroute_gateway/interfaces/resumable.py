@@ -12,11 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from voxroute_gateway.answers import as_json, response
+from voxroute_gateway.answers import JSON, as_json, response
 from voxroute_gateway.description import (
     BINARY,
     INTEGER,
-    JSON,
     STRING,
     Operation,
     Schema,

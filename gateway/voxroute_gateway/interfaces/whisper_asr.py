@@ -5,12 +5,14 @@ so requests wait here for as long as their client does, and errors are texts tha
 for a subtitle.
 """
 
+from collections.abc import Awaitable
 from typing import Any
 
 from aiohttp import web
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.answers import (
+    JSON,
     TEXT,
     Answer,
     as_json,
@@ -24,7 +26,6 @@ from voxroute_gateway.answers import (
 from voxroute_gateway.description import (
     BINARY,
     BOOLEAN,
-    JSON,
     NUMBER,
     SERVICES,
     STRING,
@@ -35,9 +36,9 @@ from voxroute_gateway.description import (
 from voxroute_gateway.errors import RequestError, bad_field
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.languages import name_of, tag_of
-from voxroute_gateway.recognition import Call
+from voxroute_gateway.recognition import Call, languages_of
 from voxroute_gateway.translating import translation_of
-from voxroute_gateway.uploads import Fields, is_true
+from voxroute_gateway.uploads import Fields, SpooledAudio, is_true
 
 _PART = "audio_file"
 _OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
@@ -89,13 +90,14 @@ class WhisperAsr:
         if task not in {"transcribe", "translate"}:
             raise bad_field("task", "write transcribe or translate")
         async with self._hearing(request) as (_, call):
-            await call.accepted()
-            return await patient(
-                request,
-                self._heard(call, output, translate=task == "translate"),
-                content_type=TEXT,
-                heartbeat_s=self._gateway.settings.heartbeat_s,
-            )
+            heard = self._heard(call, output, translate=task == "translate")
+            return await self._patient(request, heard, TEXT)
+
+    async def _patient(
+        self, request: web.Request, work: Awaitable[Answer], content_type: str
+    ) -> web.StreamResponse:
+        heartbeat_s = self._gateway.settings.heartbeat_s
+        return await patient(request, work, content_type=content_type, heartbeat_s=heartbeat_s)
 
     def _hearing(self, request: web.Request) -> Any:
         asked = asr_pb2.TranscribeConfig(
@@ -110,8 +112,7 @@ class WhisperAsr:
             del fields
             return asked
 
-        samples = not is_true(request.query.get("encode", "true"))
-        return self._gateway.hearing(request, _PART, options, samples=samples)
+        return self._gateway.hearing(request, _PART, options, samples=_samples(request))
 
     async def _heard(self, call: Call, output: str, *, translate: bool) -> Answer:
         heard = await call.finish()
@@ -153,17 +154,25 @@ class WhisperAsr:
     )
     async def detect(self, request: web.Request) -> web.StreamResponse:
         """The language that is spoken. Raises RequestError where nobody speaks."""
-        async with self._hearing(request) as (_, call):
-            languages = await call.languages()
+        async with self._gateway.received(request, _PART, samples=_samples(request)) as audio:
+            return await self._patient(request, self._detected(audio), JSON)
+
+    async def _detected(self, audio: SpooledAudio) -> Answer:
+        languages = await languages_of(self._gateway.upstream, audio)
         if not languages:
             raise RequestError(_NO_SPEECH, "there is no speech in it", "no_speech")
-        first = languages[0]
+        likely = languages[0]
         content = {
-            "detected_language": name_of(first.language),
-            "language_code": first.language,
-            "confidence": first.probability,
+            "detected_language": name_of(likely.language),
+            "language_code": likely.language,
+            "confidence": likely.probability,
         }
-        return response(as_json(content))
+        return as_json(content)
+
+
+def _samples(request: web.Request) -> bool:
+    """Whether the part is samples, rather than a media file."""
+    return not is_true(request.query.get("encode", "true"))
 
 
 def _flat(text: str) -> str:

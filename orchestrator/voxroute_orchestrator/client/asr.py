@@ -15,13 +15,14 @@ from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, new_request_id, unary
+from voxroute_orchestrator.client.failures import of_rpc_error
 from voxroute_orchestrator.client.messages import (
     AsrEvent,
     Detected,
     FinishedWindow,
     Loading,
 )
-from voxroute_orchestrator.client.stream import Exchange
+from voxroute_orchestrator.client.stream import Exchange, answer
 from voxroute_orchestrator.transcript import LanguageProbability, Note, Segment, Untranscribed
 from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 
@@ -128,6 +129,30 @@ class AsrClient:
             async for reply in replies:
                 for event in call.events(reply):
                     yield event
+
+    async def detect_language(self, audio: Audio) -> list[LanguageProbability]:
+        """The likely languages of a recording, the most likely one first.
+
+        Raises CallFailedError; its error is RefusedError where nobody speaks.
+        """
+        request_id = new_request_id()
+        call = self.stub.DetectLanguage(
+            timeout=self.policy.deadline_s(audio.length_s),
+            metadata=(("x-request-id", request_id),),
+        )
+        try:
+            found = await answer(call, self._to_detect(audio))
+        except grpc.aio.AioRpcError as error:
+            raise of_rpc_error(error, str(self.endpoint), request_id) from error
+        return list(map(_probability, found.languages))
+
+    async def _to_detect(self, audio: Audio) -> AsyncGenerator[asr_pb2.DetectLanguageRequest]:
+        config = asr_pb2.DetectLanguageConfig(audio=audio.format(), model=self.model)
+        yield asr_pb2.DetectLanguageRequest(config=config)
+        async with contextlib.aclosing(audio.chunks()) as chunks:
+            async for chunk in chunks:
+                yield asr_pb2.DetectLanguageRequest(audio=chunk)
+        yield asr_pb2.DetectLanguageRequest(finish=common_pb2.Finish())
 
 
 class _Transcription:

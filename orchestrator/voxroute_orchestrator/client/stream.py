@@ -95,12 +95,7 @@ async def _replies(
     """Raises what sending, receiving or the call raised; the call is over in every case."""
     sender = asyncio.ensure_future(_send(call, messages))
     guard = asyncio.ensure_future(watchdog.watch())
-
-    def end_call(task: "asyncio.Future[None]") -> None:
-        if not task.cancelled() and task.exception() is not None:
-            call.cancel()  # what could not be sent will never be finished
-
-    sender.add_done_callback(end_call)
+    sender.add_done_callback(lambda task: _end_call(call, task))
     try:
         while (reply := await call.read()) is not grpc.aio.EOF:
             watchdog.heard()
@@ -128,6 +123,28 @@ async def _replies(
             await call.trailing_metadata(),
             await call.details(),
         )
+
+
+async def answer(call: Any, messages: AsyncGenerator[Message]) -> Any:
+    """The one answer to a stream of messages. Raises what sending or the call raised."""
+    sender = asyncio.ensure_future(_send(call, messages))
+    sender.add_done_callback(lambda task: _end_call(call, task))
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if sender.done() and not sender.cancelled() and (cause := sender.exception()) is not None:
+            raise cause from None
+        raise
+    finally:
+        sender.cancel()
+        call.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+
+
+def _end_call(call: Any, task: "asyncio.Future[None]") -> None:
+    """Cancels a call whose messages could not be sent: it will never be finished."""
+    if not task.cancelled() and task.exception() is not None:
+        call.cancel()
 
 
 async def _send(call: Any, messages: AsyncGenerator[Message]) -> None:

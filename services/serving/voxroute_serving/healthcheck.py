@@ -4,11 +4,14 @@ For container engines and supervisors, which ask by a command. Exit codes: 0 SER
 else, with a line on stderr that says what; 2 for wrong arguments.
 
 Without ADDRESS it asks the first unix socket of VOXROUTE_LISTEN, else its first address: a socket
-speaks without TLS whatever the ports do. It takes 0.2 s, most of it the import of grpc.
+speaks without TLS whatever the ports do. It takes 0.2 s, most of it the import of grpc. `--by http`
+asks the gateway, by GET /health.
 """
 
 import argparse
+import http.client
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,6 +50,28 @@ def problem(address: str, service: str, timeout_s: float) -> str | None:
     return None if answer.status == _Status.SERVING else status
 
 
+class _OverUnix(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.host)
+
+
+def http_problem(address: str, timeout_s: float) -> str | None:
+    """As `problem`, of the gateway."""
+    path = address.removeprefix("unix:")
+    kind = http.client.HTTPConnection if path == address else _OverUnix
+    connection = kind(path, timeout=timeout_s)
+    try:
+        connection.request("GET", "/health", headers={"Host": "localhost"})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()
+    return None if status == http.HTTPStatus.OK else f"status {status}"
+
+
 def main(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
 ) -> int:
@@ -56,12 +81,16 @@ def main(
     )
     parser.add_argument("address", nargs="?", help=f"HOST:PORT or unix:/PATH; else from {LISTEN}")
     parser.add_argument("--service", default="", help="a service's full name; all of them without")
+    parser.add_argument("--by", choices=["grpc", "http"], default="grpc", help="http: the gateway")
     parser.add_argument("--timeout-s", type=float, default=4.0, help="seconds to wait (4)")
     given = parser.parse_args(arguments)
     address = given.address or target(environment.get(LISTEN, ""))
     if address is None:
         parser.error(f"name an address, or set {LISTEN}")
-    found = problem(address, given.service, given.timeout_s)
+    if given.by == "http":
+        found = http_problem(address, given.timeout_s)
+    else:
+        found = problem(address, given.service, given.timeout_s)
     if found is not None:
         sys.stderr.write(f"{address}: {found}\n")
     return 0 if found is None else 1

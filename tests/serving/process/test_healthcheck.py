@@ -47,6 +47,34 @@ async def test_a_service_that_loads_is_not_healthy_and_one_that_serves_is(
     assert "NOT_FOUND" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_by_http_a_status_other_than_200_is_not_healthy(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is what does not answer."""
+    status, asked = "200 OK", list[bytes]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    if kind == "unix":
+        address = f"unix:{tmp_path}/s"
+        server = await asyncio.start_unix_server(answer, tmp_path / "s")
+    else:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        assert await check(address, "--by", "http") == 0
+        status = "503 Service Unavailable"
+        assert await check(address, "--by", "http") == 1
+        assert "status 503" in capsys.readouterr().err
+    assert asked == [b"GET /health HTTP/1.1\r\n"] * 2
+    assert await check(address, "--by", "http") == 1
+
+
 async def test_the_address_comes_from_the_services_own_variable(server: ServiceServer) -> None:
     """A container names its address once."""
     server.open()

@@ -22,6 +22,8 @@ from voxroute_serving.audio.signatures import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from voxroute_serving.audio.media import MediaFile
+
 
 class Seekable(Protocol):
     """A file."""
@@ -353,6 +355,21 @@ def mpegts_start(before: bytes) -> int:
         if before[at] == _TS_SYNC and not before[at + 1] & 0x1F and not before[at + 2]:
             return back
     return 0
+
+
+def parts_of(file: "MediaFile") -> list[tuple[int, int, Structure]]:
+    """As `parts`; a file that is opened again is not searched to its end again."""
+    found = _known.get(file.identity)
+    if found is None:
+        found = parts(file, file.size)
+        for oldest in list(_known)[: 1 - _N_KNOWN]:
+            _known.pop(oldest, None)
+        _known[file.identity] = found
+    return found
+
+
+_N_KNOWN = 8  # of jobs that run at the same time
+_known: dict[tuple[int, int, int, int], list[tuple[int, int, Structure]]] = {}
 
 
 def parts(file: Seekable, n_bytes: int) -> list[tuple[int, int, Structure]]:
