@@ -8,6 +8,11 @@ from voxroute_orchestrator.transcript import standard_tag
 _NOT_GIVEN = frozenset({"", "auto", "null", "none", "undefined"})
 _OF_CLIENTS = {"pb": "pt-BR", "zt": "zh-Hant", "iw": "he", "zh-cn": "zh", "zh-tw": "zh-Hant"}
 """What programs for subtitles and LibreTranslate's clients write instead of the standard's tags."""
+_OF_WHISPER = {
+    "bn": "bengali", "fil": "tagalog", "mi": "maori", "my": "myanmar", "nn": "nynorsk",
+    "tl": "tagalog",
+}  # fmt: skip
+"""Whisper's names where they are others than Unicode's; programs look languages up by them."""
 
 
 def tag_of(text: str, field: str = "language") -> str:
@@ -33,7 +38,8 @@ def tag_of(text: str, field: str = "language") -> str:
 
 def name_of(tag: str) -> str:
     """The English name in lower case, as Whisper's own tools write it."""
-    return langcodes.Language.get(tag or "und").language_name("en").lower()
+    language = langcodes.Language.get(tag or "und")
+    return _OF_WHISPER.get(language.language or "") or language.language_name("en").lower()
 
 
 def title_of(tag: str) -> str:

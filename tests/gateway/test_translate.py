@@ -51,6 +51,16 @@ def test_a_list_comes_back_as_a_list_and_its_language_is_told(
     assert [one["language"] for one in answer["detectedLanguage"]] == ["hi", "hi"]
 
 
+def test_lines_stay_lines(server: Gateway, english: str) -> None:
+    """Each is translated alone, as LibreTranslate does it; empty ones stay too."""
+    answer = httpx.post(
+        f"{server.url}/translate",
+        data={"q": f"{HINDI}\n\n{HINDI}", "source": "hi", "target": "en"},
+        timeout=60,
+    ).json()
+    assert answer["translatedText"] == f"{english}\n\n{english}"
+
+
 def test_tags_stay_where_they_are(server: Gateway, english: str) -> None:
     """Mastodon sends HTML."""
     answer = httpx.post(

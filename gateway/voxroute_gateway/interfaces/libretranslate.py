@@ -1,6 +1,6 @@
 """The interface of LibreTranslate, and that of Lingarr, which Bazarr translates subtitles with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from voxroute_gateway.description import (
 )
 from voxroute_gateway.errors import RequestError, bad_field
 from voxroute_gateway.gateway import Gateway
+from voxroute_gateway.interfaces.lines import CueText, Paragraphs
 from voxroute_gateway.interfaces.markup import Html
 from voxroute_gateway.interfaces.text_language import detect
 from voxroute_gateway.languages import tag_of, title_of
@@ -28,7 +29,7 @@ from voxroute_gateway.uploads import json_object, small_form
 
 _MAX_TEXTS = 5000
 _FAILED = "FAILED"
-
+_Page = Html | Paragraphs | CueText
 
 _Q: Schema = {"oneOf": [STRING, {**array(STRING), "minItems": 1, "maxItems": _MAX_TEXTS}]}
 _ASKED: Schema = {"source": STRING, "target": STRING, "format": one_of("text", "html")}
@@ -77,17 +78,22 @@ class Translations:
             source, confidence = detect(" ".join(texts), await self._sources())
             detected = {"confidence": confidence, "language": source}
             found["detectedLanguage"] = [detected] * len(texts) if several else detected
-        translate = self._html if kind == "html" else self._plain
-        results = await translate(texts, source, target)
+        pages = [self._page(text, kind) for text in texts]
+        results = await self._pages(pages, source, target, in_order=False)
         return response(as_json({"translatedText": results if several else results[0], **found}))
 
-    async def _plain(self, texts: list[str], source: str, target: str) -> list[str]:
-        return await self._translated(texts, source, target, in_order=False)
+    def _page(self, text: str, kind: str) -> _Page:
+        if kind == "html":
+            return Html(text)
+        # what Subtitle Edit writes for the line feed of a cue
+        feed = "<br />"
+        return CueText(text, self._gateway.rules, feed) if feed in text else Paragraphs(text)
 
-    async def _html(self, texts: list[str], source: str, target: str) -> list[str]:
-        pages = [Html(text) for text in texts]
+    async def _pages(
+        self, pages: Sequence[_Page], source: str, target: str, *, in_order: bool
+    ) -> list[str]:
         spoken = [text for page in pages for text in page.texts]
-        results = iter(await self._translated(spoken, source, target, in_order=False))
+        results = iter(await self._translated(spoken, source, target, in_order=in_order))
         return [page.with_texts([next(results) for _ in page.texts]) for page in pages]
 
     async def _translated(
@@ -168,7 +174,8 @@ class Translations:
         texts = [text for _, text in ordered]
         if not source:
             source, _ = detect(" ".join(texts), await self._sources())
-        results = await self._translated(texts, source, target, in_order=True)
+        pages = [CueText(text, self._gateway.rules) for text in texts]
+        results = await self._pages(pages, source, target, in_order=True)
         found = [
             {"position": position, "line": text}
             for (position, _), text in zip(ordered, results, strict=True)

@@ -170,9 +170,12 @@ class OpenAiAudio:
                 return Answer(subtitles(form, cues, language).body, type_of(form), headers)
             case "verbose_json":
                 task = "transcribe" if translation is None else "translate"
-                words = translation is None and "word" in _granularities(fields)
+                asked = _granularities(fields)
+                words = translation is None and "word" in asked
                 # the language of a translation is that which was heard, as OpenAI has it
                 found = verbose(heard, task=task, words=words, texts=texts, language=heard.language)
+                if words and asked == {"word"}:
+                    del found["segments"]  # the AI SDK takes them where both come
                 return as_json(found, headers)
             case _:
                 text = " ".join(texts.values()) if texts is not None else heard.text
