@@ -20,11 +20,17 @@ from voxroute_gateway.uploads import json_object, small_form
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_serving.security.tokens import TokenFile
-from voxroute_serving.telemetry import logs, request_ids
+from voxroute_serving.telemetry import logs, request_ids, tracing
 
 _OPEN = frozenset(
     {"/health", "/status", "/openapi.json"}
 )  # what a program asks before it has a token
+_TO_PAGES = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PATCH, DELETE",
+    # a star means no Authorization
+    "Access-Control-Allow-Headers": "*, Authorization",
+    "Access-Control-Max-Age": "600",
+}
 _MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
 
 _DESCRIPTION = web.AppKey("description", Answer)
@@ -36,9 +42,10 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     """The application."""
     # what it runs on goes out with no answer, also not with those to what is no HTTP
     web_response.SERVER_SOFTWARE = "voxroute"  # pyright: ignore[reportPrivateImportUsage] - no other way
-    surrounding = _Surrounding(metrics, tokens)
+    surrounding = _Surrounding(metrics, tokens, frozenset(gateway.settings.cors_origins))
     app = web.Application(middlewares=[surrounding.handle], client_max_size=_MAX_BODY_BYTES)
     app.on_response_prepare.append(_tell_id)
+    app.on_response_prepare.append(surrounding.allow_page)
     uploads = ResumableUploads(gateway)
     jobs = Jobs(gateway, uploads)
     for interface in (
@@ -73,9 +80,12 @@ async def _openapi(request: web.Request) -> web.Response:
 class _Surrounding:
     """What happens around every request."""
 
-    def __init__(self, metrics: GatewayMetrics, tokens: TokenFile | None) -> None:
+    def __init__(
+        self, metrics: GatewayMetrics, tokens: TokenFile | None, origins: frozenset[str]
+    ) -> None:
         self._metrics = metrics
         self._tokens = tokens
+        self._origins = origins
 
     @property
     def handle(self) -> Middleware:
@@ -93,19 +103,23 @@ class _Surrounding:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "unknown"
         status, began = CLIENT_LEFT, time.monotonic()
-        try:
-            with self._metrics.request():
-                answer = await self._answered(request, handler)
-            status = answer.status
-            return answer
-        finally:
-            status = request.get(CUT_OFF, status)
-            took_s = time.monotonic() - began
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(took_s)
-            _log.info("request", route=route, status=status, seconds=round(took_s, 3))
+        with tracing.request_span(request.method, route, request.headers) as span:
+            try:
+                with self._metrics.request():
+                    answer = await self._answered(request, handler)
+                status = answer.status
+                return answer
+            finally:
+                status = request.get(CUT_OFF, status)
+                took_s = time.monotonic() - began
+                tracing.end_request(span, status)
+                self._metrics.requests.labels(route, str(status)).inc()
+                self._metrics.seconds.labels(route).observe(took_s)
+                _log.info("request", route=route, status=status, seconds=round(took_s, 3))
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._asks_for_page(request):
+            return web.Response(status=204, headers=_TO_PAGES)
         try:
             await self._check_token(request)
             return await handler(request)
@@ -127,6 +141,22 @@ class _Surrounding:
             failure = of_failure(error)
             _log.exception("request failed")
         return _refusal(request, failure)
+
+    async def allow_page(self, request: web.Request, answer: web.StreamResponse) -> None:
+        """Lets the page that asked read the answer, if it is one of those that may (CORS)."""
+        if self._is_allowed(request):
+            answer.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+            answer.headers["Access-Control-Expose-Headers"] = "*"
+            answer.headers.add("Vary", "Origin")
+
+    def _asks_for_page(self, request: web.Request) -> bool:
+        """Whether a browser asks what a page may send, which it does without a token."""
+        asks = "Access-Control-Request-Method" in request.headers
+        return request.method == "OPTIONS" and asks and self._is_allowed(request)
+
+    def _is_allowed(self, request: web.Request) -> bool:
+        origin = request.headers.get("Origin")
+        return origin is not None and not self._origins.isdisjoint({origin, "*"})
 
     async def _check_token(self, request: web.Request) -> None:
         """Raises RequestError where tokens are asked for and this one is not known."""

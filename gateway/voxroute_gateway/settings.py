@@ -6,6 +6,7 @@ from voxroute_orchestrator.server_settings import ClientServerSettings
 from voxroute_serving.process.settings import (
     ListenAddresses,
     MetricsAddress,
+    StringList,
     listen_on,
     metrics_on,
 )
@@ -21,6 +22,11 @@ class GatewaySettings(ClientServerSettings):
     )
     model: str = Field(default="", description="speech model of requests that name none of ours")
     translate_model: str = Field(default="", description="translation model, likewise")
+    cors_origins: StringList = Field(
+        default=[],
+        description="origins of web pages whose scripts may use the gateway, such as"
+        " https://example.org, several with commas; * for all. None by default",
+    )
     max_upload_bytes: int = Field(
         default=20 * 1024**3,
         ge=1,

@@ -18,6 +18,7 @@ recording. Exceptions are therefore told by their class, without their message.
 import contextlib
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -115,13 +116,35 @@ def server_span(
 
     `end_call` tells how it ended.
     """
+    about = {"rpc.system.name": "grpc", "rpc.method": method, **attributes}
+    return _served(method, metadata, about)
+
+
+@contextlib.contextmanager
+def request_span(method: str, route: str, headers: Mapping[str, str]) -> Generator[Span]:
+    """The span of a request by HTTP, likewise; `end_request` tells how it ended."""
+    carrier = {name.lower(): value for name, value in headers.items()}
+    about = {"http.request.method": method, "http.route": route}
+    with _served(f"{method} {route}", carrier, about) as current:
+        yield current
+
+
+def end_request(span: Span, status: int) -> None:
+    """Notes the status of a request."""
+    span.set_attribute("http.response.status_code", status)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        span.set_status(StatusCode.ERROR)
+
+
+def _served(
+    name: str, metadata: Mapping[str, str], about: Attributes
+) -> contextlib.AbstractContextManager[Span]:
     if _switch.tracing is None:
         return contextlib.nullcontext(NO_SPAN)
     from opentelemetry import propagate  # noqa: PLC0415 - finds propagators among all packages
 
-    about = {"rpc.system.name": "grpc", "rpc.method": method, **attributes}
     parent = propagate.extract(metadata)
-    return _current(method, context=parent, kind=SpanKind.SERVER, attributes=about)
+    return _current(name, context=parent, kind=SpanKind.SERVER, attributes=about)
 
 
 def client_span(method: str, attributes: Attributes) -> tuple[Span, dict[str, str]]:

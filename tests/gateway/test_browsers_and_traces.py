@@ -1,0 +1,71 @@
+"""Pages of other hosts, and traces that go on through the gateway."""
+
+import asyncio
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from tests.e2e import processes
+from tests.gateway.conftest import gateway
+from tests.serving.collector import collecting
+
+ASKED = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ("", "https://a.example", False),
+        ("https://a.example, https://b.example", "https://b.example", True),
+        ("https://a.example", "https://b.example", False),
+        ("*", "https://b.example", True),
+    ],
+)
+def test_a_page_may_use_the_gateway_only_where_it_is_named(
+    origins: str, origin: str, *, allowed: bool, tmp_path: Path
+) -> None:
+    """The browser's question needs no token, the request itself does."""
+    (tmp_path / "tokens").write_text("me:a-token-that-is-long-enough-to-count\n")
+    (tmp_path / "tokens").chmod(0o600)
+    flags = ["--cors-origins", origins] if origins else []
+    with gateway(*flags, "--client-tokens", str(tmp_path / "tokens")) as running:
+        path = f"{running.url}/api/jobs"
+        asked = httpx.options(path, headers={"Origin": origin, **ASKED})
+        refused = httpx.get(path, headers={"Origin": origin})
+        open_to_all = httpx.get(f"{running.url}/health")
+    assert asked.status_code == (204 if allowed else 401)
+    assert refused.status_code == 401
+    for answer in (asked, refused):
+        told = answer.headers.get("Access-Control-Allow-Origin")
+        assert told == (origin if allowed else None)
+    assert ("authorization" in asked.headers.get("Access-Control-Allow-Headers", "").lower()) == (
+        allowed
+    )
+    assert "Access-Control-Allow-Origin" not in open_to_all.headers
+
+
+async def test_a_trace_goes_on_through_the_gateway(asr: processes.Service, short: Path) -> None:
+    """From the client's own span to the call of the service; no name is in it."""
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    headers = {"traceparent": f"00-{trace}-{parent}-01"}
+
+    def ask(variables: dict[str, str]) -> int:
+        flags = ("--asr-endpoint", asr.target, "--tracing")
+        with gateway(*flags, **variables) as running, short.open("rb") as file:
+            answer = httpx.post(
+                f"{running.url}/v1/audio/transcriptions",
+                headers=headers, files={"file": ("a.wav", file)}, data={"language": "en"},
+                timeout=120,
+            )  # fmt: skip
+        return answer.status_code
+
+    async with collecting() as collector:
+        assert await asyncio.to_thread(ask, collector.environment) == 200
+        [request] = [one for one in collector.spans if one.name.startswith("POST ")]
+        [call] = [one for one in collector.spans if one.name.endswith("/Transcribe")]
+    assert (request.trace_id, request.parent_id) == (trace, parent)
+    assert request.attributes["http.response.status_code"] == 200
+    assert (call.trace_id, call.parent_id) == (trace, request.span_id)
+    assert call.kind == "client"
+    assert "evening" not in request.raw + call.raw
