@@ -4,14 +4,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from tests.gateway.conftest import Gateway
+from tests.e2e import processes
+from tests.gateway.conftest import Gateway, gateway
 from tests.gateway.test_jobs import ended, submit, upload
+from tests.orchestrator.daemon import Daemon
 from voxroute_gateway import app
 from voxroute_gateway.gateway import Gateway as Parts
 from voxroute_gateway.metrics import GatewayMetrics
@@ -45,6 +48,18 @@ parameters = { job_id = "none" }
 include-name = "DELETE /api/uploads/{upload_id}"
 parameters = { upload_id = "none" }
 """
+
+
+@pytest.fixture(scope="module")
+def whole(
+    asr: processes.Service, translation: processes.Service, job_service: Daemon
+) -> Iterator[Gateway]:
+    """A gateway whose answers all have their status, however busy this machine is."""
+    with gateway(
+        "--asr-endpoint", asr.target, "--translate-endpoint", translation.target,
+        "--jobs-endpoint", job_service.target, "--heartbeat-s", "600",
+    ) as running:  # fmt: skip
+        yield running
 
 
 @pytest.fixture(scope="module")
