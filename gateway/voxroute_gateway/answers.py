@@ -21,8 +21,8 @@ from voxroute_serving.telemetry.logs import get_logger
 JSON, TEXT = "application/json", "text/plain"
 _TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "text": TEXT}
 _VTT = "WEBVTT\n\n"
-CUT_OFF = web.RequestKey("cut_off", int)
-"""The status of a request whose answer was broken off, when none could be told any more."""
+ENDED_WITH = web.RequestKey("ended_with", int)
+"""The status of a request whose headers had gone ahead: of its whole answer, or of its failure."""
 
 _log = get_logger(__name__)
 
@@ -58,11 +58,13 @@ async def patient(
     *,
     content_type: str,
     heartbeat_s: float,
+    form: str = "",
     known: Callable[[], Mapping[str, str]] = dict[str, str],
 ) -> web.StreamResponse:
     """The answer; where it takes long, its headers and line feeds go ahead of it.
 
-    `known` tells the answer's own headers, as far as they are known when they go ahead.
+    `known` tells the answer's own headers, as far as they are known when they go ahead; `form` is
+    "vtt" for a file of WebVTT, which has to begin with its name.
     What goes wrong after the headers ends the connection in the middle, so that no client takes
     what it has for the whole.
     """
@@ -74,8 +76,7 @@ async def patient(
         early = web.StreamResponse(headers=known())
         early.content_type, early.charset = content_type, "utf-8"
         await early.prepare(request)
-        # a file of WebVTT has to begin with its name; line feeds may follow
-        sent = _VTT if content_type == _TYPES["vtt"] else "\n"
+        sent = _VTT if form == "vtt" else "\n"
         await early.write(sent.encode())
         while not (await asyncio.wait([task], timeout=heartbeat_s))[0]:
             await early.write(b"\n")
@@ -84,11 +85,18 @@ async def patient(
         except Exception as error:
             raise broken(request, error) from error
         await early.write(body.removeprefix(_VTT).encode() if sent == _VTT else body.encode())
-        await early.write_eof()
+        await ended(request, early)
         return early
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(request: web.Request, stream: web.StreamResponse) -> None:
+    """Ends an answer whose headers went ahead; a client that leaves now has all of it."""
+    request.setdefault(ENDED_WITH, stream.status)
+    await stream.write_eof()
 
 
 def broken(request: web.Request, error: Exception) -> asyncio.CancelledError:
@@ -99,7 +107,7 @@ def broken(request: web.Request, error: Exception) -> asyncio.CancelledError:
     )
     if request.transport is not None:
         request.transport.abort()
-    request[CUT_OFF] = failure.status
+    request[ENDED_WITH] = failure.status
     return asyncio.CancelledError()
 
 
@@ -123,7 +131,8 @@ def type_of(form: str, other: str = JSON) -> str:
 def segment_of(segment: Segment, text: str | None = None) -> dict[str, Any]:
     """A segment as OpenAI's clients read it: ten fields, none of them null.
 
-    What the engine did not measure has a number that says nothing, and is named in `unmeasured`.
+    What the engine did not measure has a number that says nothing, and is named in `unmeasured`;
+    `flags` are doubts about the text.
     """
     measured = {
         "temperature": (segment.temperature, 0.0),
@@ -142,6 +151,7 @@ def segment_of(segment: Segment, text: str | None = None) -> dict[str, Any]:
             name: neutral if value is None else value for name, (value, neutral) in measured.items()
         },
         "unmeasured": ["tokens", *(name for name, (value, _) in measured.items() if value is None)],
+        "flags": list(segment.flags),
     }
     return found
 
@@ -168,10 +178,26 @@ def verbose(
         "text": " ".join(one["text"] for one in segments),
         "segments": segments,
         "usage": usage(heard),
+        "untranscribed": [
+            {"start": one.start_s, "end": one.end_s, "reason": one.reason}
+            for one in heard.untranscribed
+        ],
+        "warnings": warnings(heard),
     }
     if words:
         found["words"] = words_of(heard.segments)
     return found
+
+
+def warnings(heard: Heard) -> list[dict[str, str]]:
+    """What a person should know of a recording."""
+    return [{"code": code, "message": message} for code, message in heard.warnings.items()]
+
+
+def headers_of(heard: Heard) -> dict[str, str]:
+    """Which model answers, and the codes of what a person should know, as far as that is known."""
+    told = {"x-voxroute-model": heard.model, "x-voxroute-warnings": ", ".join(heard.warnings)}
+    return {name: value for name, value in told.items() if value}
 
 
 def usage(heard: Heard) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import time
 from aiohttp import web, web_response
 from aiohttp.typedefs import Handler, Middleware
 
-from voxroute_gateway.answers import CUT_OFF, JSON, TEXT, Answer, as_json, response
+from voxroute_gateway.answers import ENDED_WITH, JSON, TEXT, Answer, as_json, response
 from voxroute_gateway.description import STRING, Operation, document, whole
 from voxroute_gateway.errors import CLIENT_LEFT, RequestError, Wording, of_failure, wording
 from voxroute_gateway.gateway import Gateway
@@ -110,7 +110,7 @@ class _Surrounding:
                 status = answer.status
                 return answer
             finally:
-                status = request.get(CUT_OFF, status)
+                status = request.get(ENDED_WITH, status)
                 took_s = time.monotonic() - began
                 tracing.end_request(span, status)
                 self._metrics.requests.labels(route, str(status)).inc()

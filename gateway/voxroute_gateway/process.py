@@ -60,7 +60,10 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
         try:
             options = settings.of_command()
             room = WaitingRoom(metrics, settings.max_waiting, options.retry_s)
-            spec = JobSpec(asr_model=settings.model, translate_model=settings.translate_model)
+            # the times of words are wanted now and then: a local service gets its aligner
+            spec = JobSpec(
+                asr_model=settings.model, translate_model=settings.translate_model, align=True
+            )
             upstream = Upstream(options, spec, room)
             stack.push_async_callback(upstream.close)
             jobs = await _jobs(stack, settings.jobs_endpoint or options.jobs_endpoint, options)

@@ -11,7 +11,16 @@ from voxroute_orchestrator.client.asr import AsrClient, AsrRequest, Audio
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import Accepted, AsrEvent, Detected, FinishedWindow
 from voxroute_orchestrator.errors import VoxrouteError
-from voxroute_orchestrator.transcript import AsrStats, LanguageProbability, Segment
+from voxroute_orchestrator.transcript import (
+    AsrStats,
+    LanguageProbability,
+    Note,
+    Segment,
+    Untranscribed,
+)
+
+IGNORED = "OPTION_IGNORED"
+"""The code of an option that was asked for and is not honoured."""
 
 
 async def recognise(
@@ -87,6 +96,9 @@ class Heard:
     model: str = ""
     languages: list[LanguageProbability] = field(default_factory=list[LanguageProbability])
     segments: list[Segment] = field(default_factory=list[Segment])
+    untranscribed: list[Untranscribed] = field(default_factory=list[Untranscribed])
+    warnings: dict[str, str] = field(default_factory=dict[str, str])
+    """What a person should know, a sentence by its code."""
     duration_s: float = 0.0
 
     @property
@@ -106,6 +118,9 @@ class Heard:
         match event:
             case Accepted():
                 self.model = event.model.id
+                for option in event.ignored:
+                    if option.was_asked_for:
+                        self.warnings[IGNORED] = f"{option.field}: {option.reason}"
             case Detected():
                 self.languages = event.languages
             case FinishedWindow():
@@ -115,7 +130,10 @@ class Heard:
                     for number, segment in enumerate(event.segments, first)
                 ]
                 self.segments += new
+                self.untranscribed += event.untranscribed
                 return new
+            case Note():
+                self.warnings[event.code] = event.message
             case AsrStats():
                 self.duration_s = max(event.audio_s, self.duration_s)
             case _:

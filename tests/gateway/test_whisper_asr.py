@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import shutil
 import subprocess
 import wave
@@ -178,3 +179,33 @@ def test_the_provider_takes_its_subtitles(provider: dict[str, list[Any]]) -> Non
     assert len(spoken) == 1
     assert len(provider["at_once"]) == 4
     assert english.isascii()
+
+
+def test_a_long_answer_in_webvtt_is_a_file_of_it(asr: processes.Service, short: Path) -> None:
+    """Line feeds that go ahead stand behind its name; a whole answer counts as one."""
+    with gateway("--asr-endpoint", asr.target, "--heartbeat-s", "0.05") as running:
+        answer = httpx.post(
+            f"{running.url}/asr?language=en&output=vtt",
+            files={"audio_file": short.read_bytes()}, timeout=120,
+        )  # fmt: skip
+        page = httpx.get(running.metrics).text
+    assert answer.text.startswith("WEBVTT\n\n")
+    assert "-->" in answer.text
+    assert 'requests_total{route="/asr",status="200"} 1.0' in page
+
+
+def test_what_a_person_should_know_is_told(server: Gateway, clip: Path) -> None:
+    """Damage by a header and in JSON; words that nobody can time too."""
+    damaged = bytearray(clip.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 20_000] = random.Random(0).randbytes(20_000)  # noqa: S311 - no secret
+    form = {"audio_file": ("a.mp4", bytes(damaged))}
+    answer = httpx.post(f"{server.url}/asr?language=hi&output=srt", files=form, timeout=120)
+    assert "DAMAGED_AUDIO" in answer.headers["x-voxroute-warnings"]
+    answer = httpx.post(
+        f"{server.url}/v1/audio/transcriptions",
+        files={"file": ("a.mp4", bytes(damaged))},
+        data={"language": "hi", "response_format": "verbose_json"}, timeout=120,
+    )  # fmt: skip
+    assert "DAMAGED_AUDIO" in [one["code"] for one in answer.json()["warnings"]]
+    assert all("flags" in one for one in answer.json()["segments"])

@@ -19,6 +19,7 @@ from voxroute_gateway.answers import (
     as_json,
     broken,
     comments,
+    ended,
     patient,
     response,
     type_of,
@@ -216,7 +217,7 @@ class Jobs:
                         await stream.write(lines.encode())
         except VoxrouteError as error:
             raise broken(request, error) from error
-        await stream.write_eof()
+        await ended(request, stream)
         return stream
 
     @contextlib.contextmanager
@@ -259,7 +260,7 @@ class Jobs:
                             break
             except VoxrouteError as error:
                 raise broken(request, error) from error
-        await answer.write_eof()
+        await ended(request, answer)
         return answer
 
 

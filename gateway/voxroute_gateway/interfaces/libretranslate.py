@@ -101,8 +101,11 @@ class Translations:
     ) -> list[str]:
         """The texts in the other language. Raises RequestError where one has failed."""
         results = await translated(self._gateway.upstream, texts, source, target, in_order=in_order)
-        if any(result.status == _FAILED for result in results):
-            raise RequestError(500, "a text could not be translated", "failed")
+        for number, result in enumerate(results, 1):
+            if result.status == _FAILED:
+                raise RequestError(
+                    422, f"text {number} cannot be translated: {result.detail}", "failed", "q"
+                )
         return [result.text for result in results]
 
     async def _sources(self) -> list[str]:

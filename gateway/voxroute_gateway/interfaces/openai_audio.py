@@ -9,12 +9,15 @@ from aiohttp import web
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.answers import (
+    ENDED_WITH,
     JSON,
     TEXT,
     Answer,
     as_json,
     comments,
     cues_of,
+    ended,
+    headers_of,
     patient,
     response,
     segment_of,
@@ -23,6 +26,7 @@ from voxroute_gateway.answers import (
     type_of,
     usage,
     verbose,
+    warnings,
     words_of,
 )
 from voxroute_gateway.description import (
@@ -50,7 +54,6 @@ from voxroute_orchestrator.transcript import Segment, Translation
 from voxroute_serving.telemetry.logs import get_logger
 
 _FORMS = ("json", "text", "srt", "verbose_json", "vtt")
-_MODEL_HEADER = "x-voxroute-model"
 _HOTTEST = 1.0
 
 _log = get_logger(__name__)
@@ -151,7 +154,8 @@ class OpenAiAudio:
             work,
             content_type=type_of(form),
             heartbeat_s=self._gateway.settings.heartbeat_s,
-            known=lambda: _model(call.heard),
+            form=form,
+            known=lambda: headers_of(call.heard),
         )
 
     def _answer(
@@ -162,7 +166,7 @@ class OpenAiAudio:
         translation: Translation | None,
         language: str,
     ) -> Answer:
-        headers = _model(heard)
+        headers = headers_of(heard)
         texts = {item.segment_id: item.text for item in translation.items} if translation else None
         match form:
             case "srt" | "vtt":
@@ -183,6 +187,8 @@ class OpenAiAudio:
                     return Answer(text + "\n", TEXT, headers)
                 languages = [{"code": language}] if language else []
                 content = {"text": text, "languages": languages, "usage": usage(heard)}
+                if heard.warnings:
+                    content["warnings"] = warnings(heard)
                 return as_json(content, headers)
 
     async def _stream(self, request: web.Request, fields: Fields, call: Call) -> web.StreamResponse:
@@ -191,7 +197,7 @@ class OpenAiAudio:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(heartbeat_s):
                 await call.accepted()
-        stream = web.StreamResponse(headers={"Cache-Control": "no-cache", **_model(call.heard)})
+        stream = web.StreamResponse(headers={"Cache-Control": "no-cache", **headers_of(call.heard)})
         stream.content_type, stream.charset = "text/event-stream", "utf-8"
         await stream.prepare(request)
         try:
@@ -209,10 +215,11 @@ class OpenAiAudio:
                 "a stream was broken off",
                 status=failure.status, reason=failure.message, exc_info=error,
             )  # fmt: skip
+            request[ENDED_WITH] = failure.status
             await send_event(stream, failure.openai())
         else:
             await stream.write(b"data: [DONE]\n\n")
-        await stream.write_eof()
+        await ended(request, stream)
         return stream
 
 
@@ -237,11 +244,6 @@ def _segment_event(segment: Segment) -> dict[str, Any]:
         "speaker": "",
         "segment": flat,
     }
-
-
-def _model(heard: Heard) -> dict[str, str]:
-    """The header that tells which model answers, once that is known."""
-    return {_MODEL_HEADER: heard.model} if heard.model else {}
 
 
 def _form(fields: Fields) -> str:

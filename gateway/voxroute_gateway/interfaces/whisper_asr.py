@@ -17,10 +17,12 @@ from voxroute_gateway.answers import (
     Answer,
     as_json,
     cues_of,
+    headers_of,
     patient,
     response,
     segment_of,
     subtitles,
+    warnings,
     words_of,
 )
 from voxroute_gateway.description import (
@@ -91,13 +93,18 @@ class WhisperAsr:
             raise bad_field("task", "write transcribe or translate")
         async with self._hearing(request) as (_, call):
             heard = self._heard(call, output, translate=task == "translate")
-            return await self._patient(request, heard, TEXT)
+            return await self._patient(request, heard, TEXT, output)
 
     async def _patient(
-        self, request: web.Request, work: Awaitable[Answer], content_type: str
+        self, request: web.Request, work: Awaitable[Answer], content_type: str, form: str = ""
     ) -> web.StreamResponse:
-        heartbeat_s = self._gateway.settings.heartbeat_s
-        return await patient(request, work, content_type=content_type, heartbeat_s=heartbeat_s)
+        return await patient(
+            request,
+            work,
+            content_type=content_type,
+            heartbeat_s=self._gateway.settings.heartbeat_s,
+            form=form,
+        )
 
     def _hearing(self, request: web.Request) -> Any:
         asked = asr_pb2.TranscribeConfig(
@@ -127,7 +134,7 @@ class WhisperAsr:
             case "srt" | "vtt":
                 cues = cues_of(heard, translation, self._gateway.rules)
                 language = "en" if translate else heard.language
-                return Answer(subtitles(output, cues, language).body, TEXT)
+                text = subtitles(output, cues, language).body
             case "json":
                 content: dict[str, Any] = {
                     "language": heard.language,
@@ -135,16 +142,18 @@ class WhisperAsr:
                     "segments": [
                         {**segment_of(one, text), "words": words_of([one])} for one, text in said
                     ],
+                    "warnings": warnings(heard),
                 }
-                return Answer(as_json(content).body, TEXT)
+                text = as_json(content).body
             case "tsv":
                 rows = (
                     f"{round(one.start_s * 1000)}\t{round(one.end_s * 1000)}\t{_flat(text)}\n"
                     for one, text in said
                 )
-                return Answer("start\tend\ttext\n" + "".join(rows), TEXT)
+                text = "start\tend\ttext\n" + "".join(rows)
             case _:
-                return Answer("".join(f"{_flat(text)}\n" for _, text in said), TEXT)
+                text = "".join(f"{_flat(one)}\n" for _, one in said)
+        return Answer(text, TEXT, headers_of(heard))
 
     @Operation(
         {200: {JSON: whole(detected_language=STRING, language_code=STRING, confidence=NUMBER)}},
