@@ -114,7 +114,7 @@ class SpooledAudio:
         """How the chunks are to be read."""
         if self.samples:
             return asr_pb2.AudioFormat(pcm=asr_pb2.PcmFormat(sample_rate_hz=16_000, channels=1))
-        return asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
+        return asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat(choose_audio_stream=True))
 
     def chunks(self) -> AsyncGenerator[bytes]:
         """The bytes, as they come."""

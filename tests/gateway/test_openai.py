@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import av
 import httpx2 as httpx
 import openai
 import pytest
@@ -282,3 +283,35 @@ def test_a_place_to_wait_may_be_wanting(full: processes.Service, short: Path) ->
     assert refused
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert all(answer.json()["error"]["type"] == "rate_limit_error" for answer in refused)
+
+
+def test_of_several_tracks_the_one_in_the_language_is_heard(
+    server: Gateway, short: Path, clip: Path, tmp_path: Path
+) -> None:
+    """As the command takes it; which one is told."""
+    film = tmp_path / "film.mkv"
+    with av.open(str(film), "w") as made:
+        target: Any = made
+        streams = [target.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(2)]
+        for stream, language in zip(streams, ("eng", "hin"), strict=True):
+            stream.metadata["language"] = language
+        for stream, path in zip(streams, (short, clip), strict=True):
+            resampler = av.AudioResampler(format="s16", layout="mono", rate=16_000)
+            with av.open(str(path)) as source:
+                for frame in source.decode(audio=0):
+                    for piece in resampler.resample(frame):
+                        piece.pts = None
+                        target.mux(stream.encode(piece))
+            target.mux(stream.encode(None))
+
+    def heard(recording: Path) -> dict[str, Any]:
+        with recording.open("rb") as file:
+            return httpx.post(
+                f"{server.url}/v1/audio/transcriptions", files={"file": file},
+                data={"language": "hi", "response_format": "verbose_json"}, timeout=120,
+            ).json()  # fmt: skip
+
+    answer, alone = heard(film), heard(clip)
+    assert answer["text"][:60] == alone["text"][:60]
+    [told] = [one["message"] for one in answer["warnings"] if one["code"] == "TRACK_CHOSEN"]
+    assert "track 2 of 2, hin" in told

@@ -1,5 +1,6 @@
 """Which audio track is taken, and how people see and choose it."""
 
+import io
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from av.stream import Disposition
 
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.media import PcmReader, probe
+from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
 
 NONE = Disposition(0)
 
@@ -87,6 +89,11 @@ def test_the_track_that_holds_what_the_film_says_is_taken(name: str, tmp_path: P
     assert media.audio_stream == index
     assert media.audio_track.startswith(f"track {index + 1} of {len(tracks)}")
     assert probe(path, stream=0, language=language).audio_stream == 0  # what is asked for is taken
+    container = ContainerFormat(None, languages=(language,) if language else ())
+    decoder = ContainerDecoder(container, io.BytesIO(path.read_bytes()), 3600.0)
+    assert sum(map(len, decoder))
+    told = [one.message for one in decoder.remarks if one.code == "TRACK_CHOSEN"]
+    assert told == ([f"heard: {media.audio_track}"] if len(tracks) > 1 else [])
 
 
 def test_the_track_is_told_in_words(tmp_path: Path) -> None:

@@ -141,10 +141,12 @@ class PcmFormat(_message.Message):
     def __init__(self, sample_rate_hz: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
 
 class ContainerFormat(_message.Message):
-    __slots__ = ("audio_stream",)
+    __slots__ = ("audio_stream", "choose_audio_stream")
     AUDIO_STREAM_FIELD_NUMBER: _ClassVar[int]
+    CHOOSE_AUDIO_STREAM_FIELD_NUMBER: _ClassVar[int]
     audio_stream: int
-    def __init__(self, audio_stream: _Optional[int] = ...) -> None: ...
+    choose_audio_stream: bool
+    def __init__(self, audio_stream: _Optional[int] = ..., choose_audio_stream: bool = ...) -> None: ...
 
 class AudioFormat(_message.Message):
     __slots__ = ("pcm", "container", "start_offset", "channel")

@@ -354,7 +354,9 @@ def _audio_format(message: asr_pb2.AudioFormat) -> audio.AudioFormat:
     if message.WhichOneof("encoding") == "pcm":
         start_s, channels = seconds(message.start_offset), message.pcm.channels or 1
         return audio.PcmFormat(message.pcm.sample_rate_hz, channels, start_s, channel)
-    return audio.ContainerFormat(message.container.audio_stream, channel)
+    container = message.container
+    stream = None if container.choose_audio_stream else container.audio_stream
+    return audio.ContainerFormat(stream, channel)
 
 
 def _max_pause_s(config: asr_pb2.TranscribeConfig) -> float:
@@ -440,7 +442,10 @@ def _audio_message(audio_format: audio.AudioFormat) -> asr_pb2.AudioFormat:
             channel=audio_format.channel,
         )
     return asr_pb2.AudioFormat(
-        container=asr_pb2.ContainerFormat(audio_stream=audio_format.audio_stream),
+        container=asr_pb2.ContainerFormat(
+            audio_stream=audio_format.audio_stream or 0,
+            choose_audio_stream=audio_format.audio_stream is None,
+        ),
         channel=audio_format.channel,
     )
 

@@ -156,7 +156,7 @@ class Transcription:
         await send(self._accepted(accepted, model))
 
         feed = Feed()
-        decoder = audio.decoder(options.audio, feed, self._max_audio_s)
+        decoder = audio.decoder(audio.spoken(options.audio, languages), feed, self._max_audio_s)
         heard = self._metrics.heard(decoder, "Transcribe")
         vad = replace(options.vad, keeps_pauses=model.keeps_pauses)
         stream = WindowStream(heard, vad, lambda: decoder.start_s)

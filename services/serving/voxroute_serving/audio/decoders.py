@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 import numpy as np
@@ -26,8 +26,16 @@ from voxroute_serving.audio.remarks import Remark
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.audio.signatures import id3_bytes, is_adts
 from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start
-from voxroute_serving.audio.tracks import ENCRYPTED, declared_length_s, encryption
+from voxroute_serving.audio.tracks import (
+    ENCRYPTED,
+    Track,
+    choose,
+    declared_length_s,
+    encryption,
+    tracks,
+)
 from voxroute_serving.errors import FieldViolation, InvalidAudioError, LimitExceededError
+from voxroute_serving.languages import is_language
 
 if TYPE_CHECKING:
     import av
@@ -107,12 +115,21 @@ class PcmFormat:
 class ContainerFormat:
     """The bytes of a media file; which of its audio streams, counted from 0."""
 
-    audio_stream: int = 0
+    audio_stream: int | None = 0
+    """None for the one that holds what is said, in one of `languages` where they are known."""
     channel: int | None = None
     """As that of PcmFormat."""
+    languages: tuple[str, ...] = ()
 
 
 AudioFormat = PcmFormat | ContainerFormat
+
+
+def spoken(audio_format: AudioFormat, languages: Sequence[str]) -> AudioFormat:
+    """The format of a recording in which these languages are spoken; none where nobody knows."""
+    if isinstance(audio_format, PcmFormat):
+        return audio_format
+    return replace(audio_format, languages=tuple(languages))
 
 
 def load_libraries() -> None:
@@ -361,6 +378,9 @@ class ContainerDecoder:
         spool: Callable[[], BinaryIO] = tempfile.TemporaryFile,
     ) -> None:
         self._chosen = container.audio_stream
+        self._languages = container.languages
+        self._taken = 0
+        self._track: Track | None = None  # which was chosen of several
         self._reader = _Reader(source)
         self._limit = _Limit(max_audio_s)
         self._spool = spool
@@ -385,7 +405,8 @@ class ContainerDecoder:
     @property
     def remarks(self) -> Sequence[Remark]:
         """What a person should know."""
-        return self._sound.remarks()
+        chosen = [] if self._track is None else [Remark("TRACK_CHOSEN", f"heard: {self._track}")]
+        return [*chosen, *self._sound.remarks()]
 
     def __iter__(self) -> Iterator[Samples]:
         return _in_blocks(self._limit.counted(self._pieces()))
@@ -466,6 +487,10 @@ class ContainerDecoder:
         if not streams:
             raise InvalidAudioError("the media file has no audio stream; send a file with sound")
         chosen = self._chosen
+        if chosen is None:
+            track = choose(tracks(container), self._is_spoken)
+            chosen = track.index
+            self._track = track if track.of > 1 else None
         if chosen >= len(streams) and self._sound.start_s is not None:  # a part that was joined
             chosen = 0
         if chosen >= len(streams):
@@ -473,6 +498,7 @@ class ContainerDecoder:
             sentence = f"the media file has {has}, counted from 0; there is no {self._chosen}"
             field = "audio.container.audio_stream"
             raise InvalidAudioError(sentence, violations=[FieldViolation(field, sentence)])
+        self._taken = chosen
         stream = streams[chosen]
         if (encrypted := encryption(stream)) is not None:
             raise InvalidAudioError(f"the media file {encrypted}")
@@ -487,6 +513,9 @@ class ContainerDecoder:
                 other.discard = av.stream.Discard.all
         return stream
 
+    def _is_spoken(self, label: str) -> bool:
+        return any(is_language(label, one) for one in self._languages)
+
     def _decoded(self, container: "InputContainer") -> Iterator[bytes]:
         stream = self._stream(container)
         sound = self._sound
@@ -499,7 +528,7 @@ class ContainerDecoder:
         """Opens a stream anew where its codec has changed, or another goes on in its place."""
         sound, reader = self._sound, self._reader
         zero, known = zero_s(container), heard_from_the_start(container)
-        stream = container.streams.audio[min(self._chosen, len(container.streams.audio) - 1)]
+        stream = container.streams.audio[min(self._taken, len(container.streams.audio) - 1)]
         furthest = 0
         while (at := resumption(sound, reader.n_read)) is not None:
             changed = sound.resume_at is not None
