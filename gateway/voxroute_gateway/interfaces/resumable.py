@@ -102,8 +102,12 @@ class ResumableUploads:
         upload_id = uuid.uuid4().hex
         upload = self._uploads[upload_id] = _Upload(Spool(limit), length)
         async with self._using(upload_id, upload):
-            if request.can_read_body:
-                await self._add(upload, request)
+            try:
+                if request.can_read_body:
+                    await self._add(upload, request)
+            except BaseException:
+                self._uploads.pop(upload_id, None)  # nobody was told its id
+                raise
         answer = response(as_json(_content(upload_id, upload), _headers(upload)), 201)
         answer.headers["Location"] = f"/api/uploads/{upload_id}"
         return answer
