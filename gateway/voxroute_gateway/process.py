@@ -15,6 +15,7 @@ from voxroute_gateway.app import build
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.settings import GatewaySettings
+from voxroute_gateway.uploads import check_folder
 from voxroute_gateway.upstream import Upstream, WaitingRoom
 from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.client.connection import policy
@@ -58,6 +59,7 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
     metrics = GatewayMetrics(version)
     async with contextlib.AsyncExitStack() as stack:
         try:
+            check_folder()
             options = settings.of_command()
             room = WaitingRoom(metrics, settings.max_waiting, options.retry_s)
             spec = JobSpec(asr_model=settings.model, translate_model=settings.translate_model)

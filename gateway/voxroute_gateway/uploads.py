@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import aiohttp
 from aiohttp import web
@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.errors import RequestError, bad_field
+from voxroute_serving.errors import InvalidInputError
 
 CHUNK_BYTES = 256 * 1024
 _MAX_FIELD_BYTES = 64 * 1024
@@ -33,11 +34,35 @@ Fields = dict[str, list[str]]
 """The values of each field of a form, in their order; names without "[]"."""
 
 
+def check_folder() -> None:
+    """Raises InvalidInputError, which ends the process, where uploads cannot be kept."""
+    try:
+        _nameless().close()
+    except OSError as error:
+        folder = os.environ.get("TMPDIR") or "the folder for temporary files"
+        raise InvalidInputError(
+            f"uploads cannot be kept in {folder}: {error.strerror}; name another folder by TMPDIR"
+        ) from error
+
+
+def _nameless() -> IO[bytes]:
+    # where TMPDIR cannot be used, tempfile would take another folder without a word
+    return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or tempfile.gettempdir())
+
+
+def _no_room() -> RequestError:
+    return RequestError(503, "there is no room for the upload now", "disk_full")
+
+
 class Spool:
     """A file without a name that is written once and read any number of times, also meanwhile."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close is below
+        """Raises RequestError where there is no room for it."""
+        try:
+            self._file = _nameless()
+        except OSError as error:
+            raise _no_room() from error
         self._max_bytes = max_bytes
         self._grown = asyncio.Event()
         self.size = 0
@@ -52,7 +77,7 @@ class Spool:
         try:
             await _to_the_end(asyncio.to_thread(self._put, data, self.size))
         except OSError as error:
-            raise RequestError(503, "there is no room for the upload now", "disk_full") from error
+            raise _no_room() from error
         self.size += len(data)
         self._tell()
 

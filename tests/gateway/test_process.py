@@ -1,5 +1,6 @@
 """The gateway's process: certificates, services that go and come, requests that fail late."""
 
+import os
 import signal
 import socket
 import ssl
@@ -115,15 +116,43 @@ def test_a_body_that_cannot_be_read_is_refused(
     assert answer.json()["error"]
 
 
+def _refused(*arguments: str, **variables: str) -> str:
+    """What a gateway says that ends with exit code 1 instead of listening."""
+    done = subprocess.run(
+        [sys.executable, "-m", "voxroute_gateway", "--metrics-listen", "", *arguments],
+        check=False, capture_output=True, text=True, env=os.environ | variables, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_folder_for_uploads_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """With exit code 1 and a sentence; uploads do not go to another one instead."""
+    (tmp_path / "file").touch()
+    for name in ("missing", "file"):
+        said = _refused("--listen", "127.0.0.1:0", TMPDIR=str(tmp_path / name))
+        assert said.startswith("cannot start: uploads cannot be kept in")
+        assert name in said
+
+
+def test_a_folder_for_uploads_that_is_lost_is_no_defect(tmp_path: Path) -> None:
+    """It is answered as a full disk is, and the bytes go nowhere else."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    with gateway("--asr-endpoint", "127.0.0.1:1", TMPDIR=str(folder)) as running:
+        folder.rmdir()
+        answer = httpx.post(
+            f"{running.url}/v1/audio/transcriptions", files={"file": ("a.wav", b"RIFF")}
+        )
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "disk_full"
+    assert answer.headers["retry-after"]
+
+
 def test_an_address_that_is_taken_is_told() -> None:
     """With exit code 1 and a sentence."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = subprocess.run(
-            [sys.executable, "-m", "voxroute_gateway", "--metrics-listen", "",
-             "--listen", f"127.0.0.1:{taken.getsockname()[1]}"],
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
-    assert done.returncode == 1
-    assert "cannot listen on" in done.stderr
+        said = _refused("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert "cannot listen on" in said
