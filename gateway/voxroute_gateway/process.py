@@ -30,7 +30,12 @@ from voxroute_serving.process.main import (
     open_metrics,
     run_process,
 )
-from voxroute_serving.process.server import ListenError, read_tls, read_tokens
+from voxroute_serving.process.server import (
+    ListenError,
+    read_tls,
+    read_tokens,
+    remove_stale_socket,
+)
 from voxroute_serving.security.tls import ServerTls
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -129,7 +134,9 @@ async def _listen(
     for address in addresses:
         try:
             if address.startswith("unix:"):
-                await web.UnixSite(runner, Path(address.removeprefix("unix:"))).start()
+                path = Path(address.removeprefix("unix:"))
+                remove_stale_socket(path)
+                await web.UnixSite(runner, path).start()
                 found.append(address)
                 continue
             host, _, port = address.rpartition(":")

@@ -1,11 +1,13 @@
 """The gateway's process: certificates, services that go and come, requests that fail late."""
 
+import contextlib
 import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -156,3 +158,40 @@ def test_an_address_that_is_taken_is_told() -> None:
         taken.listen()
         said = _refused("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert "cannot listen on" in said
+
+
+def test_a_socket_that_is_served_stays_with_its_gateway() -> None:
+    """Another one does not start there; a file that a dead one has left is replaced."""
+    with tempfile.TemporaryDirectory(prefix="vx") as directory:
+        path = Path(directory) / "s.sock"
+        flags = ("--asr-endpoint", "127.0.0.1:1", "--listen", f"127.0.0.1:0,unix:{path}")
+
+        def served() -> None:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+                assert client.get("http://x/health").json() == {"status": "ok"}
+
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        with gateway(*flags):
+            served()
+            assert "another process serves there" in _refused(*flags)
+            served()
+        with gateway(*flags):
+            served()
+        path.unlink(missing_ok=True)
+        path.write_text("precious")
+        assert "no socket" in _refused(*flags)
+        assert path.read_text() == "precious"
+
+
+def test_a_gateway_that_ends_leaves_the_socket_of_another() -> None:
+    """Which began there after the file was removed."""
+    with tempfile.TemporaryDirectory(prefix="vx") as directory:
+        path = Path(directory) / "s.sock"
+        flags = ("--asr-endpoint", "127.0.0.1:1", "--listen", f"127.0.0.1:0,unix:{path}")
+        with contextlib.ExitStack() as later:
+            with gateway(*flags):
+                path.unlink()
+                later.enter_context(gateway(*flags))
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+                assert client.get("http://x/health").json() == {"status": "ok"}
