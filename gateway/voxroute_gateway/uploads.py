@@ -188,6 +188,7 @@ async def receive(
     """
     _check_kind(request, part_name)
     fields: Fields = {}
+    stray: RequestError | None = None
     n_parts = 0
     try:
         reader = await request.multipart()
@@ -199,7 +200,12 @@ async def receive(
                 raise RequestError(400, "the form holds a form", "bad_form")
             name = _legible(part.name or "").removesuffix("[]")
             if name != part_name:
-                fields.setdefault(name, []).append(await _text(part, name, pace))
+                wrong = _stray(part, name, part_name)
+                stray = stray or wrong
+                too_long = wrong or bad_field(
+                    name, f"it is too long; the file is the part {part_name!r}"
+                )
+                fields.setdefault(name, []).append(await _text(part, too_long, pace))
                 continue
             if spool.complete:
                 raise bad_field(part_name, "send one file")
@@ -210,6 +216,8 @@ async def receive(
             spool.finish()
     except _UNREADABLE as error:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
+    if stray is not None and not spool.complete:
+        raise stray
     if not spool.size:
         raise bad_field(part_name, "there is no file, or it is empty")
     return fields
@@ -226,13 +234,23 @@ def _check_kind(request: web.Request, part_name: str) -> None:
         raise RequestError(415, "send the form without Content-Encoding", "bad_form")
 
 
-async def _text(part: aiohttp.BodyPartReader, name: str, pace: Pace) -> str:
+def _stray(part: aiohttp.BodyPartReader, name: str, part_name: str) -> RequestError | None:
+    """What is to be said where a part that is not the file's looks like one."""
+    if part.filename is None and name:
+        return None
+    came = f"as the part {name!r}" if name else "in a part without a name"
+    return RequestError(
+        400, f"a file came {came}; here its part is called {part_name!r}", "no_file", part_name
+    )
+
+
+async def _text(part: aiohttp.BodyPartReader, too_long: RequestError, pace: Pace) -> str:
     data = b""
     while chunk := await pace.read(part.read_chunk()):
         pace.pay(len(chunk))
         data += chunk
         if len(data) > _MAX_FIELD_BYTES:
-            raise bad_field(name, "it is too long")
+            raise too_long
     return data.decode("utf-8", "replace")
 
 

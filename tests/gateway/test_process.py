@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
@@ -20,6 +21,13 @@ from tests.gateway.conftest import Gateway, gateway
 from voxroute_serving.security.watched import SETTLE_S
 
 SURROGATE = b'{"q": "\\ud800", "source": "hi", "target": "en"}'
+
+
+@pytest.fixture(scope="module")
+def lonely() -> Iterator[Gateway]:
+    """A gateway without services."""
+    with gateway("--asr-endpoint", "127.0.0.1:1") as running:
+        yield running
 
 
 def _asr(target: str) -> "subprocess.Popen[bytes]":
@@ -116,6 +124,39 @@ def test_a_body_that_cannot_be_read_is_refused(
     answer = httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=60)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("n_bytes", [10, 100_000])
+@pytest.mark.parametrize(
+    ("path", "came", "said"),
+    [
+        ("/v1/audio/transcriptions", 'name="audio"; filename="a.wav"', "as the part 'audio'"),
+        ("/v1/audio/transcriptions", 'filename="a.wav"', "in a part without a name"),
+        ("/v1/audio/transcriptions", 'name=""', "in a part without a name"),
+        ("/asr", 'name="file"; filename="a.wav"', "as the part 'file'"),
+    ],
+)
+def test_a_file_in_another_part_is_told(
+    lonely: Gateway, path: str, came: str, said: str, n_bytes: int
+) -> None:
+    """With the name that the part has here, however large it is."""
+    name = "audio_file" if path == "/asr" else "file"
+    head = f"--x\r\nContent-Disposition: form-data; {came}\r\n\r\n"
+    answer = httpx.post(
+        f"{lonely.url}{path}",
+        content=head.encode() + bytes(n_bytes) + b"\r\n--x--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    assert answer.status_code == 400
+    assert f"a file came {said}; here its part is called {name!r}" in answer.text
+
+
+def test_a_field_that_is_too_long_is_told(lonely: Gateway) -> None:
+    """It might be a file that came as a field."""
+    form = {"audio": (None, "x" * 100_000)}
+    answer = httpx.post(f"{lonely.url}/v1/audio/transcriptions", files=form)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "audio: it is too long; the file is the part 'file'"
 
 
 def _refused(*arguments: str, **variables: str) -> str:
