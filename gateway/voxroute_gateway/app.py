@@ -31,6 +31,8 @@ _TO_PAGES = {
     "Access-Control-Allow-Headers": "*, Authorization",
     "Access-Control-Max-Age": "600",
 }
+_OWN = ("/api/jobs", "/api/uploads")
+"""What no page of another host may change unless it is named, even where no token is asked for."""
 _MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
 
 _DESCRIPTION = web.AppKey("description", Answer)
@@ -121,6 +123,7 @@ class _Surrounding:
         if self._asks_for_page(request):
             return web.Response(status=204, headers=_TO_PAGES)
         try:
+            self._check_origin(request)
             await self._check_token(request)
             return await handler(request)
         except (asyncio.CancelledError, ConnectionResetError):
@@ -157,6 +160,18 @@ class _Surrounding:
     def _is_allowed(self, request: web.Request) -> bool:
         origin = request.headers.get("Origin")
         return origin is not None and not self._origins.isdisjoint({origin, "*"})
+
+    def _check_origin(self, request: web.Request) -> None:
+        """Raises RequestError where a page would change what it must not even read."""
+        origin = request.headers.get("Origin")
+        if origin is None or origin == f"{request.scheme}://{request.host}":
+            return
+        changes = request.method in {"POST", "PATCH", "DELETE"} and request.path.startswith(_OWN)
+        if changes and not self._is_allowed(request):
+            raise RequestError(
+                403, "pages of this origin may not do this; --cors-origins names those that may",
+                "origin", "Origin",
+            )  # fmt: skip
 
     async def _check_token(self, request: web.Request) -> None:
         """Raises RequestError where tokens are asked for and this one is not known."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
@@ -22,6 +23,7 @@ CHUNK_BYTES = 256 * 1024
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
 _WHOLE_BODY_S = 60.0  # for JSON and for forms without a file, which have some megabytes at most
+_JSON = re.compile(r"application/json|[^/]+/[^/]+\+json")
 # what aiohttp 3.14 raises of a body that is broken, and json of one that is nested too deeply
 _UNREADABLE = (
     ValueError, TypeError, LookupError, AssertionError, RuntimeError,
@@ -290,6 +292,9 @@ async def small_form(request: web.Request) -> Mapping[str, Any]:
 
 async def json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. Raises RequestError."""
+    # a browser asks before a page of another host sends this type, and any other it may just send
+    if not _JSON.fullmatch(request.content_type):
+        raise RequestError(415, "send JSON as application/json", "content_type", "Content-Type")
     try:
         with _in_time():
             async with asyncio.timeout(_WHOLE_BODY_S):

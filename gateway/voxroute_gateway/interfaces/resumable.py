@@ -81,7 +81,7 @@ class ResumableUploads:
 
     @Operation(
         {201: _TOLD},
-        (404, 408, 412, 415, 429, 503),
+        (403, 404, 408, 412, 415, 429, 503),
         headers={**_TUS, "Upload-Length": _COUNT},
         body={_BYTES: BINARY},
         body_required=False,
@@ -127,7 +127,7 @@ class ResumableUploads:
 
     @Operation(
         {204: {}},
-        (404, 408, 409, 412, 415, 503),
+        (403, 404, 408, 409, 412, 415, 503),
         headers={**_TUS, "Upload-Offset": _COUNT},
         body={_BYTES: BINARY},
     )
@@ -146,7 +146,7 @@ class ResumableUploads:
             await self._add(upload, request)
         return web.Response(status=204, headers=_headers(upload))
 
-    @Operation({204: {}}, (404, 412), headers=_TUS)
+    @Operation({204: {}}, (403, 404, 412), headers=_TUS)
     async def remove(self, request: web.Request) -> web.Response:
         """Forgets it."""
         self._check(request)
