@@ -81,6 +81,7 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
                 app,
                 handler_cancellation=True,
                 access_log=None,
+                auto_decompress=False,  # what is compressed is refused
                 shutdown_timeout=_CUT_S,
                 keepalive_timeout=_IDLE_CONNECTION_S,
             )

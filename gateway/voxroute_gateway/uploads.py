@@ -231,9 +231,15 @@ def _check_kind(request: web.Request, part_name: str) -> None:
         raise RequestError(
             400, f"send multipart/form-data with the part {part_name!r}", "no_form", part_name
         )
+    check_encoding(request)
+
+
+def check_encoding(request: web.Request) -> None:
+    """Raises RequestError where the body is compressed: few bytes could fill disk or memory."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        # kilobytes could become a disk full of bytes
-        raise RequestError(415, "send the form without Content-Encoding", "bad_form")
+        raise RequestError(
+            415, "send the body without Content-Encoding", "content_encoding", "Content-Encoding"
+        )
 
 
 def _stray(part: aiohttp.BodyPartReader, name: str, part_name: str) -> RequestError | None:
@@ -282,6 +288,7 @@ def whole_number(text: str, name: str, most: int = 2**63 - 1) -> int:
 
 async def small_form(request: web.Request) -> Mapping[str, Any]:
     """The fields of a form without a file. Raises RequestError."""
+    check_encoding(request)
     try:
         with _in_time():
             async with asyncio.timeout(_WHOLE_BODY_S):
@@ -295,6 +302,7 @@ async def json_object(request: web.Request) -> dict[str, Any]:
     # a browser asks before a page of another host sends this type, and any other it may just send
     if not _JSON.fullmatch(request.content_type):
         raise RequestError(415, "send JSON as application/json", "content_type", "Content-Type")
+    check_encoding(request)
     try:
         with _in_time():
             async with asyncio.timeout(_WHOLE_BODY_S):

@@ -25,7 +25,7 @@ from voxroute_gateway.description import (
 )
 from voxroute_gateway.errors import RequestError, bad_field
 from voxroute_gateway.gateway import Gateway
-from voxroute_gateway.uploads import CHUNK_BYTES, Spool, whole_number
+from voxroute_gateway.uploads import CHUNK_BYTES, Spool, check_encoding, whole_number
 
 _VERSION = "1.0.0"
 _BYTES = "application/offset+octet-stream"
@@ -270,3 +270,4 @@ def _content(upload_id: str, upload: _Upload) -> dict[str, object]:
 def _check_type(request: web.Request) -> None:
     if request.content_type != _BYTES:
         raise RequestError(415, f"send the bytes as {_BYTES}", "content_type", "Content-Type")
+    check_encoding(request)
