@@ -31,6 +31,7 @@ _TO_PAGES = {
     "Access-Control-Allow-Headers": "*, Authorization",
     "Access-Control-Max-Age": "600",
 }
+_FIELDS_ONLY = frozenset({"/translate", "/detect"})  # LibreTranslate's
 _OWN = ("/api/jobs", "/api/uploads")
 """What no page of another host may change unless it is named, even where no token is asked for."""
 _MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
@@ -194,7 +195,9 @@ async def _offered(request: web.Request) -> str:
 
 
 async def _in_body(request: web.Request) -> str:
-    if request.content_type == "application/x-www-form-urlencoded":
+    # other forms are files, which are not read for this
+    with_fields = request.content_type == "multipart/form-data" and request.path in _FIELDS_ONLY
+    if with_fields or request.content_type == "application/x-www-form-urlencoded":
         return str((await small_form(request)).get("api_key", ""))
     if request.content_type == "application/json":
         return str((await json_object(request)).get("api_key", ""))
