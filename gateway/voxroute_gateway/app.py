@@ -31,6 +31,9 @@ _TO_PAGES = {
     "Access-Control-Allow-Headers": "*, Authorization",
     "Access-Control-Max-Age": "600",
 }
+_FIELDS_ONLY = frozenset({"/translate", "/detect"})  # LibreTranslate's
+_OWN = ("/api/jobs", "/api/uploads")
+"""What no page of another host may change unless it is named, even where no token is asked for."""
 _MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
 
 _DESCRIPTION = web.AppKey("description", Answer)
@@ -121,6 +124,7 @@ class _Surrounding:
         if self._asks_for_page(request):
             return web.Response(status=204, headers=_TO_PAGES)
         try:
+            self._check_origin(request)
             await self._check_token(request)
             return await handler(request)
         except (asyncio.CancelledError, ConnectionResetError):
@@ -158,6 +162,18 @@ class _Surrounding:
         origin = request.headers.get("Origin")
         return origin is not None and not self._origins.isdisjoint({origin, "*"})
 
+    def _check_origin(self, request: web.Request) -> None:
+        """Raises RequestError where a page would change what it must not even read."""
+        origin = request.headers.get("Origin")
+        if origin is None or origin == f"{request.scheme}://{request.host}":
+            return
+        changes = request.method in {"POST", "PATCH", "DELETE"} and request.path.startswith(_OWN)
+        if changes and not self._is_allowed(request):
+            raise RequestError(
+                403, "pages of this origin may not do this; --cors-origins names those that may",
+                "origin", "Origin",
+            )  # fmt: skip
+
     async def _check_token(self, request: web.Request) -> None:
         """Raises RequestError where tokens are asked for and this one is not known."""
         if self._tokens is None or request.path in _OPEN:
@@ -179,7 +195,9 @@ async def _offered(request: web.Request) -> str:
 
 
 async def _in_body(request: web.Request) -> str:
-    if request.content_type == "application/x-www-form-urlencoded":
+    # other forms are files, which are not read for this
+    with_fields = request.content_type == "multipart/form-data" and request.path in _FIELDS_ONLY
+    if with_fields or request.content_type == "application/x-www-form-urlencoded":
         return str((await small_form(request)).get("api_key", ""))
     if request.content_type == "application/json":
         return str((await json_object(request)).get("api_key", ""))

@@ -15,6 +15,7 @@ from voxroute_gateway.app import build
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.settings import GatewaySettings
+from voxroute_gateway.uploads import check_folder
 from voxroute_gateway.upstream import Upstream, WaitingRoom
 from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.client.connection import policy
@@ -29,7 +30,12 @@ from voxroute_serving.process.main import (
     open_metrics,
     run_process,
 )
-from voxroute_serving.process.server import ListenError, read_tls, read_tokens
+from voxroute_serving.process.server import (
+    ListenError,
+    read_tls,
+    read_tokens,
+    remove_stale_socket,
+)
 from voxroute_serving.security.tls import ServerTls
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -58,6 +64,7 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
     metrics = GatewayMetrics(version)
     async with contextlib.AsyncExitStack() as stack:
         try:
+            check_folder()
             options = settings.of_command()
             room = WaitingRoom(metrics, settings.max_waiting, options.retry_s)
             # the times of words are wanted now and then: a local service gets its aligner
@@ -77,6 +84,7 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
                 app,
                 handler_cancellation=True,
                 access_log=None,
+                auto_decompress=False,  # what is compressed is refused
                 shutdown_timeout=_CUT_S,
                 keepalive_timeout=_IDLE_CONNECTION_S,
             )
@@ -130,7 +138,9 @@ async def _listen(
     for address in addresses:
         try:
             if address.startswith("unix:"):
-                await web.UnixSite(runner, Path(address.removeprefix("unix:"))).start()
+                path = Path(address.removeprefix("unix:"))
+                remove_stale_socket(path)
+                await web.UnixSite(runner, path).start()
                 found.append(address)
                 continue
             host, _, port = address.rpartition(":")

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import aiohttp
 from aiohttp import web
@@ -16,11 +17,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.errors import RequestError, bad_field
+from voxroute_serving.errors import InvalidInputError
 
 CHUNK_BYTES = 256 * 1024
 _MAX_FIELD_BYTES = 64 * 1024
 _MAX_FIELDS = 100
 _WHOLE_BODY_S = 60.0  # for JSON and for forms without a file, which have some megabytes at most
+_JSON = re.compile(r"application/json|[^/]+/[^/]+\+json")
 # what aiohttp 3.14 raises of a body that is broken, and json of one that is nested too deeply
 _UNREADABLE = (
     ValueError, TypeError, LookupError, AssertionError, RuntimeError,
@@ -33,11 +36,35 @@ Fields = dict[str, list[str]]
 """The values of each field of a form, in their order; names without "[]"."""
 
 
+def check_folder() -> None:
+    """Raises InvalidInputError, which ends the process, where uploads cannot be kept."""
+    try:
+        _nameless().close()
+    except OSError as error:
+        folder = os.environ.get("TMPDIR") or "the folder for temporary files"
+        raise InvalidInputError(
+            f"uploads cannot be kept in {folder}: {error.strerror}; name another folder by TMPDIR"
+        ) from error
+
+
+def _nameless() -> IO[bytes]:
+    # where TMPDIR cannot be used, tempfile would take another folder without a word
+    return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR") or tempfile.gettempdir())
+
+
+def _no_room() -> RequestError:
+    return RequestError(503, "there is no room for the upload now", "disk_full")
+
+
 class Spool:
     """A file without a name that is written once and read any number of times, also meanwhile."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close is below
+        """Raises RequestError where there is no room for it."""
+        try:
+            self._file = _nameless()
+        except OSError as error:
+            raise _no_room() from error
         self._max_bytes = max_bytes
         self._grown = asyncio.Event()
         self.size = 0
@@ -52,7 +79,7 @@ class Spool:
         try:
             await _to_the_end(asyncio.to_thread(self._put, data, self.size))
         except OSError as error:
-            raise RequestError(503, "there is no room for the upload now", "disk_full") from error
+            raise _no_room() from error
         self.size += len(data)
         self._tell()
 
@@ -163,6 +190,7 @@ async def receive(
     """
     _check_kind(request, part_name)
     fields: Fields = {}
+    stray: RequestError | None = None
     n_parts = 0
     try:
         reader = await request.multipart()
@@ -174,7 +202,12 @@ async def receive(
                 raise RequestError(400, "the form holds a form", "bad_form")
             name = _legible(part.name or "").removesuffix("[]")
             if name != part_name:
-                fields.setdefault(name, []).append(await _text(part, name, pace))
+                wrong = _stray(part, name, part_name)
+                stray = stray or wrong
+                too_long = wrong or bad_field(
+                    name, f"it is too long; the file is the part {part_name!r}"
+                )
+                fields.setdefault(name, []).append(await _text(part, too_long, pace))
                 continue
             if spool.complete:
                 raise bad_field(part_name, "send one file")
@@ -185,6 +218,8 @@ async def receive(
             spool.finish()
     except _UNREADABLE as error:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
+    if stray is not None and not spool.complete:
+        raise stray
     if not spool.size:
         raise bad_field(part_name, "there is no file, or it is empty")
     return fields
@@ -196,18 +231,34 @@ def _check_kind(request: web.Request, part_name: str) -> None:
         raise RequestError(
             400, f"send multipart/form-data with the part {part_name!r}", "no_form", part_name
         )
+    check_encoding(request)
+
+
+def check_encoding(request: web.Request) -> None:
+    """Raises RequestError where the body is compressed: few bytes could fill disk or memory."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        # kilobytes could become a disk full of bytes
-        raise RequestError(415, "send the form without Content-Encoding", "bad_form")
+        raise RequestError(
+            415, "send the body without Content-Encoding", "content_encoding", "Content-Encoding"
+        )
 
 
-async def _text(part: aiohttp.BodyPartReader, name: str, pace: Pace) -> str:
+def _stray(part: aiohttp.BodyPartReader, name: str, part_name: str) -> RequestError | None:
+    """What is to be said where a part that is not the file's looks like one."""
+    if part.filename is None and name:
+        return None
+    came = f"as the part {name!r}" if name else "in a part without a name"
+    return RequestError(
+        400, f"a file came {came}; here its part is called {part_name!r}", "no_file", part_name
+    )
+
+
+async def _text(part: aiohttp.BodyPartReader, too_long: RequestError, pace: Pace) -> str:
     data = b""
     while chunk := await pace.read(part.read_chunk()):
         pace.pay(len(chunk))
         data += chunk
         if len(data) > _MAX_FIELD_BYTES:
-            raise bad_field(name, "it is too long")
+            raise too_long
     return data.decode("utf-8", "replace")
 
 
@@ -237,6 +288,7 @@ def whole_number(text: str, name: str, most: int = 2**63 - 1) -> int:
 
 async def small_form(request: web.Request) -> Mapping[str, Any]:
     """The fields of a form without a file. Raises RequestError."""
+    check_encoding(request)
     try:
         with _in_time():
             async with asyncio.timeout(_WHOLE_BODY_S):
@@ -247,6 +299,10 @@ async def small_form(request: web.Request) -> Mapping[str, Any]:
 
 async def json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. Raises RequestError."""
+    # a browser asks before a page of another host sends this type, and any other it may just send
+    if not _JSON.fullmatch(request.content_type):
+        raise RequestError(415, "send JSON as application/json", "content_type", "Content-Type")
+    check_encoding(request)
     try:
         with _in_time():
             async with asyncio.timeout(_WHOLE_BODY_S):

@@ -45,6 +45,44 @@ def test_a_page_may_use_the_gateway_only_where_it_is_named(
     assert "Access-Control-Allow-Origin" not in open_to_all.headers
 
 
+CHANGES = [
+    ("POST", "/api/jobs"), ("DELETE", "/api/jobs/x"), ("POST", "/api/jobs/x/cancel"),
+    ("POST", "/api/jobs/x/resume"), ("POST", "/api/jobs/x/retry"), ("POST", "/api/uploads"),
+    ("PATCH", "/api/uploads/x"), ("DELETE", "/api/uploads/x"),
+]  # fmt: skip
+
+
+def test_a_page_that_is_not_named_changes_nothing() -> None:
+    """Whatever a browser sends for it without asking first; other programs send no origin."""
+    flags = ("--asr-endpoint", "127.0.0.1:1", "--cors-origins", "https://a.example")
+    with gateway(*flags) as running, httpx.Client(base_url=running.url) as client:
+        for method, path in CHANGES:
+            for origin in ("https://b.example", "null", "http://a.example", "http://127.0.0.1:1"):
+                refused = client.request(method, path, headers={"Origin": origin})
+                assert refused.status_code == 403, (method, path, origin)
+                assert refused.json()["error"]["param"] == "Origin"
+            for origin in ("https://a.example", running.url, None):
+                headers = {"Origin": origin} if origin else {}
+                code = client.request(method, path, headers=headers).json()["error"]["code"]
+                assert code in {"no_job_service", "content_type"}, (method, path, origin)
+        read = client.get("/api/jobs", headers={"Origin": "https://b.example"})
+        assert read.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/api/jobs", "/api/translate/content"])
+def test_json_is_taken_only_where_it_is_called_so(path: str) -> None:
+    """A page of any host may send a text without the browser asking."""
+    with gateway("--asr-endpoint", "127.0.0.1:1", "--jobs-endpoint", "127.0.0.1:1") as running:
+        for kind, status in (
+            ("text/plain", 415), ("application/x-www-form-urlencoded", 415), (None, 415),
+            ("application/json", 400), ("application/json; charset=utf-8", 400),
+            ("application/problem+json", 400),
+        ):  # fmt: skip
+            headers = {"Content-Type": kind} if kind else {}
+            answer = httpx.post(f"{running.url}{path}", content=b"{}", headers=headers)
+            assert answer.status_code == status, (kind, answer.text)
+
+
 async def test_a_trace_goes_on_through_the_gateway(asr: processes.Service, short: Path) -> None:
     """From the client's own span to the call of the service; no name is in it."""
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

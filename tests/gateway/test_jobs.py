@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import psutil
 import pytest
 from tusclient.client import TusClient
 
@@ -21,6 +22,11 @@ from tests.gateway.conftest import Gateway, gateway
 from tests.orchestrator.daemon import Daemon, wait
 
 BYTES = {"Content-Type": "application/offset+octet-stream", "Tus-Resumable": "1.0.0"}
+LENGTH = {"Upload-Length": "9"}
+HALF = (
+    b"POST /api/uploads HTTP/1.1\r\nHost: x\r\nUpload-Length: 9\r\nContent-Length: 9\r\n"
+    b"Content-Type: application/offset+octet-stream\r\n\r\nhalf"
+)
 FILM = {"upload_name": "evening.wav", "source_languages": ["en"], "target_languages": ["hi"]}
 
 
@@ -373,20 +379,34 @@ def test_uploads_are_limited_and_go_after_a_while(job_service: Daemon) -> None:
 
 
 def test_an_upload_that_stops_coming_ends(job_service: Daemon) -> None:
-    """With 408, and its place is free after a while."""
+    """With 408, and its place is free."""
     with gateway(
         "--jobs-endpoint", job_service.target, "--max-uploads", "1", "--upload-idle-s", "0.3"
     ) as running:
-        host, port = running.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(
-                b"POST /api/uploads HTTP/1.1\r\nHost: x\r\nUpload-Length: 9\r\nContent-Length: 9"
-                b"\r\nContent-Type: application/offset+octet-stream\r\n\r\nhalf"
-            )
+        with socket.create_connection(running.address) as connection:
+            connection.sendall(HALF)
             connection.settimeout(60)
             assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         headers = {"Upload-Length": "10"}
         wait(lambda: httpx.post(f"{running.url}/api/uploads", headers=headers).status_code == 201)
+
+
+def test_an_upload_whose_creation_fails_is_forgotten(job_service: Daemon) -> None:
+    """Its client never learned its id: the place is free at once, and so is the disk."""
+    with gateway("--jobs-endpoint", job_service.target, "--max-uploads", "1") as running:
+        fds = psutil.Process(running.process.pid).num_fds
+        assert httpx.get(f"{running.url}/health").status_code == 200
+        before = fds()
+        headers = {**BYTES, "Upload-Length": "9"}
+        for _ in range(3):
+            long = httpx.post(f"{running.url}/api/uploads", content=b"ten bytes!", headers=headers)
+            assert long.status_code == 413
+        with socket.create_connection(running.address) as connection:
+            connection.sendall(HALF)
+            wait(lambda: "requests_in_flight 1.0" in httpx.get(running.metrics).text)
+            assert httpx.post(f"{running.url}/api/uploads", headers=LENGTH).status_code == 429
+        wait(lambda: httpx.post(f"{running.url}/api/uploads", headers=LENGTH).status_code == 201)
+        wait(lambda: fds() <= before + 1)  # that of the upload which is there now
 
 
 def test_without_a_job_service_the_routes_say_so() -> None:

@@ -1,5 +1,6 @@
 """The clients of LibreTranslate, unchanged, and Bazarr's request to Lingarr."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import httpx2 as httpx
@@ -7,7 +8,7 @@ import pytest
 from deep_translator import LibreTranslator
 from libretranslatepy import LibreTranslateAPI
 
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, gateway
 
 HINDI = "मैं घर जाता हूँ।"
 
@@ -112,3 +113,25 @@ def test_the_lines_of_a_film_come_back_under_their_positions(server: Gateway) ->
     ).json()
     assert [one["position"] for one in answer] == [1, 2]
     assert all(one["line"] for one in answer)
+
+
+def test_a_key_may_stand_in_the_request(tmp_path: Path) -> None:
+    """As clients of LibreTranslate send it, in any form of the request."""
+    key = "0123456789abcdef0123"
+    (tmp_path / "tokens").write_text(f"me:{key}\n")
+    (tmp_path / "tokens").chmod(0o600)
+    flags = ("--asr-endpoint", "127.0.0.1:1", "--client-tokens", str(tmp_path / "tokens"))
+    with gateway(*flags) as running, httpx.Client(base_url=running.url) as client:
+
+        def statuses(offered: str) -> list[int]:
+            asked = {"q": HINDI, "source": "hi", "api_key": offered}
+            parts = {name: (None, value) for name, value in asked.items()}
+            return [
+                client.post("/translate", params=asked).status_code,
+                client.post("/translate", json=asked).status_code,
+                client.post("/translate", data=asked).status_code,
+                client.post("/translate", files=parts).status_code,
+            ]
+
+        assert statuses(key) == [400] * 4  # for want of a target
+        assert statuses("another") == [401] * 4

@@ -25,7 +25,7 @@ from voxroute_gateway.description import (
 )
 from voxroute_gateway.errors import RequestError, bad_field
 from voxroute_gateway.gateway import Gateway
-from voxroute_gateway.uploads import CHUNK_BYTES, Spool, whole_number
+from voxroute_gateway.uploads import CHUNK_BYTES, Spool, check_encoding, whole_number
 
 _VERSION = "1.0.0"
 _BYTES = "application/offset+octet-stream"
@@ -81,7 +81,7 @@ class ResumableUploads:
 
     @Operation(
         {201: _TOLD},
-        (404, 408, 412, 415, 429, 503),
+        (403, 404, 408, 412, 415, 429, 503),
         headers={**_TUS, "Upload-Length": _COUNT},
         body={_BYTES: BINARY},
         body_required=False,
@@ -102,8 +102,12 @@ class ResumableUploads:
         upload_id = uuid.uuid4().hex
         upload = self._uploads[upload_id] = _Upload(Spool(limit), length)
         async with self._using(upload_id, upload):
-            if request.can_read_body:
-                await self._add(upload, request)
+            try:
+                if request.can_read_body:
+                    await self._add(upload, request)
+            except BaseException:
+                self._uploads.pop(upload_id, None)  # nobody was told its id
+                raise
         answer = response(as_json(_content(upload_id, upload), _headers(upload)), 201)
         answer.headers["Location"] = f"/api/uploads/{upload_id}"
         return answer
@@ -123,7 +127,7 @@ class ResumableUploads:
 
     @Operation(
         {204: {}},
-        (404, 408, 409, 412, 415, 503),
+        (403, 404, 408, 409, 412, 415, 503),
         headers={**_TUS, "Upload-Offset": _COUNT},
         body={_BYTES: BINARY},
     )
@@ -142,7 +146,7 @@ class ResumableUploads:
             await self._add(upload, request)
         return web.Response(status=204, headers=_headers(upload))
 
-    @Operation({204: {}}, (404, 412), headers=_TUS)
+    @Operation({204: {}}, (403, 404, 412), headers=_TUS)
     async def remove(self, request: web.Request) -> web.Response:
         """Forgets it."""
         self._check(request)
@@ -266,3 +270,4 @@ def _content(upload_id: str, upload: _Upload) -> dict[str, object]:
 def _check_type(request: web.Request) -> None:
     if request.content_type != _BYTES:
         raise RequestError(415, f"send the bytes as {_BYTES}", "content_type", "Content-Type")
+    check_encoding(request)

@@ -153,7 +153,7 @@ class ServiceServer:
 
     def _listen_on_socket(self, path: Path) -> str:
         """Listens on a unix socket that only this user can open; its address."""
-        _remove_stale_socket(path)
+        remove_stale_socket(path)
         # by the umask, so that there is no moment in which others could connect
         previous = os.umask(0o177)
         try:
@@ -205,8 +205,11 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _remove_stale_socket(path: Path) -> None:
-    """Removes a socket that nobody serves. grpc would take over a served one without a word."""
+def remove_stale_socket(path: Path) -> None:
+    """Removes a socket that nobody serves. Raises ListenError where somebody does.
+
+    grpc, and asyncio, would take over a served one without a word.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
