@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,7 +141,11 @@ async def _listen(
             if address.startswith("unix:"):
                 path = Path(address.removeprefix("unix:"))
                 remove_stale_socket(path)
-                await web.UnixSite(runner, path).start()
+                previous = os.umask(0o177)  # for this user alone, as those of the services
+                try:
+                    await web.UnixSite(runner, path).start()
+                finally:
+                    os.umask(previous)
                 found.append(address)
                 continue
             host, _, port = address.rpartition(":")

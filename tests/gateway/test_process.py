@@ -241,6 +241,7 @@ def test_a_socket_that_is_served_stays_with_its_gateway() -> None:
             dead.bind(str(path))
         with gateway(*flags):
             served()
+            assert not path.stat().st_mode & 0o077, "others could connect"
             assert "another process serves there" in _refused(*flags)
             served()
         with gateway(*flags):
