@@ -14,6 +14,7 @@ HELP = {
     "services/asr_mlx": [["voxroute_asr_mlx", "--help"]],
     "services/asr_whisperx": [["voxroute_asr_whisperx", "--help"]],
     "services/translate": [["voxroute_translate", "--help"]],
+    "gateway": [["voxroute_gateway", "--help"]],
     "orchestrator": [
         ["voxroute_orchestrator", *command, "--help"]
         for command in ([], ["run"], ["prepare"], ["serve"], ["jobs"], ["models", "convert"])
