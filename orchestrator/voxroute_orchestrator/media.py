@@ -26,7 +26,7 @@ from voxroute_orchestrator.errors import (
     UsageError,
 )
 from voxroute_orchestrator.names import shown
-from voxroute_orchestrator.transcript import Media, Note, is_among
+from voxroute_orchestrator.transcript import Media, Note
 from voxroute_serving.audio.media import (
     SAMPLE_BYTES,
     SAMPLE_RATE,
@@ -58,6 +58,7 @@ from voxroute_serving.audio.tracks import (
     codec_context,
     declared_length_s,
     encryption,
+    is_language,
     stream_length_s,
     tracks,
 )
@@ -321,17 +322,12 @@ def _choose(
     if not found:
         raise NoAudioError(f"{label} has no audio, so there is nothing to transcribe")
     if wanted is None:
-        return choose(found, partial(_is_spoken, language) if language else None)
+        return choose(found, partial(is_language, tag=language) if language else None)
     if wanted >= len(found):
         raise NoAudioError(
             f"{label} has {len(found)} audio stream(s), counted from 0; there is no {wanted}"
         )
     return found[wanted]
-
-
-def _is_spoken(language: str, label: str) -> bool:
-    tag = _tag(label)
-    return tag is not None and is_among(language, [tag])
 
 
 def _usable(stream: AudioStream, label: str) -> AudioStream:

@@ -182,12 +182,18 @@ def job_service(
 
 
 @pytest.fixture(scope="session")
-def whole(
+def all_three(
     asr: processes.Service, translation: processes.Service, job_service: Daemon
-) -> Iterator[Gateway]:
-    """A gateway in front of all three."""
-    with gateway(
+) -> list[str]:
+    """The flags that name all services."""
+    return [
         "--asr-endpoint", asr.target, "--translate-endpoint", translation.target,
-        "--jobs-endpoint", job_service.target, "--heartbeat-s", "0.3",
-    ) as running:  # fmt: skip
+        "--jobs-endpoint", job_service.target,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def whole(all_three: list[str]) -> Iterator[Gateway]:
+    """A gateway in front of all three."""
+    with gateway(*all_three, "--heartbeat-s", "0.3") as running:
         yield running

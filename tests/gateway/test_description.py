@@ -11,10 +11,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
 from tests.gateway.test_jobs import ended, submit, upload
-from tests.orchestrator.daemon import Daemon
 from voxroute_gateway import app
 from voxroute_gateway.gateway import Gateway as Parts
 from voxroute_gateway.metrics import GatewayMetrics
@@ -51,14 +49,9 @@ parameters = { upload_id = "none" }
 
 
 @pytest.fixture(scope="module")
-def whole(
-    asr: processes.Service, translation: processes.Service, job_service: Daemon
-) -> Iterator[Gateway]:
+def whole(all_three: list[str]) -> Iterator[Gateway]:
     """A gateway whose answers all have their status, however busy this machine is."""
-    with gateway(
-        "--asr-endpoint", asr.target, "--translate-endpoint", translation.target,
-        "--jobs-endpoint", job_service.target, "--heartbeat-s", "600",
-    ) as running:  # fmt: skip
+    with gateway(*all_three, "--heartbeat-s", "600") as running:
         yield running
 
 

@@ -76,6 +76,8 @@ CHOICES = {
     "the first": ([Made(), Made()], None, 0),
     "another language is better than a commentary": ([COMMENTARY, Made("hin")], "en", 1),
     "nothing else": ([COMMENTARY], "en", 0),
+    "a region of it": ([Made("eng", "", DEFAULT), Made("pt-BR")], "pt", 1),
+    "another region": ([Made("fre", "", DEFAULT), Made("en-GB")], "en-US", 1),
     "three letters or two": ([Made("ger"), Made("eng")], "en", 1),
 }
 

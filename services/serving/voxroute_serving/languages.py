@@ -44,17 +44,6 @@ def match_language(tag: str, languages: Sequence[str]) -> str | None:
     return None
 
 
-def is_language(label: str, tag: str) -> bool:
-    """Whether a file's label, mostly of three letters, names the language of a tag."""
-    import langcodes  # noqa: PLC0415 - a tenth of a second, which few recordings need
-
-    try:
-        labelled = langcodes.standardize_tag(label)
-    except ValueError:
-        return False
-    return match_language(tag, [labelled]) is not None
-
-
 def unknown_language(
     tag: str, languages: Sequence[str], model: str, *, field: str = "language"
 ) -> InvalidInputError:

@@ -24,7 +24,12 @@ from voxroute_serving.audio.offset import Offset
 from voxroute_serving.audio.reader import Sound, heard_from_the_start, resumption, successor, zero_s
 from voxroute_serving.audio.remarks import Remark
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
-from voxroute_serving.audio.signatures import id3_bytes, is_adts
+from voxroute_serving.audio.signatures import (
+    ID3_HEADER_BYTES,
+    MAX_TAG_BYTES,
+    id3_bytes,
+    is_adts,
+)
 from voxroute_serving.audio.structure import MPEGTS_TABLE_BYTES, Structure, mpegts_start
 from voxroute_serving.audio.tracks import (
     ENCRYPTED,
@@ -32,10 +37,10 @@ from voxroute_serving.audio.tracks import (
     choose,
     declared_length_s,
     encryption,
+    is_language,
     tracks,
 )
 from voxroute_serving.errors import FieldViolation, InvalidAudioError, LimitExceededError
-from voxroute_serving.languages import is_language
 
 if TYPE_CHECKING:
     import av
@@ -46,8 +51,6 @@ MAX_CHANNELS = 8  # 7.1
 
 _BLOCK_SAMPLES = SAMPLE_RATE // 2  # half a second at a time: little latency, little overhead
 _READ_BYTES = 1 << 17
-_TAG_HEADER_BYTES = 10
-_MAX_TAG_BYTES = 1 << 22  # with pictures
 _TOLD_IN_SUM = {"DAMAGED_AUDIO", "AUDIO_GAP"}
 _TS_SYNC = b"\x47"
 _TAIL_BYTES = 4 << 20  # FFmpeg reads ahead of the packets that it gives
@@ -322,7 +325,7 @@ class _Reader:
     def skip_tag(self) -> None:
         """Leaves out a tag before raw AAC: FFmpeg, which cannot go back, takes it for an mp3's."""
         data = bytearray(self._ready)
-        while len(data) < max(_TAG_HEADER_BYTES, min(id3_bytes(data) + 6, _MAX_TAG_BYTES)):
+        while len(data) < max(ID3_HEADER_BYTES, min(id3_bytes(data) + 6, MAX_TAG_BYTES)):
             if not (more := self._fresh()):
                 break
             data += more

@@ -37,8 +37,8 @@ _MUCH_BYTES = 1 << 18
 _TAGS = (b"ID3", b"3DI", b"TAG", b"APETAGEX", b"LYRICS")
 _ID3V1_BYTES = 128
 _APE_HEADER_BYTES = 32
-_MAX_TAG_BYTES = 1 << 22  # with pictures
-_ID3_HEADER_BYTES = 10
+MAX_TAG_BYTES = 1 << 22  # with pictures
+ID3_HEADER_BYTES = 10
 _FRAMES = 4  # in a row
 _MPEG_KBITS = (
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # of MPEG 2, layer 3
@@ -134,18 +134,18 @@ def may_be_frame(data: bytes) -> bool:
 
 def id3_bytes(head: bytes | bytearray) -> int:
     """The length of the ID3v2 tag at the start of an mp3, 0 for none."""
-    if head[:3] != b"ID3" or len(head) < _ID3_HEADER_BYTES:
+    if head[:3] != b"ID3" or len(head) < ID3_HEADER_BYTES:
         return 0
     size = 0
     for seven_bits in head[6:10]:
         size = size << 7 | seven_bits & 0x7F
-    return size + _ID3_HEADER_BYTES
+    return size + ID3_HEADER_BYTES
 
 
 def tags_at(data: bytes, end: int) -> int:
     """Where the last tags of an mp3 before `end` begin, or -1."""
     at = data.rfind(b"ID3", 0, end)
-    return at if at >= 0 and 0 < id3_bytes(data[at : at + 10]) <= _MAX_TAG_BYTES else -1
+    return at if at >= 0 and 0 < id3_bytes(data[at : at + 10]) <= MAX_TAG_BYTES else -1
 
 
 def _mp3_at(data: bytes, tag: int, at: int) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from voxroute_serving.audio.signatures import (
     FRAMES_BYTES,
+    ID3_HEADER_BYTES,
     SIGNATURE_BYTES,
     XING_OFFSETS,
     id3_bytes,
@@ -213,7 +214,7 @@ class Structure:
         if len(header) < _BOX_HEADER_BYTES:
             return None
         if header[:3] == b"ID3" or (header[0] == 0xFF and header[1] >= 0xE0):  # noqa: PLR2004 - its sync bits
-            if len(header) < _ID3_HEADER_BYTES:
+            if len(header) < ID3_HEADER_BYTES:
                 return None
             self._behind(id3_bytes(header) + _HEAD_BYTES, told=False)
         elif header.startswith(_SEARCHED):
@@ -435,7 +436,6 @@ _TS_SCRAMBLED = 0xC0
 _BOX_TYPES = frozenset(
     b"ftyp moov mdat moof free skip wide uuid meta udta pdin mfra sidx styp ssix prft emsg".split()
 )
-_ID3_HEADER_BYTES = 10
 _XING_FRAME_BYTES = 64  # enough for the part of the header that tells the length
 _ENDLESS_BYTES = 1 << 60
 _STREAMED_RIFF_BYTES = 0x7FFFF000  # writers to a pipe leave this or more as the size

@@ -135,6 +135,25 @@ def choose(found: Sequence[Track], is_spoken: Callable[[str], bool] | None = Non
     return min(found, key=rank)
 
 
+def is_language(label: str, tag: str) -> bool:
+    """Whether a file's label, mostly of three letters, names the language of a tag.
+
+    As models are asked, and whatever the regions are: "pt-BR" is "pt".
+    """
+    import langcodes  # noqa: PLC0415 - a tenth of a second, which files without labels save
+
+    from voxroute_serving.languages import match_language  # noqa: PLC0415 - likewise
+
+    try:
+        labelled = langcodes.standardize_tag(label)
+    except ValueError:
+        return False
+    if match_language(tag, [labelled]) is not None:
+        return True
+    one, other = (langcodes.get(each).maximize() for each in (labelled, tag))
+    return (one.language, one.script) == (other.language, other.script)
+
+
 def codec_context(stream: "AudioStream") -> "AudioCodecContext | None":
     """The stream's decoder; None where this build of FFmpeg has none for its codec."""
     return cast("AudioCodecContext | None", stream.codec_context)
