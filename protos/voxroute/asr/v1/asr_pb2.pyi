@@ -23,6 +23,13 @@ class Feature(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FEATURE_INITIAL_PROMPT: _ClassVar[Feature]
     FEATURE_HOTWORDS: _ClassVar[Feature]
     FEATURE_DIARIZATION: _ClassVar[Feature]
+    FEATURE_LIVE: _ClassVar[Feature]
+
+class G711Law(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    G711_LAW_UNSPECIFIED: _ClassVar[G711Law]
+    G711_LAW_MU: _ClassVar[G711Law]
+    G711_LAW_A: _ClassVar[G711Law]
 
 class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -53,6 +60,15 @@ class UntranscribedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UNTRANSCRIBED_REASON_UNSPECIFIED: _ClassVar[UntranscribedReason]
     UNTRANSCRIBED_REASON_NO_TEXT: _ClassVar[UntranscribedReason]
     UNTRANSCRIBED_REASON_DOUBTFUL: _ClassVar[UntranscribedReason]
+
+class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    END_REASON_UNSPECIFIED: _ClassVar[EndReason]
+    END_REASON_SILENCE: _ClassVar[EndReason]
+    END_REASON_CLIENT: _ClassVar[EndReason]
+    END_REASON_LENGTH: _ClassVar[EndReason]
+    END_REASON_FINISH: _ClassVar[EndReason]
+    END_REASON_DROPPED: _ClassVar[EndReason]
 FEATURE_UNSPECIFIED: Feature
 FEATURE_WORD_TIMESTAMPS: Feature
 FEATURE_ALIGNMENT: Feature
@@ -63,6 +79,10 @@ FEATURE_TEMPERATURE_FALLBACK: Feature
 FEATURE_INITIAL_PROMPT: Feature
 FEATURE_HOTWORDS: Feature
 FEATURE_DIARIZATION: Feature
+FEATURE_LIVE: Feature
+G711_LAW_UNSPECIFIED: G711Law
+G711_LAW_MU: G711Law
+G711_LAW_A: G711Law
 TASK_UNSPECIFIED: Task
 TASK_TRANSCRIBE: Task
 TASK_TRANSLATE: Task
@@ -81,6 +101,12 @@ SEGMENT_FLAG_INCOMPLETE: SegmentFlag
 UNTRANSCRIBED_REASON_UNSPECIFIED: UntranscribedReason
 UNTRANSCRIBED_REASON_NO_TEXT: UntranscribedReason
 UNTRANSCRIBED_REASON_DOUBTFUL: UntranscribedReason
+END_REASON_UNSPECIFIED: EndReason
+END_REASON_SILENCE: EndReason
+END_REASON_CLIENT: EndReason
+END_REASON_LENGTH: EndReason
+END_REASON_FINISH: EndReason
+END_REASON_DROPPED: EndReason
 
 class GetCapabilitiesRequest(_message.Message):
     __slots__ = ()
@@ -121,16 +147,20 @@ class AvailableModel(_message.Message):
     def __init__(self, model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., loaded: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_audio_duration", "max_message_bytes", "max_concurrent_calls", "audio_in_flight")
+    __slots__ = ("max_audio_duration", "max_message_bytes", "max_concurrent_calls", "audio_in_flight", "max_live_streams", "live_update_time")
     MAX_AUDIO_DURATION_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _ClassVar[int]
     AUDIO_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_LIVE_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     max_audio_duration: _duration_pb2.Duration
     max_message_bytes: int
     max_concurrent_calls: int
     audio_in_flight: _duration_pb2.Duration
-    def __init__(self, max_audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., max_concurrent_calls: _Optional[int] = ..., audio_in_flight: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    max_live_streams: int
+    live_update_time: _duration_pb2.Duration
+    def __init__(self, max_audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_message_bytes: _Optional[int] = ..., max_concurrent_calls: _Optional[int] = ..., audio_in_flight: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_live_streams: _Optional[int] = ..., live_update_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class PcmFormat(_message.Message):
     __slots__ = ("sample_rate_hz", "channels")
@@ -148,17 +178,25 @@ class ContainerFormat(_message.Message):
     choose_audio_stream: bool
     def __init__(self, audio_stream: _Optional[int] = ..., choose_audio_stream: bool = ...) -> None: ...
 
+class G711Format(_message.Message):
+    __slots__ = ("law",)
+    LAW_FIELD_NUMBER: _ClassVar[int]
+    law: G711Law
+    def __init__(self, law: _Optional[_Union[G711Law, str]] = ...) -> None: ...
+
 class AudioFormat(_message.Message):
-    __slots__ = ("pcm", "container", "start_offset", "channel")
+    __slots__ = ("pcm", "container", "g711", "start_offset", "channel")
     PCM_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    G711_FIELD_NUMBER: _ClassVar[int]
     START_OFFSET_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     pcm: PcmFormat
     container: ContainerFormat
+    g711: G711Format
     start_offset: _duration_pb2.Duration
     channel: int
-    def __init__(self, pcm: _Optional[_Union[PcmFormat, _Mapping]] = ..., container: _Optional[_Union[ContainerFormat, _Mapping]] = ..., start_offset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., channel: _Optional[int] = ...) -> None: ...
+    def __init__(self, pcm: _Optional[_Union[PcmFormat, _Mapping]] = ..., container: _Optional[_Union[ContainerFormat, _Mapping]] = ..., g711: _Optional[_Union[G711Format, _Mapping]] = ..., start_offset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class VadOptions(_message.Message):
     __slots__ = ("disabled", "threshold", "min_silence", "padding")
@@ -521,3 +559,177 @@ class DiarizeResponse(_message.Message):
     warning: _common_pb2.Warning
     done: DiarizeDone
     def __init__(self, accepted: _Optional[_Union[DiarizeAccepted, _Mapping]] = ..., turn: _Optional[_Union[SpeakerTurn, _Mapping]] = ..., warning: _Optional[_Union[_common_pb2.Warning, _Mapping]] = ..., done: _Optional[_Union[DiarizeDone, _Mapping]] = ...) -> None: ...
+
+class EndpointOptions(_message.Message):
+    __slots__ = ("silence", "max_utterance", "manual")
+    SILENCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    MANUAL_FIELD_NUMBER: _ClassVar[int]
+    silence: _duration_pb2.Duration
+    max_utterance: _duration_pb2.Duration
+    manual: bool
+    def __init__(self, silence: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_utterance: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., manual: bool = ...) -> None: ...
+
+class LiveConfig(_message.Message):
+    __slots__ = ("audio", "model", "language", "allowed_languages", "vad", "decoding", "strict_options", "endpoint", "update_interval", "refine", "tentative")
+    AUDIO_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    VAD_FIELD_NUMBER: _ClassVar[int]
+    DECODING_FIELD_NUMBER: _ClassVar[int]
+    STRICT_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    REFINE_FIELD_NUMBER: _ClassVar[int]
+    TENTATIVE_FIELD_NUMBER: _ClassVar[int]
+    audio: AudioFormat
+    model: str
+    language: str
+    allowed_languages: _containers.RepeatedScalarFieldContainer[str]
+    vad: VadOptions
+    decoding: DecodingOptions
+    strict_options: bool
+    endpoint: EndpointOptions
+    update_interval: _duration_pb2.Duration
+    refine: bool
+    tentative: bool
+    def __init__(self, audio: _Optional[_Union[AudioFormat, _Mapping]] = ..., model: _Optional[str] = ..., language: _Optional[str] = ..., allowed_languages: _Optional[_Iterable[str]] = ..., vad: _Optional[_Union[VadOptions, _Mapping]] = ..., decoding: _Optional[_Union[DecodingOptions, _Mapping]] = ..., strict_options: bool = ..., endpoint: _Optional[_Union[EndpointOptions, _Mapping]] = ..., update_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., refine: bool = ..., tentative: bool = ...) -> None: ...
+
+class EndUtterance(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DropUtterance(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TranscribeLiveRequest(_message.Message):
+    __slots__ = ("config", "audio", "end_utterance", "drop_utterance", "finish")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_FIELD_NUMBER: _ClassVar[int]
+    END_UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    DROP_UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    config: LiveConfig
+    audio: bytes
+    end_utterance: EndUtterance
+    drop_utterance: DropUtterance
+    finish: _common_pb2.Finish
+    def __init__(self, config: _Optional[_Union[LiveConfig, _Mapping]] = ..., audio: _Optional[bytes] = ..., end_utterance: _Optional[_Union[EndUtterance, _Mapping]] = ..., drop_utterance: _Optional[_Union[DropUtterance, _Mapping]] = ..., finish: _Optional[_Union[_common_pb2.Finish, _Mapping]] = ...) -> None: ...
+
+class LiveAccepted(_message.Message):
+    __slots__ = ("request_id", "model", "device", "config", "ignored")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    model: _common_pb2.ModelRef
+    device: _common_pb2.Device
+    config: LiveConfig
+    ignored: _containers.RepeatedCompositeFieldContainer[_common_pb2.IgnoredOption]
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., device: _Optional[_Union[_common_pb2.Device, _Mapping]] = ..., config: _Optional[_Union[LiveConfig, _Mapping]] = ..., ignored: _Optional[_Iterable[_Union[_common_pb2.IgnoredOption, _Mapping]]] = ...) -> None: ...
+
+class SpeechStarted(_message.Message):
+    __slots__ = ("utterance", "at")
+    UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    utterance: int
+    at: _duration_pb2.Duration
+    def __init__(self, utterance: _Optional[int] = ..., at: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Committed(_message.Message):
+    __slots__ = ("utterance", "text", "words")
+    UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    utterance: int
+    text: str
+    words: _containers.RepeatedCompositeFieldContainer[Word]
+    def __init__(self, utterance: _Optional[int] = ..., text: _Optional[str] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ...) -> None: ...
+
+class Tentative(_message.Message):
+    __slots__ = ("utterance", "text", "words")
+    UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    utterance: int
+    text: str
+    words: _containers.RepeatedCompositeFieldContainer[Word]
+    def __init__(self, utterance: _Optional[int] = ..., text: _Optional[str] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ...) -> None: ...
+
+class SpeechStopped(_message.Message):
+    __slots__ = ("utterance", "at")
+    UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    utterance: int
+    at: _duration_pb2.Duration
+    def __init__(self, utterance: _Optional[int] = ..., at: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Utterance(_message.Message):
+    __slots__ = ("utterance", "start", "end", "language", "segments", "untranscribed", "reason", "refined")
+    UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    UNTRANSCRIBED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REFINED_FIELD_NUMBER: _ClassVar[int]
+    utterance: int
+    start: _duration_pb2.Duration
+    end: _duration_pb2.Duration
+    language: str
+    segments: _containers.RepeatedCompositeFieldContainer[Segment]
+    untranscribed: _containers.RepeatedCompositeFieldContainer[Untranscribed]
+    reason: EndReason
+    refined: bool
+    def __init__(self, utterance: _Optional[int] = ..., start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., language: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., untranscribed: _Optional[_Iterable[_Union[Untranscribed, _Mapping]]] = ..., reason: _Optional[_Union[EndReason, str]] = ..., refined: bool = ...) -> None: ...
+
+class LiveProgress(_message.Message):
+    __slots__ = ("stage", "heard", "settled", "update_interval")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    stage: Stage
+    heard: _duration_pb2.Duration
+    settled: _duration_pb2.Duration
+    update_interval: _duration_pb2.Duration
+    def __init__(self, stage: _Optional[_Union[Stage, str]] = ..., heard: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., settled: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., update_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class LiveDone(_message.Message):
+    __slots__ = ("stats", "utterances", "updates")
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    UTTERANCES_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    stats: TranscribeStats
+    utterances: int
+    updates: int
+    def __init__(self, stats: _Optional[_Union[TranscribeStats, _Mapping]] = ..., utterances: _Optional[int] = ..., updates: _Optional[int] = ...) -> None: ...
+
+class TranscribeLiveResponse(_message.Message):
+    __slots__ = ("accepted", "language_detected", "speech_started", "committed", "tentative", "speech_stopped", "utterance", "progress", "warning", "done")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_DETECTED_FIELD_NUMBER: _ClassVar[int]
+    SPEECH_STARTED_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    TENTATIVE_FIELD_NUMBER: _ClassVar[int]
+    SPEECH_STOPPED_FIELD_NUMBER: _ClassVar[int]
+    UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    WARNING_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    accepted: LiveAccepted
+    language_detected: LanguageDetected
+    speech_started: SpeechStarted
+    committed: Committed
+    tentative: Tentative
+    speech_stopped: SpeechStopped
+    utterance: Utterance
+    progress: LiveProgress
+    warning: _common_pb2.Warning
+    done: LiveDone
+    def __init__(self, accepted: _Optional[_Union[LiveAccepted, _Mapping]] = ..., language_detected: _Optional[_Union[LanguageDetected, _Mapping]] = ..., speech_started: _Optional[_Union[SpeechStarted, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., tentative: _Optional[_Union[Tentative, _Mapping]] = ..., speech_stopped: _Optional[_Union[SpeechStopped, _Mapping]] = ..., utterance: _Optional[_Union[Utterance, _Mapping]] = ..., progress: _Optional[_Union[LiveProgress, _Mapping]] = ..., warning: _Optional[_Union[_common_pb2.Warning, _Mapping]] = ..., done: _Optional[_Union[LiveDone, _Mapping]] = ...) -> None: ...

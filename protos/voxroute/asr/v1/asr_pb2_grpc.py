@@ -61,6 +61,11 @@ class AsrServiceStub(object):
                 request_serializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.DiarizeRequest.SerializeToString,
                 response_deserializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.DiarizeResponse.FromString,
                 _registered_method=True)
+        self.TranscribeLive = channel.stream_stream(
+                '/voxroute.asr.v1.AsrService/TranscribeLive',
+                request_serializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.TranscribeLiveRequest.SerializeToString,
+                response_deserializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.TranscribeLiveResponse.FromString,
+                _registered_method=True)
 
 
 class AsrServiceServicer(object):
@@ -135,6 +140,31 @@ class AsrServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TranscribeLive(self, request_iterator, context):
+        """Transcribes speech while it is spoken.
+
+        The client sends one `config`, then `audio` as it comes, with `end_utterance` and
+        `drop_utterance` where it knows better, then one `finish`. The service answers with `accepted`
+        first and `done` last (only `progress` with STAGE_LOADING may come before `accepted`).
+
+        Speech is told utterance by utterance, which count from 1: `speech_started`; then `committed`
+        texts, which are never taken back, each followed by a `tentative` one, which takes the place of
+        the one before; `speech_stopped`; and `utterance`, which closes it. Events of the next utterance
+        may come before the `utterance` of one that is still refined; `utterance`s come in order. Times
+        never step back. Nothing is kept of what was said: a stream may last for days.
+
+        Who sends faster than speech is read as fast as the device is. A service that ends closes the
+        utterance, sends a warning SERVICE_STOPPING and ends the call with UNAVAILABLE.
+
+        INVALID_ARGUMENT: a bad option, a message out of order, no `finish`, an unknown language, a
+        container. NOT_FOUND: no such model. FAILED_PRECONDITION: the model cannot be had.
+        RESOURCE_EXHAUSTED: with this stream the device could not keep up with all of them, or it is out
+        of memory. UNIMPLEMENTED: see FEATURE_LIVE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AsrServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +192,11 @@ def add_AsrServiceServicer_to_server(servicer, server):
                     servicer.Diarize,
                     request_deserializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.DiarizeRequest.FromString,
                     response_serializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.DiarizeResponse.SerializeToString,
+            ),
+            'TranscribeLive': grpc.stream_stream_rpc_method_handler(
+                    servicer.TranscribeLive,
+                    request_deserializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.TranscribeLiveRequest.FromString,
+                    response_serializer=voxroute_dot_asr_dot_v1_dot_asr__pb2.TranscribeLiveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -301,6 +336,33 @@ class AsrService(object):
             '/voxroute.asr.v1.AsrService/Diarize',
             voxroute_dot_asr_dot_v1_dot_asr__pb2.DiarizeRequest.SerializeToString,
             voxroute_dot_asr_dot_v1_dot_asr__pb2.DiarizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TranscribeLive(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/voxroute.asr.v1.AsrService/TranscribeLive',
+            voxroute_dot_asr_dot_v1_dot_asr__pb2.TranscribeLiveRequest.SerializeToString,
+            voxroute_dot_asr_dot_v1_dot_asr__pb2.TranscribeLiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,27 @@ class AsrServiceStub:
     FAILED_PRECONDITION: the model cannot be had (gated, no network). The other statuses are those
     of Transcribe.
     """
+    TranscribeLive: _grpc.StreamStreamMultiCallable[_asr_pb2.TranscribeLiveRequest, _asr_pb2.TranscribeLiveResponse]
+    """Transcribes speech while it is spoken.
+
+    The client sends one `config`, then `audio` as it comes, with `end_utterance` and
+    `drop_utterance` where it knows better, then one `finish`. The service answers with `accepted`
+    first and `done` last (only `progress` with STAGE_LOADING may come before `accepted`).
+
+    Speech is told utterance by utterance, which count from 1: `speech_started`; then `committed`
+    texts, which are never taken back, each followed by a `tentative` one, which takes the place of
+    the one before; `speech_stopped`; and `utterance`, which closes it. Events of the next utterance
+    may come before the `utterance` of one that is still refined; `utterance`s come in order. Times
+    never step back. Nothing is kept of what was said: a stream may last for days.
+
+    Who sends faster than speech is read as fast as the device is. A service that ends closes the
+    utterance, sends a warning SERVICE_STOPPING and ends the call with UNAVAILABLE.
+
+    INVALID_ARGUMENT: a bad option, a message out of order, no `finish`, an unknown language, a
+    container. NOT_FOUND: no such model. FAILED_PRECONDITION: the model cannot be had.
+    RESOURCE_EXHAUSTED: with this stream the device could not keep up with all of them, or it is out
+    of memory. UNIMPLEMENTED: see FEATURE_LIVE.
+    """
 
 @_typing.type_check_only
 class AsrServiceAsyncStub(AsrServiceStub):
@@ -134,6 +155,27 @@ class AsrServiceAsyncStub(AsrServiceStub):
     UNIMPLEMENTED: this service has no diarization model; see FEATURE_DIARIZATION.
     FAILED_PRECONDITION: the model cannot be had (gated, no network). The other statuses are those
     of Transcribe.
+    """
+    TranscribeLive: _aio.StreamStreamMultiCallable[_asr_pb2.TranscribeLiveRequest, _asr_pb2.TranscribeLiveResponse]  # type: ignore[assignment]
+    """Transcribes speech while it is spoken.
+
+    The client sends one `config`, then `audio` as it comes, with `end_utterance` and
+    `drop_utterance` where it knows better, then one `finish`. The service answers with `accepted`
+    first and `done` last (only `progress` with STAGE_LOADING may come before `accepted`).
+
+    Speech is told utterance by utterance, which count from 1: `speech_started`; then `committed`
+    texts, which are never taken back, each followed by a `tentative` one, which takes the place of
+    the one before; `speech_stopped`; and `utterance`, which closes it. Events of the next utterance
+    may come before the `utterance` of one that is still refined; `utterance`s come in order. Times
+    never step back. Nothing is kept of what was said: a stream may last for days.
+
+    Who sends faster than speech is read as fast as the device is. A service that ends closes the
+    utterance, sends a warning SERVICE_STOPPING and ends the call with UNAVAILABLE.
+
+    INVALID_ARGUMENT: a bad option, a message out of order, no `finish`, an unknown language, a
+    container. NOT_FOUND: no such model. FAILED_PRECONDITION: the model cannot be had.
+    RESOURCE_EXHAUSTED: with this stream the device could not keep up with all of them, or it is out
+    of memory. UNIMPLEMENTED: see FEATURE_LIVE.
     """
 
 class AsrServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -215,6 +257,33 @@ class AsrServiceServicer(metaclass=_abc_1.ABCMeta):
         UNIMPLEMENTED: this service has no diarization model; see FEATURE_DIARIZATION.
         FAILED_PRECONDITION: the model cannot be had (gated, no network). The other statuses are those
         of Transcribe.
+        """
+
+    @_abc_1.abstractmethod
+    def TranscribeLive(
+        self,
+        request_iterator: _MaybeAsyncIterator[_asr_pb2.TranscribeLiveRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_asr_pb2.TranscribeLiveResponse], _abc.AsyncIterator[_asr_pb2.TranscribeLiveResponse]]:
+        """Transcribes speech while it is spoken.
+
+        The client sends one `config`, then `audio` as it comes, with `end_utterance` and
+        `drop_utterance` where it knows better, then one `finish`. The service answers with `accepted`
+        first and `done` last (only `progress` with STAGE_LOADING may come before `accepted`).
+
+        Speech is told utterance by utterance, which count from 1: `speech_started`; then `committed`
+        texts, which are never taken back, each followed by a `tentative` one, which takes the place of
+        the one before; `speech_stopped`; and `utterance`, which closes it. Events of the next utterance
+        may come before the `utterance` of one that is still refined; `utterance`s come in order. Times
+        never step back. Nothing is kept of what was said: a stream may last for days.
+
+        Who sends faster than speech is read as fast as the device is. A service that ends closes the
+        utterance, sends a warning SERVICE_STOPPING and ends the call with UNAVAILABLE.
+
+        INVALID_ARGUMENT: a bad option, a message out of order, no `finish`, an unknown language, a
+        container. NOT_FOUND: no such model. FAILED_PRECONDITION: the model cannot be had.
+        RESOURCE_EXHAUSTED: with this stream the device could not keep up with all of them, or it is out
+        of memory. UNIMPLEMENTED: see FEATURE_LIVE.
         """
 
 def add_AsrServiceServicer_to_server(servicer: AsrServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
