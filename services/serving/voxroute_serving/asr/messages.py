@@ -229,12 +229,12 @@ DECODING_RULES = (
 _TRANSCRIBE_RULES = (
     *AUDIO_RULES,
     *VAD_RULES,
-    *DECODING_RULES,
     Rule(
         "task",
         lambda config: config.task in asr_pb2.Task.values(),
         "is no task of this version; use TASK_TRANSCRIBE or TASK_TRANSLATE",
     ),
+    *DECODING_RULES,
     Rule(
         "expected_duration",
         duration_in("expected_duration", _MAX_OFFSET_S),

@@ -47,6 +47,18 @@ class _Listening:
     model: AsrModel = field(compare=False)
 
 
+def _model_of(key: Any) -> str:
+    return str(key.model_id)
+
+
+def _workers(key: Any) -> int:
+    return int(key.model.workers)
+
+
+def _linger_s(key: Any) -> float:
+    return _LINGER_S if key.model.workers > 1 else _GATHER_S
+
+
 class LiveWork(Protocol):
     """A live stream that wants its text renewed."""
 
@@ -66,79 +78,71 @@ class DeviceQueues:
         max_live_streams: int = 0,
     ) -> None:
         self.pace = Pace(max_live_streams)
+        self._max_batch = max_batch
+        self._on_batch = on_batch
         self._window_s = 0.0  # of the device, for one window of a recording
-
-        def limit(key: Any) -> int:
-            return min(key.model.max_batch, max_batch or key.model.max_batch)
-
-        def beside_live(key: Any) -> int:
-            if not self.pace.streams or not self._window_s:
-                return limit(key)
-            return max(1, min(limit(key), int(_BESIDE_LIVE_S / self._window_s)))
-
-        def transcribed(record: BatchRecord) -> None:
-            measured = record.inference_s / record.size
-            self._window_s += (_WEIGHT if self._window_s else 1.0) * (measured - self._window_s)
-            if on_batch is not None:
-                on_batch(record)
-
-        def live(record: BatchRecord) -> None:
-            self.pace.observe(record)
-            if on_batch is not None:
-                on_batch(record)
-
-        def model_of(key: Any) -> str:
-            return key.model_id
-
-        def linger_s(key: Any) -> float:
-            return _LINGER_S if key.model.workers > 1 else _GATHER_S
-
-        def workers(key: Any) -> int:
-            return key.model.workers
-
-        self._limit = limit
         self._transcribing: Batcher[Samples, WindowResult] = Batcher(
             thread,
             lambda key, windows, stop: cast("_Decoding", key).model.transcribe(
                 windows, cast("_Decoding", key).options, stop
             ),
-            beside_live,
-            transcribed,
+            self._beside_live,
+            self._transcribed,
             "transcribe",
-            model_of,
-            workers,
-            linger_s,
+            _model_of,
+            _workers,
+            _linger_s,
         )
         self._live: Batcher[LiveWork, WindowResult] = Batcher(
             thread,
             lambda key, streams, stop: cast("_Decoding", key).model.transcribe(
                 [stream.take() for stream in streams], cast("_Decoding", key).options, stop
             ),
-            lambda key: min(_MOST_LIVE, limit(key)),
-            live,
+            lambda key: min(_MOST_LIVE, self._limit(key)),
+            self._renewed,
             "transcribe_live",
-            model_of,
-            workers,
+            _model_of,
+            _workers,
             urgent=True,
         )
         self._detecting: Batcher[Samples, Any] = Batcher(
             thread,
             lambda key, windows, _: cast("_Listening", key).model.detect_language(windows),
-            limit,
+            self._limit,
             on_batch,
             "detect_language",
-            model_of,
-            workers,
+            _model_of,
+            _workers,
         )
         self._aligning: Batcher[AlignmentRequest, tuple[Word, ...]] = Batcher(
             thread,
             lambda key, requests, _: cast("_Listening", key).model.align(requests),
-            limit,
+            self._limit,
             on_batch,
             "align",
-            model_of,
-            workers,
+            _model_of,
+            _workers,
         )
+
+    def _limit(self, key: Any) -> int:
+        return min(key.model.max_batch, self._max_batch or key.model.max_batch)
+
+    def _beside_live(self, key: Any) -> int:
+        """The same, so that no live stream waits long for a batch of recordings."""
+        if not self.pace.streams or not self._window_s:
+            return self._limit(key)
+        return max(1, min(self._limit(key), int(_BESIDE_LIVE_S / self._window_s)))
+
+    def _transcribed(self, record: BatchRecord) -> None:
+        measured = record.inference_s / record.size
+        self._window_s += (_WEIGHT if self._window_s else 1.0) * (measured - self._window_s)
+        if self._on_batch is not None:
+            self._on_batch(record)
+
+    def _renewed(self, record: BatchRecord) -> None:
+        self.pace.observe(record)
+        if self._on_batch is not None:
+            self._on_batch(record)
 
     @property
     def queued(self) -> int:

@@ -32,6 +32,9 @@ _LEAST_CUT_S = 3.0  # of sound that a cut at a sentence leaves out, or else it i
 _WARMER = 0.4  # the temperature of a second try at a loop
 _WITHOUT = frozenset({Doubt.REPETITION, Doubt.HALLUCINATION})  # doubts that settle nothing
 
+Line = tuple[WindowSegment, Doubts]
+Missing = tuple[float, float, Untranscribed]
+"""Where a voice sounds and no segment stands, seconds, and why."""
 Decode = Callable[[DecodingOptions, "Update"], Awaitable[Timed[WindowResult]]]
 
 
@@ -135,7 +138,9 @@ class UtteranceText:
 
     def segments(
         self, options: DecodingOptions | None
-    ) -> tuple[Window, list[tuple[WindowSegment, Doubts]], list[tuple[float, float, Untranscribed]]]:
+    ) -> tuple[
+        Window, list[tuple[WindowSegment, Doubts]], list[tuple[float, float, Untranscribed]]
+    ]:
         """The settled text of an utterance that has ended, and where a voice has none.
 
         Times are seconds from the start of the window, whose samples are zeros; `options` are None
@@ -162,7 +167,7 @@ class UtteranceText:
             for one, of_text in zip(held, found, strict=True)
         ]
         reason = Untranscribed.DOUBTFUL if self.is_doubtful else Untranscribed.NO_TEXT
-        voice = [] if spoken.reason is EndReason.DROPPED else spoken.voice
+        voice = () if spoken.reason is EndReason.DROPPED else spoken.voice
         missing = [(from_s, to_s, reason) for from_s, to_s in uncovered(held, voice)]
         length = np.zeros((spoken.end or 0) - spoken.start, np.float32)
         window = Window(length, begin_s, ((0.0, end_s - begin_s),), spoken.voice)
