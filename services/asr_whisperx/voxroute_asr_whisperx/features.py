@@ -40,12 +40,13 @@ class LogMel:
         filters = extractor.mel_filters.astype(np.float32)
         self._transform, self._mels = _quick(filters) if quick else (np.fft.rfft, _bands(filters))
 
-    def __call__(self, windows: Sequence[Samples]) -> Features:
-        """Shape (windows, mels, 3000); each window is filled up to 30 s with silence."""
-        return np.stack(list(self._threads.map(self._features, windows)))
+    def __call__(self, windows: Sequence[Samples], n_samples: int = N_WINDOW_SAMPLES) -> Features:
+        """Shape (windows, mels, n_samples / 160); each window is filled up with silence."""
+        made = self._threads.map(lambda window: self._features(window, n_samples), windows)
+        return np.stack(list(made))
 
-    def _features(self, window: Samples) -> Features:
-        filled = np.pad(window, (0, N_WINDOW_SAMPLES - len(window)))
+    def _features(self, window: Samples, n_samples: int) -> Features:
+        filled = np.pad(window, (0, n_samples - len(window)))
         padded = np.pad(filled, self._n_fft // 2, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(padded, self._n_fft)[:: self._hop]
         spectrum: Any = self._transform(frames[:-1] * self._window)

@@ -47,6 +47,9 @@ class DecodingOptions:
     no_speech_threshold: float | None = None
     initial_prompt: str = ""
     hotwords: tuple[str, ...] = ()
+    short_context: bool = False
+    """Whether the model may hear a short window with less than 30 s of silence behind it: much
+    sooner done, and hardly less sure. An engine may ignore it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -336,7 +336,9 @@ class _Stream:
                 continue
             text.language = text.language or await self._told_language(spoken)
             options, _ = effective_options(self._options, self._model, (text.language,))
-            await self._commit(spoken, await text.renew(replace(options, beam_size=1)))
+            await self._commit(
+                spoken, await text.renew(replace(options, beam_size=1, short_context=True))
+            )
             self._updates += 1
             self._room.set()
             now = text_of(text.tentative)
