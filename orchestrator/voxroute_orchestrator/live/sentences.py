@@ -1,6 +1,6 @@
 """Committed text as sentences: each told once it is whole, and its language known."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from voxroute.asr.v1 import asr_pb2
@@ -22,8 +22,9 @@ class _Words:
         self.times.append((len(self.text), start_s, end_s))
 
     def take(self, length: int) -> "_Words":
-        """The first characters, which are whole words; only what follows stays."""
-        taken = _Words(self.text[:length], [time for time in self.times if time[0] <= length])
+        """The first characters with their times; only what follows stays."""
+        taken = _Words(self.text[:length], [one for one in self.times if one[0] <= length])
+        taken.times = taken.times or self.times[:1]  # a word that two sentences share
         self.text = self.text[length:]
         self.times = [(end - length, a, b) for end, a, b in self.times if end > length]
         return taken
@@ -54,9 +55,6 @@ class SentenceCutter:
             case "language_detected" if reply.language_detected.languages:
                 self.language = reply.language_detected.languages[0].language
                 yield from self._named(self.language)
-            case "speech_started":
-                yield from self._begin(reply.speech_started.utterance)
-                self._now_s = max(self._now_s, seconds(reply.speech_started.at))
             case "committed":
                 yield from self._begin(reply.committed.utterance)
                 yield from self._add(reply.committed.text, reply.committed.words)
@@ -81,7 +79,6 @@ class SentenceCutter:
         if closed.utterance == self._utterance:
             if not self._told:  # only decoding it once more has found its text
                 for segment in closed.segments:
-                    self._now_s = max(self._now_s, seconds(segment.start))
                     blank = " " if self._open.text and not segment.text[:1].isspace() else ""
                     yield from self._add(blank + segment.text, segment.words, segment)
             yield from self._flush()
@@ -90,18 +87,21 @@ class SentenceCutter:
     def _add(
         self,
         text: str,
-        words: Iterable[asr_pb2.Word],
+        words: Sequence[asr_pb2.Word],
         segment: asr_pb2.Segment | None = None,
     ) -> Iterator[live_pb2.Sentence]:
         """Takes text in; what of it is whole. Without words its times are those of the segment."""
         self._told = self._told or bool(text.strip())
-        timed = list(words)
-        if "".join(word.text for word in timed) == text:
-            for word in timed:
-                self._open.add(word.text, seconds(word.start), seconds(word.end))
-        elif text:
-            end_s = self._now_s if segment is None else seconds(segment.end)
-            self._open.add(text, self._now_s, max(self._now_s, end_s))
+        if segment is not None and not words:
+            self._open.add(text, seconds(segment.start), seconds(segment.end))
+            text = ""
+        for word in words:  # a blank before it may be its own, or only the text's
+            end = text.find(word.text) + len(word.text)
+            if end >= len(word.text):
+                self._open.add(text[:end], seconds(word.start), seconds(word.end))
+                text = text[end:]
+        if text:
+            self._open.add(text, self._now_s, self._now_s)
         for found in sentences(self._open.text):
             if len(found) < len(self._open.text) or ends_sentence(found):
                 yield from self._whole(self._open.take(len(found)))
@@ -115,8 +115,8 @@ class SentenceCutter:
         if not text:
             return
         self._count += 1
-        start_s = words.times[0][1] if words.times else self._now_s
-        self._now_s = max(start_s, words.times[-1][2] if words.times else self._now_s)
+        start_s = max(self._now_s, words.times[0][1])
+        self._now_s = max(start_s, words.times[-1][2])
         self._unnamed.append(
             live_pb2.Sentence(
                 utterance=self._utterance,

@@ -42,6 +42,27 @@ def test_a_sentence_is_told_once_its_end_is_committed() -> None:
     assert (last.text, last.language, seconds(last.start)) == ("So", "en", 6)
 
 
+def test_words_without_their_blanks_have_their_times_too() -> None:
+    """As engines tell them."""
+    words = [
+        asr_pb2.Word(text=text, start=duration(n), end=duration(n + 1))
+        for n, text in enumerate(("I", "am.", "You"))
+    ]
+    committed = asr_pb2.Committed(utterance=1, text=" I am. You", words=words)
+    (first,) = SentenceCutter("en").take(Reply(committed=committed))
+    assert (first.text, seconds(first.start), seconds(first.end)) == ("I am.", 0, 2)
+
+
+def test_speech_may_be_heard_far_ahead_of_its_text() -> None:
+    """Sound that comes faster than it is spoken is cut into utterances before it is decoded."""
+    started = [
+        Reply(speech_started=asr_pb2.SpeechStarted(utterance=n, at=duration(10 * n)))
+        for n in (1, 2, 3)
+    ]
+    told = _told(SentenceCutter("en"), *started, _committed("I am.", 10), _utterance(1, "en"))
+    assert told == [(1, 1, "I am.")]
+
+
 def test_a_number_or_an_initial_ends_no_sentence() -> None:
     """The rule is that of segments."""
     assert _told(SentenceCutter("en"), _committed("It is 3.14 of J. Smith", 0)) == []
