@@ -33,8 +33,8 @@ _PROTOCOLS = {
 }
 """By the scheme of a URL, what FFmpeg needs for it."""
 _OPEN_S, _READ_S = 15.0, 30.0  # what FFmpeg waits for
-_LOW_LATENCY = {
-    "fflags": "nobuffer",
+_OPTIONS = {
+    # FFmpeg would look for 5 s what there is; without `nobuffer`, which drops what it looks at
     "probesize": "500000",
     "analyzeduration": "1000000",  # microseconds
     "rtsp_transport": "tcp",
@@ -76,7 +76,7 @@ class UrlSource(ThreadSource):
 
     def _opened(self) -> InputContainer:
         options = {
-            **_LOW_LATENCY,
+            **_OPTIONS,
             "protocol_whitelist": self._protocols,
             "format_whitelist": f"{DEMUXERS},rtsp",
         }
