@@ -36,7 +36,10 @@ from voxroute_orchestrator.spec import JobSpec
 app = typer.Typer(add_completion=False)
 
 
-@app.command("live", epilog=EXIT_CODES)
+@app.command(
+    "live",
+    epilog=f"Ctrl-C ends it once all is told that was said, twice at once. {EXIT_CODES}",
+)
 @asks(
     only=(
         "source_languages",
@@ -59,7 +62,7 @@ def live_command(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SOURCE]",
+            metavar="SOURCE",
             help="A media file, which is played at its own pace; the URL of a stream; - for raw"
             " samples (16 kHz mono s16le) from standard input. None: the microphone.",
         ),
@@ -100,10 +103,7 @@ def live_command(
     quiet: QuietOption = False,
     log_level: LogLevelOption = LogLevel.warning,
 ) -> None:
-    """Caption what is spoken now: a microphone, a stream, standard input.
-
-    Ctrl-C ends it once all is told that was said; twice ends it at once.
-    """
+    """Caption what is spoken now: a microphone, a stream, standard input."""
     settings = settings_of(offline, asr_endpoint, translate_endpoint, config, log_level)
     spec = replace(spec, target_languages=tuple(spec.to_translate))
     with _display(spec.target_languages, quiet=quiet) as display:
