@@ -73,7 +73,7 @@ def live_command(
         typer.Option("--microphone", metavar="DEVICE", help="Another microphone: name or number."),
     ] = None,
     as_fast_as_possible: Annotated[
-        bool, typer.Option("--as-fast-as-possible", help="Do not keep a media file's pace.")
+        bool, typer.Option("--as-fast-as-possible", help="Do not keep a recording's pace.")
     ] = False,
     update_interval: Annotated[
         float | None,
@@ -153,7 +153,7 @@ def _source(source: str | None, microphone: str | None, spec: JobSpec, *, paced:
     from voxroute_orchestrator.live.urls import UrlSource, is_url  # noqa: PLC0415 - likewise
 
     if is_url(source):
-        return _dated(UrlSource(source))
+        return _dated(UrlSource(source, paced=paced))
     media = probe(
         Recording(Path(source), hls_folder=spec.hls_folder),
         stream=spec.audio_stream,

@@ -12,7 +12,12 @@ from voxroute.common.v1 import common_pb2
 from voxroute.live.v1 import live_pb2, live_pb2_grpc
 from voxroute_orchestrator import glossary
 from voxroute_orchestrator.client.failures import CallFailedError, details_of
-from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError, UsageError
+from voxroute_orchestrator.errors import (
+    RefusedError,
+    ServiceUnavailableError,
+    UsageError,
+    VoxrouteError,
+)
 from voxroute_orchestrator.fleet.connect import Connected
 from voxroute_orchestrator.fleet.needs import ObserveRoute, observe_nothing
 from voxroute_orchestrator.live.captions import Captions
@@ -203,10 +208,12 @@ def _told() -> Generator[None]:
         yield
     except CallFailedError as failure:
         raise _relayed(failure) from failure
-    except RefusedError as error:
+    except (RefusedError, UsageError) as error:
         raise errors.InvalidInputError(str(error)) from error
     except ServiceUnavailableError as error:
         raise errors.NotReadyError(str(error), retry_after_s=_RETRY_S) from error
+    except VoxrouteError as error:
+        raise errors.EngineError(str(error)) from error
 
 
 def _relayed(failure: CallFailedError) -> errors.ServingError:

@@ -266,6 +266,8 @@ class Session:
     def _take_speech(self, reply: asr_pb2.TranscribeLiveResponse) -> None:
         match reply.WhichOneof("event"):
             case "accepted":
+                if not self.begun:
+                    self._display.say("listening; Ctrl-C ends it")
                 self.begun = self._listening = True
             case "language_detected" if reply.language_detected.languages:
                 self._language = reply.language_detected.languages[0].language

@@ -5,8 +5,9 @@ format is read that names further ones (playlists, descriptions). RTSP's sound c
 own connection.
 """
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from urllib.parse import urlsplit
 
 import av
@@ -15,7 +16,7 @@ from av.container import InputContainer
 
 from voxroute_orchestrator import reading
 from voxroute_orchestrator.errors import MediaError, NoAudioError, UsageError
-from voxroute_orchestrator.live.sources import PIECE_BYTES, ThreadSource
+from voxroute_orchestrator.live.sources import PIECE_BYTES, Pace, ThreadSource
 from voxroute_serving.audio.media import DEMUXERS, Watch
 from voxroute_serving.audio.reader import Sound
 
@@ -49,10 +50,10 @@ def is_url(text: str) -> bool:
 class UrlSource(ThreadSource):
     """A stream at an address, which does not wait. Raises UsageError for a scheme that is not read.
 
-    One that has a length is a recording: it waits.
+    One that has a length is a recording: it waits, and is read at its own pace where it is `paced`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, paced: bool) -> None:
         super().__init__()
         parts = urlsplit(url)
         if parts.scheme.lower() not in _PROTOCOLS:
@@ -66,6 +67,7 @@ class UrlSource(ThreadSource):
         """Without what is secret in it."""
         self._url = url
         self._protocols = _PROTOCOLS[parts.scheme.lower()]
+        self._pace = Pace() if paced else None
         self._container: InputContainer | None = None
 
     async def open(self) -> None:
@@ -91,6 +93,22 @@ class UrlSource(ThreadSource):
             raise NoAudioError(f"{self.label} has no audio")
         return container
 
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """As Source.pieces."""
+        async with contextlib.aclosing(super().pieces()) as pieces:
+            async for piece in pieces:
+                if self.waits and self._pace is not None:
+                    await self._pace.keep(len(piece))
+                    if self._pace.stopped:
+                        return
+                yield piece
+
+    def stop(self) -> None:
+        """As Source.stop."""
+        super().stop()
+        if self._pace is not None:
+            self._pace.stop()
+
     def read(self) -> Iterator[bytes]:
         """What is decoded of it, to its end. Raises MediaError."""
         assert self._container is not None  # noqa: S101 - it is open
@@ -106,4 +124,6 @@ class UrlSource(ThreadSource):
 
     def _unreadable(self, error: Exception) -> str:
         said = getattr(error, "strerror", None) or type(error).__name__
+        if isinstance(error, av.error.ExitError):
+            said = f"nothing came for {_OPEN_S if self._container is None else _READ_S:g} s"
         return f"{self.label} cannot be read ({said}); is the address right, and is it a stream?"

@@ -215,7 +215,10 @@ async def test_a_url_is_read_because_it_was_typed(film: Path) -> None:
     base = f"http://127.0.0.1:{server.server_port}"
     try:
         async with service() as asr:
-            process = await live(film.parent, f"{base}/film.wav", "-s", "hi", "--endpoint", asr)
+            process = await live(
+                film.parent, f"{base}/film.wav", "-s", "hi", "--endpoint", asr,
+                "--as-fast-as-possible",
+            )  # fmt: skip
             code, out, err = await ended(process)
             assert code == 0, err
             assert out.splitlines() == texts(3)

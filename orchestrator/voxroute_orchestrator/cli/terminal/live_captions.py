@@ -64,7 +64,8 @@ class TerminalCaptions(LineCaptions):
         lines: list[Text] = []
         for _, said in sorted(self.said.items()):
             if not said.closed and (said.committed or said.tentative):
-                lines.append(Text.assemble(said.committed, (said.tentative, "dim")))
+                tentative = said.tentative if said.committed else said.tentative.lstrip()
+                lines.append(Text.assemble(said.committed, (tentative, "dim")))
             for language in self.targets:
                 text = said.translation(language)
                 if text and not said.has_told(language):
