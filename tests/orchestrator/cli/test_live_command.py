@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tests.orchestrator import recordings
-from tests.orchestrator.live_stand_in import LiveSpeech, SlowTranslation
+from tests.orchestrator.live_stand_in import LiveSpeech, SlowTranslation, accepted, forever
 from tests.orchestrator.stand_in import serve
 from tests.serving.recordings import silence, speech
 from voxroute_orchestrator.subtitles import formats as subtitles
@@ -99,6 +99,14 @@ async def ended(process: Process, data: bytes | None = None) -> tuple[int, str, 
     return process.returncode, out.decode(), err.decode()
 
 
+async def told(process: Process, text: str) -> None:
+    """Returns once standard error has a line with the text."""
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while text.encode() not in (line := await process.stderr.readline()):
+            assert line, f"it has ended without {text!r}"
+
+
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """Three utterances, as a file."""
@@ -159,8 +167,6 @@ async def test_a_second_interrupt_ends_it_at_once(film: Path) -> None:
     """Whatever the service does."""
 
     async def deaf(requests: Any, context: Any) -> AsyncGenerator[Any]:
-        from tests.orchestrator.live_stand_in import accepted, forever  # noqa: PLC0415 - of this one
-
         del requests, context
         yield accepted()
         await forever()
@@ -168,13 +174,9 @@ async def test_a_second_interrupt_ends_it_at_once(film: Path) -> None:
     server, port = await serve("127.0.0.1:0", speech=LiveSpeech(script=deaf))
     try:
         process = await live(film.parent, "film.wav", "-s", "hi", "--endpoint", f"127.0.0.1:{port}")
-        assert process.stderr is not None
-        await asyncio.sleep(3)
-        process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
-            while b"finishing" not in await process.stderr.readline():
-                pass
-        process.send_signal(signal.SIGINT)
+        for line in ("listening", "finishing"):
+            await told(process, line)
+            process.send_signal(signal.SIGINT)
         code, _, _ = await ended(process)
     finally:
         await server.stop(0)
