@@ -17,58 +17,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.orchestrator import recordings
 from tests.orchestrator.live_stand_in import LiveSpeech, SlowTranslation, accepted, forever
+from tests.orchestrator.marked import PAUSE_S, UTTERANCE_S, said, service, texts
 from tests.orchestrator.stand_in import serve
-from tests.serving.recordings import silence, speech
 from voxroute_orchestrator.subtitles import formats as subtitles
-from voxroute_serving.asr.app import AsrApp, asr_app
-from voxroute_serving.process.main import Runtime
-from voxroute_serving.process.settings import AsrSettings
-from voxroute_serving.testing.fake_engine import FakeEngine
-from voxroute_serving.testing.marked_speech import SaidWord, heard, marked
-from voxroute_serving.testing.served import serving
-
-_UTTERANCE_S, _PAUSE_S, _WORD_S = 4.0, 1.5, 0.5
-_WORDS = 8  # of an utterance; the eighth ends its sentence
-
-
-def said(utterances: int) -> "np.ndarray[Any, np.dtype[np.int16]]":
-    """Utterances of eight words, each with a pause behind it."""
-    sound = np.concatenate(
-        [part for n in range(utterances) for part in (speech(_UTTERANCE_S, n), silence(_PAUSE_S))]
-    )
-    words = [
-        SaidWord(
-            n * _WORDS + k + 1,
-            n * (_UTTERANCE_S + _PAUSE_S) + k * _WORD_S + 0.02,
-            n * (_UTTERANCE_S + _PAUSE_S) + (k + 1) * _WORD_S - 0.02,
-        )
-        for n in range(utterances)
-        for k in range(_WORDS)
-    ]
-    return marked(sound, words)
-
-
-def texts(utterances: int) -> list[str]:
-    """What the engine writes of them."""
-    words = [SaidWord(n + 1, 0, 0).text for n in range(utterances * _WORDS)]
-    return [" ".join(words[n : n + _WORDS]) for n in range(0, len(words), _WORDS)]
-
-
-@contextlib.asynccontextmanager
-async def service(address: str = "127.0.0.1:0") -> AsyncGenerator[str]:
-    """A speech service; its address."""
-    engine = FakeEngine(segments=heard)
-
-    def build(settings: AsrSettings, runtime: Runtime) -> AsrApp:
-        return asr_app(engine, settings, runtime)
-
-    async with serving(build, AsrSettings(listen=[address], metrics_listen="")) as served:
-        yield served.address
 
 
 @contextlib.asynccontextmanager
@@ -115,10 +70,10 @@ def film(tmp_path: Path) -> Path:
 
 async def test_subtitles_are_what_was_committed(film: Path) -> None:
     """In the terminal, and in files of each language that are whole in the end."""
-    async with service() as asr, translator() as translate:
+    async with service() as served, translator() as translate:
         process = await live(
             film.parent, "film.wav", "-s", "hi", "-t", "en", "-o", "out", "--as-fast-as-possible",
-            "--endpoint", asr, "--translate-endpoint", translate,
+            "--endpoint", served.address, "--translate-endpoint", translate,
         )  # fmt: skip
         code, out, err = await ended(process)
     assert code == 0, err
@@ -137,8 +92,10 @@ async def test_subtitles_are_what_was_committed(film: Path) -> None:
 
 async def test_raw_samples_come_from_standard_input(tmp_path: Path) -> None:
     """To their end."""
-    async with service() as asr:
-        process = await live(tmp_path, "-", "-s", "hi", "--endpoint", asr, "-q", stdin=PIPE)
+    async with service() as served:
+        process = await live(
+            tmp_path, "-", "-s", "hi", "--endpoint", served.address, "-q", stdin=PIPE
+        )
         code, out, err = await ended(process, said(2).tobytes())
     assert (code, err) == (0, "")
     assert out.splitlines() == texts(2)
@@ -147,9 +104,18 @@ async def test_raw_samples_come_from_standard_input(tmp_path: Path) -> None:
 async def test_an_interrupt_ends_it_once_all_is_told(film: Path) -> None:
     """What was played is written down, and the exit code is that of success."""
     recordings.write(film, said(20))
-    async with service() as asr:
+    async with service() as served:
         process = await live(
-            film.parent, "film.wav", "-s", "hi", "-o", "out", "--format", "srt", "--endpoint", asr
+            film.parent,
+            "film.wav",
+            "-s",
+            "hi",
+            "-o",
+            "out",
+            "--format",
+            "srt",
+            "--endpoint",
+            served.address,
         )
         assert process.stdout is not None
         first = await asyncio.wait_for(process.stdout.readline(), 60)
@@ -186,14 +152,23 @@ async def test_a_second_interrupt_ends_it_at_once(film: Path) -> None:
 async def test_a_service_that_comes_back_is_gone_on_with(film: Path) -> None:
     """It is told, times go on, and no word is missing or there twice."""
     recordings.write(film, said(4))
-    async with service() as asr:
+    async with service() as served:
         process = await live(
-            film.parent, "film.wav", "-s", "hi", "-o", "out", "--format", "srt", "--endpoint", asr
+            film.parent,
+            "film.wav",
+            "-s",
+            "hi",
+            "-o",
+            "out",
+            "--format",
+            "srt",
+            "--endpoint",
+            served.address,
         )
         assert process.stdout is not None
         first = await asyncio.wait_for(process.stdout.readline(), 60)
         await asyncio.sleep(2)  # amid the second utterance
-    async with service(asr):
+    async with service(served.address):
         code, out, err = await ended(process)
     assert code == 0, err
     assert "it is tried again" in err
@@ -201,8 +176,8 @@ async def test_a_service_that_comes_back_is_gone_on_with(film: Path) -> None:
     heard_words = " ".join([first.decode().strip(), *out.splitlines()]).split()
     assert heard_words == " ".join(texts(4)).split()
     cues = subtitles.read(film.parent / "out" / "film.hi.srt")
-    last_begins_s = 3 * (_UTTERANCE_S + _PAUSE_S)
-    assert last_begins_s - 0.5 < cues[-1].start_ms / 1000 < last_begins_s + _UTTERANCE_S
+    last_begins_s = 3 * (UTTERANCE_S + PAUSE_S)
+    assert last_begins_s - 0.5 < cues[-1].start_ms / 1000 < last_begins_s + UTTERANCE_S
 
 
 async def test_a_url_is_read_because_it_was_typed(film: Path) -> None:
@@ -216,15 +191,17 @@ async def test_a_url_is_read_because_it_was_typed(film: Path) -> None:
     thread.start()
     base = f"http://127.0.0.1:{server.server_port}"
     try:
-        async with service() as asr:
+        async with service() as served:
             process = await live(
-                film.parent, f"{base}/film.wav", "-s", "hi", "--endpoint", asr,
+                film.parent, f"{base}/film.wav", "-s", "hi", "--endpoint", served.address,
                 "--as-fast-as-possible",
             )  # fmt: skip
             code, out, err = await ended(process)
             assert code == 0, err
             assert out.splitlines() == texts(3)
-            process = await live(film.parent, f"{base}/list.m3u8", "-s", "hi", "--endpoint", asr)
+            process = await live(
+                film.parent, f"{base}/list.m3u8", "-s", "hi", "--endpoint", served.address
+            )
             code, out, err = await ended(process)
             assert (code, out) == (3, ""), err
             assert "cannot be read" in err
@@ -286,9 +263,9 @@ async def test_the_microphone_is_the_default(tmp_path: Path) -> None:
     """It is captioned until Ctrl-C; one that is not there is told with those that are."""
     (tmp_path / "sounddevice.py").write_text(_PORTAUDIO)
     (tmp_path / "said.raw").write_bytes(said(2).tobytes())
-    async with service() as asr:
+    async with service() as served:
         process = await live(
-            tmp_path, "-s", "hi", "--endpoint", asr, "-q", PYTHONPATH=str(tmp_path)
+            tmp_path, "-s", "hi", "--endpoint", served.address, "-q", PYTHONPATH=str(tmp_path)
         )
         assert process.stdout is not None
         for text in texts(2):
@@ -298,7 +275,7 @@ async def test_the_microphone_is_the_default(tmp_path: Path) -> None:
         code, out, err = await ended(process)
         assert (code, out, err) == (0, "", "")
         process = await live(
-            tmp_path, "-s", "hi", "--microphone", "broken", "--endpoint", asr,
+            tmp_path, "-s", "hi", "--microphone", "broken", "--endpoint", served.address,
             PYTHONPATH=str(tmp_path),
         )  # fmt: skip
         code, _, err = await ended(process)

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.live_stand_in import LiveSpeech, SlowTranslation
+from tests.orchestrator.marked import said, service, texts
 from tests.orchestrator.stand_in import Break, Translation, serve
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
@@ -21,9 +22,10 @@ from voxroute_orchestrator.live import translating
 from voxroute_orchestrator.live.metrics import LiveMetrics
 from voxroute_orchestrator.live.service import SERVICE_NAME, LiveServicer, Offered
 from voxroute_orchestrator.settings import Settings
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.process.main import Runtime
 from voxroute_serving.process.settings import ServerSettings
-from voxroute_serving.testing.served import serving, until
+from voxroute_serving.testing.served import Served, serving, until
 
 OK = translate_pb2.ITEM_STATUS_OK
 FAILED = translate_pb2.ITEM_STATUS_FAILED
@@ -81,7 +83,9 @@ class _Client:
         self._reading: asyncio.Task[None] | None = None
 
     async def open(self, *targets: str, language: str = "hi", **more: Any) -> None:
-        speech = asr_pb2.LiveConfig(language=language, **more)
+        pcm = asr_pb2.PcmFormat(sample_rate_hz=16_000, channels=1)
+        audio = asr_pb2.AudioFormat(pcm=pcm)
+        speech = asr_pb2.LiveConfig(language=language, audio=audio, **more)
         config = live_pb2.CaptionConfig(speech=speech, target_languages=targets)
         await self.call.write(live_pb2.CaptionRequest(config=config))
         self._reading = asyncio.ensure_future(self._read())
@@ -89,6 +93,10 @@ class _Client:
     async def say(self, *texts: str) -> None:
         for text in texts:
             await self.call.write(live_pb2.CaptionRequest(audio=text.encode()))
+
+    async def play(self, sound: bytes) -> None:
+        for begin in range(0, len(sound), 3200):
+            await self.call.write(live_pb2.CaptionRequest(audio=sound[begin : begin + 3200]))
 
     async def end_utterance(self) -> None:
         end = asr_pb2.EndUtterance()
@@ -137,12 +145,14 @@ class _World:
 
 @contextlib.asynccontextmanager
 async def _world(
-    speech: LiveSpeech, translation: Translation, retry_s: float = 0.5
+    speech: LiveSpeech | str, translation: Translation, retry_s: float = 0.5
 ) -> AsyncGenerator[_World]:
-    upstream, port = await serve("127.0.0.1:0", speech=speech, translation=translation)
+    """LiveService before stand-ins, or before a speech service at an address."""
+    stand_in = speech if isinstance(speech, LiveSpeech) else None
+    upstream, port = await serve("127.0.0.1:0", speech=stand_in, translation=translation)
     address = f"127.0.0.1:{port}"
     chosen = Settings(
-        asr_endpoints=(address,),
+        asr_endpoints=(speech if isinstance(speech, str) else address,),
         translate_endpoints=(address,),
         retry_s=retry_s,
     )
@@ -362,3 +372,39 @@ async def test_a_client_that_does_not_finish_is_told() -> None:
         await client.call.done_writing()
         with pytest.raises(grpc.aio.AioRpcError, match="without `finish`"):
             await client.ended()
+
+
+@pytest.mark.parametrize("refine", [False, True])
+async def test_what_a_real_service_commits_is_cut_and_translated(*, refine: bool) -> None:
+    """Also faster than it is spoken, where utterances are told far behind their sound."""
+    async with (
+        service() as served,
+        _world(served.address, SlowTranslation()) as world,
+        world.client() as client,
+    ):
+        await client.open("en", refine=refine)
+        await client.play(said(4).tobytes())
+        answer = await client.finish()
+    assert answer.sentences == texts(4)
+    assert [one.text for one in answer.translated("en")] == [f"en:{text}" for text in texts(4)]
+    sentences = [event.sentence for event in answer.events if event.HasField("sentence")]
+    assert [one.utterance for one in sentences] == [1, 2, 3, 4]
+    assert [round(one.start.ToMilliseconds() / 5500) for one in sentences] == [0, 1, 2, 3]
+    closed = [e.speech.utterance for e in answer.events if e.speech.HasField("utterance")]
+    assert ["".join(s.text for s in one.segments).strip() for one in closed] == texts(4)
+    assert answer.kinds[-1] == "done"
+
+
+async def test_a_client_that_leaves_frees_a_real_service() -> None:
+    """Its live stream ends."""
+    async with service() as served, _world(served.address, SlowTranslation()) as world:
+        async with world.client() as client:
+            await client.open("en")
+            await client.play(said(1).tobytes())
+            assert await until(lambda: bool(client.answer.sentences), 10.0)
+            assert _streams(served) == 1
+        assert await until(lambda: _streams(served) == 0, 5.0)
+
+
+def _streams(served: Served[AsrApp]) -> float:
+    return served.metrics.registry.get_sample_value("voxroute_asr_live_streams") or 0.0
