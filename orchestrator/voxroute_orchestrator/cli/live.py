@@ -26,7 +26,7 @@ from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.cli.work import finish, interruptible, settings_of
 from voxroute_orchestrator.errors import EXIT_CODES, UsageError
 from voxroute_orchestrator.live.files import SubtitleFiles, check_formats
-from voxroute_orchestrator.live.session import Asked, Session
+from voxroute_orchestrator.live.run import Asked, LiveRun
 from voxroute_orchestrator.live.sources import MediaSource, PipeSource
 from voxroute_orchestrator.live.tape import Source
 from voxroute_orchestrator.media import Source as Recording
@@ -123,19 +123,19 @@ def live_command(
             only_asr_endpoints=bool(asr_endpoint),
             only_translate_endpoints=bool(translate_endpoint),
         )
-        session = Session(sound, asked, settings, display, files)
+        live = LiveRun(sound, asked, settings, display, files)
 
         def end() -> bool:
-            if session.begun:
+            if live.begun:
                 display.say("finishing; Ctrl-C once more ends it at once")
-                session.finish()
-            return session.begun
+                live.finish()
+            return live.begun
 
         async def work() -> list[str]:
-            await session.run()
+            await live.run()
             return []
 
-        finish(interruptible(work(), end))
+        finish(interruptible(work(), end, "files have what was told before"))
         for path in files.paths if files is not None else ():
             display.say(f"wrote {path}")
 
@@ -164,7 +164,7 @@ def _source(source: str | None, microphone: str | None, spec: JobSpec, *, paced:
 
 
 def _dated(source: Source) -> Source:
-    """The source, its title one that no other session has."""
+    """The source, its title one that no other run has."""
     source.title = f"{source.title}-{time.strftime('%Y%m%d-%H%M%S')}"
     return source
 

@@ -92,7 +92,7 @@ class _GrowingFile:
 
 @dataclass(slots=True)
 class SubtitleFiles:
-    """The files of one session: that of the speech, and one of each language."""
+    """The files of one run: that of the speech, and one of each language."""
 
     folder: Path
     title: str

@@ -65,7 +65,7 @@ def test_a_language_that_is_detected_names_the_file(tmp_path: Path) -> None:
 
 
 def test_files_of_others_are_kept(tmp_path: Path) -> None:
-    """Unless they may be replaced; those of an earlier session may."""
+    """Unless they may be replaced; those of an earlier run may."""
     (tmp_path / "talk.hi.srt").write_text("mine")
     with pytest.raises(OutputError), _files(tmp_path).opened("hi", []):
         pass

@@ -1,4 +1,4 @@
-"""One session: a source's sound through captions to files and to who watches, whatever breaks.
+"""One run: a source's sound through captions to files and to who watches, whatever breaks.
 
 The sound is kept until it is told (`tape.py`). Where a service goes away, the next call begins
 there, with times that go on.
@@ -56,7 +56,7 @@ class Display(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person asks of a session."""
+    """What a person asks of a run."""
 
     spec: JobSpec
     update_interval_s: float | None = None
@@ -114,7 +114,7 @@ class _Numbers:
         self._utterances_before, self._sentences_before = self.utterances, self.sentences
 
     def count(self, event: live_pb2.CaptionResponse) -> None:
-        """Makes the numbers of a call's message those of the session."""
+        """Makes the numbers of a call's message those of the run."""
         if event.HasField("speech"):
             kind = event.speech.WhichOneof("event")
             content: object = getattr(event.speech, kind) if kind else None
@@ -129,7 +129,7 @@ class _Numbers:
             event.translated.sentence += self._sentences_before
 
 
-class Session:
+class LiveRun:
     """Captions of a source, to its end or to `finish`."""
 
     def __init__(
