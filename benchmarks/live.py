@@ -14,8 +14,10 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -37,11 +39,20 @@ STREAMS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 SILENCE_S = 0.6  # the pause that ends an utterance
 KEEPALIVE_S = 30.0  # after which the place of a client that has vanished is free
 WORD_S, GAP_S, PAUSE_S = 0.3, 0.08, 0.9
-COMMITTED_WER, REFINED_WER = (
-    0.02,
-    0.005,
-)  # at most so much above that of the same recording as a file
-HEADINGS = ("", "streams", "D s", "d s", "p50 s", "p95 s", "limit p50", "limit p95", "holds")
+# Word error rates, at most so much above that of the same recording as a file
+COMMITTED_WER, REFINED_WER = 0.02, 0.005
+HEADINGS = (
+    "",
+    "streams",
+    "D s",
+    "windows",
+    "d s",
+    "p50 s",
+    "p95 s",
+    "limit p50",
+    "limit p95",
+    "holds",
+)
 
 
 def main(arguments: Sequence[str]) -> bool:
@@ -92,8 +103,7 @@ def _text(given: argparse.Namespace) -> bool:
     with _real(given) as (running, recording):
         samples = samples_of(recording.path)
         offline = product.called(running, recording)
-        heard = _together(running.target, [samples], given, refine=True)
-        latency = _latency(heard, given.interval, running.target)
+        heard, latency = _together(running, [samples], given, refine=True)
     said = recording.text
     texts = {
         "as a file": " ".join(text for _, _, text in offline.segments),
@@ -128,7 +138,7 @@ def _streams(given: argparse.Namespace) -> bool:
         ):
             samples = samples_of(recording.path)
             found, window_s = _most_streams(
-                name, running.target, [samples] * max(given.counts), given, rows
+                name, running, [samples] * max(given.counts), given, rows
             )
             most[name] = found
             if name == "in batches" and window_s:
@@ -144,7 +154,7 @@ def _streams(given: argparse.Namespace) -> bool:
 
 def _most_streams(
     name: str,
-    target: str,
+    running: product.Service,
     recordings: Sequence[np.ndarray],
     given: argparse.Namespace,
     rows: list[list[str]],
@@ -153,12 +163,11 @@ def _most_streams(
     most, window_s = 0, 0.0
     for n in given.counts:
         shifted = [np.roll(one, -i * SAMPLE_RATE * 7) for i, one in enumerate(recordings[:n])]
-        heard = _together(target, shifted, given)
-        row = _latency(heard, given.interval, target)
+        _, row = _together(running, shifted, given)
         rows.append([name, *row[1:]])
         if row[-1] != "yes":
             break
-        most, window_s = n, _window_s(target)
+        most, window_s = n, _window_s(running.target)
     return most, window_s
 
 
@@ -170,7 +179,7 @@ def _film(given: argparse.Namespace) -> bool:
         film = make_film(folder / "en-film.flac", speech_sets(given.language), 4 * given.seconds)
         alone_s = product.transcribed(running, film, folder / "alone").reading.wall_s
         four = [np.roll(samples, -i * SAMPLE_RATE * 7) for i in range(4)]
-        quiet = _together(running.target, four, given)
+        quiet, quiet_row = _together(running, four, given)
         beside: list[float] = []
 
         def films() -> None:
@@ -183,12 +192,9 @@ def _film(given: argparse.Namespace) -> bool:
 
         thread = threading.Thread(target=films)
         thread.start()
-        busy = _together(running.target, four, given)
+        busy, busy_row = _together(running, four, given)
         thread.join()
-        rows = [
-            ["alone", *_latency(quiet, given.interval, running.target)[1:]],
-            ["beside a film", *_latency(busy, given.interval, running.target)[1:]],
-        ]
+        rows = [["alone", *quiet_row[1:]], ["beside a film", *busy_row[1:]]]
     print(table(HEADINGS, rows))
     p95 = [_percentile(_late(one), 95) for one in (quiet, busy)]
     share = alone_s / statistics.median(beside)
@@ -222,7 +228,7 @@ def _scale(given: argparse.Namespace) -> bool:
         with _marked("--batch-s", "0.1", "--window-s", "0.005", *flags) as running:
             samples, _ = _said(60.0)
             most[name], window_s = _most_streams(
-                name, running.target, [samples] * max(STREAMS), settings, rows
+                name, running, [samples] * max(STREAMS), settings, rows
             )
             wanted = wanted or 0.8 * settings.interval / window_s
     print(table(HEADINGS, rows))
@@ -241,7 +247,7 @@ def _killed(given: argparse.Namespace) -> bool:
     settings = argparse.Namespace(interval=0.5, language="en")
     samples, _ = _said(40.0)
     with _marked("--batch-s", "0.1", "--window-s", "0.005", "--max-live-streams", "5") as running:
-        before = _together(running.target, [samples] * 4, settings)
+        before, _ = _together(running, [samples] * 4, settings)
         victim = subprocess.Popen([sys.executable, "-m", "benchmarks.live_feeds", running.target])
         free_after_s, was_full = float("nan"), False
 
@@ -257,7 +263,7 @@ def _killed(given: argparse.Namespace) -> bool:
 
         thread = threading.Thread(target=kill)
         thread.start()
-        after = _together(running.target, [samples] * 4, settings)
+        after, _ = _together(running, [samples] * 4, settings)
         thread.join()
         victim.wait()
     p95 = [_percentile(_late(one), 95) for one in (before, after)]
@@ -376,13 +382,16 @@ def _config(given: argparse.Namespace) -> dict:
 
 
 def _together(
-    target: str,
+    running: product.Service,
     recordings: Sequence[np.ndarray],
     given: argparse.Namespace,
-    *,
-    refine: bool = False,
-) -> list[Heard]:
-    return asyncio.run(feeds(target, recordings, tentative=True, refine=refine, **_config(given)))
+    **config: bool,
+) -> tuple[list[Heard], list[str]]:
+    """What so many streams at once were told, and a row of figures."""
+    before = _batches(running)
+    together = feeds(running.target, recordings, tentative=True, **config, **_config(given))
+    heard = asyncio.run(together)
+    return heard, _latency(heard, given.interval, _batches(running).since(before))
 
 
 def _late(heard: Sequence[Heard]) -> list[float]:
@@ -393,18 +402,50 @@ def _percentile(values: Sequence[float], share: float) -> float:
     return float(np.percentile(values, share)) if len(values) else float("nan")
 
 
-def _latency(heard: Sequence[Heard], wanted_s: float, target: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """What a service has told of its batches: how many, their windows, and their seconds."""
+
+    n: float = 0.0
+    windows: float = 0.0
+    seconds: float = 0.0
+
+    def since(self, before: "_Batches") -> "_Batches":
+        return _Batches(
+            self.n - before.n, self.windows - before.windows, self.seconds - before.seconds
+        )
+
+    @property
+    def size(self) -> float:
+        return self.windows / self.n if self.n else 0.0
+
+    @property
+    def batch_s(self) -> float:
+        return self.seconds / self.n if self.n else 0.0
+
+
+def _batches(running: product.Service) -> _Batches:
+    with urllib.request.urlopen(f"http://{running.metrics}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("voxroute_batch_"))
+    names = ("inference_seconds_count", "size_sum", "inference_seconds_sum")
+    return _Batches(*(float(found[f"voxroute_batch_{name}"]) for name in names))
+
+
+def _latency(heard: Sequence[Heard], wanted_s: float, batches: _Batches) -> list[str]:
     """A row: how late committed words were, beside what is promised."""
     intervals = [one for h in heard for one in h.intervals] or [wanted_s]
-    interval_s, batch_s = statistics.mean(intervals), _window_s(target)
+    interval_s, batch_s = statistics.mean(intervals), batches.batch_s
     p50, p95 = (_percentile(_late(heard), share) for share in (50, 95))
     limit50 = 1.5 * interval_s + batch_s + 0.2
     limit95 = max(3 * interval_s + batch_s, SILENCE_S + batch_s + 0.3)
     holds = p50 <= limit50 and p95 <= limit95 and not any(one.error for one in heard)
     # an interval that has grown means that the device does not keep up with the one asked for
     holds = holds and interval_s <= 1.1 * wanted_s
-    figures = (interval_s, batch_s, p50, p95, limit50, limit95)
-    return ["", str(len(heard)), *(f"{x:.2f}" for x in figures), "yes" if holds else "no"]
+    size = f"{batches.size:.1f}"
+    figures = [f"{x:.2f}" for x in (batch_s, p50, p95, limit50, limit95)]
+    verdict = "yes" if holds else "no"
+    return ["", str(len(heard)), f"{interval_s:.2f}", size, *figures, verdict]
 
 
 def _worst_end(heard: Heard, recording: SpeechSet) -> float:

@@ -32,6 +32,8 @@ class Service:
 
     target: str
     process: psutil.Process
+    metrics: str
+    """HOST:PORT"""
 
 
 @contextmanager
@@ -45,14 +47,19 @@ def service(
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", ENGINES[engine], *arguments),
-                *("--metrics-listen", "", *flags),
+                *("--metrics-listen", "127.0.0.1:0", *flags),
             ],
             stdout=log,
             stderr=log,
         )
     try:
         _until_serving(target, process, folder / f"{engine}.log")
-        yield Service(target, psutil.Process(process.pid))
+        listening = next(
+            line
+            for line in (folder / f"{engine}.log").read_text().splitlines()
+            if line.startswith('{"event": "listening"')
+        )
+        yield Service(target, psutil.Process(process.pid), json.loads(listening)["metrics"])
     finally:
         process.terminate()
         process.wait()

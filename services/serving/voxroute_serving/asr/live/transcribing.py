@@ -194,33 +194,33 @@ class _Stream:
 
     async def _read(self, requests: Requests[asr_pb2.LiveConfig], leaving: asyncio.Event) -> bool:
         """Takes the client's messages up to the last; whether the service leaves before it."""
+        reading = asyncio.ensure_future(self._messages(requests))
         stop = asyncio.ensure_future(leaving.wait())
         try:
-            while True:
-                message = asyncio.ensure_future(requests.next())
-                try:
-                    await asyncio.wait({message, stop}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not message.done():
-                        message.cancel()
-                if not message.done() or message.cancelled():
-                    return True
-                kind, content = message.result()
-                match kind:
-                    case "audio":
-                        await self._hear(content)
-                    case "end_utterance":
-                        await self._news(self._hearing.end(EndReason.CLIENT))
-                    case "drop_utterance":
-                        await self._news(self._hearing.end(EndReason.DROPPED))
-                    case "finish":
-                        return False
-                    case _:
-                        raise InvalidInputError.of_field(
-                            kind, "was sent twice; send it once, first"
-                        )
+            await asyncio.wait({reading, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                await reading
+            return not reading.done()
         finally:
             stop.cancel()
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    async def _messages(self, requests: Requests[asr_pb2.LiveConfig]) -> None:
+        """Takes the client's messages up to the last. Raises InvalidInputError."""
+        while True:
+            kind, content = await requests.next()
+            match kind:
+                case "audio":
+                    await self._hear(content)
+                case "end_utterance":
+                    await self._news(self._hearing.end(EndReason.CLIENT))
+                case "drop_utterance":
+                    await self._news(self._hearing.end(EndReason.DROPPED))
+                case "finish":
+                    return
+                case _:
+                    raise InvalidInputError.of_field(kind, "was sent twice; send it once, first")
 
     async def _hear(self, chunk: bytes) -> None:
         pcm = self._options.audio
