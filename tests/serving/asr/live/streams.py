@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, cast
 
 import grpc
@@ -108,7 +109,7 @@ class Service:
             replies: Replies = []
             with grpc.insecure_channel(self.address) as channel:
                 stub = asr_pb2_grpc.AsrServiceStub(channel)
-                for reply in stub.TranscribeLive(iter(messages), timeout=120):
+                for reply in stub.TranscribeLive(iter(messages), timeout=60):
                     replies.append(reply)
                     if on_reply is not None:
                         on_reply(reply)
@@ -229,13 +230,22 @@ def check_whole(replies: Replies, spoken: Said, *, start_s: float = 0.0) -> None
     assert told[0] == "accepted"
     assert told[-1] == "done"
     assert told.count("accepted") == told.count("done") == 1
-    assert committed(replies) == spoken.texts
+    found = committed(replies)
+    assert found == spoken.texts, differences(found, spoken.texts)
     words = committed_words(replies)
     assert [word.text for word in words] == spoken.texts
     for word, true in zip(words, spoken.words, strict=True):
         assert abs(seconds(word.start) - start_s - true.start_s) <= 0.1, word
         assert abs(seconds(word.end) - start_s - true.end_s) <= 0.1, word
     check_utterances(replies)
+
+
+def differences(found: Sequence[str], texts: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """What is written down otherwise than it was said."""
+    codes = SequenceMatcher(None, texts, found, autojunk=False).get_opcodes()
+    return [
+        (" ".join(texts[a:b]), list(found[c:d])) for tag, a, b, c, d in codes if tag != "equal"
+    ]
 
 
 def check_utterances(replies: Replies) -> None:

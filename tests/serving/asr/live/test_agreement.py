@@ -1,5 +1,6 @@
 """Which words are settled, whatever decodings follow each other."""
 
+import math
 import random
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,6 +28,12 @@ def told(found: Sequence[Word]) -> str:
     return text_of(found).strip()
 
 
+def ended(agreement: Agreement, last: Sequence[Word]) -> list[Word]:
+    """What the end settles after a last decoding that itself settles nothing."""
+    assert not agreement.heard(last, 0.0)
+    return agreement.ended(math.inf)
+
+
 def settled_to(text: str) -> Agreement:
     """An utterance with so many settled words."""
     agreement = Agreement()
@@ -43,7 +50,7 @@ def test_two_decodings_settle_what_they_have_in_common() -> None:
     assert told(agreement.heard(words("one two three four"), 9.0)) == "one two"
     assert told(agreement.tentative) == "three four"
     assert told(agreement.heard(words("one two three five"), 9.0)) == "three"
-    assert told(agreement.ended(words("one two three five six"))) == "five six"
+    assert told(ended(agreement, words("one two three five six"))) == "five six"
     assert agreement.settled_until_s == 2.5
     assert not agreement.tentative
 
@@ -91,7 +98,7 @@ def test_a_decoding_in_doubt_agrees_with_none() -> None:
 def test_settled_words_are_found_again(last: str, rest: str) -> None:
     """Whatever becomes of them, they stay, and what follows is all there."""
     agreement = settled_to("one two three")
-    assert told(agreement.ended(words(last))) == rest
+    assert told(ended(agreement, words(last))) == rest
 
 
 def test_words_that_are_inserted_before_are_not_taken_for_new_ones() -> None:
@@ -101,13 +108,21 @@ def test_words_that_are_inserted_before_are_not_taken_for_new_ones() -> None:
         Word(" one", 0.0, 0.4), Word(" or", 0.4, 0.5), Word(" two", 0.5, 0.9),
         Word(" or", 0.9, 1.0), Word(" three", 1.0, 1.5), Word(" four", 1.5, 2.0),
     ]  # fmt: skip
-    assert told(agreement.ended(more)) == "four"
+    assert told(ended(agreement, more)) == "four"
 
 
 def test_a_short_word_after_one_that_is_not_heard_any_more_is_kept() -> None:
     """It stands after the settled ones, so it is not one of them."""
     agreement = settled_to("one two three")
-    assert told(agreement.ended([*words("one two"), Word(" no", 1.55, 1.65)])) == "no"
+    assert told(ended(agreement, [*words("one two"), Word(" no", 1.55, 1.65)])) == "no"
+
+
+def test_words_of_the_next_utterance_are_not_settled() -> None:
+    """An utterance may be cut before words that are tentative: those with their half behind it."""
+    agreement = settled_to("one two")
+    agreement.heard(words("one two three four five"), 0.0)
+    assert told(agreement.ended(1.8)) == "three four"
+    assert not agreement.tentative
 
 
 @pytest.mark.parametrize("heard_again", [0, 1, 2, 4])
@@ -118,22 +133,22 @@ def test_after_a_cut_words_may_be_heard_again(heard_again: int) -> None:
     agreement.cut(6.0)  # after w11
     first = 12 - heard_again
     again = words(" ".join(texts[first:]), first * 0.5)
-    assert told(agreement.ended(again)) == " ".join(texts[16:])
+    assert told(ended(agreement, again)) == " ".join(texts[16:])
 
 
 def test_a_word_said_over_and_over_is_counted_by_its_times() -> None:
     """Letters alone do not tell which of them is meant."""
     agreement = settled_to("no no no")
-    assert told(agreement.ended(words("no no no no no"))) == "no no"
+    assert told(ended(agreement, words("no no no no no"))) == "no no"
     agreement = settled_to("no no no")
     agreement.cut(1.5)
-    assert told(agreement.ended(words("no no", 1.5))) == "no no"
+    assert told(ended(agreement, words("no no", 1.5))) == "no no"
 
 
 def test_a_long_text_is_whole() -> None:
     """Half a minute of a quick speaker, all of it at the end."""
     text = " ".join(f"w{i}" for i in range(200))
-    assert told(Agreement().ended(words(text, step_s=0.14))) == text
+    assert told(ended(Agreement(), words(text, step_s=0.14))) == text
 
 
 def segment(text: str, start_s: float, end_s: float, *attended: Word) -> WindowSegment:
@@ -245,7 +260,7 @@ def test_settled_words_stay_and_none_is_lost_or_told_twice(seed: int, errors: fl
                 from_s = cut_s - rng.choice([0.0, 0.0, 0.3, 0.6])
     settled_s = agreement.settled_until_s
     last = speaker.decoding(from_s, end_s, cut_s, settled_s)
-    rest = agreement.ended(last)
+    rest = ended(agreement, last)
     left = [word.text for word in last if word.start_s >= settled_s - 1e-9]
     found = [word.text for word in rest]
     assert found[len(found) - len(left) :] == left

@@ -161,20 +161,21 @@ def test_a_long_utterance_is_cut_at_its_least_likely_frame() -> None:
     assert np.array_equal(np.concatenate(both), np.arange(second.end, dtype=np.float32))
 
 
-def test_no_cut_comes_before_what_is_settled() -> None:
-    """Committed text stays in its utterance, whatever pause there was in it."""
+@pytest.mark.parametrize("probability", [0.3, 0.6])
+def test_no_cut_comes_before_what_is_settled(probability: float) -> None:
+    """At a pause after it, or else at its end, whatever pause there was in it."""
     ear = Ear(Endpoint(max_utterance_s=10.0))
     (begun,) = ear.voice(6.0)
     ear.hears(0.36)
     ear.voice(2.0)
     begun.spoken.settled = ear.hearing.tape.end
     ear.voice(0.5)
-    ear.hears(0.6)
+    dip = ear.hearing.tape.end
+    ear.hears(probability)
     news = ear.voice(2.0)
-    cut = news[0].spoken.end
-    assert cut is not None
-    assert cut >= begun.spoken.settled
-    assert news[1].spoken.start == cut
+    at_pause = probability < ear.hearing.negative
+    assert news[0].spoken.end == (dip + N_FRAME_SAMPLES // 2 if at_pause else begun.spoken.settled)
+    assert news[1].spoken.start == news[0].spoken.end
 
 
 def test_a_cut_with_all_settled_is_at_the_end() -> None:

@@ -42,6 +42,11 @@ def text_of(words: Sequence[Word]) -> str:
     return "".join(word.text for word in words)
 
 
+def before(words: Sequence[Word], end_s: float) -> list[Word]:
+    """The words of which no more than half is after a time: the rest belongs to what follows."""
+    return [word for word in words if (word.start_s + word.end_s) / 2 < end_s]
+
+
 def _overlap(one: Word, other: Word) -> bool:
     return one.start_s < other.end_s and other.start_s < one.end_s
 
@@ -65,16 +70,16 @@ class Agreement:
         """The words that a decoding of the sound up to a time settles."""
         after = self.after_settled(words)
         n_agreed = 0
-        for one, before in zip(after, self.tentative, strict=False):
-            if normalised(one.text) != normalised(before.text) or one.end_s > until_s - _NEAR_S:
+        for one, other in zip(after, self.tentative, strict=False):
+            if normalised(one.text) != normalised(other.text) or one.end_s > until_s - _NEAR_S:
                 break
             n_agreed += 1
         return self._settle(after, n_agreed)
 
-    def ended(self, words: Sequence[Word]) -> list[Word]:
-        """The words that the last decoding settles: all that are left."""
-        after = self.after_settled(words)
-        return self._settle(after, len(after))
+    def ended(self, end_s: float) -> list[Word]:
+        """The words that the end of the utterance settles: all that are left before it."""
+        left = before(self.tentative, end_s)
+        return self._settle(left, len(left))
 
     def doubted(self) -> None:
         """A decoding is in doubt, so the next one has none to agree with."""

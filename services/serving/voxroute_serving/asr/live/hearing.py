@@ -107,7 +107,8 @@ class Hearing:
     """The voice activity of one stream.
 
     An utterance begins with a voice and ends after a pause, at the client's word, or, at its
-    longest, at the least likely frame of its second half that has no committed text.
+    longest, at the least likely frame of its second half that has no committed text, or, where
+    there is no pause, at the end of that text.
     """
 
     vad: VadOptions
@@ -195,6 +196,8 @@ class Hearing:
         low, frames = self._frames_from(max(half, spoken.settled))
         if not len(frames):
             return self._position
+        if spoken.settled > half and frames.min() >= self.negative:
+            return spoken.settled  # no pause since: that is between two words at least
         return (low + int(frames.argmin())) * N_FRAME_SAMPLES + N_FRAME_SAMPLES // 2
 
     def _frames_from(self, place: int) -> tuple[int, Probabilities]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from voxroute_serving.asr.engine import DecodingOptions, WindowResult, WindowSegment, Word
-from voxroute_serving.asr.live.agreement import Agreement, words_of
+from voxroute_serving.asr.live.agreement import Agreement, before, words_of
 from voxroute_serving.asr.live.hearing import EndReason, Spoken, Tape
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.asr.recogniser import Untranscribed
@@ -93,7 +93,6 @@ class UtteranceText:
     is_doubtful: bool = False
     """Whether the last decoding is in doubt."""
     _agreement: Agreement = field(default_factory=Agreement, init=False)
-    _last: list[Word] = field(default_factory=list[Word], init=False)  # of the last decoding
     _origin: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -117,13 +116,11 @@ class UtteranceText:
         self.decoded_to = update.end
         self.metrics.live_updates.inc()
         if self.is_doubtful:
-            self._last = []
             self._agreement.doubted()
             return []
-        self._last = found
-        before = self.tentative
+        expected = self.tentative
         new = self._agreement.heard(found, update.end / SAMPLE_RATE)
-        self._observe(before, new)
+        self._observe(expected, new)
         self._settled(new)
         self._cut()
         return new
@@ -132,7 +129,7 @@ class UtteranceText:
         """The words that the end settles."""
         if self.is_doubtful or self.spoken.reason is EndReason.DROPPED:
             return []
-        new = self._agreement.ended(self._last)
+        new = self._agreement.ended((self.spoken.end or 0) / SAMPLE_RATE)
         self._settled(new)
         return new
 
@@ -183,8 +180,7 @@ class UtteranceText:
         self.is_doubtful = any(one & _WITHOUT for one in found)
         words = words_of(result.segments, self._origin / SAMPLE_RATE)
         if self.spoken.end is not None:  # it may have been cut meanwhile
-            end_s = self.spoken.end / SAMPLE_RATE
-            words = [word for word in words if word.start_s < end_s]
+            words = before(words, self.spoken.end / SAMPLE_RATE)
         return update, words
 
     def _settled(self, new: Sequence[Word]) -> None:
@@ -196,14 +192,14 @@ class UtteranceText:
             if since_s is not None:
                 self.metrics.live_commit_latency.observe(since_s)
 
-    def _observe(self, before: Sequence[Word], new: Sequence[Word]) -> None:
+    def _observe(self, expected: Sequence[Word], new: Sequence[Word]) -> None:
         """Counts what has become of the tentative words."""
         now = [*new, *self.tentative]
         kept = 0
-        for one, other in zip(before, now, strict=False):
+        for one, other in zip(expected, now, strict=False):
             kept += normalised(one.text) == normalised(other.text)
         self.metrics.live_tentative_words.labels("kept").inc(kept)
-        self.metrics.live_tentative_words.labels("changed").inc(len(before) - kept)
+        self.metrics.live_tentative_words.labels("changed").inc(len(expected) - kept)
 
     def _cut(self) -> None:
         """Leaves the settled beginning of a long utterance out of the next decodings."""
