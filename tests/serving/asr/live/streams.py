@@ -1,6 +1,5 @@
 """Live streams of tests: marked speech, a service over a real socket, what a client is told."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.audio.samples import SAMPLE_RATE
-from voxroute_serving.device.batcher import Admission
+from voxroute_serving.device.batcher import Admission, run_apart
 from voxroute_serving.metrics import Metrics
 from voxroute_serving.testing import marked_speech
 from voxroute_serving.testing.fake_engine import FakeEngine
@@ -109,13 +108,13 @@ class Service:
             replies: Replies = []
             with grpc.insecure_channel(self.address) as channel:
                 stub = asr_pb2_grpc.AsrServiceStub(channel)
-                for reply in stub.TranscribeLive(iter(messages), timeout=60):
+                for reply in stub.TranscribeLive(iter(messages), timeout=20):
                     replies.append(reply)
                     if on_reply is not None:
                         on_reply(reply)
             return replies
 
-        return await asyncio.to_thread(call)
+        return await run_apart(call)
 
     async def fails(self, messages: Iterable[Request]) -> tuple[Any, Replies]:
         """The error that ends a stream, and the answers before it."""
@@ -134,7 +133,7 @@ class Service:
                 stub = asr_pb2_grpc.AsrServiceStub(channel)
                 return stub.GetCapabilities(asr_pb2.GetCapabilitiesRequest(), timeout=30)
 
-        return await asyncio.to_thread(call)
+        return await run_apart(call)
 
     @property
     def streams(self) -> int:

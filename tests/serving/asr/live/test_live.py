@@ -137,7 +137,7 @@ async def test_what_the_client_drops_is_not_told() -> None:
     """The utterance is closed with what of it was committed; the next begins anew."""
     spoken = said(6.0, -1.0, 2.0, -1.0)
     async with serving() as service:
-        stream = messages(spoken.data, pace=10, between={25: [DROP], 26: [DROP]})
+        stream = messages(spoken.data, pace=10, between={25: [DROP, DROP]})
         replies = await service.live(stream)
     first, *rest = of(replies, "utterance")
     assert first.reason == asr_pb2.END_REASON_DROPPED
@@ -276,16 +276,14 @@ async def test_a_slow_device_makes_the_sender_wait() -> None:
             n_sent += len(message.audio)
             yield message
 
-    engine = FakeEngine(segments=heard, released=threading.Event())
-    async with serving(engine) as service:
+    async with serving() as service:
+        service.engine.released = threading.Event()
         stream = asyncio.ensure_future(service.live(counted()))
         assert await until(lambda: n_sent > 32_000 * 45)
         await asyncio.sleep(1.0)
-        # what the service holds, and what gRPC has on its way
-        assert service.metric("audio_seconds_total", grpc_method="TranscribeLive") < 47
-        assert n_sent < 32_000 * 120
-        assert engine.released
-        engine.released.set()
+        # the rest waits in the buffers of gRPC, and then at the client
+        assert 45 < service.metric("audio_seconds_total", grpc_method="TranscribeLive") < 46
+        service.engine.released.set()
         check_whole(await stream, spoken)
 
 

@@ -115,7 +115,7 @@ class UtteranceText:
             update, found = await self._decoded(replace(options, temperatures=(_WARMER,)))
         self.decoded_to = update.end
         self.metrics.live_updates.inc()
-        if self.is_doubtful:
+        if self.is_doubtful or self.spoken.reason is EndReason.DROPPED:
             self._agreement.doubted()
             return []
         expected = self.tentative
