@@ -28,7 +28,8 @@ from voxroute_serving.audio.windows import Window
 from voxroute_serving.device.batcher import Timed
 
 _CUT_AFTER_S = 15.0  # of sound, from which on updates leave the beginning out
-_LEAST_CUT_S = 3.0  # of sound that a cut at a sentence leaves out, or else it is at a word
+_LEAST_CUT_S = 3.0  # of sound that a cut at a sentence leaves out, or else it is at a word; and
+# that a decoding has before its rest is decoded
 _WARMER = 0.4  # the temperature of a second try at a loop
 _WITHOUT = frozenset({Doubt.REPETITION, Doubt.HALLUCINATION})  # doubts that settle nothing
 
@@ -171,14 +172,21 @@ class UtteranceText:
         return window, lines, missing
 
     async def _decoded(self, options: DecodingOptions) -> tuple[Update, list[Word]]:
-        update = Update(self.tape, self.spoken, self._origin)
-        result = (await self.decode(options, update)).result
-        length_s = (update.end - self._origin) / SAMPLE_RATE
-        found = doubts(
-            result.segments, ((0.0, length_s),), Thresholds.of(options), options.language
-        )
-        self.is_doubtful = any(one & _WITHOUT for one in found)
-        words = words_of(result.segments, self._origin / SAMPLE_RATE)
+        """The words of one more decoding, and of the rest where it stops for want of room."""
+        begin, words = self._origin, list[Word]()
+        while True:
+            update = Update(self.tape, self.spoken, begin)
+            result = (await self.decode(options, update)).result
+            length_s = (update.end - begin) / SAMPLE_RATE
+            found = doubts(
+                result.segments, ((0.0, length_s),), Thresholds.of(options), options.language
+            )
+            self.is_doubtful = any(one & _WITHOUT for one in found)
+            words += words_of(result.segments, begin / SAMPLE_RATE)
+            rest_s = result.rest_from_s
+            if rest_s is None or rest_s < _LEAST_CUT_S or self.is_doubtful:
+                break
+            begin += round(rest_s * SAMPLE_RATE)
         if self.spoken.end is not None:  # it may have been cut meanwhile
             words = before(words, self.spoken.end / SAMPLE_RATE)
         return update, words
