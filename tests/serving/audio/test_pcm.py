@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.serving.recordings import chunks, s16le, speech, tone
+from tests.serving.recordings import chunks, law_bytes, s16le, silence, speech, tone
 from voxroute_serving.audio.pcm import Law, LiveSamples, PcmDecoder, PcmFormat, expanded
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.testing.fake_engine import tone_hz
@@ -38,16 +38,6 @@ def cut_anywhere(data: bytes, seed: int = 0) -> list[bytes]:
         pieces.append(data[:n])
         data = data[n:]
     return pieces
-
-
-def law_bytes(samples: Samples, law: Law) -> bytes:
-    """Samples at 8 kHz in G.711: for each the byte whose own sample is the nearest."""
-    levels = np.frombuffer(expanded(bytes(range(256)), law), "<i2").astype(np.int32)
-    order = np.argsort(levels, kind="stable")
-    wanted = np.rint(samples * 32767).astype(np.int32)
-    right = np.clip(np.searchsorted(levels[order], wanted), 1, 255)
-    nearer = wanted - levels[order][right - 1] <= levels[order][right] - wanted
-    return order[np.where(nearer, right - 1, right)].astype(np.uint8).tobytes()
 
 
 # Of ITU-T G.711: the largest levels, the smallest, and silence
@@ -112,8 +102,8 @@ def test_chunks_may_be_cut_anywhere(rate: int, channels: int, law: Law | None) -
 )
 def test_a_tone_keeps_its_height_and_its_place(rate: int, law: Law | None) -> None:
     """A resampler keeps but a few milliseconds, and moves nothing."""
-    sound = np.concatenate([tone(0.5, 500.0, rate), np.zeros(rate // 2), tone(0.5, 900.0, rate)])
-    data = law_bytes(sound, law) if law else s16le(sound.astype(np.float32))
+    sound = np.concatenate([tone(0.5, 500.0, rate), silence(0.5, rate), tone(0.5, 900.0, rate)])
+    data = law_bytes(sound, law) if law else s16le(sound)
     pcm = PcmFormat(rate, law=law)
     live = LiveSamples(pcm)
     found: list[Samples] = []

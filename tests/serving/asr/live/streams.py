@@ -18,7 +18,8 @@ from tests.serving.recordings import chunks, silence, speech
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 from voxroute_serving.asr.app import AsrApp
-from voxroute_serving.audio.samples import SAMPLE_RATE
+from voxroute_serving.audio.pcm import as_floats
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.device.batcher import Admission, run_apart
 from voxroute_serving.metrics import Metrics
 from voxroute_serving.testing import marked_speech
@@ -50,6 +51,10 @@ class Said:
     @property
     def data(self) -> bytes:
         return self.samples.tobytes()
+
+    @property
+    def sound(self) -> Samples:
+        return as_floats(self.samples)
 
     @property
     def texts(self) -> list[str]:
@@ -100,7 +105,10 @@ class Service:
     address: str
 
     async def live(
-        self, messages: Iterable[Request], on_reply: Callable[[Any], None] | None = None
+        self,
+        messages: Iterable[Request],
+        on_reply: Callable[[Any], None] | None = None,
+        timeout_s: float = 30,
     ) -> Replies:
         """All answers to the messages of one stream."""
 
@@ -108,7 +116,7 @@ class Service:
             replies: Replies = []
             with grpc.insecure_channel(self.address) as channel:
                 stub = asr_pb2_grpc.AsrServiceStub(channel)
-                for reply in stub.TranscribeLive(iter(messages), timeout=20):
+                for reply in stub.TranscribeLive(iter(messages), timeout=timeout_s):
                     replies.append(reply)
                     if on_reply is not None:
                         on_reply(reply)
@@ -124,6 +132,21 @@ class Service:
         except grpc.RpcError as error:
             return error, replies
         raise AssertionError("the stream ended well")
+
+    async def transcribed(self, conf: asr_pb2.TranscribeConfig, data: bytes) -> list[Any]:
+        """All answers for a recording."""
+
+        def sent() -> Iterator[asr_pb2.TranscribeRequest]:
+            yield asr_pb2.TranscribeRequest(config=conf)
+            for chunk in chunks(data, 10_001):
+                yield asr_pb2.TranscribeRequest(audio=chunk)
+            yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+
+        def call() -> list[Any]:
+            with grpc.insecure_channel(self.address) as channel:
+                return list(asr_pb2_grpc.AsrServiceStub(channel).Transcribe(sent(), timeout=30))
+
+        return await run_apart(call)
 
     async def capabilities(self) -> asr_pb2.GetCapabilitiesResponse:
         """What the service says of itself."""
@@ -153,9 +176,7 @@ async def serving(engine: FakeEngine | None = None, **settings: Any) -> AsyncGen
     engine = engine or FakeEngine(segments=marked_speech.heard)
     async with serving_engine(engine, **settings) as served:
         engine.batches.clear()
-        yield Service(
-            engine, served.app, served.runtime.admission, served.metrics, served.address
-        )
+        yield Service(engine, served.app, served.runtime.admission, served.metrics, served.address)
 
 
 def config(language: str = "hi", **fields: Any) -> asr_pb2.LiveConfig:
@@ -210,7 +231,8 @@ def kinds(replies: Replies) -> list[str]:
 
 def committed(replies: Replies) -> list[str]:
     """The words of all committed texts, as they came."""
-    return "".join(one.text for one in of(replies, "committed")).split()
+    text = "".join(str(one.text) for one in of(replies, "committed"))
+    return text.split()
 
 
 def committed_words(replies: Replies) -> list[asr_pb2.Word]:
@@ -242,9 +264,7 @@ def check_whole(replies: Replies, spoken: Said, *, start_s: float = 0.0) -> None
 def differences(found: Sequence[str], texts: Sequence[str]) -> list[tuple[str, list[str]]]:
     """What is written down otherwise than it was said."""
     codes = SequenceMatcher(None, texts, found, autojunk=False).get_opcodes()
-    return [
-        (" ".join(texts[a:b]), list(found[c:d])) for tag, a, b, c, d in codes if tag != "equal"
-    ]
+    return [(" ".join(texts[a:b]), list(found[c:d])) for tag, a, b, c, d in codes if tag != "equal"]
 
 
 def check_utterances(replies: Replies) -> None:
@@ -307,9 +327,7 @@ def fields_of(error: Any) -> list[str]:
 
 def retry_s(error: Any) -> list[float]:
     """After how many seconds an error says that it is worth trying again."""
-    return [
-        seconds(found.retry_delay) for found in _details(error, error_details_pb2.RetryInfo)
-    ]
+    return [seconds(found.retry_delay) for found in _details(error, error_details_pb2.RetryInfo)]
 
 
 def _details(error: Any, kind: type[Any]) -> list[Any]:

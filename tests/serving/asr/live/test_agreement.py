@@ -25,6 +25,7 @@ def words(text: str, from_s: float = 0.0, step_s: float = 0.5) -> list[Word]:
 
 
 def told(found: Sequence[Word]) -> str:
+    """The text of words."""
     return text_of(found).strip()
 
 
@@ -152,6 +153,7 @@ def test_a_long_text_is_whole() -> None:
 
 
 def segment(text: str, start_s: float, end_s: float, *attended: Word) -> WindowSegment:
+    """A segment with the words that the decoder attends to."""
     return WindowSegment(start_s, end_s, text, attended=attended)
 
 
@@ -208,7 +210,11 @@ class Speaker:
             if word.end_s > until_s or word.start_s < from_s:
                 continue
             kind = "right"
-            if cut_s <= word.start_s and word.end_s <= wrong_until_s and self.rng.random() < self.errors:
+            if (
+                cut_s <= word.start_s
+                and word.end_s <= wrong_until_s
+                and self.rng.random() < self.errors
+            ):
                 kind = self.rng.choice(["other", "missing", "more"])
             if kind == "more":
                 middle_s = (word.start_s + word.end_s) / 2
@@ -231,6 +237,7 @@ class Speaker:
 
 
 def number(word: Word) -> int:
+    """Which of the said words it is; 0 for a wrong one."""
     return int(word.text[2:]) if word.text.startswith(" w") else 0
 
 

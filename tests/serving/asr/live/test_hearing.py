@@ -81,7 +81,7 @@ def test_padding_begins_neither_before_the_stream_nor_in_the_last_utterance() ->
 
 @pytest.mark.parametrize("silence_s", [0.1, 0.6, 2.0])
 def test_a_pause_ends_an_utterance(silence_s: float) -> None:
-    """After so long, to the frame; a shorter one does not; it ends where the pause is long enough."""
+    """After so long, to the frame, which is its end; a shorter one does not."""
     ear = Ear(Endpoint(silence_s=silence_s))
     ear.voice(1.0)
     n_frames = int(np.ceil(silence_s * SAMPLE_RATE / N_FRAME_SAMPLES))
@@ -285,7 +285,7 @@ def test_places_hold_after_hours(hours: int) -> None:
     n_frames = hours * 3600 * SAMPLE_RATE // N_FRAME_SAMPLES
     for _ in range(20):  # in large pieces, which are not kept
         n = n_frames // 20
-        ear.hearing.push(np.zeros(n * N_FRAME_SAMPLES, np.float16), np.zeros(n, np.float32))
+        ear.hearing.push(np.zeros(n * N_FRAME_SAMPLES, np.float32), np.zeros(n, np.float32))
         ear.hearing.tape.drop_before(ear.hearing.tape.end)
     begin = ear.hearing.tape.end
     assert begin > 3500 * hours * SAMPLE_RATE

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -63,7 +64,7 @@ async def test_every_word_is_told_once_in_its_time() -> None:
 
 
 async def test_long_speech_without_pauses_is_whole() -> None:
-    """Cut at its longest, where it is least likely a word; nothing is lost between two utterances."""
+    """Cut at its longest, where it is least likely a word; nothing is lost between two."""
     async with serving() as service:
         replies = await service.live(messages(FOREVER.data, pace=25))
     check_whole(replies, FOREVER)
@@ -71,7 +72,7 @@ async def test_long_speech_without_pauses_is_whole() -> None:
     reasons = [one.reason for one in utterances]
     assert reasons[:2] == [asr_pb2.END_REASON_LENGTH] * 2
     assert all(seconds(one.end) - seconds(one.start) <= 28.1 for one in utterances)
-    for one, other in zip(utterances, utterances[1:], strict=False):
+    for one, other in pairwise(utterances):
         assert one.end == other.start
 
 
@@ -98,7 +99,7 @@ async def test_tentative_text_goes_before_committed_text() -> None:
     for one in tentative:
         assert " ".join(word.text for word in one.words) == one.text.strip()
     assert "word1" in tentative[0].text
-    for one, other in zip(tentative, tentative[1:], strict=False):
+    for one, other in pairwise(tentative):
         assert one.text != other.text or one.utterance != other.utterance
 
 
@@ -304,7 +305,8 @@ async def test_an_utterance_is_refined() -> None:
         replies = await service.live(messages(TALK.data, config(refine=True), pace=20))
         assert service.engine.batches[-1].options.temperatures == (0.0,)
         recording = asr_pb2.TranscribeConfig(language="hi", audio=pcm())
-        whole = await transcribed(service.address, TALK, recording)
+        answers = await service.transcribed(recording, TALK.data)
+    whole = [answer.segment for answer in answers if answer.HasField("segment")]
     check_whole(replies, TALK)
     utterances = of(replies, "utterance")
     assert [one.refined for one in utterances] == [True] * 3
@@ -315,27 +317,6 @@ async def test_an_utterance_is_refined() -> None:
         assert seconds(one.end) == pytest.approx(seconds(other.end), abs=0.1)
     texts = [" ".join(segment.text for segment in one.segments) for one in utterances]
     assert " ".join(texts).split() == TALK.texts
-
-
-async def transcribed(
-    address: str, spoken: Said, conf: asr_pb2.TranscribeConfig
-) -> list[asr_pb2.Segment]:
-    """The segments of a recording."""
-    import grpc  # noqa: PLC0415
-    from voxroute.asr.v1 import asr_pb2_grpc  # noqa: PLC0415
-    from voxroute.common.v1 import common_pb2  # noqa: PLC0415
-
-    def sent() -> Iterator[asr_pb2.TranscribeRequest]:
-        yield asr_pb2.TranscribeRequest(config=conf)
-        yield asr_pb2.TranscribeRequest(audio=spoken.data)
-        yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
-
-    def call() -> list[asr_pb2.Segment]:
-        with grpc.insecure_channel(address) as channel:
-            replies = list(asr_pb2_grpc.AsrServiceStub(channel).Transcribe(sent(), timeout=30))
-        return [reply.segment for reply in replies if reply.HasField("segment")]
-
-    return await asyncio.to_thread(call)
 
 
 async def test_more_to_refine_than_the_device_can_is_told() -> None:

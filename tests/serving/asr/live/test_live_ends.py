@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import grpc
-import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -47,11 +46,16 @@ SHORT = said(2.0, -1.0)
 
 
 def seconds_of(value: float) -> Duration:
+    """A duration."""
     return Duration(seconds=int(value), nanos=round((value - int(value)) * 1e9))
 
 
 def endpoint(**fields: float) -> asr_pb2.EndpointOptions:
-    return asr_pb2.EndpointOptions(**{name: seconds_of(one) for name, one in fields.items()})
+    """When utterances end, seconds."""
+    options = asr_pb2.EndpointOptions()
+    for name, value in fields.items():
+        getattr(options, name).CopyFrom(seconds_of(value))
+    return options
 
 
 WRONG: dict[str, tuple[asr_pb2.LiveConfig, list[str]]] = {
@@ -158,7 +162,8 @@ async def test_what_is_accepted_tells_the_options_in_effect() -> None:
     assert conf.endpoint.silence == seconds_of(0.6)
     assert conf.endpoint.max_utterance == seconds_of(28)
     assert conf.update_interval == seconds_of(1)
-    assert not (conf.endpoint.manual or conf.refine or conf.tentative or conf.strict_options)
+    flags = conf.endpoint.manual, conf.refine, conf.tentative, conf.strict_options
+    assert not any(flags)
     assert conf.audio.pcm.sample_rate_hz == 16_000
 
 
@@ -273,7 +278,9 @@ async def test_a_cancelled_stream_frees_its_place_at_once() -> None:
     async with serving(max_live_streams=1) as service:
         service.engine.released = threading.Event()
         stream = await Open(service, said(4.0).data).accepted()
-        await stream.until(lambda: service.metric("audio_seconds_total", grpc_method="TranscribeLive") > 3)
+        await stream.until(
+            lambda: service.metric("audio_seconds_total", grpc_method="TranscribeLive") > 3
+        )
         stream.call.cancel()
         assert await until(lambda: service.streams == 0, 2)
         assert service.metric("live_streams") == 0

@@ -1,6 +1,7 @@
 """The text of one utterance: doubts, cuts, what is lost. Decodings are given."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ class Bench:
 
 async def follow(bench: Bench, spoken: Said, step_s: float = 1.0) -> list[str]:
     """What is told of marked speech that is looked at again and again."""
-    sound = spoken.samples.astype(np.float32) / 32768
+    sound = spoken.sound
     step = round(step_s * SAMPLE_RATE)
     for begin in range(0, len(sound), step):
         bench.hears(sound[begin : begin + step])
@@ -106,7 +107,7 @@ async def test_the_end_settles_no_word_again_after_a_cut() -> None:
     """Where the last decoding was the one that led to a cut."""
     spoken = said(16.0)
     bench = Bench()
-    sound = spoken.samples.astype(np.float32) / 32768
+    sound = spoken.sound
     bench.hears(sound[: 14 * SAMPLE_RATE])
     await bench.renews()
     bench.hears(sound[14 * SAMPLE_RATE :])
@@ -120,7 +121,7 @@ async def test_words_after_a_cut_of_the_utterance_are_of_the_next() -> None:
     """It was cut before what had been decoded: those words will be told there."""
     spoken = said(8.0)
     bench = Bench()
-    bench.hears(spoken.samples.astype(np.float32) / 32768)
+    bench.hears(spoken.sound)
     await bench.renews()
     cut_s = (spoken.words[11].end_s + spoken.words[12].start_s) / 2
     bench.ends(EndReason.LENGTH, round(cut_s * SAMPLE_RATE))
@@ -131,7 +132,7 @@ async def test_words_after_a_cut_of_the_utterance_are_of_the_next() -> None:
 LOOP = " ".join(["and so on"] * 12)
 
 
-def result(text: str, window: Samples, **figures: float) -> WindowResult:
+def result(text: str, window: Samples, **figures: Any) -> WindowResult:
     """One segment with evenly spread words."""
     return WindowResult((WindowSegment(0.0, len(window) / SAMPLE_RATE, text, **figures),))
 
@@ -139,12 +140,8 @@ def result(text: str, window: Samples, **figures: float) -> WindowResult:
 INVENTED = {"no_speech_prob": 0.9, "avg_log_prob": -0.9}
 
 
-@pytest.mark.parametrize(
-    ("text", "figures"), [(LOOP, {}), (" Thank you for watching!", INVENTED)]
-)
-async def test_what_is_in_doubt_settles_nothing(
-    text: str, figures: dict[str, float]
-) -> None:
+@pytest.mark.parametrize(("text", "figures"), [(LOOP, {}), (" Thank you for watching!", INVENTED)])
+async def test_what_is_in_doubt_settles_nothing(text: str, figures: dict[str, float]) -> None:
     """It is decoded once more, warmer; and the agreement begins anew after it."""
     script = iter([" one two", text, " one two three", " one two three four"])
     now = ""
@@ -181,7 +178,7 @@ async def test_a_loop_that_ends_when_decoded_warmer_is_text() -> None:
 
 
 async def test_a_voice_without_text_is_told() -> None:
-    """As doubtful where the last decoding was, else as without text; nothing of what was dropped."""
+    """As doubtful where the last decoding was, else as without text; not of what was dropped."""
     for text, reason in ((LOOP, Untranscribed.DOUBTFUL), ("", Untranscribed.NO_TEXT)):
         bench = Bench(lambda window, _, text=text: result(text, window))
         bench.hears(np.zeros(4 * SAMPLE_RATE, np.float32))
@@ -199,7 +196,7 @@ async def test_a_voice_beside_text_is_told() -> None:
     """Two seconds after the last word."""
     spoken = said(2.0, first=9)
     bench = Bench()
-    sound = spoken.samples.astype(np.float32) / 32768
+    sound = spoken.sound
     bench.hears(np.concatenate([sound, np.zeros(2 * SAMPLE_RATE, np.float32)]))
     await bench.renews()
     bench.ends()
@@ -215,7 +212,7 @@ async def test_nothing_is_settled_after_a_drop() -> None:
     """Not even by a decoding that was under way."""
     spoken = said(4.0)
     bench = Bench()
-    bench.hears(spoken.samples.astype(np.float32) / 32768)
+    bench.hears(spoken.sound)
     await bench.renews()
     bench.ends(EndReason.DROPPED)
     assert await bench.renews() == []
@@ -234,7 +231,7 @@ async def test_text_that_stops_for_want_of_room_goes_on() -> None:
         return WindowResult(segments[:2], rest_from_s=segments[1].end_s + 0.05)
 
     bench = Bench(decoded)
-    bench.hears(spoken.samples.astype(np.float32) / 32768)
+    bench.hears(spoken.sound)
     bench.ends()
     await bench.renews()
     assert bench.closes() == spoken.texts
