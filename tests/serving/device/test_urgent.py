@@ -167,7 +167,7 @@ async def test_a_slow_window_is_a_batch_of_its_own_beside_live_streams(
     device: DeviceThread,
 ) -> None:
     """Not none."""
-    engine = FakeEngine(max_batch=8, delay_s=0.6)
+    engine = FakeEngine(max_batch=8, delay_s=0.51)
     model = loaded(engine)
     queues = DeviceQueues(device, 0, max_live_streams=4)
     await queues.transcribe(model, OPTIONS, np.zeros(1_000, np.float32))

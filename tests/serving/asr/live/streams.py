@@ -163,6 +163,11 @@ class Service:
         """Places of live streams that are taken."""
         return self.app.servicer._queues.pace.streams
 
+    @property
+    def heard_s(self) -> float:
+        """Sound of live streams that has been read, seconds."""
+        return round(self.metric("audio_seconds_total", grpc_method="TranscribeLive"), 6)
+
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value."""
         value = self.metrics.registry.get_sample_value(f"voxroute_asr_{name}", labels)

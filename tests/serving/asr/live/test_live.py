@@ -283,18 +283,18 @@ async def test_a_slow_device_makes_the_sender_wait() -> None:
         assert await until(lambda: n_sent > 32_000 * 45)
         await asyncio.sleep(1.0)
         # the rest waits in the buffers of gRPC, and then at the client
-        assert 45 < service.metric("audio_seconds_total", grpc_method="TranscribeLive") < 46
+        assert 45 < service.heard_s < 46
         service.engine.released.set()
         check_whole(await stream, spoken)
 
 
 async def test_a_slow_device_keeps_up_by_fewer_updates() -> None:
-    """A second for each decoding: text comes more seldom, and all of it."""
+    """Long for each decoding: text comes more seldom, and all of it."""
     spoken = said(9.0, -1.0, 3.0, -1.0)
-    async with serving(FakeEngine(segments=heard, delay_s=0.5)) as service:
+    async with serving(FakeEngine(segments=heard, delay_s=0.3)) as service:
         begun = time.monotonic()
-        replies = await service.live(messages(spoken.data, pace=4))
-        assert time.monotonic() - begun < 8
+        replies = await service.live(messages(spoken.data, pace=7))
+        assert time.monotonic() - begun < 5
     check_whole(replies, spoken)
     assert of(replies, "done")[0].updates <= 12
 
@@ -321,7 +321,7 @@ async def test_an_utterance_is_refined() -> None:
 
 async def test_more_to_refine_than_the_device_can_is_told() -> None:
     """What is left out has its committed text; the order holds."""
-    spoken = said(*[1.5, -0.8] * 12)
+    spoken = said(*[1.5, -0.8] * 9)
     async with serving(FakeEngine(segments=heard, delay_s=0.1, max_batch=1)) as service:
         replies = await service.live(messages(spoken.data, config(refine=True)))
     assert committed(replies) == spoken.texts
