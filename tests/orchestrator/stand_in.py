@@ -162,6 +162,13 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
         yield asr_pb2.DiarizeResponse()
 
+    async def TranscribeLive(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[asr_pb2.TranscribeLiveRequest], context: Any
+    ) -> AsyncIterator[asr_pb2.TranscribeLiveResponse]:
+        del request_iterator
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+        yield asr_pb2.TranscribeLiveResponse()
+
     def _accepted(self, config: asr_pb2.TranscribeConfig) -> asr_pb2.TranscribeResponse:
         applied = asr_pb2.AppliedOptions(
             config=config,
