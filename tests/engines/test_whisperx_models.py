@@ -120,6 +120,20 @@ def test_languages_are_those_of_the_converted_model(ctranslate2_model: Path) -> 
     assert traits.tasks == ("transcribe", "translate")
 
 
+@pytest.mark.parametrize(("start", "languages"), [(50_257, ("en",)), (50_258, ("en", "hi", "jv"))])
+def test_an_english_vocabulary_has_one_language(
+    tmp_path: Path, start: int, languages: tuple[str, ...]
+) -> None:
+    """It names languages all the same, and so do conversions: its first token tells it apart."""
+    tokens = ["startoftranscript", "en", "hi", "jw", "translate", "transcribe"]
+    added = [{"id": start + i, "content": f"<|{token}|>"} for i, token in enumerate(tokens)]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    (tmp_path / "config.json").write_text(json.dumps({"lang_ids": [50259, 50260, 50261]}))
+    traits = traits_of(tmp_path, tmp_path, "mine")
+    assert traits.languages == languages
+    assert traits.tasks == (("transcribe",) if len(languages) == 1 else ("transcribe", "translate"))
+
+
 def test_an_own_file_decides_about_languages_and_tasks(ctranslate2_model: Path) -> None:
     """What a model's maker knows goes before what its tokenizer could say."""
     own = {"languages": ["hi"], "tasks": ["transcribe"]}

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from scipy.signal import lfilter
 
+from voxroute_serving.audio.pcm import Law, expanded
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 
 _VOWELS_HZ = (
@@ -57,6 +58,16 @@ def speech(seconds: float, seed: int = 0) -> Samples:
 def s16le(samples: Samples) -> bytes:
     """The bytes of samples as a client sends them."""
     return (samples * 32767).round().astype("<i2").tobytes()
+
+
+def law_bytes(samples: Samples, law: Law) -> bytes:
+    """The bytes of samples in G.711: for each the one whose own sample is the nearest."""
+    levels = np.frombuffer(expanded(bytes(range(256)), law), "<i2").astype(np.int32)
+    order = np.argsort(levels, kind="stable")
+    wanted = np.rint(samples * 32767).astype(np.int32)
+    right = np.clip(np.searchsorted(levels[order], wanted), 1, 255)
+    nearer = wanted - levels[order][right - 1] <= levels[order][right] - wanted
+    return order[np.where(nearer, right - 1, right)].astype(np.uint8).tobytes()
 
 
 def chunks(data: bytes, size: int = 16_000) -> Iterator[bytes]:

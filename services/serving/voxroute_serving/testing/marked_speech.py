@@ -1,8 +1,9 @@
 """Speech that tells its words to an engine without a model, for tests and benchmarks.
 
-The words are numbers in the lowest bits of 16-bit samples, where nobody hears them. The sound may
-be anything that a voice activity takes for speech, and what was written down can be held against
-what was said, word by word, to 20 ms. Samples that are resampled or mixed lose them.
+The words are numbers in the lowest bits of 16-bit samples, where nobody hears them. So the sound
+may be anything that a voice activity takes for speech, and what was written down can be held
+against what was said, word by word, to 20 ms. Only samples that are neither resampled nor mixed
+keep them.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,8 @@ from voxroute_serving.asr.text.segment_times import evenly
 _N_OVERLAP = 5  # settled words that are kept in front of a cut, to find what is heard twice
 _NEAR_S = 0.1  # s before the end of what was heard; a word that ends there may be half a word
 _APART_S = 2.0  # s between two times that are as bad as another word
-_MAX_WORDS = 120  # of one decoding; more is a loop
+_KNOWN = 1.0  # other words that a word with the letters and the time of a settled one outweighs
+_MAX_WORDS = 500  # of one decoding, twice what a decoder has room for; more is a loop
 
 
 def words_of(segments: Sequence[WindowSegment], from_s: float) -> list[Word]:
@@ -41,6 +42,15 @@ def text_of(words: Sequence[Word]) -> str:
     return "".join(word.text for word in words)
 
 
+def before(words: Sequence[Word], end_s: float) -> list[Word]:
+    """The words of which no more than half is after a time: the rest belongs to what follows."""
+    return [word for word in words if (word.start_s + word.end_s) / 2 < end_s]
+
+
+def _overlap(one: Word, other: Word) -> bool:
+    return one.start_s < other.end_s and other.start_s < one.end_s
+
+
 @dataclass(slots=True, eq=False)
 class Agreement:
     """The words of one utterance."""
@@ -60,16 +70,16 @@ class Agreement:
         """The words that a decoding of the sound up to a time settles."""
         after = self.after_settled(words)
         n_agreed = 0
-        for one, before in zip(after, self.tentative, strict=False):
-            if normalised(one.text) != normalised(before.text) or one.end_s > until_s - _NEAR_S:
+        for one, other in zip(after, self.tentative, strict=False):
+            if normalised(one.text) != normalised(other.text) or one.end_s > until_s - _NEAR_S:
                 break
             n_agreed += 1
         return self._settle(after, n_agreed)
 
-    def ended(self, words: Sequence[Word]) -> list[Word]:
-        """The words that the last decoding settles: all that are left."""
-        after = self.after_settled(words)
-        return self._settle(after, len(after))
+    def ended(self, end_s: float) -> list[Word]:
+        """The words that the end of the utterance settles: all that are left before it."""
+        left = before(self.tentative, end_s)
+        return self._settle(left, len(left))
 
     def doubted(self) -> None:
         """A decoding is in doubt, so the next one has none to agree with."""
@@ -84,7 +94,8 @@ class Agreement:
     def after_settled(self, words: Sequence[Word]) -> list[Word]:
         """The words of a decoding that come after the settled ones.
 
-        Where those end is where their letters fit best, and of equal places where the times do.
+        Where those end is where their letters fit best, and of equal places where the times do: a
+        word whose middle is before their end is one of them.
         """
         words = words[:_MAX_WORDS]
         if not self.settled:
@@ -94,20 +105,24 @@ class Agreement:
         # costs[j]: the fewest changes that make settled[:i] of found[:j]; what lies before the cut
         # need not be heard again
         n_before = sum(word.end_s <= self._from_s + _NEAR_S for word in self.settled)
-        if settled[n_before:] and found[: len(settled) - n_before] == settled[n_before:]:
-            return list(words[len(settled) - n_before :])
+        if not n_before and found[: len(settled)] == settled:
+            return list(words[len(settled) :])
         costs = [float(j) for j in range(len(found) + 1)]
-        for i, one in enumerate(settled):
+        for i, (word, one) in enumerate(zip(self.settled, settled, strict=True)):
             diagonal = costs[0]
             costs[0] = 0.0 if i < n_before else costs[0] + 1
             for j, other in enumerate(found):
-                cost = min(diagonal + (one != other), costs[j] + 1, costs[j + 1] + 1)
+                known = one == other and _overlap(word, words[j])
+                change = -_KNOWN if known else float(one != other)
+                cost = min(diagonal + change, costs[j] + 1, costs[j + 1] + 1)
                 diagonal, costs[j + 1] = costs[j + 1], cost
-        end_s = self.settled[-1].end_s
+        middles_s = [(word.start_s + word.end_s) / 2 for word in words]
+        end_s = self.settled_until_s
 
         def fits(j: int) -> float:
-            at_s = words[j - 1].end_s if j else self._from_s
-            return costs[j] + min(abs(at_s - end_s) / _APART_S, 1.0)
+            before_s = middles_s[j - 1] if j else end_s
+            after_s = middles_s[j] if j < len(words) else end_s
+            return costs[j] + min(max(before_s - end_s, end_s - after_s, 0.0) / _APART_S, 1.0)
 
         return list(words[min(range(len(found) + 1), key=fits) :])
 

@@ -107,7 +107,8 @@ class Hearing:
     """The voice activity of one stream.
 
     An utterance begins with a voice and ends after a pause, at the client's word, or, at its
-    longest, at the least likely frame of its second half that has no committed text.
+    longest, at the least likely frame of its second half that has no committed text, or, where
+    there is no pause, at the end of that text.
     """
 
     vad: VadOptions
@@ -148,14 +149,15 @@ class Hearing:
         return news
 
     def _frame(self, probability: float) -> Iterator[News]:
-        at, self._position = self._position, self._position + N_FRAME_SAMPLES
+        self._position += N_FRAME_SAMPLES
         self._recent.append(probability)
         now = self.current
         self._voiced = self._voiced + 1 if probability >= self.vad.threshold else 0
         if now is None:
             if self._voiced >= _N_BEGIN_FRAMES:
-                begin = at - (_N_BEGIN_FRAMES - 1) * N_FRAME_SAMPLES
-                yield self._begin(begin - round(self.vad.padding_s * SAMPLE_RATE))
+                speech = _N_BEGIN_FRAMES * N_FRAME_SAMPLES
+                begin = self._position - speech - round(self.vad.padding_s * SAMPLE_RATE)
+                yield self._begin(begin, self._position, speech)
             return
         if probability >= self.negative:
             now.voice_end, now.is_quiet = self._position, False
@@ -166,17 +168,18 @@ class Hearing:
         if pause >= self.endpoint.silence_s * SAMPLE_RATE and not self.endpoint.manual:
             yield self._end(self._position, EndReason.SILENCE)
         elif self._position - now.start >= self.endpoint.max_utterance_s * SAMPLE_RATE:
-            cut = self._best_cut(now)
-            voice_end = now.voice_end
+            cut, voice_end = self._best_cut(now), now.voice_end
+            _, following = self._frames_from(cut)
+            speech = int((following >= self.negative).sum()) * N_FRAME_SAMPLES
+            now.speech -= speech
             yield self._end(cut, EndReason.LENGTH)
             if voice_end > cut:
-                yield self._begin(cut)
+                yield self._begin(cut, voice_end, speech)
 
-    def _begin(self, start: int) -> News:
+    def _begin(self, start: int, voice_end: int, speech: int) -> News:
         self._begun += 1
-        speech = _N_BEGIN_FRAMES * N_FRAME_SAMPLES
         start = max(0, start, self._floor)
-        self.current = Spoken(self._begun, start, self._position, speech, settled=start)
+        self.current = Spoken(self._begun, start, voice_end, speech, settled=start)
         return News(self.current, ended=False)
 
     def _end(self, end: int, reason: EndReason) -> News:
@@ -190,12 +193,18 @@ class Hearing:
 
     def _best_cut(self, spoken: Spoken) -> int:
         half = spoken.start + round(self.endpoint.max_utterance_s * SAMPLE_RATE / 2)
-        first = self._position // N_FRAME_SAMPLES - len(self._recent)  # of `_recent`
-        low = -(-max(half, spoken.settled) // N_FRAME_SAMPLES)
-        frames = np.array(self._recent, np.float32)[low - first :]
+        low, frames = self._frames_from(max(half, spoken.settled))
         if not len(frames):
             return self._position
+        if spoken.settled > half and frames.min() >= self.negative:
+            return spoken.settled  # no pause since: that is between two words at least
         return (low + int(frames.argmin())) * N_FRAME_SAMPLES + N_FRAME_SAMPLES // 2
+
+    def _frames_from(self, place: int) -> tuple[int, Probabilities]:
+        """The number of the first frame that begins at a place or later, and all from it on."""
+        first = self._position // N_FRAME_SAMPLES - len(self._recent)  # of `_recent`
+        low = -(-place // N_FRAME_SAMPLES)
+        return low, np.array(self._recent, np.float32)[max(0, low - first) :]
 
     def _voice(self, start: int, end: int) -> tuple[tuple[float, float], ...]:
         first = self._position // N_FRAME_SAMPLES - len(self._recent)

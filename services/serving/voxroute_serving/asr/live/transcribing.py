@@ -342,7 +342,7 @@ class _Stream:
             self._updates += 1
             self._room.set()
             now = text_of(text.tentative)
-            if self._options.tentative and now != shown:
+            if self._options.tentative and now != shown and spoken.end is None:
                 await self._send(self._tentative(spoken, text.tentative))
             shown = now
         await self._commit(spoken, text.close())
@@ -355,10 +355,10 @@ class _Stream:
     def _is_due(self, text: UtteranceText) -> bool:
         """Whether it is time to look what is said in an utterance that goes on."""
         spoken = text.spoken
-        if spoken.is_quiet:
-            return not text.covers_all
         if self._options.update_s is None:
             return False
+        if spoken.is_quiet:
+            return not text.covers_all
         is_told = bool(text.language or (self._language and not self._has_several))
         if not is_told and spoken.speech < _LANGUAGE_S * SAMPLE_RATE:
             return False

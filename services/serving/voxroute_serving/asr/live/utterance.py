@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from voxroute_serving.asr.engine import DecodingOptions, WindowResult, WindowSegment, Word
-from voxroute_serving.asr.live.agreement import Agreement, words_of
+from voxroute_serving.asr.live.agreement import Agreement, before, words_of
 from voxroute_serving.asr.live.hearing import EndReason, Spoken, Tape
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.asr.recogniser import Untranscribed
@@ -28,7 +28,8 @@ from voxroute_serving.audio.windows import Window
 from voxroute_serving.device.batcher import Timed
 
 _CUT_AFTER_S = 15.0  # of sound, from which on updates leave the beginning out
-_LEAST_CUT_S = 3.0  # of sound that a cut at a sentence leaves out, or else it is at a word
+_LEAST_CUT_S = 3.0  # of sound that a cut at a sentence leaves out, or else it is at a word; and
+# that a decoding has before its rest is decoded
 _WARMER = 0.4  # the temperature of a second try at a loop
 _WITHOUT = frozenset({Doubt.REPETITION, Doubt.HALLUCINATION})  # doubts that settle nothing
 
@@ -93,7 +94,6 @@ class UtteranceText:
     is_doubtful: bool = False
     """Whether the last decoding is in doubt."""
     _agreement: Agreement = field(default_factory=Agreement, init=False)
-    _last: list[Word] = field(default_factory=list[Word], init=False)  # of the last decoding
     _origin: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -116,14 +116,12 @@ class UtteranceText:
             update, found = await self._decoded(replace(options, temperatures=(_WARMER,)))
         self.decoded_to = update.end
         self.metrics.live_updates.inc()
-        if self.is_doubtful:
-            self._last = []
+        if self.is_doubtful or self.spoken.reason is EndReason.DROPPED:
             self._agreement.doubted()
             return []
-        self._last = found
-        before = self.tentative
+        expected = self.tentative
         new = self._agreement.heard(found, update.end / SAMPLE_RATE)
-        self._observe(before, new)
+        self._observe(expected, new)
         self._settled(new)
         self._cut()
         return new
@@ -132,7 +130,7 @@ class UtteranceText:
         """The words that the end settles."""
         if self.is_doubtful or self.spoken.reason is EndReason.DROPPED:
             return []
-        new = self._agreement.ended(self._last)
+        new = self._agreement.ended((self.spoken.end or 0) / SAMPLE_RATE)
         self._settled(new)
         return new
 
@@ -174,17 +172,23 @@ class UtteranceText:
         return window, lines, missing
 
     async def _decoded(self, options: DecodingOptions) -> tuple[Update, list[Word]]:
-        update = Update(self.tape, self.spoken, self._origin)
-        result = (await self.decode(options, update)).result
-        length_s = (update.end - self._origin) / SAMPLE_RATE
-        found = doubts(
-            result.segments, ((0.0, length_s),), Thresholds.of(options), options.language
-        )
-        self.is_doubtful = any(one & _WITHOUT for one in found)
-        words = words_of(result.segments, self._origin / SAMPLE_RATE)
+        """The words of one more decoding, and of the rest where it stops for want of room."""
+        begin, words = self._origin, list[Word]()
+        while True:
+            update = Update(self.tape, self.spoken, begin)
+            result = (await self.decode(options, update)).result
+            length_s = (update.end - begin) / SAMPLE_RATE
+            found = doubts(
+                result.segments, ((0.0, length_s),), Thresholds.of(options), options.language
+            )
+            self.is_doubtful = any(one & _WITHOUT for one in found)
+            words += words_of(result.segments, begin / SAMPLE_RATE)
+            rest_s = result.rest_from_s
+            if rest_s is None or rest_s < _LEAST_CUT_S or self.is_doubtful:
+                break
+            begin += round(rest_s * SAMPLE_RATE)
         if self.spoken.end is not None:  # it may have been cut meanwhile
-            end_s = self.spoken.end / SAMPLE_RATE
-            words = [word for word in words if word.start_s < end_s]
+            words = before(words, self.spoken.end / SAMPLE_RATE)
         return update, words
 
     def _settled(self, new: Sequence[Word]) -> None:
@@ -196,14 +200,14 @@ class UtteranceText:
             if since_s is not None:
                 self.metrics.live_commit_latency.observe(since_s)
 
-    def _observe(self, before: Sequence[Word], new: Sequence[Word]) -> None:
+    def _observe(self, expected: Sequence[Word], new: Sequence[Word]) -> None:
         """Counts what has become of the tentative words."""
         now = [*new, *self.tentative]
         kept = 0
-        for one, other in zip(before, now, strict=False):
+        for one, other in zip(expected, now, strict=False):
             kept += normalised(one.text) == normalised(other.text)
         self.metrics.live_tentative_words.labels("kept").inc(kept)
-        self.metrics.live_tentative_words.labels("changed").inc(len(before) - kept)
+        self.metrics.live_tentative_words.labels("changed").inc(len(expected) - kept)
 
     def _cut(self) -> None:
         """Leaves the settled beginning of a long utterance out of the next decodings."""
