@@ -1,0 +1,243 @@
+"""What one client says, through as many calls of a service as it takes."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from voxroute.asr.v1 import asr_pb2
+from voxroute.common.v1 import common_pb2
+from voxroute_gateway.recognition import call_failure, model_of
+from voxroute_gateway.upstream import SpeechVisit, Upstream
+from voxroute_orchestrator.client.asr import AsrClient
+from voxroute_orchestrator.client.connection import new_request_id
+from voxroute_orchestrator.client.failures import CallFailedError
+from voxroute_orchestrator.client.messages import duration, seconds
+from voxroute_orchestrator.client.stream import Exchange
+from voxroute_orchestrator.errors import VoxrouteError
+from voxroute_serving.telemetry.logs import get_logger
+
+_PIECE_S = 0.2  # of a message's audio, as the contract likes it
+_WAITING_S = 30.0  # of audio that no service has taken; then the client is not read
+_HELD_S = 60.0  # of audio whose text is still to come; longer than the longest utterance
+_COMMAND_BYTES = 256  # what a message without audio counts, so that those are bounded too
+_PATIENCE_S = 10.0  # a person who speaks does not wait longer for a service
+_CHANNEL_BYTES = 2
+
+_log = get_logger(__name__)
+Reply = asr_pb2.TranscribeLiveResponse
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A message, and the time of the stream at its end."""
+
+    request: asr_pb2.TranscribeLiveRequest
+    start_s: float
+    end_s: float
+
+    @property
+    def size(self) -> int:
+        return len(self.request.audio) or _COMMAND_BYTES
+
+    @property
+    def is_audio(self) -> bool:
+        return self.request.HasField("audio")
+
+    @property
+    def is_last(self) -> bool:
+        return self.request.HasField("finish")
+
+
+def bytes_per_s(audio: asr_pb2.AudioFormat) -> int:
+    """How many bytes a second of raw samples has."""
+    if audio.HasField("g711"):
+        return 8000
+    return audio.pcm.sample_rate_hz * max(1, audio.pcm.channels) * _CHANNEL_BYTES
+
+
+class LiveStream:
+    """A client's audio, and what is told about it.
+
+    A call begins with the first audio. Where it breaks while nobody's words are half told, another
+    one goes on with the audio that has no text yet; numbers and times go on too.
+    """
+
+    def __init__(
+        self, upstream: Upstream, config: asr_pb2.LiveConfig, start_s: float = 0.0
+    ) -> None:
+        """`config` says how the audio is to be read; its first sample is at `start_s`."""
+        self.position_s = start_s
+        """The time up to which audio has come from the client."""
+        self.model = ""
+        """The model that answers; "" before a service has taken the call."""
+        self._upstream = upstream
+        self._config = config
+        self._rate = bytes_per_s(config.audio)
+        self._waiting: deque[_Piece] = deque()
+        self._held: deque[_Piece] = deque()  # sent, and needed again if the call breaks
+        self._held_bytes = 0
+        self._n_waiting = 0  # bytes
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._open: set[int] = set()  # utterances that are half told
+        self._told = 0  # the highest number of an utterance
+        self._before = 0  # utterances of earlier calls
+        self._gap = False
+        self._owed = False
+        self._failing_since: float | None = None
+
+    async def audio(self, samples: bytes) -> None:
+        """The next samples; returns once there is room for more."""
+        size = max(1, int(self._rate * _PIECE_S))
+        for begin in range(0, len(samples), size):
+            piece = samples[begin : begin + size]
+            until_s = self.position_s + len(piece) / self._rate
+            await self._put(asr_pb2.TranscribeLiveRequest(audio=piece), until_s)
+
+    async def end_utterance(self) -> None:
+        """Ends the utterance here."""
+        await self._put(asr_pb2.TranscribeLiveRequest(end_utterance=asr_pb2.EndUtterance()))
+
+    async def drop_utterance(self) -> None:
+        """Drops what came since the last utterance."""
+        await self._put(asr_pb2.TranscribeLiveRequest(drop_utterance=asr_pb2.DropUtterance()))
+
+    async def finish(self) -> None:
+        """Tells that nothing follows; `events` end once all is told."""
+        await self._put(asr_pb2.TranscribeLiveRequest(finish=common_pb2.Finish()))
+
+    async def _put(
+        self, request: asr_pb2.TranscribeLiveRequest, until_s: float | None = None
+    ) -> None:
+        while self._n_waiting > _WAITING_S * self._rate:
+            self._taken.clear()
+            await self._taken.wait()
+        end_s = self.position_s if until_s is None else until_s
+        piece = _Piece(request, self.position_s, end_s)
+        self.position_s = end_s
+        self._waiting.append(piece)
+        self._n_waiting += piece.size
+        self._changed.set()
+
+    async def events(self) -> AsyncGenerator[Reply]:
+        """What services tell, until all is told.
+
+        Raises RequestError, VoxrouteError or CallFailedError.
+        """
+        with self._upstream.speech_visit() as visit:
+            while await self._has_work():
+                try:
+                    async with (
+                        visit.service() as speech,
+                        contextlib.aclosing(self._replies(speech)) as replies,
+                    ):
+                        async for reply in replies:
+                            if reply.HasField("accepted"):
+                                visit.served()
+                                self.model = reply.accepted.model.id
+                            self._note(reply)
+                            yield reply
+                except (CallFailedError, VoxrouteError) as error:
+                    failure = call_failure(error)
+                else:
+                    return
+                await self._again(visit, failure)
+
+    async def _has_work(self) -> bool:
+        """Waits for something that is worth a call; false where the end comes first."""
+        # what was said into a call that broke may still be waited for
+        while not self._waiting and (not self._held or self._held[-1].is_audio):
+            self._changed.clear()
+            await self._changed.wait()
+        return bool(self._held) or not self._waiting[0].is_last
+
+    async def _again(self, visit: SpeechVisit, failure: CallFailedError) -> None:
+        """Returns when another call may be made. Raises the failure where it may not."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        left_s = self._failing_since + _PATIENCE_S - now
+        if self._open or self._gap or left_s <= 0:
+            raise failure
+        try:
+            async with asyncio.timeout(left_s):
+                await visit.wait(failure)
+        except TimeoutError:
+            raise failure from None
+        _log.info("a live call goes on with another one", why=str(failure))
+
+    async def _replies(self, speech: AsrClient) -> AsyncGenerator[Reply]:
+        config = asr_pb2.LiveConfig()
+        config.CopyFrom(self._config)
+        config.model = await model_of(speech, config.model)
+        first = self._held[0] if self._held else self._waiting[0]
+        config.audio.start_offset.CopyFrom(duration(first.start_s))
+        self._before = self._told
+        self._owed = False
+        exchange = Exchange(
+            speech.stub.TranscribeLive,
+            self._messages(config),
+            lambda reply: reply.HasField("done"),
+            service=str(speech.endpoint),
+            policy=speech.policy,
+            length_s=None,
+            request_id=new_request_id(),
+            waits=lambda: self._owed,
+        )
+        async with contextlib.aclosing(exchange.replies()) as replies:
+            async for reply in replies:
+                self._owed = False
+                yield reply
+
+    async def _messages(
+        self, config: asr_pb2.LiveConfig
+    ) -> AsyncGenerator[asr_pb2.TranscribeLiveRequest]:
+        yield asr_pb2.TranscribeLiveRequest(config=config)
+        for piece in tuple(self._held):
+            yield piece.request
+        while not (self._held and self._held[-1].is_last):
+            while not self._waiting:
+                self._changed.clear()
+                await self._changed.wait()
+            piece = self._waiting.popleft()
+            self._hold(piece)
+            self._owed = True
+            yield piece.request
+            self._n_waiting -= piece.size
+            self._taken.set()
+
+    def _hold(self, piece: _Piece) -> None:
+        self._held.append(piece)
+        self._held_bytes += piece.size
+        while self._held_bytes > _HELD_S * self._rate:
+            self._held_bytes -= self._held.popleft().size
+            self._gap = True
+
+    def _note(self, reply: Reply) -> None:
+        """Follows what is told, and makes the numbers of a later call go on."""
+        match reply.WhichOneof("event"):
+            case "speech_started" | "committed" as name:
+                told = getattr(reply, name)
+                told.utterance += self._before
+                self._open.add(told.utterance)
+                self._told = max(self._told, told.utterance)
+            case "tentative" | "speech_stopped" as name:
+                getattr(reply, name).utterance += self._before
+            case "utterance":
+                reply.utterance.utterance += self._before
+                self._open.discard(reply.utterance.utterance)
+                self._told = max(self._told, reply.utterance.utterance)
+                self._settled(seconds(reply.utterance.end))
+            case "progress":
+                self._settled(seconds(reply.progress.settled))
+            case _:
+                pass
+
+    def _settled(self, until_s: float) -> None:
+        """Forgets what nothing more will be told of."""
+        while self._held and self._held[0].end_s <= until_s and not self._held[0].is_last:
+            self._held_bytes -= self._held.popleft().size
+            self._gap, self._failing_since = False, None
