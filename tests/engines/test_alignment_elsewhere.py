@@ -14,10 +14,10 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_orchestrator.client import messages as convert
-from voxroute_orchestrator.client.align import align
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
-from voxroute_orchestrator.client.upload import Recording
+from voxroute_orchestrator.client.uploads.align import align
+from voxroute_orchestrator.client.uploads.upload import Recording
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.transcript import Note, Segment
 from voxroute_serving.asr.engine import AsrEngine

@@ -48,7 +48,8 @@ class Break:
     reason: str = "TEST"
 
 
-async def _abort(context: Any, breaking: Break) -> None:
+async def abort(context: Any, breaking: Break) -> None:
+    """Ends the call with the status."""
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=breaking.reason, domain="voxroute")]
     if breaking.retry_after_s is not None:
         retry = error_details_pb2.RetryInfo()
@@ -110,7 +111,7 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
                 config = request.config
                 self.configs.append(config)
                 if breaking is not None and breaking.after == 0:
-                    await _abort(context, breaking)
+                    await abort(context, breaking)
                 yield self._accepted(config)
                 if not config.language:
                     yield _hindi(self.sure_of_language)
@@ -135,7 +136,7 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
                 if self.crash_after and sent == self.crash_after:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if breaking is not None and sent == breaking.after:
-                    await _abort(context, breaking)
+                    await abort(context, breaking)
         if not finished:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no finish")
         stats = asr_pb2.TranscribeStats(audio_duration=Duration(seconds=index), windows=sent)
@@ -161,6 +162,13 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
         del request_iterator
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
         yield asr_pb2.DiarizeResponse()
+
+    async def TranscribeLive(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[asr_pb2.TranscribeLiveRequest], context: Any
+    ) -> AsyncIterator[asr_pb2.TranscribeLiveResponse]:
+        del request_iterator
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+        yield asr_pb2.TranscribeLiveResponse()
 
     def _accepted(self, config: asr_pb2.TranscribeConfig) -> asr_pb2.TranscribeResponse:
         applied = asr_pb2.AppliedOptions(
@@ -260,7 +268,7 @@ class Translation(translate_pb2_grpc.TranslateServiceServicer):
                 yield translate_pb2.TranslateResponse(accepted=accepted)
             elif request.HasField("item"):
                 if breaking is not None and answered == breaking.after:
-                    await _abort(context, breaking)
+                    await abort(context, breaking)
                 self.seen.append((config.target_language, request.item.id))
                 self.contexts[request.item.id] = list(request.item.context)
                 answered += 1

@@ -18,12 +18,12 @@ from voxroute_orchestrator.client.failures import broken_stream, of_rpc_error
 _SEND_ERROR = cast("type[Exception]", cast("Any", cygrpc).InternalError)  # what _write meets
 
 
-class _Watchdog:
+class Watchdog:
     """Cancels a call whose service has work and sends nothing for too long."""
 
     def __init__(self, call: Any, stall_timeout_s: float, waiting: Callable[[], bool]) -> None:
+        self.stall_timeout_s = stall_timeout_s
         self._call = call
-        self._stall_timeout_s = stall_timeout_s
         self._waiting = waiting
         self._heard_at = time.monotonic()
         self.fired = False
@@ -38,11 +38,11 @@ class _Watchdog:
             silent_s = time.monotonic() - self._heard_at
             if not self._waiting():
                 self.heard()
-            elif silent_s >= self._stall_timeout_s:
+            elif silent_s >= self.stall_timeout_s:
                 self.fired = True
                 self._call.cancel()
                 return
-            await asyncio.sleep(min(1.0, self._stall_timeout_s / 4))
+            await asyncio.sleep(min(1.0, self.stall_timeout_s / 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Exchange:
             timeout=self.policy.deadline_s(self.length_s),
             metadata=(("x-request-id", self.request_id),),
         )
-        watchdog = _Watchdog(call, self.policy.stall_timeout_s, self.waits)
+        watchdog = Watchdog(call, self.policy.stall_timeout_s, self.waits)
         done = False
         try:
             async with contextlib.aclosing(_replies(call, self.messages, watchdog)) as replies:
@@ -90,7 +90,7 @@ class Exchange:
 
 
 async def _replies(
-    call: Any, messages: AsyncGenerator[Message], watchdog: _Watchdog
+    call: Any, messages: AsyncGenerator[Message], watchdog: Watchdog
 ) -> AsyncGenerator[Any]:
     """Raises what sending, receiving or the call raised; the call is over in every case."""
     sender = asyncio.ensure_future(_send(call, messages))
@@ -115,6 +115,11 @@ async def _replies(
         sender.cancel()
         call.cancel()
         await asyncio.gather(sender, guard, return_exceptions=True)
+    await raise_for_status(call)
+
+
+async def raise_for_status(call: Any) -> None:
+    """Returns where a call that is over went well. Raises AioRpcError."""
     code = await call.code()
     if code != grpc.StatusCode.OK:
         raise grpc.aio.AioRpcError(

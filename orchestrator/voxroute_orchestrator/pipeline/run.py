@@ -13,7 +13,7 @@ from voxroute_orchestrator.client.asr import AsrClient, NextService
 from voxroute_orchestrator.client.messages import Accepted
 from voxroute_orchestrator.client.retry import RESUMED
 from voxroute_orchestrator.client.translate import NextTranslator, TranslateClient
-from voxroute_orchestrator.client.upload import Recording
+from voxroute_orchestrator.client.uploads.upload import Recording
 from voxroute_orchestrator.errors import DeviceMemoryError, UsageError, VoxrouteError
 from voxroute_orchestrator.fleet.second_services import FindAligner
 from voxroute_orchestrator.glossary import hotwords

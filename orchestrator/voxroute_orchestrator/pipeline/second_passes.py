@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from voxroute_orchestrator.client import align as alignment
-from voxroute_orchestrator.client import diarize as diarization
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.upload import Recording, Tell
+from voxroute_orchestrator.client.uploads import align as alignment
+from voxroute_orchestrator.client.uploads import diarize as diarization
+from voxroute_orchestrator.client.uploads.upload import Recording, Tell
 from voxroute_orchestrator.fleet.second_services import FindAligner
 from voxroute_orchestrator.pipeline import speakers
 from voxroute_orchestrator.pipeline.journal import Journal

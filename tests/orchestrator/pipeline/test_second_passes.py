@@ -16,12 +16,12 @@ from tests.orchestrator.stand_in import Speech
 from tests.serving.recordings import silence, tone
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
-from voxroute_orchestrator.client.align import align
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
-from voxroute_orchestrator.client.diarize import diarize
 from voxroute_orchestrator.client.messages import duration
-from voxroute_orchestrator.client.upload import Recording
+from voxroute_orchestrator.client.uploads.align import align
+from voxroute_orchestrator.client.uploads.diarize import diarize
+from voxroute_orchestrator.client.uploads.upload import Recording
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.transcript import Note, Segment, Turn

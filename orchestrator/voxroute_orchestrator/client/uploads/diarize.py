@@ -8,7 +8,7 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.upload import Recording, Tell, Upload, sent, warning
+from voxroute_orchestrator.client.uploads.upload import Recording, Tell, Upload, sent, warning
 from voxroute_orchestrator.transcript import Note, Turn
 
 

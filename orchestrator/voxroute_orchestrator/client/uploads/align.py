@@ -13,7 +13,7 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.upload import Recording, Tell, Upload, sent, warning
+from voxroute_orchestrator.client.uploads.upload import Recording, Tell, Upload, sent, warning
 from voxroute_orchestrator.transcript import Note, Segment, Word
 
 MAX_SEGMENT_S = 30.0  # s; the contract's limit
