@@ -11,11 +11,10 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_gateway.recognition import call_failure, model_of
 from voxroute_gateway.upstream import SpeechVisit, Upstream
+from voxroute_orchestrator.client import live
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.connection import new_request_id
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import duration, seconds
-from voxroute_orchestrator.client.stream import Exchange
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -86,7 +85,6 @@ class LiveStream:
         self._told = 0  # the highest number of an utterance
         self._before = 0  # utterances of earlier calls
         self._gap = False
-        self._owed = False
         self._failing_since: float | None = None
 
     async def audio(self, samples: bytes) -> None:
@@ -176,38 +174,31 @@ class LiveStream:
         first = self._held[0] if self._held else self._waiting[0]
         config.audio.start_offset.CopyFrom(duration(first.start_s))
         self._before = self._told
-        self._owed = False
-        exchange = Exchange(
-            speech.stub.TranscribeLive,
-            self._messages(config),
-            lambda reply: reply.HasField("done"),
-            service=str(speech.endpoint),
-            policy=speech.policy,
-            length_s=None,
-            request_id=new_request_id(),
-            waits=lambda: self._owed,
-        )
-        async with contextlib.aclosing(exchange.replies()) as replies:
-            async for reply in replies:
-                self._owed = False
-                yield reply
+        async with live.call(speech, config) as call:
+            sender = asyncio.ensure_future(self._send(call))
+            try:
+                async with contextlib.aclosing(call.replies()) as replies:
+                    async for reply in replies:
+                        yield reply
+            finally:
+                sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
 
-    async def _messages(
-        self, config: asr_pb2.LiveConfig
-    ) -> AsyncGenerator[asr_pb2.TranscribeLiveRequest]:
-        yield asr_pb2.TranscribeLiveRequest(config=config)
+    async def _send(self, call: live.LiveCall) -> None:
         for piece in tuple(self._held):
-            yield piece.request
+            if not await _sent(call, piece):
+                return
         while not (self._held and self._held[-1].is_last):
             while not self._waiting:
                 self._changed.clear()
                 await self._changed.wait()
             piece = self._waiting.popleft()
             self._hold(piece)
-            self._owed = True
-            yield piece.request
+            sent = await _sent(call, piece)
             self._n_waiting -= piece.size
             self._taken.set()
+            if not sent:
+                return
 
     def _hold(self, piece: _Piece) -> None:
         self._held.append(piece)
@@ -241,3 +232,7 @@ class LiveStream:
         while self._held and self._held[0].end_s <= until_s and not self._held[0].is_last:
             self._held_bytes -= self._held.popleft().size
             self._gap, self._failing_since = False, None
+
+
+async def _sent(call: live.LiveCall, piece: _Piece) -> bool:
+    return await (call.finish() if piece.is_last else call.send(piece.request))
