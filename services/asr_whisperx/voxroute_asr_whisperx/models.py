@@ -51,6 +51,9 @@ def format_of(directory: Path) -> Literal["ctranslate2", "hugging-face"]:
     )
 
 
+_ENGLISH_START = 50_257  # openai/whisper's vocabulary for English alone has one token less
+
+
 def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
     """What the files of a CTranslate2 model say about it.
 
@@ -60,7 +63,12 @@ def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
     Raises ModelUnavailableError where the tokenizer is missing or a file cannot be read.
     """
     vocabulary = _special_tokens(directory, name)
-    multilingual = "<|translate|>" in vocabulary and len(_languages(vocabulary)) > 1
+    multilingual = (
+        "<|translate|>" in vocabulary
+        and len(_languages(vocabulary)) > 1
+        # conversions of such models list languages all the same, by the other vocabulary's numbers
+        and vocabulary["<|startoftranscript|>"] != _ENGLISH_START
+    )
     languages = _languages_of_config(directory, vocabulary) if multilingual else ()
     return files.traits_of(source, name, languages)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.serving.recordings import Media, Source, faststart, media, s16le, silence, tone
 from voxroute_serving.audio import decoders as audio
-from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat, PcmDecoder, PcmFormat
+from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
+from voxroute_serving.audio.pcm import PcmDecoder, PcmFormat
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.errors import InvalidAudioError, LimitExceededError
 from voxroute_serving.testing.fake_engine import tone_hz

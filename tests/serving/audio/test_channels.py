@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.serving.recordings import Source, s16le, silence, speech, tone
-from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat, PcmDecoder, PcmFormat
+from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
+from voxroute_serving.audio.pcm import PcmDecoder, PcmFormat
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.errors import InvalidAudioError
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.serving.recordings import Source, s16le, speech, tone
 from voxroute_orchestrator.media import PcmReader, probe
-from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat, PcmDecoder, PcmFormat
+from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
 from voxroute_serving.audio.offset import Offset
+from voxroute_serving.audio.pcm import PcmDecoder, PcmFormat
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 
 VOICE = (speech(6.0, 3) / 3).astype(np.float32)  # +-0.1

@@ -89,9 +89,9 @@ class AsrServiceStub:
     first and `done` last (only `progress` with STAGE_LOADING may come before `accepted`).
 
     Speech is told utterance by utterance, which count from 1: `speech_started`; then `committed`
-    texts, which are never taken back, each followed by a `tentative` one, which takes the place of
-    the one before; `speech_stopped`; and `utterance`, which closes it. Events of the next utterance
-    may come before the `utterance` of one that is still refined; `utterance`s come in order. Times
+    texts, which are never taken back, and `tentative` ones, each of which takes the place of the one
+    before; `speech_stopped`; and `utterance`, which closes it. The next utterance may start before
+    the last texts of the one before, and before it is refined; `utterance`s come in order. Times
     never step back. Nothing is kept of what was said: a stream may last for days.
 
     Who sends faster than speech is read as fast as the device is. A service that ends closes the
@@ -164,9 +164,9 @@ class AsrServiceAsyncStub(AsrServiceStub):
     first and `done` last (only `progress` with STAGE_LOADING may come before `accepted`).
 
     Speech is told utterance by utterance, which count from 1: `speech_started`; then `committed`
-    texts, which are never taken back, each followed by a `tentative` one, which takes the place of
-    the one before; `speech_stopped`; and `utterance`, which closes it. Events of the next utterance
-    may come before the `utterance` of one that is still refined; `utterance`s come in order. Times
+    texts, which are never taken back, and `tentative` ones, each of which takes the place of the one
+    before; `speech_stopped`; and `utterance`, which closes it. The next utterance may start before
+    the last texts of the one before, and before it is refined; `utterance`s come in order. Times
     never step back. Nothing is kept of what was said: a stream may last for days.
 
     Who sends faster than speech is read as fast as the device is. A service that ends closes the
@@ -272,9 +272,9 @@ class AsrServiceServicer(metaclass=_abc_1.ABCMeta):
         first and `done` last (only `progress` with STAGE_LOADING may come before `accepted`).
 
         Speech is told utterance by utterance, which count from 1: `speech_started`; then `committed`
-        texts, which are never taken back, each followed by a `tentative` one, which takes the place of
-        the one before; `speech_stopped`; and `utterance`, which closes it. Events of the next utterance
-        may come before the `utterance` of one that is still refined; `utterance`s come in order. Times
+        texts, which are never taken back, and `tentative` ones, each of which takes the place of the one
+        before; `speech_stopped`; and `utterance`, which closes it. The next utterance may start before
+        the last texts of the one before, and before it is refined; `utterance`s come in order. Times
         never step back. Nothing is kept of what was said: a stream may last for days.
 
         Who sends faster than speech is read as fast as the device is. A service that ends closes the

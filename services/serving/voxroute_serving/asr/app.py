@@ -74,6 +74,7 @@ class AsrApp:
             max_audio_s=settings.max_audio_s,
             max_message_bytes=settings.max_message_bytes,
             max_batch=settings.max_batch,
+            max_live_streams=settings.max_live_streams,
             on_batch=runtime.metrics.observe_batch,
             metrics=AsrMetrics(runtime.metrics.registry),
         )
@@ -102,6 +103,10 @@ class AsrApp:
         for name in reversed(self._preload_models):
             await self._pool.load(name)
         await self.servicer.warm_up()
+
+    def leave(self) -> None:
+        """Ends the live streams, which would last as long as their clients."""
+        self.servicer.live.leave()
 
     async def close(self) -> None:
         """Frees the models on their thread."""

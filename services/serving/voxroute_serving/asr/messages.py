@@ -14,6 +14,7 @@ from voxroute_serving.asr.engine import DecodingOptions, WindowSegment, Word
 from voxroute_serving.asr.recogniser import Untranscribed
 from voxroute_serving.asr.text.doubt import Doubts
 from voxroute_serving.audio import decoders as audio
+from voxroute_serving.audio import pcm
 from voxroute_serving.audio.media import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from voxroute_serving.audio.samples import WINDOW_S
 from voxroute_serving.audio.vad import VadOptions
@@ -92,7 +93,7 @@ class KnownSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """A field, whether it is right, and what to say otherwise."""
 
     field: str
@@ -105,7 +106,8 @@ def _optional(field: str, low: float, high: float) -> Callable[[Any], bool]:
     return lambda message: not message.HasField(field) or low <= getattr(message, field) <= high
 
 
-def _duration_in(field: str, high: float) -> Callable[[Any], bool]:
+def duration_in(field: str, high: float) -> Callable[[Any], bool]:
+    """Whether a duration is in range."""
     return lambda message: 0 <= seconds(getattr(message, field)) <= high
 
 
@@ -122,13 +124,15 @@ def _hotwords_hold(words: Sequence[str]) -> bool:
     )
 
 
-_AUDIO_RULES = (
-    _Rule(
+LAWS: dict[Any, pcm.Law] = {asr_pb2.G711_LAW_MU: "mulaw", asr_pb2.G711_LAW_A: "alaw"}
+AUDIO_RULES = (
+    Rule(
         "audio.encoding",
         lambda config: config.audio.WhichOneof("encoding") is not None,
-        "say how the audio is encoded: pcm for raw 16-bit samples, container for a media file",
+        "say how the audio is encoded: pcm for raw 16-bit samples, g711 for a telephone's,"
+        " container for a media file",
     ),
-    _Rule(
+    Rule(
         "audio.pcm.sample_rate_hz",
         lambda config: (
             config.audio.WhichOneof("encoding") != "pcm"
@@ -136,119 +140,129 @@ _AUDIO_RULES = (
         ),
         f"must be {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}",
     ),
-    _Rule(
-        "audio.pcm.channels",
-        lambda config: config.audio.pcm.channels <= audio.MAX_CHANNELS,
-        f"must be 1 to {audio.MAX_CHANNELS}",
+    Rule(
+        "audio.g711.law",
+        lambda config: (
+            config.audio.WhichOneof("encoding") != "g711" or config.audio.g711.law in LAWS
+        ),
+        "must be G711_LAW_MU or G711_LAW_A",
     ),
-    _Rule(
+    Rule(
+        "audio.pcm.channels",
+        lambda config: config.audio.pcm.channels <= pcm.MAX_CHANNELS,
+        f"must be 1 to {pcm.MAX_CHANNELS}",
+    ),
+    Rule(
         "audio.channel",
         lambda config: (
-            config.audio.WhichOneof("encoding") != "pcm"
+            config.audio.WhichOneof("encoding") == "container"
             or config.audio.channel < max(1, config.audio.pcm.channels)
         ),
         "is counted from 0, so it must be less than the number of channels",
     ),
-    _Rule(
+    Rule(
         "audio.start_offset",
-        lambda config: _duration_in("start_offset", _MAX_OFFSET_S)(config.audio),
+        lambda config: duration_in("start_offset", _MAX_OFFSET_S)(config.audio),
         "must not be negative, nor longer than a year",
     ),
 )
-_VAD_RULES = (
-    _Rule(
+VAD_RULES = (
+    Rule(
         "vad.threshold",
         lambda config: _optional("threshold", 0, 1)(config.vad),
         "is a probability, 0 to 1",
     ),
-    _Rule(
+    Rule(
         "vad.min_silence",
-        lambda config: _duration_in("min_silence", _MAX_MIN_SILENCE_S)(config.vad),
+        lambda config: duration_in("min_silence", _MAX_MIN_SILENCE_S)(config.vad),
         f"must be 0 to {_MAX_MIN_SILENCE_S:g} s",
     ),
-    _Rule(
+    Rule(
         "vad.padding",
-        lambda config: _duration_in("padding", _MAX_PADDING_S)(config.vad),
+        lambda config: duration_in("padding", _MAX_PADDING_S)(config.vad),
         f"must be 0 to {_MAX_PADDING_S:g} s",
     ),
 )
-_TRANSCRIBE_RULES = (
-    *_AUDIO_RULES,
-    *_VAD_RULES,
-    _Rule(
-        "task",
-        lambda config: config.task in asr_pb2.Task.values(),
-        "is no task of this version; use TASK_TRANSCRIBE or TASK_TRANSLATE",
-    ),
-    _Rule(
+DECODING_RULES = (
+    Rule(
         "decoding.beam_size",
         lambda config: _optional("beam_size", 1, _MAX_BEAM_SIZE)(config.decoding),
         f"must be 1 to {_MAX_BEAM_SIZE}",
     ),
-    _Rule(
+    Rule(
         "decoding.temperatures",
         lambda config: _temperatures_hold(config.decoding.temperatures),
         f"at most {_MAX_TEMPERATURES}, each 0 or {_MIN_TEMPERATURE:g} to 1",
     ),
-    _Rule(
+    Rule(
         "decoding.compression_ratio_threshold",
         lambda config: _optional("compression_ratio_threshold", 0, 1000)(config.decoding),
         "must be 0 to 1000",
     ),
-    _Rule(
+    Rule(
         "decoding.log_prob_threshold",
         lambda config: _optional("log_prob_threshold", -1000, 0)(config.decoding),
         "is a log probability, at most 0",
     ),
-    _Rule(
+    Rule(
         "decoding.no_speech_threshold",
         lambda config: _optional("no_speech_threshold", 0, 1)(config.decoding),
         "is a probability, 0 to 1",
     ),
-    _Rule(
+    Rule(
         "decoding.initial_prompt",
         lambda config: len(config.decoding.initial_prompt) <= _MAX_PROMPT_CHARACTERS,
         f"has more than {_MAX_PROMPT_CHARACTERS} characters; only its last 224 tokens are used",
     ),
-    _Rule(
+    Rule(
         "decoding.hotwords",
         lambda config: _hotwords_hold(config.decoding.hotwords),
         f"has more than {_MAX_HOTWORDS} words, or one of more than {_MAX_HOTWORD_CHARACTERS}"
         " characters",
     ),
-    _Rule(
-        "expected_duration",
-        _duration_in("expected_duration", _MAX_OFFSET_S),
-        "must not be negative, nor longer than a year",
-    ),
-    _Rule(
+    Rule(
         "language",
         lambda config: not config.language or set(config.allowed_languages) <= {config.language},
         "say either which language is spoken (language) or which ones may be (allowed_languages)",
     ),
-    _Rule(
+)
+_TRANSCRIBE_RULES = (
+    *AUDIO_RULES,
+    *VAD_RULES,
+    Rule(
+        "task",
+        lambda config: config.task in asr_pb2.Task.values(),
+        "is no task of this version; use TASK_TRANSCRIBE or TASK_TRANSLATE",
+    ),
+    *DECODING_RULES,
+    Rule(
+        "expected_duration",
+        duration_in("expected_duration", _MAX_OFFSET_S),
+        "must not be negative, nor longer than a year",
+    ),
+    Rule(
         "resume_from",
-        _duration_in("resume_from", _MAX_OFFSET_S),
+        duration_in("resume_from", _MAX_OFFSET_S),
         "must not be negative, nor longer than a year",
     ),
 )
 _DETECTION_RULES = (
-    *_AUDIO_RULES,
-    *_VAD_RULES,
-    _Rule(
+    *AUDIO_RULES,
+    *VAD_RULES,
+    Rule(
         "max_windows",
         lambda config: config.max_windows <= MAX_DETECTION_WINDOWS,
         f"must be at most {MAX_DETECTION_WINDOWS}",
     ),
 )
 _DIARIZATION_RULES = (
-    *_AUDIO_RULES,
-    _Rule(
+    *AUDIO_RULES,
+    Rule(
         "min_speakers",
         lambda config: config.min_speakers <= MAX_SPEAKERS,
         f"must be at most {MAX_SPEAKERS}",
     ),
-    _Rule(
+    Rule(
         "max_speakers",
         lambda config: (
             not config.max_speakers or config.min_speakers <= config.max_speakers <= MAX_SPEAKERS
@@ -258,7 +272,7 @@ _DIARIZATION_RULES = (
 )
 
 
-def _check(config: object, rules: Iterable[_Rule]) -> None:
+def check(config: object, rules: Iterable[Rule]) -> None:
     """Raises InvalidInputError that names every field that breaks its rule."""
     violations = [
         FieldViolation(rule.field, rule.description) for rule in rules if not rule.holds(config)
@@ -272,27 +286,15 @@ def _check(config: object, rules: Iterable[_Rule]) -> None:
 
 def transcribe_options(config: asr_pb2.TranscribeConfig) -> TranscribeOptions:
     """The options of a config. Raises InvalidInputError with all that is wrong."""
-    _check(config, _TRANSCRIBE_RULES)
-    decoding = config.decoding
-
-    def given(field: str) -> Any:
-        return getattr(decoding, field) if decoding.HasField(field) else None
-
+    check(config, _TRANSCRIBE_RULES)
     return TranscribeOptions(
-        audio=_audio_format(config.audio),
+        audio=audio_format_of(config.audio),
         model=config.model,
-        vad=replace(_vad(config.vad), max_pause_s=_max_pause_s(config)),
-        decoding=DecodingOptions(
-            language=config.language,
+        vad=replace(vad_options(config.vad), max_pause_s=_max_pause_s(config)),
+        decoding=replace(
+            decoding_options(config.decoding, config.language),
             task="translate" if config.task == asr_pb2.TASK_TRANSLATE else "transcribe",
             word_timestamps=config.word_timestamps,
-            beam_size=given("beam_size"),
-            temperatures=tuple(_float32(value) for value in decoding.temperatures),
-            compression_ratio_threshold=_float32(given("compression_ratio_threshold")),
-            log_prob_threshold=_float32(given("log_prob_threshold")),
-            no_speech_threshold=_float32(given("no_speech_threshold")),
-            initial_prompt=decoding.initial_prompt,
-            hotwords=tuple(decoding.hotwords),
         ),
         allowed_languages=tuple(config.allowed_languages),
         strict=config.strict_options,
@@ -301,13 +303,31 @@ def transcribe_options(config: asr_pb2.TranscribeConfig) -> TranscribeOptions:
     )
 
 
+def decoding_options(message: asr_pb2.DecodingOptions, language: str) -> DecodingOptions:
+    """The options of a message that keeps `DECODING_RULES`, the language as it was sent."""
+
+    def given(field: str) -> Any:
+        return getattr(message, field) if message.HasField(field) else None
+
+    return DecodingOptions(
+        language=language,
+        beam_size=given("beam_size"),
+        temperatures=tuple(_float32(value) for value in message.temperatures),
+        compression_ratio_threshold=_float32(given("compression_ratio_threshold")),
+        log_prob_threshold=_float32(given("log_prob_threshold")),
+        no_speech_threshold=_float32(given("no_speech_threshold")),
+        initial_prompt=message.initial_prompt,
+        hotwords=tuple(message.hotwords),
+    )
+
+
 def detection_options(config: asr_pb2.DetectLanguageConfig) -> DetectionOptions:
     """The options of a config. Raises InvalidInputError with all that is wrong."""
-    _check(config, _DETECTION_RULES)
+    check(config, _DETECTION_RULES)
     return DetectionOptions(
-        audio=_audio_format(config.audio),
+        audio=audio_format_of(config.audio),
         model=config.model,
-        vad=_vad(config.vad),
+        vad=vad_options(config.vad),
         max_windows=config.max_windows or DEFAULT_DETECTION_WINDOWS,
         top=config.top or DEFAULT_TOP_LANGUAGES,
     )
@@ -315,15 +335,15 @@ def detection_options(config: asr_pb2.DetectLanguageConfig) -> DetectionOptions:
 
 def alignment_audio(config: asr_pb2.AlignConfig) -> audio.AudioFormat:
     """The audio format of a config. Raises InvalidInputError with all that is wrong."""
-    _check(config, _AUDIO_RULES)
-    return _audio_format(config.audio)
+    check(config, AUDIO_RULES)
+    return audio_format_of(config.audio)
 
 
 def diarization_options(config: asr_pb2.DiarizeConfig) -> DiarizationOptions:
     """The options of a config. Raises InvalidInputError with all that is wrong."""
-    _check(config, _DIARIZATION_RULES)
+    check(config, _DIARIZATION_RULES)
     return DiarizationOptions(
-        audio=_audio_format(config.audio),
+        audio=audio_format_of(config.audio),
         model=config.model,
         min_speakers=config.min_speakers or None,
         max_speakers=config.max_speakers or None,
@@ -349,11 +369,15 @@ def known_segment(message: asr_pb2.AlignSegment, previous_start_s: float) -> Kno
     raise InvalidInputError.of_field(problem[0], f"{problem[1]} (segment {segment.id})")
 
 
-def _audio_format(message: asr_pb2.AudioFormat) -> audio.AudioFormat:
+def audio_format_of(message: asr_pb2.AudioFormat) -> audio.AudioFormat:
+    """The format of a message that keeps `AUDIO_RULES`."""
     channel = message.channel if message.HasField("channel") else None
+    if message.WhichOneof("encoding") == "g711":
+        law = LAWS[message.g711.law]
+        return pcm.PcmFormat(pcm.TELEPHONE_RATE, 1, seconds(message.start_offset), channel, law)
     if message.WhichOneof("encoding") == "pcm":
         start_s, channels = seconds(message.start_offset), message.pcm.channels or 1
-        return audio.PcmFormat(message.pcm.sample_rate_hz, channels, start_s, channel)
+        return pcm.PcmFormat(message.pcm.sample_rate_hz, channels, start_s, channel)
     container = message.container
     stream = None if container.choose_audio_stream else container.audio_stream
     return audio.ContainerFormat(stream, channel)
@@ -364,11 +388,12 @@ def _max_pause_s(config: asr_pb2.TranscribeConfig) -> float:
 
     Samples whose length nobody tells may arrive as they are spoken, and somebody waits for them.
     """
-    recorded = config.HasField("expected_duration") or not config.audio.HasField("pcm")
+    recorded = config.HasField("expected_duration") or config.audio.HasField("container")
     return math.inf if recorded else VadOptions().max_pause_s
 
 
-def _vad(message: asr_pb2.VadOptions) -> VadOptions:
+def vad_options(message: asr_pb2.VadOptions) -> VadOptions:
+    """The options of a message, the defaults filled in."""
     defaults = VadOptions()
     return VadOptions(
         disabled=message.disabled,
@@ -401,7 +426,7 @@ def applied_options(
 ) -> asr_pb2.AppliedOptions:
     """The options in effect; `language` is "" where it is still to be detected."""
     config = asr_pb2.TranscribeConfig(
-        audio=_audio_message(options.audio),
+        audio=audio_message(options.audio),
         model=model,
         language=language,
         allowed_languages=allowed_languages,
@@ -413,27 +438,43 @@ def applied_options(
             min_silence=duration(options.vad.min_silence_s),
             padding=duration(options.vad.padding_s),
         ),
-        decoding=asr_pb2.DecodingOptions(
-            beam_size=effective.beam_size,
-            temperatures=effective.temperatures,
-            compression_ratio_threshold=effective.compression_ratio_threshold,
-            log_prob_threshold=effective.log_prob_threshold,
-            no_speech_threshold=effective.no_speech_threshold,
-            initial_prompt=effective.initial_prompt,
-            hotwords=effective.hotwords,
-        ),
+        decoding=decoding_message(effective),
         strict_options=options.strict,
         expected_duration=duration(options.expected_s) if options.expected_s else None,
         resume_from=duration(options.resume_from_s) if options.resume_from_s else None,
     )
     return asr_pb2.AppliedOptions(
         config=config,
-        ignored=[common_pb2.IgnoredOption(field=i.field, reason=i.reason) for i in ignored],
+        ignored=ignored_messages(ignored),
     )
 
 
-def _audio_message(audio_format: audio.AudioFormat) -> asr_pb2.AudioFormat:
-    if isinstance(audio_format, audio.PcmFormat):
+def ignored_messages(ignored: Sequence[IgnoredOption]) -> list[common_pb2.IgnoredOption]:
+    """The messages of options that an engine cannot honour."""
+    return [common_pb2.IgnoredOption(field=one.field, reason=one.reason) for one in ignored]
+
+
+def decoding_message(options: DecodingOptions) -> asr_pb2.DecodingOptions:
+    """The message of options."""
+    return asr_pb2.DecodingOptions(
+        beam_size=options.beam_size,
+        temperatures=options.temperatures,
+        compression_ratio_threshold=options.compression_ratio_threshold,
+        log_prob_threshold=options.log_prob_threshold,
+        no_speech_threshold=options.no_speech_threshold,
+        initial_prompt=options.initial_prompt,
+        hotwords=options.hotwords,
+    )
+
+
+def audio_message(audio_format: audio.AudioFormat) -> asr_pb2.AudioFormat:
+    """The message of a format."""
+    if isinstance(audio_format, pcm.PcmFormat) and audio_format.law:
+        law = next(number for number, law in LAWS.items() if law == audio_format.law)
+        return asr_pb2.AudioFormat(
+            g711=asr_pb2.G711Format(law=law), start_offset=duration(audio_format.start_s)
+        )
+    if isinstance(audio_format, pcm.PcmFormat):
         return asr_pb2.AudioFormat(
             pcm=asr_pb2.PcmFormat(
                 sample_rate_hz=audio_format.sample_rate_hz, channels=audio_format.channels
@@ -516,14 +557,12 @@ class SegmentNumbering:
 
 def untranscribed(
     window: Window, start_s: float, end_s: float, reason: Untranscribed
-) -> asr_pb2.TranscribeResponse:
+) -> asr_pb2.Untranscribed:
     """A stretch of a window without text, in media time."""
-    return asr_pb2.TranscribeResponse(
-        untranscribed=asr_pb2.Untranscribed(
-            start=duration(window.at(start_s)),
-            end=duration(window.until(end_s)),
-            reason=cast("asr_pb2.UntranscribedReason", reason.value),
-        )
+    return asr_pb2.Untranscribed(
+        start=duration(window.at(start_s)),
+        end=duration(window.until(end_s)),
+        reason=cast("asr_pb2.UntranscribedReason", reason.value),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_serving.asr.engine import WindowResult
@@ -11,11 +11,13 @@ from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.audio.windows import Window
 from voxroute_serving.device.batcher import Timed
 
-Method = Literal["Transcribe", "DetectLanguage", "Align"]
-METHODS: tuple[Method, ...] = ("Transcribe", "DetectLanguage", "Align")
+Method = Literal["Transcribe", "DetectLanguage", "Align", "TranscribeLive"]
+METHODS: tuple[Method, ...] = ("Transcribe", "DetectLanguage", "Align", "TranscribeLive")
 
 # seconds of the device for each second of audio; 1 is the speed of speech
 RTF_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 5, 10)
+# seconds from the end of a word in the sound to its committed text
+COMMIT_BUCKETS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 10, 20, 30)
 _PREFIX = "SEGMENT_FLAG_"
 
 
@@ -80,9 +82,34 @@ class AsrMetrics:
             buckets=RTF_BUCKETS,
             registry=registry,
         )
+        self.live_streams = Gauge(
+            "voxroute_asr_live_streams", "Live streams that are open.", registry=registry
+        )
+        self.live_interval = Gauge(
+            "voxroute_asr_live_update_interval_seconds",
+            "How often the text of a live stream could be renewed at the last update of any.",
+            registry=registry,
+        )
+        self.live_updates = Counter(
+            "voxroute_asr_live_updates", "Updates of the text of live streams.", registry=registry
+        )
+        self.live_commit_latency = Histogram(
+            "voxroute_asr_live_commit_latency_seconds",
+            "Time from the arrival of the end of a word to its committed text.",
+            buckets=COMMIT_BUCKETS,
+            registry=registry,
+        )
+        self.live_tentative_words = Counter(
+            "voxroute_asr_live_tentative_words",
+            "Words of tentative text, by what the next update made of them: kept, changed.",
+            ("outcome",),
+            registry=registry,
+        )
         # zero is a value that a rate can begin from
         for method in METHODS:
             self.audio_seconds.labels(method)
+        for outcome in ("kept", "changed"):
+            self.live_tentative_words.labels(outcome)
         for kept in ("first", "later"):
             self.redecodes.labels(kept)
         for number in asr_pb2.SegmentFlag.values():

@@ -23,6 +23,8 @@ from voxroute_serving.asr.detecting import LanguageDetection
 from voxroute_serving.asr.diarizing import Diarization
 from voxroute_serving.asr.engine import AsrEngine, EngineDescription, Feature
 from voxroute_serving.asr.fallbacks import FallbackModel
+from voxroute_serving.asr.live.messages import live_options
+from voxroute_serving.asr.live.transcribing import LiveTranscription
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.asr.queues import DeviceQueues
 from voxroute_serving.asr.transcribing import Transcription
@@ -38,7 +40,7 @@ _LOADING_QUIET_S = 0.5  # a shorter load is not worth a message
 
 
 class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
-    """The five methods, for one engine. Errors leave as ServingError; the interceptor maps them."""
+    """The six methods, for one engine. Errors leave as ServingError; the interceptor maps them."""
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         max_audio_s: float = 4 * 3600.0,
         max_message_bytes: int = 4 << 20,
         max_batch: int = 0,
+        max_live_streams: int = 64,
         on_batch: Callable[[BatchRecord], None] | None = None,
         metrics: AsrMetrics | None = None,
     ) -> None:
@@ -61,10 +64,11 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         self._pool = pool
         self._admission = admission
         self._thread = thread
-        self._queues = DeviceQueues(thread, max_batch, on_batch)
+        self._queues = DeviceQueues(thread, max_batch, on_batch, max_live_streams)
         self._transcription = Transcription(
             self._queues, self._metrics, max_audio_s, lambda: self._about
         )
+        self.live = LiveTranscription(self._queues, self._metrics, lambda: self._about)
         self._detection = LanguageDetection(self._queues, self._metrics, max_audio_s)
         self._alignment = Alignment(self._queues, self._metrics, max_audio_s)
         self._service_version = service_version
@@ -114,6 +118,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         listed = dict.fromkeys([*about.available_models, *sorted(loaded, key=lambda ref: ref.id)])
         loaded_ids = {ref.id for ref in loaded}
         model = self._pool.loaded(self._default_id)
+        pace = self._queues.pace
         return asr_pb2.GetCapabilitiesResponse(
             engine=about.name,
             engine_version=about.version,
@@ -129,6 +134,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
             alignable_languages=about.alignable_languages,
             features=sorted(
                 {cast("asr_pb2.Feature", feature.value) for feature in about.features}
+                | ({asr_pb2.FEATURE_LIVE} if pace.max_streams else set[asr_pb2.Feature]())
                 | self.diarization.features
             ),
             limits=asr_pb2.Limits(
@@ -139,6 +145,10 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                     common_messages.duration(self._queues.in_flight(model) * WINDOW_S)
                     if model
                     else None
+                ),
+                max_live_streams=pace.max_streams,
+                live_update_time=(
+                    None if pace.window_s is None else common_messages.duration(pace.window_s)
                 ),
             ),
             queue=common_pb2.QueueStatus(
@@ -160,7 +170,11 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         async def work(send: Send[asr_pb2.TranscribeResponse]) -> None:
             async with self._admission.permit():
                 options = messages.transcribe_options(await requests.config())
-                async with self._model(options.model, send) as model:
+
+                async def tell(progress: asr_pb2.Progress) -> None:
+                    await send(asr_pb2.TranscribeResponse(progress=progress))
+
+                async with self._model(options.model, tell) as model:
                     await self._transcription.transcribe(requests, options, model, send)
 
         async with contextlib.aclosing(relayed(work, context)) as replies:
@@ -169,15 +183,14 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
     @contextlib.asynccontextmanager
     async def _model(
-        self, name: str, send: Send[asr_pb2.TranscribeResponse]
+        self, name: str, tell: Send[asr_pb2.Progress]
     ) -> AsyncGenerator[FallbackModel]:
-        """A lease of the model, with `progress` messages while it is loaded."""
+        """A lease of the model, with progress while it is loaded."""
 
         async def announce() -> None:
             await asyncio.sleep(_LOADING_QUIET_S)
             while True:
-                progress = asr_pb2.Progress(stage=asr_pb2.STAGE_LOADING)
-                await send(asr_pb2.TranscribeResponse(progress=progress))
+                await tell(asr_pb2.Progress(stage=asr_pb2.STAGE_LOADING))
                 await asyncio.sleep(PROGRESS_S)
 
         announcing = asyncio.ensure_future(announce())
@@ -188,6 +201,30 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 yield model
         finally:
             announcing.cancel()
+
+    # --- TranscribeLive
+
+    async def TranscribeLive(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[asr_pb2.TranscribeLiveRequest], context: Context
+    ) -> AsyncGenerator[asr_pb2.TranscribeLiveResponse]:
+        """The answers of one live stream, which has a place of its own kind."""
+        requests = Requests[asr_pb2.LiveConfig](request_iterator)
+        if not self._queues.pace.max_streams:
+            raise UnsupportedError("this service takes no live streams (max_live_streams is 0)")
+
+        async def work(send: Send[asr_pb2.TranscribeLiveResponse]) -> None:
+            async def tell(progress: asr_pb2.Progress) -> None:
+                loading = asr_pb2.LiveProgress(stage=progress.stage)
+                await send(asr_pb2.TranscribeLiveResponse(progress=loading))
+
+            with self._queues.pace.stream():
+                options = live_options(await requests.config())
+                async with self._model(options.model, tell) as model:
+                    await self.live.transcribe(requests, options, model, send)
+
+        async with contextlib.aclosing(relayed(work, context)) as replies:
+            async for reply in replies:
+                yield reply
 
     # --- DetectLanguage
 

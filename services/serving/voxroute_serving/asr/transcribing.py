@@ -11,24 +11,28 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from voxroute.asr.v1 import asr_pb2
-from voxroute_serving import languages
 from voxroute_serving import messages as common_messages
 from voxroute_serving.asr import messages
 from voxroute_serving.asr.answers import Progress, Stats, Warnings, device_info, tick, warned
+from voxroute_serving.asr.asked import (
+    effective_options,
+    languages_of,
+    likeliest,
+    recogniser,
+    refuse_ignored,
+)
 from voxroute_serving.asr.detecting import mean
-from voxroute_serving.asr.engine import DecodingOptions, EngineDescription, Feature
+from voxroute_serving.asr.engine import EngineDescription
 from voxroute_serving.asr.fallbacks import FallbackModel
 from voxroute_serving.asr.messages import SegmentNumbering, TranscribeOptions
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.asr.queues import WINDOWS_WAITING, DeviceQueues
-from voxroute_serving.asr.recogniser import Placed, Recogniser
+from voxroute_serving.asr.recogniser import Placed
 from voxroute_serving.asr.text.doubt import among
 from voxroute_serving.audio import decoders as audio
 from voxroute_serving.audio.feed import Feed, Threaded
 from voxroute_serving.audio.windows import Window, WindowStream
 from voxroute_serving.calls.requests import Requests, Send, in_order, open_group
-from voxroute_serving.domain import IgnoredOption
-from voxroute_serving.errors import FieldViolation, InvalidInputError
 from voxroute_serving.telemetry.logs import get_logger
 from voxroute_serving.telemetry.request_ids import request_id
 
@@ -43,33 +47,6 @@ _REPORTED_MISSING_S = 1.0  # s; shorter holes are the rounding of a recorder's c
 _RTF_WEIGHT = 0.2  # of the last call in the moving real-time factor
 
 _log = get_logger(__name__)
-
-
-def _refuse_ignored(ignored: Sequence[IgnoredOption]) -> None:
-    """Raises InvalidInputError for options that the engine cannot honour."""
-    if ignored:
-        raise InvalidInputError(
-            "strict_options is set and this engine cannot honour "
-            + "; ".join(f"{option.field}: {option.reason}" for option in ignored),
-            violations=[FieldViolation(option.field, option.reason) for option in ignored],
-        )
-
-
-def _effective(
-    options: TranscribeOptions, model: FallbackModel, languages: Sequence[str]
-) -> tuple[DecodingOptions, tuple[IgnoredOption, ...]]:
-    """The options in effect for the first language, and those ignored for any of them."""
-    effective = [
-        model.effective_options(messages.with_language(options.decoding, language))
-        for language in languages
-    ]
-    ignored = {option.field: option for _, some in effective for option in some}
-    return effective[0][0], tuple(ignored.values())
-
-
-def _likeliest(probabilities: dict[str, float]) -> str:
-    """The likeliest language, the first of equals."""
-    return max(probabilities, key=lambda language: probabilities[language])
 
 
 async def _in_language(source: AsyncIterator[Window], language: str) -> AsyncIterator[Placed]:
@@ -140,11 +117,11 @@ class Transcription:
         4. transcribe windows, several in flight, and send their segments in order;
         5. answer with what it cost.
         """
-        languages = self._languages(options, model)
+        languages = languages_of(options, model, self._about().features)
         language = languages[0] if len(languages) == 1 else ""
-        effective, ignored = _effective(options, model, languages or model.languages[:1])
+        effective, ignored = effective_options(options, model, languages or model.languages[:1])
         if options.strict:
-            _refuse_ignored(ignored)
+            refuse_ignored(ignored)
         accepted = messages.applied_options(
             options,
             effective,
@@ -162,7 +139,14 @@ class Transcription:
         stream = WindowStream(heard, vad, lambda: decoder.start_s)
         progress = Progress(options.expected_s, lambda: decoder.start_s)
         numbering = SegmentNumbering(end_s=options.resume_from_s)
-        recognise = self._recogniser(options, model, languages)
+        recognise = recogniser(
+            options,
+            model,
+            languages,
+            features=self._about().features,
+            queues=self._queues,
+            on_redecode=self._metrics.observe_redecode,
+        )
         stats = Stats()
         warnings = Warnings(model)
 
@@ -206,7 +190,8 @@ class Transcription:
                 for start_s, end_s, reason in found.untranscribed:
                     self._metrics.untranscribed_seconds.inc(end_s - start_s)
                     stats.untranscribed_s += end_s - start_s
-                    await send(messages.untranscribed(window, start_s, end_s, reason))
+                    missing = messages.untranscribed(window, start_s, end_s, reason)
+                    await send(asr_pb2.TranscribeResponse(untranscribed=missing))
                 await send(progress.finish_window(numbering.end_s))
             ticking.cancel()
 
@@ -255,48 +240,6 @@ class Transcription:
         self._metrics.observe_transcription(done.stats)
         await send(asr_pb2.TranscribeResponse(done=done))
 
-    def _recogniser(
-        self, options: TranscribeOptions, model: FallbackModel, languages: tuple[str, ...]
-    ) -> Recogniser:
-        features = self._about().features
-        tells = Feature.LANGUAGE_DETECTION in features and len(model.languages) > 1
-        return Recogniser(
-            transcribe=lambda decoding, samples: self._queues.transcribe(model, decoding, samples),
-            detect=(lambda samples: self._queues.detect(model, samples)) if tells else None,
-            options_of=lambda language: _effective(options, model, (language,))[0],
-            vad=options.vad,
-            allowed=languages,
-            retries=Feature.TEMPERATURE_FALLBACK in features,
-            unsure_again=options.decoding.log_prob_threshold is not None,
-            on_redecode=self._metrics.observe_redecode,
-        )
-
-    def _languages(self, options: TranscribeOptions, model: FallbackModel) -> tuple[str, ...]:
-        """The model's own tags of the languages that were asked for; none to detect one.
-
-        Raises InvalidInputError for what neither model nor engine can do.
-        """
-        features = self._about().features
-        if options.decoding.task == "translate" and Feature.SPEECH_TRANSLATION not in features:
-            raise InvalidInputError.of_field(
-                "task", "this engine only transcribes; translate the transcript instead"
-            )
-        field = "language" if options.decoding.language else "allowed_languages"
-        tags = (options.decoding.language,) if field == "language" else options.allowed_languages
-        known: dict[str, None] = {}
-        for tag in tags:
-            language = languages.match_language(tag, model.languages)
-            if language is None:
-                raise languages.unknown_language(tag, model.languages, model.ref.id, field=field)
-            known[language] = None
-        n_possible = len(known or model.languages)
-        if n_possible > 1 and Feature.LANGUAGE_DETECTION not in features:
-            raise InvalidInputError.of_field(
-                field if known else "language",
-                f"this engine cannot detect it; name one of {', '.join(known or model.languages)}",
-            )
-        return tuple(known)
-
     def _accepted(
         self, options: asr_pb2.AppliedOptions, model: FallbackModel
     ) -> asr_pb2.TranscribeResponse:
@@ -330,7 +273,7 @@ class Transcription:
             nonlocal language
             language = await self._settle(heard, options, model, allowed, send)
             early = [
-                Placed(window, _likeliest(own) if allowed else language)
+                Placed(window, likeliest(own) if allowed else language)
                 for window, own in zip(held, heard, strict=True)
             ]
             held.clear()
@@ -361,12 +304,12 @@ class Transcription:
         """Chooses the language, and says so, and what it makes impossible."""
         ranked = messages.languages_message(mean(heard), messages.DEFAULT_TOP_LANGUAGES)
         language = ranked[0].language
-        told = _effective(options, model, allowed or model.languages[:1])[1]
+        told = effective_options(options, model, allowed or model.languages[:1])[1]
         before = {option.field for option in told}
-        ignored = _effective(options, model, (language,))[1]
+        ignored = effective_options(options, model, (language,))[1]
         new = [option for option in ignored if option.field not in before]
         if options.strict:
-            _refuse_ignored(new)
+            refuse_ignored(new)
         detected = asr_pb2.LanguageDetected(languages=ranked)
         await send(asr_pb2.TranscribeResponse(language_detected=detected))
         for option in new:

@@ -12,15 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-import numpy as np
-
 from voxroute_serving.audio.media import (
-    SAMPLE_BYTES,
     MediaRefusedError,
     bad_sample_rate,
     open_container,
 )
-from voxroute_serving.audio.offset import Offset
+from voxroute_serving.audio.pcm import (
+    READ_BYTES,
+    Limit,
+    PcmDecoder,
+    PcmFormat,
+    Source,
+    in_blocks,
+    no_audio,
+)
 from voxroute_serving.audio.reader import Sound, heard_from_the_start, resumption, successor, zero_s
 from voxroute_serving.audio.remarks import Remark
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
@@ -47,14 +52,9 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-MAX_CHANNELS = 8  # 7.1
-
-_BLOCK_SAMPLES = SAMPLE_RATE // 2  # half a second at a time: little latency, little overhead
-_READ_BYTES = 1 << 17
 _TOLD_IN_SUM = {"DAMAGED_AUDIO", "AUDIO_GAP"}
 _TS_SYNC = b"\x47"
 _TAIL_BYTES = 4 << 20  # FFmpeg reads ahead of the packets that it gives
-_INT16_SCALE = 32768.0
 
 _MAX_SPOOL_BYTES = 16 << 30  # an mp4 with its index at the end is kept on disk up to this size
 _MAX_DAMAGED_SHARE = 0.05  # of the packets; more is not the recording that was meant
@@ -62,14 +62,6 @@ _MAX_INDEX_SEARCH_BYTES = 1 << 20  # boxes before `moov` or `mdat` are small
 
 _REPORTED_SHORTFALL_S = 1.0
 _FLAC_LENGTH_TOLERANCE_S = 0.05  # s; its header tells the length to the sample
-
-
-class Source(Protocol):
-    """Where the bytes come from."""
-
-    def read(self, n: int, /) -> bytes:
-        """At most `n` bytes, waiting for the first; empty at the end."""
-        ...
 
 
 class Decoder(Protocol):
@@ -101,17 +93,6 @@ class Decoder(Protocol):
         Raises InvalidAudioError, LimitExceededError, and whatever the source raises.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PcmFormat:
-    """Raw samples: s16le, interleaved; media time of the first one in seconds."""
-
-    sample_rate_hz: int = SAMPLE_RATE
-    channels: int = 1
-    start_s: float = 0.0
-    channel: int | None = None
-    """The channel that is wanted, counted from 0; None for what holds the voice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,118 +137,6 @@ def decoder(audio_format: AudioFormat, source: Source, max_audio_s: float) -> De
     return ContainerDecoder(audio_format, source, max_audio_s)
 
 
-def _no_audio() -> InvalidAudioError:
-    return InvalidAudioError(
-        "the recording has no audio; send its bytes in `audio` messages before `finish`"
-    )
-
-
-class _Limit:
-    """Counts samples, s16le, up to the longest recording that is taken."""
-
-    def __init__(self, max_audio_s: float) -> None:
-        self._max_audio_s = max_audio_s
-        self.n_samples = 0
-
-    def counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._add(len(piece) // SAMPLE_BYTES)
-            yield piece
-
-    def _add(self, n_samples: int) -> None:
-        self.n_samples += n_samples
-        if self.n_samples > self._max_audio_s * SAMPLE_RATE:
-            raise LimitExceededError(
-                f"the recording is longer than the {self._max_audio_s:g} s that this service takes;"
-                " send it in parts, or raise the service's max_audio_s"
-            )
-
-
-def _in_blocks(pieces: Iterator[bytes]) -> Iterator[Samples]:
-    """The same samples, s16le, as floats in blocks of whole _BLOCK_SAMPLES, as they come.
-
-    The last one may be shorter.
-    """
-    waiting: list[Samples] = []
-    n_waiting = 0
-    for piece in pieces:
-        samples = np.frombuffer(piece, "<i2").astype(np.float32) / np.float32(_INT16_SCALE)
-        waiting.append(samples)
-        n_waiting += len(samples)
-        if n_waiting < _BLOCK_SAMPLES:
-            continue
-        joined = np.concatenate(waiting)
-        end = n_waiting - n_waiting % _BLOCK_SAMPLES
-        yield joined[:end]
-        waiting, n_waiting = [joined[end:].copy()], n_waiting - end
-    if n_waiting:
-        yield np.concatenate(waiting)
-
-
-class PcmDecoder:
-    """Raw samples, mixed to one channel and resampled."""
-
-    def __init__(self, pcm: PcmFormat, source: Source, max_audio_s: float) -> None:
-        self.start_s = pcm.start_s
-        self.damaged_packets = 0
-        self.missing_s = 0.0
-        self._pcm = pcm
-        self._source = source
-        self._limit = _Limit(max_audio_s)
-        self._sound = Sound(channel=pcm.channel)
-        self._offset = Offset()  # of samples that need no mixer
-
-    @property
-    def remarks(self) -> Sequence[Remark]:
-        """What a person should know."""
-        return [*self._sound.remarks(), *self._offset.remarks()]
-
-    def __iter__(self) -> Iterator[Samples]:
-        pcm = self._pcm
-        untouched = pcm.channels == 1 and pcm.sample_rate_hz == SAMPLE_RATE
-        pieces = self._pieces()
-        mono = map(self._offset.removed, pieces) if untouched else self._converted(pieces)
-        return _in_blocks(self._limit.counted(mono))
-
-    def _pieces(self) -> Iterator[bytes]:
-        """Whole tenths of a second, whatever the chunks: the same bytes are resampled alike."""
-        frame_bytes = self._pcm.channels * SAMPLE_BYTES
-        piece_bytes = self._pcm.sample_rate_hz // 10 * frame_bytes
-        waiting = bytearray()
-        n_bytes = 0
-        while chunk := self._source.read(_READ_BYTES):
-            n_bytes += len(chunk)
-            waiting += chunk
-            end = len(waiting) - len(waiting) % piece_bytes
-            if end:
-                piece = bytes(waiting[:end])
-                del waiting[:end]
-                yield piece
-        if not n_bytes:
-            raise _no_audio()
-        self._check_whole(n_bytes)
-        if waiting:
-            yield bytes(waiting)
-
-    def _converted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        channels, rate = self._pcm.channels, self._pcm.sample_rate_hz
-        for piece in pieces:
-            yield from self._sound.push_raw(piece, channels, rate)
-        yield from self._sound.finish()
-
-    def _check_whole(self, n_bytes: int) -> None:
-        channels = self._pcm.channels
-        if n_bytes % SAMPLE_BYTES:
-            raise InvalidAudioError(
-                f"audio has an odd number of bytes ({n_bytes}); send whole 16-bit samples"
-            )
-        if n_bytes % (channels * SAMPLE_BYTES):
-            raise InvalidAudioError(
-                f"audio has {n_bytes} bytes, which are no whole frames of {channels} channels;"
-                " send a 16-bit sample for every channel"
-            )
-
-
 class _Reader:
     """The source as FFmpeg sees it: readable only, up to the end of each file in it."""
 
@@ -284,7 +153,7 @@ class _Reader:
         """Where in it FFmpeg has begun to read, bytes."""
         self._tail = bytearray()  # what FFmpeg has read last of a stream whose codec may change
 
-    def read(self, n: int = _READ_BYTES) -> bytes:
+    def read(self, n: int = READ_BYTES) -> bytes:
         """At most `n` bytes; empty at the end of this file."""
         if not self._ready:
             self._ready = self._fresh()
@@ -350,7 +219,7 @@ class _Reader:
     def _fresh(self) -> bytes:
         structure = self.structure
         while not structure.ended and not self.at_end:
-            data = b"" if self._ended else self._source.read(_READ_BYTES)
+            data = b"" if self._ended else self._source.read(READ_BYTES)
             self._ended = self._ended or not data
             offered = self._offered + data
             n_taken = structure.take(offered, last=self._ended)
@@ -385,7 +254,7 @@ class ContainerDecoder:
         self._taken = 0
         self._track: Track | None = None  # which was chosen of several
         self._reader = _Reader(source)
-        self._limit = _Limit(max_audio_s)
+        self._limit = Limit(max_audio_s)
         self._spool = spool
         self._sound = Sound(channel=container.channel)
         self._shortfall_s = 0.0
@@ -412,7 +281,7 @@ class ContainerDecoder:
         return [*chosen, *self._sound.remarks()]
 
     def __iter__(self) -> Iterator[Samples]:
-        return _in_blocks(self._limit.counted(self._pieces()))
+        return in_blocks(self._limit.counted(self._pieces()))
 
     def _pieces(self) -> Iterator[bytes]:
         """All files that the bytes are, one behind the other."""
@@ -436,7 +305,7 @@ class ContainerDecoder:
     def _file(self, stack: contextlib.ExitStack) -> "_Reader | BinaryIO":
         if not self._reader.index_at_end():
             if not self._reader.structure.n_bytes:
-                raise _no_audio()
+                raise no_audio()
             self._reader.skip_tag()
             return self._reader
         try:

@@ -170,6 +170,8 @@ class DeviceThread:
         self._condition = threading.Condition()
         self._control: deque[_Work] = deque()
         self._sources: list[BatchSource] = []
+        self._urgent: BatchSource | None = None
+        self._was_urgent = False  # the last batch
         self._closed = False
         self._name = name
         self._threads: list[threading.Thread] = []
@@ -207,7 +209,7 @@ class DeviceThread:
             self._closed = True
             dropped = list(self._control)
             self._control.clear()
-            for source in self._sources:
+            for source in (*self._sources, *([self._urgent] if self._urgent else ())):
                 source.drop()
             self._condition.notify_all()
         for work in dropped:
@@ -226,10 +228,17 @@ class DeviceThread:
         """Whether no further work is taken."""
         return self._closed
 
-    def attach(self, source: BatchSource) -> None:
-        """Adds a source of batches, which is asked in turn with the others."""
+    def attach(self, source: BatchSource, *, urgent: bool = False) -> None:
+        """Adds a source of batches, which is asked in turn with the others.
+
+        An urgent one, of which there is one at most, is asked before them, but every other time:
+        whoever waits for a recording is late by no more than as much again.
+        """
         with self._condition:
-            self._sources.append(source)
+            if urgent:
+                self._urgent = source
+            else:
+                self._sources.append(source)
 
     def offer(self, change: Callable[[], None]) -> None:
         """Changes a source's queue with the device's lock held, and lets a thread look at it.
@@ -282,11 +291,17 @@ class DeviceThread:
     def _next_batch(self) -> Callable[[], None] | float | None:
         """As BatchSource.take, over all sources."""
         soonest: float | None = None
-        for index, source in enumerate(self._sources):
+        order = [*self._sources]
+        if self._urgent is not None:
+            order.insert(len(order) if self._was_urgent else 0, self._urgent)
+        for source in order:
             batch = source.take()
             if callable(batch):
-                # the next look begins with the others, so that no source starves another
-                self._sources.append(self._sources.pop(index))
+                self._was_urgent = source is self._urgent
+                if not self._was_urgent:
+                    # the next look begins with the others, so that no source starves another
+                    self._sources.remove(source)
+                    self._sources.append(source)
                 return batch
             if batch is not None:
                 soonest = batch if soonest is None else min(soonest, batch)
@@ -376,6 +391,8 @@ class Batcher(Generic[Item, Result]):
     last item that has come."""
     max_running: int | None = None
     """Batches that may run at once; None for as many as the device has threads."""
+    urgent: bool = False
+    """Whether its batches go before those of others; see `DeviceThread.attach`."""
     _running: int = field(default=0, init=False)
     _arrived: float = field(default=0.0, init=False)  # when the last item came
     _batch_s: float = field(default=0.0, init=False)  # what the last batch took, if half full
@@ -384,7 +401,7 @@ class Batcher(Generic[Item, Result]):
     )  # by caller, the one served longest ago first; no queue is empty
 
     def __post_init__(self) -> None:
-        self.device.attach(self)
+        self.device.attach(self, urgent=self.urgent)
 
     @property
     def queued(self) -> int:

@@ -317,6 +317,12 @@ class AsrSettings(ServiceSettings):
         " in parts, several calls at once. Too low leaves the device idle, too high lets the calls"
         " fill the memory",
     )
+    max_live_streams: int = Field(
+        default=64,
+        ge=0,
+        description="live streams at once, besides the calls; fewer where the device could not"
+        " renew the text of one more every three seconds; 0 for none",
+    )
     max_batch: int = Field(
         default=0,
         ge=0,

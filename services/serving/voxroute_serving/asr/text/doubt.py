@@ -159,7 +159,7 @@ def doubts_of_words(segment: WindowSegment, thresholds: Thresholds) -> Doubts:
 def _looping(texts: Sequence[str]) -> set[int]:
     """The indices of texts that take part in a phrase said over and over, within or across them."""
     words = [(word, index) for index, text in enumerate(texts) for word in normalised(text).split()]
-    characters = [(c, index) for word, index in words for c in word if _is_unspaced(c)]
+    characters = [(c, index) for word, index in words for c in word if is_unspaced(c)]
     return _loops(words, short=1) | _loops(characters, short=_SHORT_CHARACTERS)
 
 
@@ -180,7 +180,7 @@ def _loops(units: Sequence[tuple[str, int]], *, short: int) -> set[int]:
     return found
 
 
-def _is_unspaced(character: str) -> bool:
+def is_unspaced(character: str) -> bool:
     """Whether a character belongs to a script without spaces between words."""
     return any(
         low <= character <= high
@@ -228,7 +228,7 @@ def n_spoken(text: str) -> int:
             return _NUMERAL_LETTERS
         if unicodedata.category(character)[0] not in "LM":
             return 0
-        return _IDEOGRAPH_LETTERS if _is_unspaced(character) else 1
+        return _IDEOGRAPH_LETTERS if is_unspaced(character) else 1
 
     return sum(map(letters, text))
 

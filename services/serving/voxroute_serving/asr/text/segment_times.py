@@ -44,7 +44,7 @@ def _parts(segment: WindowSegment, at_s: float, faded_s: float) -> list[WindowSe
     """The segment, or what stands of it before and after a break in it."""
     if not segment.start_s < at_s < segment.end_s:
         return [segment]
-    attended = segment.attended or _even(segment)
+    attended = segment.attended or evenly(segment)
     before = [word for word in attended if word.start_s < faded_s]
     after = [word for word in attended if word.start_s >= faded_s]
     if not before:
@@ -68,7 +68,7 @@ def _parts(segment: WindowSegment, at_s: float, faded_s: float) -> list[WindowSe
     ]
 
 
-def _even(segment: WindowSegment) -> list[Word]:
+def evenly(segment: WindowSegment) -> list[Word]:
     """The words of a segment, each with the share of its time that it has of its letters."""
     words = re.findall(r"\s*\S+\s*$|\s*\S+", segment.text)
     bounds = [0, *itertools.accumulate(map(len, words))]

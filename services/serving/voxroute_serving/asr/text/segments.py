@@ -89,12 +89,19 @@ def joined(words: Sequence[Piece]) -> Piece:
 
 
 def grouped(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[list[Piece]]:
+    """The words by segment, without the silence that the attention gives them.
+
+    The texts of the words carry their own blanks; `sound` is of the window.
+    """
+    return by_segment(_spoken(words, sound))
+
+
+def by_segment(words: Sequence[Piece]) -> list[list[Piece]]:
     """The words by segment: cut where a sentence ends or a pause separates two words.
 
     A stretch that is longer than MAX_SEGMENT_S without either is cut at its longest pause, again
-    until none is longer. The texts of the words carry their own blanks; `sound` is of the window.
+    until none is longer.
     """
-    words = _spoken(words, sound)
     groups: list[list[Piece]] = []
     begin = 0
     for index, word in enumerate(words):
@@ -103,7 +110,7 @@ def grouped(words: Sequence[Piece], sound: npt.NDArray[np.bool_]) -> list[list[P
             ends_sentence(word.text)
             and not (pause_s < MIN_SILENCE_S and _MAY_BE_TITLE.fullmatch(word.text.strip()))
         ):
-            groups.extend(_cut_at_pauses(words[begin : index + 1]))
+            groups.extend(_cut_at_pauses(list(words[begin : index + 1])))
             begin = index + 1
     return groups
 

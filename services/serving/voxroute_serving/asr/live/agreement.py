@@ -1,0 +1,122 @@
+"""Which words of a growing utterance are settled: those on which two decodings agree. Pure.
+
+The method is LocalAgreement-2 (Machacek, Dabre and Bojar, "Turning Whisper into Real-Time
+Transcription System", 2023), with three differences: settled words are found again in a new
+decoding by their letters and times, nothing that was said before is a prompt, and a decoding in
+doubt agrees with none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from voxroute_serving.asr.engine import WindowSegment, Word
+from voxroute_serving.asr.text.doubt import is_unspaced, normalised
+from voxroute_serving.asr.text.segment_times import evenly
+
+_N_OVERLAP = 5  # settled words that are kept in front of a cut, to find what is heard twice
+_NEAR_S = 0.1  # s before the end of what was heard; a word that ends there may be half a word
+_APART_S = 2.0  # s between two times that are as bad as another word
+_MAX_WORDS = 120  # of one decoding; more is a loop
+
+
+def words_of(segments: Sequence[WindowSegment], from_s: float) -> list[Word]:
+    """The words of a decoding, with their blanks, by the clock of the stream.
+
+    Their confidence is the decoder's.
+    """
+    words: list[Word] = []
+    for segment in segments:
+        for index, word in enumerate(segment.attended or evenly(segment)):
+            first = word.text[:1]
+            joined = bool(index) or first.isspace() or is_unspaced(first)
+            start_s = max(from_s + word.start_s, words[-1].end_s if words else 0.0)
+            end_s = max(from_s + word.end_s, start_s)
+            text = word.text if joined else f" {word.text}"
+            words.append(Word(text, start_s, end_s, word.confidence))
+    return words
+
+
+def text_of(words: Sequence[Word]) -> str:
+    """The text of words that carry their blanks."""
+    return "".join(word.text for word in words)
+
+
+@dataclass(slots=True, eq=False)
+class Agreement:
+    """The words of one utterance."""
+
+    settled: list[Word] = field(default_factory=list[Word])
+    """The settled words that a decoding may hold again, and a few before them."""
+    tentative: list[Word] = field(default_factory=list[Word])
+    """What follows them by the last decoding."""
+    _from_s: float = 0.0  # where decodings begin
+
+    @property
+    def settled_until_s(self) -> float:
+        """The end of the last settled word, seconds; 0 before the first."""
+        return self.settled[-1].end_s if self.settled else 0.0
+
+    def heard(self, words: Sequence[Word], until_s: float) -> list[Word]:
+        """The words that a decoding of the sound up to a time settles."""
+        after = self.after_settled(words)
+        n_agreed = 0
+        for one, before in zip(after, self.tentative, strict=False):
+            if normalised(one.text) != normalised(before.text) or one.end_s > until_s - _NEAR_S:
+                break
+            n_agreed += 1
+        return self._settle(after, n_agreed)
+
+    def ended(self, words: Sequence[Word]) -> list[Word]:
+        """The words that the last decoding settles: all that are left."""
+        after = self.after_settled(words)
+        return self._settle(after, len(after))
+
+    def doubted(self) -> None:
+        """A decoding is in doubt, so the next one has none to agree with."""
+        self.tentative = []
+
+    def cut(self, at_s: float) -> None:
+        """Decodings begin at a time from now on."""
+        self._from_s = at_s
+        n_before = sum(word.end_s <= at_s for word in self.settled)
+        del self.settled[: max(0, n_before - _N_OVERLAP)]
+
+    def after_settled(self, words: Sequence[Word]) -> list[Word]:
+        """The words of a decoding that come after the settled ones.
+
+        Where those end is where their letters fit best, and of equal places where the times do.
+        """
+        words = words[:_MAX_WORDS]
+        if not self.settled:
+            return list(words)
+        settled = [normalised(word.text) for word in self.settled]
+        found = [normalised(word.text) for word in words]
+        # costs[j]: the fewest changes that make settled[:i] of found[:j]; what lies before the cut
+        # need not be heard again
+        n_before = sum(word.end_s <= self._from_s + _NEAR_S for word in self.settled)
+        if settled[n_before:] and found[: len(settled) - n_before] == settled[n_before:]:
+            return list(words[len(settled) - n_before :])
+        costs = [float(j) for j in range(len(found) + 1)]
+        for i, one in enumerate(settled):
+            diagonal = costs[0]
+            costs[0] = 0.0 if i < n_before else costs[0] + 1
+            for j, other in enumerate(found):
+                cost = min(diagonal + (one != other), costs[j] + 1, costs[j + 1] + 1)
+                diagonal, costs[j + 1] = costs[j + 1], cost
+        end_s = self.settled[-1].end_s
+
+        def fits(j: int) -> float:
+            at_s = words[j - 1].end_s if j else self._from_s
+            return costs[j] + min(abs(at_s - end_s) / _APART_S, 1.0)
+
+        return list(words[min(range(len(found) + 1), key=fits) :])
+
+    def _settle(self, after: Sequence[Word], n: int) -> list[Word]:
+        new = list(after[:n])
+        floor_s = self.settled_until_s
+        new = [
+            replace(w, start_s=max(w.start_s, floor_s), end_s=max(w.end_s, floor_s)) for w in new
+        ]
+        self.settled += new
+        self.tentative = list(after[n:])
+        return new
