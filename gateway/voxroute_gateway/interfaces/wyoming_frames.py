@@ -1,7 +1,8 @@
 """The frames of Wyoming's protocol: a line of JSON, then data in JSON, then a payload.
 
-The package `wyoming` reads them too, and waits for as many bytes as a header says, whatever that is;
-its reader also ends with other exceptions than it promises. So it is a client in the tests only.
+The package `wyoming` reads them too, and waits for as many bytes as a header says, whatever that
+is; some garbage ends its reader with exceptions of other kinds than it promises. So it is a client
+in the tests only.
 """
 
 import asyncio
