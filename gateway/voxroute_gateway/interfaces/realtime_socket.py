@@ -182,9 +182,7 @@ class RealtimeSocket:
             case "session.update" | "transcription_session.update" as kind:
                 await self._update(event, older=kind != "session.update")
             case _:
-                raise RequestError(
-                    400, "transcription sessions know no such event", "unknown", "type"
-                )
+                raise bad_field("type", "transcription sessions know no such event")
 
     async def _append(self, event: dict[str, Any]) -> None:
         try:
