@@ -29,6 +29,7 @@ _DESCRIBE_S = 0.4  # Home Assistant gives up after a second
 _FRESH_S = 60.0
 _WIDTH = 2
 _LEAVING_S = 10.0
+_LINGER_S = 2.0
 _LOWEST_RATE, _HIGHEST_RATE, _MOST_CHANNELS = 8_000, 384_000, 8  # of the contract
 _MAX_NAME, _MAX_WORDS = 200, 256  # of the contract's hotwords
 _URL = "https://github.com/rhasspy/wyoming"
@@ -215,6 +216,11 @@ class _Connection:
         """Says why the connection ends, if that can be said."""
         with contextlib.suppress(OSError, TimeoutError):
             await self.send("error", {"text": failure.message, "code": failure.code})
+            # what is not read when a connection ends resets it, and the error is lost on its way
+            self.writer.write_eof()
+            async with asyncio.timeout(_LINGER_S):
+                while await self.reader.read(MAX_LINE_BYTES):
+                    pass
 
     def _stream(self, start: Frame) -> LiveStream:
         """A call for a recording. Raises RequestError."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
+from voxroute_gateway.errors import RequestError
 from voxroute_gateway.recognition import call_failure, model_of
 from voxroute_gateway.upstream import SpeechVisit, Upstream
 from voxroute_orchestrator.client import live
@@ -128,10 +129,10 @@ class LiveStream:
         with self._upstream.speech_visit() as visit:
             while await self._has_work():
                 try:
-                    async with (
-                        visit.service() as speech,
-                        contextlib.aclosing(self._replies(speech)) as replies,
-                    ):
+                    async with contextlib.AsyncExitStack() as stack:
+                        speech = await self._service(visit, stack)
+                        replies = self._replies(speech)
+                        stack.push_async_callback(replies.aclose)
                         async for reply in replies:
                             if reply.HasField("accepted"):
                                 visit.served()
@@ -143,6 +144,16 @@ class LiveStream:
                 else:
                     return
                 await self._again(visit, failure)
+
+    async def _service(self, visit: SpeechVisit, stack: contextlib.AsyncExitStack) -> AsrClient:
+        """A service, for as long as the stack. Raises RequestError, VoxrouteError."""
+        # one that is configured is there or is not; one of this host may have to be started
+        is_elsewhere = bool(self._upstream.settings.asr_endpoints)
+        try:
+            async with asyncio.timeout(_PATIENCE_S if is_elsewhere else None):
+                return await stack.enter_async_context(visit.service())
+        except TimeoutError:
+            raise RequestError(503, "no service can take the request now", "unavailable") from None
 
     async def _has_work(self) -> bool:
         """Waits for something that is worth a call; false where the end comes first."""

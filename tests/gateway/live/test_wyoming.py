@@ -1,0 +1,215 @@
+"""Wyoming's protocol with its own client, as Home Assistant uses it, and with garbage."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from wyoming.asr import Transcribe
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
+from wyoming.event import Event
+from wyoming.info import Describe, Info
+
+from tests.e2e import processes
+from tests.gateway.conftest import Gateway, gateway
+from tests.gateway.live.speaking import LENGTH_S, SAID, monologue, pieces
+
+FORMAT: Any = {"rate": 16_000, "width": 2, "channels": 1}
+
+
+@contextmanager
+def listening(*flags: str) -> Iterator[tuple[Gateway, int]]:
+    """A gateway that speaks it, and the port."""
+    with gateway("--wyoming-listen", "127.0.0.1:0", *flags) as running:
+        [told] = [one for one in running.told["addresses"] if one.startswith("tcp://")]
+        yield running, int(told.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def port(asr: processes.Service) -> Iterator[int]:
+    """The port of a gateway in front of the speech service."""
+    asr.wait_until_serving()
+    with listening("--asr-endpoint", asr.target) as (_, found):
+        yield found
+
+
+def _client(port: int) -> AsyncTcpClient:
+    return AsyncTcpClient("127.0.0.1", port, connect_timeout=10, read_timeout=60)
+
+
+async def test_it_says_what_there_is_without_asking_anybody() -> None:
+    """Home Assistant waits a second; here the service is not there at all."""
+    with listening("--asr-endpoint", "127.0.0.1:1", "--model", "large-v3") as (_, port):
+        for _ in range(2):
+            began = time.monotonic()
+            async with _client(port) as client:
+                await client.write_event(Describe().event())
+                event = await client.read_event()
+            assert time.monotonic() - began < 1
+            assert event is not None
+            [program] = Info.from_event(event).asr
+            assert program.supports_transcript_streaming
+            assert program.models[0].name == "large-v3"
+            assert {"en", "hi"} <= set(program.models[0].languages)
+
+
+async def test_models_and_their_languages_are_those_of_the_service(port: int) -> None:
+    """As soon as it has answered once."""
+    async with _client(port) as client:
+        for _ in range(100):
+            await client.write_event(Describe().event())
+            event = await client.read_event()
+            assert event is not None
+            [program] = Info.from_event(event).asr
+            if program.models[0].name != "default":
+                break
+            await asyncio.sleep(0.1)
+    assert program.models[0].installed
+    assert program.models[0].attribution.name == "whisperx"
+    assert set(program.models[0].languages) == {"hi", "en"}
+
+
+async def test_a_recording_is_written_down_while_it_is_spoken(port: int) -> None:
+    """Chunks that come before the end and add up to the transcript; one connection, twice."""
+    async with _client(port) as client:
+        for speed in (1.0, 50.0):
+            told: list[tuple[float, Event]] = []
+            await client.write_event(Transcribe(name="whisper-1", language="en").event())
+            await client.write_event(AudioStart(**FORMAT).event())
+            began = time.monotonic()
+
+            async def read(told: list[tuple[float, Event]] = told, began: float = began) -> None:
+                while not told or told[-1][1].type != "transcript-stop":
+                    event = await client.read_event()
+                    assert event is not None
+                    told.append((time.monotonic() - began, event))
+
+            reading = asyncio.ensure_future(read())
+            async for piece in pieces(monologue(16_000), 32_000, speed=speed):
+                await client.write_event(AudioChunk(audio=piece, **FORMAT).event())
+            await client.write_event(AudioStop().event())
+            await asyncio.wait_for(reading, 60)
+            kinds = [event.type for _, event in told]
+            chunks = [event.data["text"] for _, event in told if event.type == "transcript-chunk"]
+            assert kinds[0] == "transcript-start"
+            assert kinds[-2:] == ["transcript", "transcript-stop"]
+            assert told[-2][1].data == {"text": SAID, "language": "en"}
+            assert "".join(chunks) == SAID
+            if speed == 1.0:
+                assert told[1][0] < LENGTH_S / 2
+
+
+async def test_a_recording_without_words_has_an_empty_transcript(port: int) -> None:
+    """And not an error."""
+    async with _client(port) as client:
+        await client.write_event(AudioStart(**FORMAT).event())
+        await client.write_event(AudioChunk(audio=bytes(32_000), **FORMAT).event())
+        await client.write_event(AudioStop().event())
+        kinds: list[str] = []
+        while "transcript" not in kinds:
+            event = await client.read_event()
+            assert event is not None
+            kinds.append(event.type)
+        assert kinds == ["transcript-start", "transcript"]
+        assert event.data == {"text": ""}
+
+
+async def _answer(port: int, *sent: bytes) -> list[Event]:
+    """What is answered until the connection ends."""
+    async with _client(port) as client:
+        assert client._writer is not None
+        client._writer.write(b"".join(sent))
+        events: list[Event] = []
+        while (event := await client.read_event()) is not None:
+            events.append(event)
+    return events
+
+
+def _line(**header: Any) -> bytes:
+    return json.dumps(header).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\n",
+        b"\xff\xfe\x00\n",
+        b"[" * 60_000 + b"\n",
+        b"[]\n",
+        b"x" * 200_000,
+        _line(type=7),
+        _line(type=""),
+        _line(type="describe", data=[1]),
+        _line(type="describe", data_length="7"),
+        _line(type="describe", data_length=-1),
+        _line(type="describe", data_length=True),
+        _line(type="describe", data_length=10**12),
+        _line(type="describe", data_length=4) + b"nope",
+        _line(type="audio-chunk", payload_length=10**12),
+        _line(type="audio-start", data={"rate": 16000, "width": 4, "channels": 1}),
+        _line(type="audio-start", data={"rate": 1, "width": 2, "channels": 1}),
+        _line(type="audio-start", data={"rate": 16000, "width": 2, "channels": 99}),
+        _line(type="audio-start", data={"rate": "x", "width": 2}),
+        _line(type="audio-start"),
+        _line(type="transcribe", data={"language": "?!"})
+        + _line(type="audio-start", data={"rate": 16000, "width": 2, "channels": 1}),
+    ],
+)
+async def test_garbage_is_answered_with_an_error(port: int, sent: bytes) -> None:
+    """Which says why, and the connection ends; the next one is served."""
+    events = await _answer(port, sent)
+    assert [event.type for event in events] == ["error"]
+    assert events[0].data["text"]
+    assert events[0].data["code"]
+    async with _client(port) as client:
+        await client.write_event(Describe().event())
+        event = await client.read_event()
+        assert event is not None
+        assert event.type == "info"
+
+
+async def test_a_client_that_leaves_frees_its_place(port: int, asr: processes.Service) -> None:
+    """In the middle of a recording."""
+    async with _client(port) as client:
+        await client.write_event(AudioStart(**FORMAT).event())
+        await client.write_event(AudioChunk(audio=monologue(16_000), **FORMAT).event())
+        event = await client.read_event()
+        assert event is not None
+        assert event.type == "transcript-start"
+    until = time.monotonic() + 10
+    while await asyncio.to_thread(asr.calls_in_flight):
+        assert time.monotonic() < until, "the place is still taken"
+        await asyncio.sleep(0.05)
+
+
+async def test_connections_are_bounded_and_a_lost_service_is_told() -> None:
+    """Both with an error, since the protocol has no other word."""
+    flags = ("--asr-endpoint", "127.0.0.1:1", "--max-live-connections", "1")
+    with listening(*flags) as (_, port):
+        async with _client(port) as client:
+            await client.write_event(AudioStart(**FORMAT).event())
+            await client.write_event(AudioChunk(audio=bytes(3_200), **FORMAT).event())
+            [full] = await _answer(port)
+            assert full.data["code"] == "live_full"
+            event = await client.read_event()
+            assert event is not None
+            assert event.type == "error"
+            assert event.data["code"] == "unavailable"
+
+
+@pytest.mark.parametrize("flags", [[], ["--insecure"]])
+def test_an_address_that_others_reach_has_to_be_meant(flags: list[str]) -> None:
+    """There are no tokens and no TLS, so --insecure, which is about TLS, is not enough."""
+    done = subprocess.run(
+        [sys.executable, "-m", "voxroute_gateway", "--wyoming-listen", "0.0.0.0:0", *flags],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--wyoming-insecure" in done.stderr
