@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+import grpc.aio
+
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_gateway.errors import RequestError
@@ -14,7 +16,7 @@ from voxroute_gateway.recognition import call_failure, model_of
 from voxroute_gateway.upstream import SpeechVisit, Upstream
 from voxroute_orchestrator.client import live
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.failures import CallFailedError
+from voxroute_orchestrator.client.failures import CallFailedError, details_of
 from voxroute_orchestrator.client.messages import duration, seconds
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_serving.telemetry.logs import get_logger
@@ -25,6 +27,7 @@ _HELD_S = 60.0  # of audio whose text is still to come; longer than the longest 
 _COMMAND_BYTES = 256  # what a message without audio counts, so that those are bounded too
 _PATIENCE_S = 10.0  # a person who speaks does not wait longer for a service
 _CHANNEL_BYTES = 2
+_IDLE = "IDLE_STREAM"  # the reason of a service that has been sent nothing for long
 
 _log = get_logger(__name__)
 Reply = asr_pb2.TranscribeLiveResponse
@@ -41,10 +44,6 @@ class _Piece:
     @property
     def size(self) -> int:
         return len(self.request.audio) or _COMMAND_BYTES
-
-    @property
-    def is_audio(self) -> bool:
-        return self.request.HasField("audio")
 
     @property
     def is_last(self) -> bool:
@@ -85,7 +84,8 @@ class LiveStream:
         self._open: set[int] = set()  # utterances that are half told
         self._told = 0  # the highest number of an utterance
         self._before = 0  # utterances of earlier calls
-        self._gap = False
+        self._gap = False  # in what is held
+        self._was_idle = False  # the client, so that the last call has ended
         self._failing_since: float | None = None
 
     async def audio(self, samples: bytes) -> None:
@@ -157,14 +157,16 @@ class LiveStream:
 
     async def _has_work(self) -> bool:
         """Waits for something that is worth a call; false where the end comes first."""
-        # what was said into a call that broke may still be waited for
-        while not self._waiting and (not self._held or self._held[-1].is_audio):
+        while not self._waiting and (not self._held or self._was_idle):
             self._changed.clear()
             await self._changed.wait()
         return bool(self._held) or not self._waiting[0].is_last
 
     async def _again(self, visit: SpeechVisit, failure: CallFailedError) -> None:
         """Returns when another call may be made. Raises the failure where it may not."""
+        cause = failure.__cause__
+        reason = details_of(cause).reason if isinstance(cause, grpc.aio.AioRpcError) else ""
+        self._was_idle = reason == _IDLE
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
@@ -175,7 +177,7 @@ class LiveStream:
             async with asyncio.timeout(left_s):
                 await visit.wait(failure)
         except TimeoutError:
-            raise failure from None
+            raise failure from failure.__cause__
         _log.info("a live call goes on with another one", why=str(failure))
 
     async def _replies(self, speech: AsrClient) -> AsyncGenerator[Reply]:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def _answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _wyoming_openai(python: Path, url: str) -> Iterator[int]:
+def _wyoming_openai(python: Path, url: str) -> Generator[int]:
     """The port of a server of wyoming-openai in front of a gateway."""
     port = processes.free_port()
     process = subprocess.Popen(
