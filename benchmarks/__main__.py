@@ -9,7 +9,7 @@ import importlib
 import sys
 
 TOYS = ("mlx_batching", "whisperx_batching", "many_services", "gateway")
-REAL = ("cpu", "cuda", "cold", "soundtracks")
+REAL = ("cpu", "cuda", "cold", "soundtracks", "live")
 
 
 def main(arguments: list[str]) -> int:

@@ -16,7 +16,11 @@ from benchmarks.meters import measured
 from benchmarks.peers import Outcome, Segment
 from benchmarks.recordings import SpeechSet
 
-ENGINES = {"whisperx": "voxroute_asr_whisperx", "mlx": "voxroute_asr_mlx"}
+ENGINES = {
+    "whisperx": "voxroute_asr_whisperx",
+    "mlx": "voxroute_asr_mlx",
+    "marked": "benchmarks.marked_service",
+}
 READY_S = 900.0  # on a busy host; only a service that hangs waits so long
 _CHUNK = 256 * 1024
 COMMAND = (sys.executable, "-m", "voxroute_orchestrator")

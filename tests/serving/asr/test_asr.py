@@ -548,7 +548,7 @@ async def test_capabilities_tell_what_the_service_is_and_does() -> None:
         ("more-tones", False),
     ]
     assert list(after.languages) == ["hi", "en"]
-    assert set(after.features) == {feature.value for feature in Feature}
+    assert set(after.features) == {*(feature.value for feature in Feature), asr_pb2.FEATURE_LIVE}
     assert after.limits.max_concurrent_calls == after.queue.calls_capacity == 3
     assert after.HasField("real_time_factor")
 

@@ -203,8 +203,10 @@ async def test_a_model_that_is_here_is_claimed() -> None:
     """Beside all that the engine itself can do."""
     async with serving(FakeDiarizer()) as service:
         assert await service.features() == {
-            *(feature.value for feature in Feature), asr_pb2.FEATURE_DIARIZATION
-        }  # fmt: skip
+            *(feature.value for feature in Feature),
+            asr_pb2.FEATURE_LIVE,
+            asr_pb2.FEATURE_DIARIZATION,
+        }
 
 
 async def test_a_model_that_can_be_had_is_fetched_at_the_start() -> None:

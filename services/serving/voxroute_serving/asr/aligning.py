@@ -16,10 +16,10 @@ from voxroute_serving.asr.messages import KnownSegment
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.asr.queues import DeviceQueues
 from voxroute_serving.audio import decoders as audio
-from voxroute_serving.audio.feed import Feed, Threaded
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.audio.vad import Span
 from voxroute_serving.audio.windows import SampleBuffer, Window
+from voxroute_serving.calls.feed import Feed, Threaded
 from voxroute_serving.calls.requests import Requests, Send, in_order, open_group
 from voxroute_serving.errors import InvalidInputError, LimitExceededError
 

@@ -10,8 +10,8 @@ from voxroute_serving.asr.fallbacks import FallbackModel
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.asr.queues import WINDOWS_WAITING, DeviceQueues
 from voxroute_serving.audio import decoders as audio
-from voxroute_serving.audio.feed import Feed, Threaded
 from voxroute_serving.audio.windows import Window, WindowStream
+from voxroute_serving.calls.feed import Feed, Threaded
 from voxroute_serving.calls.requests import Requests, open_group
 from voxroute_serving.errors import NoSpeechError
 

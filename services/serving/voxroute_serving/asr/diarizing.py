@@ -18,8 +18,8 @@ from voxroute.common.v1 import common_pb2
 from voxroute_serving import messages as common_messages
 from voxroute_serving.asr import messages
 from voxroute_serving.audio import decoders as audio
-from voxroute_serving.audio.feed import Feed, Threaded
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.calls.feed import Feed, Threaded
 from voxroute_serving.calls.requests import Context, Requests, Send, open_group, relayed
 from voxroute_serving.device.batcher import Admission, Batcher, BatchRecord, DeviceThread
 from voxroute_serving.device.pool import ModelPool, PoolLimits, PoolObserver

@@ -30,8 +30,8 @@ from voxroute_serving.asr.queues import WINDOWS_WAITING, DeviceQueues
 from voxroute_serving.asr.recogniser import Placed
 from voxroute_serving.asr.text.doubt import among
 from voxroute_serving.audio import decoders as audio
-from voxroute_serving.audio.feed import Feed, Threaded
 from voxroute_serving.audio.windows import Window, WindowStream
+from voxroute_serving.calls.feed import Feed, Threaded
 from voxroute_serving.calls.requests import Requests, Send, in_order, open_group
 from voxroute_serving.telemetry.logs import get_logger
 from voxroute_serving.telemetry.request_ids import request_id

@@ -1,8 +1,8 @@
 """Audio in: the bytes of a request, as they arrive, to blocks of 16 kHz mono samples.
 
 Raw samples and media files are both decoded as a stream, so that memory does not grow with the
-recording. Decoders are synchronous iterators for a thread of their own (`feed.Threaded`); they
-read from a `Source` that blocks until bytes arrive.
+recording. Decoders are synchronous iterators for a thread of their own (`calls.feed.Threaded`);
+they read from a `Source` that blocks until bytes arrive.
 """
 
 import contextlib

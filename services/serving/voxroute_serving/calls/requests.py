@@ -7,7 +7,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import grpc.aio
 
-from voxroute_serving.audio.feed import Feed, FeedClosedError
+from voxroute_serving.calls.feed import Feed, FeedClosedError
 from voxroute_serving.errors import AbandonedStreamError, InvalidInputError
 
 T = TypeVar("T")
