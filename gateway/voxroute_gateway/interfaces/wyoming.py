@@ -117,7 +117,7 @@ class Wyoming:
         self._gateway = gateway
         self._described = _Described(gateway)
         self._servers: list[asyncio.Server] = []
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
 
     async def listen(self, address: str) -> str:
         """Listens at HOST:PORT; the address with its real port. Raises OSError."""
@@ -134,6 +134,10 @@ class Wyoming:
         """Takes no new connections; those that are open get so long for what they do."""
         for server in self._servers:
             server.close()
+        for task, connection in self._connections.items():
+            connection.leaving = True
+            if not connection.busy:
+                task.cancel()
         if self._connections:
             await asyncio.wait(self._connections, timeout=min(within_s, _LEAVING_S))
         await self.close()
@@ -150,8 +154,8 @@ class Wyoming:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - it runs in one
-        self._connections.add(task)
         connection = _Connection(self._gateway, self._described, reader, writer)
+        self._connections[task] = connection
         try:
             with self._gateway.live.place("wyoming"):
                 await connection.serve()
@@ -171,7 +175,7 @@ class Wyoming:
             _log.exception("a connection failed")
             await connection.fail(of_failure(error))
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
             writer.close()
 
 
@@ -183,13 +187,17 @@ class _Connection:
     described: _Described
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    busy: bool = False
+    """Whether a recording comes, or is written down."""
+    leaving: bool = False
+    """Whether the gateway ends."""
     _asked: dict[str, Any] = field(default_factory=dict[str, Any])
     """Of the last `transcribe`."""
 
     async def serve(self) -> None:
         """Until the client leaves. Raises what is wrong."""
         idle_s = self.gateway.settings.idle_timeout_s or None
-        while (frame := await self._next(idle_s)) is not None:
+        while not self.leaving and (frame := await self._next(idle_s)) is not None:
             match frame.type:
                 case "describe":
                     await self.send("info", await self.described.info())
@@ -249,6 +257,7 @@ class _Connection:
 
     async def _transcribe(self, stream: LiveStream) -> None:
         """From the start of a recording to its transcript."""
+        self.busy = True
         telling = asyncio.ensure_future(self._tell(stream))
         hearing = asyncio.ensure_future(self._hear(stream))
         try:
@@ -260,6 +269,7 @@ class _Connection:
             for task in (telling, hearing):
                 task.cancel()
             await asyncio.gather(telling, hearing, return_exceptions=True)
+            self.busy = False
 
     async def _hear(self, stream: LiveStream) -> bool:
         """Passes a recording on; whether it has come to its end."""

@@ -27,6 +27,7 @@ _HELD_S = 60.0  # of audio whose text is still to come; longer than the longest 
 _COMMAND_BYTES = 256  # what a message without audio counts, so that those are bounded too
 _PATIENCE_S = 10.0  # a person who speaks does not wait longer for a service
 _CHANNEL_BYTES = 2
+_G711_RATE = 8_000
 _IDLE = "IDLE_STREAM"  # the reason of a service that has been sent nothing for long
 
 _log = get_logger(__name__)
@@ -50,11 +51,12 @@ class _Piece:
         return self.request.HasField("finish")
 
 
-def bytes_per_s(audio: asr_pb2.AudioFormat) -> int:
-    """How many bytes a second of raw samples has."""
+def _sizes(audio: asr_pb2.AudioFormat) -> tuple[int, int]:
+    """How many bytes a sample of all channels has, and how many a second has."""
     if audio.HasField("g711"):
-        return 8000
-    return audio.pcm.sample_rate_hz * max(1, audio.pcm.channels) * _CHANNEL_BYTES
+        return 1, _G711_RATE
+    sample = audio.pcm.channels * _CHANNEL_BYTES
+    return sample, audio.pcm.sample_rate_hz * sample
 
 
 class LiveStream:
@@ -74,7 +76,8 @@ class LiveStream:
         """The model that answers; "" before a service has taken the call."""
         self._upstream = upstream
         self._config = config
-        self._rate = bytes_per_s(config.audio)
+        self._sample_bytes, self._rate = _sizes(config.audio)
+        self._rest = b""  # of a sample that the client has cut
         self._waiting: deque[_Piece] = deque()
         self._held: deque[_Piece] = deque()  # sent, and needed again if the call breaks
         self._held_bytes = 0
@@ -89,10 +92,14 @@ class LiveStream:
         self._failing_since: float | None = None
 
     async def audio(self, samples: bytes) -> None:
-        """The next samples; returns once there is room for more."""
-        size = max(1, int(self._rate * _PIECE_S))
-        for begin in range(0, len(samples), size):
-            piece = samples[begin : begin + size]
+        """The next samples, cut anywhere; returns once there is room for more."""
+        # a later call may begin with any piece, so each begins with a whole sample
+        whole = self._rest + samples
+        n_bytes = len(whole) - len(whole) % self._sample_bytes
+        whole, self._rest = whole[:n_bytes], whole[n_bytes:]
+        size = int(self._rate * _PIECE_S) // self._sample_bytes * self._sample_bytes
+        for begin in range(0, len(whole), size):
+            piece = whole[begin : begin + size]
             until_s = self.position_s + len(piece) / self._rate
             await self._put(asr_pb2.TranscribeLiveRequest(audio=piece), until_s)
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,13 @@ from wyoming.client import AsyncTcpClient
 from wyoming.info import Describe
 
 from tests.e2e import processes
-from tests.gateway.conftest import Gateway, gateway
+from tests.gateway.conftest import Gateway
 from tests.gateway.live.speaking import SAID, monologue, pieces
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROGRAMS = Path(__file__).parent / "foreign"
 UV = processes.ROOT / ".tools" / "bin" / "uv"
-
-
-@pytest.fixture(scope="module")
-def live(asr: processes.Service) -> Iterator[Gateway]:
-    """A gateway in front of the speech service alone."""
-    asr.wait_until_serving()
-    with gateway("--asr-endpoint", asr.target) as running:
-        yield running
 
 
 def _interpreter(least: tuple[int, int]) -> str:

@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from tests.gateway.conftest import Gateway, gateway
-from tests.gateway.live.speaking import Socket, audio_input, connected
+from tests.gateway.live.conftest import live_service
+from tests.gateway.live.speaking import SAID, Socket, audio_input, connected, monologue
 from tests.orchestrator.live_stand_in import (
     LiveSpeech,
     Reply,
@@ -126,7 +127,7 @@ async def test_a_call_that_breaks_between_utterances_goes_on_with_another_one() 
             yield ended(1, "One.", 1.0)
             yield settled(1.4)
             await abort(context, Break(0))
-        await heard(requests, len(SECOND) // 2)
+        await heard(requests, round((2 - offsets[1]) * len(SECOND)))
         yield started(1, 1.5)
         yield committed("Two.", 1)
         yield ended(1, "Two.", 2.0)
@@ -134,15 +135,40 @@ async def test_a_call_that_breaks_between_utterances_goes_on_with_another_one() 
 
     speech = LiveSpeech(script=script)
     async with scripted(speech) as running, connected(running.url) as socket:
-        await socket.append(SECOND + SECOND)
+        for begin in range(0, 2 * len(SECOND), 8_001):  # samples are cut in two
+            await socket.append((SECOND + SECOND)[begin : begin + 8_001])
         await socket.until(f"{TRANSCRIPTION}.completed")
         again = await socket.until(f"{TRANSCRIPTION}.completed")
         assert socket.texts() == ["One.", "Two."]
         starts = [e for e in socket.events if e["type"].endswith("speech_started")]
         assert starts[1]["item_id"] == again["item_id"] != starts[0]["item_id"]
         assert starts[1]["audio_start_ms"] == 1500
-    assert offsets == [0.0, pytest.approx(1.4)]
-    assert audio_bytes(speech.requests) == 2 * len(SECOND) + round(0.6 * len(SECOND))
+    assert offsets[0] == 0.0
+    assert 1.2 < offsets[1] <= 1.4
+    assert all(len(request.audio) % 2 == 0 for request in speech.requests)
+    again_s = audio_bytes(speech.requests) / len(SECOND) - 2
+    assert again_s == pytest.approx(2 - offsets[1], abs=1e-4)
+
+
+async def test_a_session_goes_on_where_one_of_two_services_ends() -> None:
+    """Real ones: what was said into the first is closed, and the other hears the rest."""
+    with live_service() as one, live_service() as other:
+        targets = f"{one.target},{other.target}"
+        with gateway("--asr-endpoint", targets) as running:
+            async with connected(running.url) as socket:
+                english = {"model": "whisper-1", "language": "en"}
+                await socket.send("session.update", session=audio_input(transcription=english))
+                speaking = asyncio.ensure_future(socket.speak(monologue()))
+                await socket.until(f"{TRANSCRIPTION}.completed")
+                [busy] = [it for it in (one, other) if await asyncio.to_thread(it.streams)]
+                ending = asyncio.ensure_future(asyncio.to_thread(busy.service.stop))
+                while "radio" not in " ".join(socket.texts()):
+                    await socket.until(f"{TRANSCRIPTION}.completed")
+                await speaking
+                assert await ending == 0
+    texts = socket.texts()
+    assert texts[0] == "Good night."
+    assert texts[-2:] == SAID.partition("garden. ")[2].replace("? ", "?|").split("|")
 
 
 async def test_a_call_that_ends_for_want_of_audio_begins_again_with_the_next() -> None:

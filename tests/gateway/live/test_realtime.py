@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2 as httpx
 import openai
 import pytest
 
-from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
+from tests.gateway.live.conftest import LiveService
 from tests.gateway.live.speaking import (
     LENGTH_S,
     SAID,
@@ -25,14 +24,6 @@ from tests.gateway.live.speaking import (
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 ENGLISH = {"model": "whisper-1", "language": "en"}
-
-
-@pytest.fixture(scope="module")
-def live(asr: processes.Service) -> Iterator[Gateway]:
-    """A gateway in front of the speech service alone."""
-    asr.wait_until_serving()
-    with gateway("--asr-endpoint", asr.target) as running:
-        yield running
 
 
 async def test_openais_client_reads_what_is_said_while_it_is_said(live: Gateway) -> None:
@@ -217,7 +208,7 @@ async def test_a_wrong_event_is_told_and_ends_nothing(live: Gateway, event: str,
 
 
 async def test_a_client_that_leaves_frees_its_place_at_once(
-    live: Gateway, asr: processes.Service
+    live: Gateway, asr: LiveService
 ) -> None:
     """Whether it says so or just goes; and the gauge tells."""
     for abrupt in (False, True):
@@ -225,13 +216,12 @@ async def test_a_client_that_leaves_frees_its_place_at_once(
             await socket.append(monologue()[: 48_000 * 3])
             await socket.until("input_audio_buffer.speech_started")
             assert await _open(live) == 1
+            assert await asyncio.to_thread(asr.streams) == 1
             if abrupt:
                 transport = socket.socket._response.connection.transport  # type: ignore[union-attr]
                 transport.abort()
-        until = time.monotonic() + 10
-        while await _open(live) or await _streams(asr):
-            assert time.monotonic() < until, "the place is still taken"
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(asr.wait_until, 0)
+        assert await _open(live) == 0
 
 
 def _has_radio(event: dict[str, Any]) -> bool:
@@ -248,12 +238,8 @@ async def _open(running: Gateway) -> int:
     return int(float(line.rpartition(" ")[2]))
 
 
-async def _streams(service: processes.Service) -> int:
-    return await asyncio.to_thread(service.calls_in_flight)
-
-
 async def test_connections_are_bounded_in_number_and_events_in_size(
-    asr: processes.Service,
+    asr: LiveService,
 ) -> None:
     """429 before the connection is one; 1009 where an event is too large."""
     flags = ("--max-live-connections", "1", "--max-live-message-bytes", "65536")
@@ -285,7 +271,7 @@ async def test_a_page_that_is_not_named_does_not_connect(live: Gateway) -> None:
             pass
 
 
-async def test_the_gateway_tells_what_was_said_before_it_ends(asr: processes.Service) -> None:
+async def test_the_gateway_tells_what_was_said_before_it_ends(asr: LiveService) -> None:
     """Then an error, and a code that says to come again."""
     with gateway("--asr-endpoint", asr.target) as running:
         async with connected(running.url) as socket:

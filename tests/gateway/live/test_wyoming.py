@@ -16,9 +16,10 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.info import AsrProgram, Describe, Info
 
-from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
+from tests.gateway.live.conftest import LiveService
 from tests.gateway.live.speaking import LENGTH_S, SAID, monologue, pieces
+from voxroute_gateway.interfaces.wyoming_frames import read_frame
 
 FORMAT: Any = {"rate": 16_000, "width": 2, "channels": 1}
 
@@ -32,9 +33,8 @@ def listening(*flags: str) -> Generator[tuple[Gateway, int]]:
 
 
 @pytest.fixture(scope="module")
-def port(asr: processes.Service) -> Iterator[int]:
+def port(asr: LiveService) -> Iterator[int]:
     """The port of a gateway in front of the speech service."""
-    asr.wait_until_serving()
     with listening("--asr-endpoint", asr.target) as (_, found):
         yield found
 
@@ -175,7 +175,7 @@ async def test_garbage_is_answered_with_an_error(port: int, sent: bytes) -> None
         assert event.type == "info"
 
 
-async def test_a_client_that_leaves_frees_its_place(port: int, asr: processes.Service) -> None:
+async def test_a_client_that_leaves_frees_its_place(port: int, asr: LiveService) -> None:
     """In the middle of a recording."""
     async with _client(port) as client:
         await client.write_event(AudioStart(**FORMAT).event())
@@ -183,10 +183,8 @@ async def test_a_client_that_leaves_frees_its_place(port: int, asr: processes.Se
         event = await client.read_event()
         assert event is not None
         assert event.type == "transcript-start"
-    until = time.monotonic() + 10
-    while await asyncio.to_thread(asr.calls_in_flight):
-        assert time.monotonic() < until, "the place is still taken"
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(asr.streams) == 1
+    await asyncio.to_thread(asr.wait_until, 0)
 
 
 async def test_connections_are_bounded_and_a_lost_service_is_told() -> None:
@@ -202,6 +200,36 @@ async def test_connections_are_bounded_and_a_lost_service_is_told() -> None:
             assert event is not None
             assert event.type == "error"
             assert event.data["code"] == "unavailable"
+
+
+async def test_what_was_said_is_told_before_the_gateway_ends(asr: LiveService) -> None:
+    """A recording is written down; a connection that does nothing is waited for by nobody."""
+    with listening("--asr-endpoint", asr.target) as (running, port):
+        async with _client(port) as idle, _client(port) as client:
+            await client.write_event(Transcribe(language="en").event())
+            await client.write_event(AudioStart(**FORMAT).event())
+            await client.write_event(AudioChunk(audio=monologue(16_000), **FORMAT).event())
+            event = await client.read_event()
+            assert event is not None
+            assert event.type == "transcript-start"
+            running.process.terminate()
+            assert await idle.read_event() is None
+            await client.write_event(AudioStop().event())
+            heard = ""
+            while (event := await client.read_event()) is not None:
+                heard = event.data["text"] if event.type == "transcript" else heard
+            assert heard == SAID
+
+
+async def test_an_event_has_so_long_to_come() -> None:
+    """From its first byte on; before that a connection may wait for its person."""
+    reader = asyncio.StreamReader()
+    reading = asyncio.ensure_future(read_frame(reader, 0.3))
+    await asyncio.sleep(0.5)
+    assert not reading.done()
+    reader.feed_data(b'{"type": "audio-chunk", "payload_length": 3}\nab')
+    with pytest.raises(TimeoutError):
+        await reading
 
 
 @pytest.mark.parametrize("flags", [[], ["--insecure"]])
