@@ -26,7 +26,9 @@ _GATHER_S = 0.01
 # s that a batch of recordings may take while live streams wait for the device
 _BESIDE_LIVE_S = 0.5
 _WEIGHT = 0.2  # of the last batch in the moving time of a window
-_MOST_LIVE = 16  # windows; more would make the first wait for the last
+# of live windows: one that is decoded while the other is copied; more would be small ones
+_LIVE_AT_ONCE = 2
+_MOST_LIVE = 32  # windows; more would make the first wait for the last
 WINDOWS_WAITING = 2  # complete windows that may wait for a place in the queue
 
 
@@ -77,7 +79,7 @@ class DeviceQueues:
         on_batch: Callable[[BatchRecord], None] | None = None,
         max_live_streams: int = 0,
     ) -> None:
-        self.pace = Pace(max_live_streams)
+        self.pace = Pace(max_live_streams, min(_MOST_LIVE, max_batch or _MOST_LIVE))
         self._max_batch = max_batch
         self._on_batch = on_batch
         self._window_s = 0.0  # of the device, for one window of a recording
@@ -103,6 +105,7 @@ class DeviceQueues:
             "transcribe_live",
             _model_of,
             _workers,
+            max_running=_LIVE_AT_ONCE,
             urgent=True,
         )
         self._detecting: Batcher[Samples, Any] = Batcher(
