@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Metric
 
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_orchestrator.jobs.metrics import JobMetrics
+from voxroute_orchestrator.live.metrics import LiveMetrics
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.domain import DeviceInfo
 from voxroute_serving.metrics import UNKNOWN_METHOD, Metrics
@@ -31,10 +32,12 @@ def registries() -> dict[str, CollectorRegistry]:
     common.messages_received.labels(*UNKNOWN_METHOD.labels)
     common.messages_sent.labels(*UNKNOWN_METHOD.labels)
     common.observe_device(lambda: DeviceInfo("cpu", "", "", 1, 1))
-    speech, translation, jobs = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
+    speech, translation = CollectorRegistry(), CollectorRegistry()
+    jobs, captions = CollectorRegistry(), CollectorRegistry()
     AsrMetrics(speech)
     TranslateMetrics(translation)
     JobMetrics(jobs)
+    LiveMetrics(captions)
     gateway = GatewayMetrics("")
     gateway.requests.labels("/health", "200")
     gateway.seconds.labels("/health")
@@ -43,6 +46,7 @@ def registries() -> dict[str, CollectorRegistry]:
         "speech": speech,
         "translation": translation,
         "jobs": jobs,
+        "captions": captions,
         "gateway": gateway.registry,
     }
 

@@ -122,3 +122,12 @@ def exists(path: str | Path) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):
         return False
+
+
+def is_path(model: str) -> bool:
+    """Whether the name of a model is one of a file or a folder of this host.
+
+    A service that is started here would take one in the folder that this process was started in.
+    """
+    outside = model.startswith(("/", ".", "~")) or "\\" in model or ".." in model.split("/")
+    return outside or (bool(model) and (not model.isprintable() or exists(model)))

@@ -20,7 +20,8 @@ from voxroute_serving.audio.media import Watch
 
 STALL_S = 120.0  # longer than a network file system takes to come back, short of a night
 
-_NAME = "media"  # of the threads
+NAME = "media"
+"""Of the threads."""
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def _begin(watch: Watch, call: Callable[[], T]) -> "Future[T]":
             future.set_result(outcome)
 
     watch.moved()
-    threading.Thread(target=work, name=_NAME, daemon=True).start()
+    threading.Thread(target=work, name=NAME, daemon=True).start()
     return future
 
 
@@ -91,7 +92,7 @@ def leave_stuck_threads(code: int) -> None:
 
     A thread that comes back from FFmpeg to an interpreter on its way down may crash it.
     """
-    if any(thread.name == _NAME for thread in threading.enumerate()):
+    if any(thread.name == NAME for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full, or closed
                 stream.flush()

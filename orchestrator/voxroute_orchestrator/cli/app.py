@@ -32,6 +32,7 @@ COMMANDS = {
     "transcribe": Command(
         "run", "Turn a recording into a transcript and subtitles in its own language."
     ),
+    "live": Command("live", "Caption what is spoken now: a microphone, a stream, standard input."),
     "translate": Command("run", "Translate a subtitle file; times stay as they are."),
     "tracks": Command(
         "tracks", "List the audio tracks of a recording, and tell which one would be taken."

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,19 @@ def finish(work: Coroutine[Any, Any, list[str]]) -> None:
         typer.echo(shown(line))
 
 
-async def interruptible(work: Coroutine[Any, Any, list[str]]) -> list[str]:
-    """The work's result; a signal cancels it. Raises JobInterruptedError."""
+def _no_end() -> bool:
+    return False
+
+
+async def interruptible(
+    work: Coroutine[Any, Any, list[str]], end: Callable[[], bool] = _no_end
+) -> list[str]:
+    """The work's result; a signal cancels it. Raises JobInterruptedError.
+
+    The first one does not where `end` has another way to end the work.
+    """
     task = asyncio.ensure_future(work)
-    caught = cancel_by_signal(task)
+    caught = cancel_by_signal(task, end)
     try:
         return await task
     except asyncio.CancelledError:
@@ -61,14 +70,15 @@ async def interruptible(work: Coroutine[Any, Any, list[str]]) -> list[str]:
         ) from None
 
 
-def cancel_by_signal(task: "asyncio.Future[Any]") -> list[int]:
-    """Lets signals cancel the task; returns where those that came are noted."""
+def cancel_by_signal(task: "asyncio.Future[Any]", end: Callable[[], bool] = _no_end) -> list[int]:
+    """Lets signals cancel the task, as in `interruptible`; where those that came are noted."""
     loop = asyncio.get_running_loop()
     caught: list[int] = []
 
     def interrupt(number: int) -> None:
         caught.append(number)
-        task.cancel()
+        if len(caught) > 1 or not end():
+            task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:

@@ -20,6 +20,9 @@ class Needs:
     patience_s: float = 0.0
     """How long configured services may be away, where none that is left can do the job."""
 
+    live: bool = False
+    """Whether the speech is to be transcribed while it is spoken."""
+
     def wish(self) -> routing.Wish:
         """What routing needs to know of it."""
         spec = self.spec
@@ -31,6 +34,7 @@ class Needs:
             model=spec.asr_model,
             features=frozenset(features),
             strict=spec.strict,
+            live=self.live,
             backend=spec.backend,
             device=spec.device,
         )

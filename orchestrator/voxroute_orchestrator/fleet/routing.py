@@ -11,6 +11,7 @@ from voxroute_serving.manifest import Engine
 
 WORD_TIMESTAMPS = "word_timestamps"
 LANGUAGE_DETECTION = "language_detection"
+LIVE = "live"
 
 _ON_THIS_HOST, _REMOTE_GPU, _CPU = range(3)
 
@@ -103,6 +104,8 @@ class Wish:
     features: frozenset[str] = frozenset()
     strict: bool = False
     """Whether a service without a feature is out, rather than behind the others."""
+    live: bool = False
+    """Whether the speech is to be transcribed while it is spoken, which older services cannot."""
     backend: str = "auto"
     """The name of an engine."""
     device: str = "auto"
@@ -223,6 +226,8 @@ def _objection(offer: Offer, wish: Wish) -> str | None:
         return offer.error
     if wish.backend != "auto" and not offer.engine.startswith(wish.backend):
         return f"{wish.backend} is asked for, and this is {offer.engine or 'another engine'}"
+    if wish.live and LIVE not in (offer.features or ()):
+        return "it cannot transcribe speech while it is spoken; a newer version can"
     if wish.device not in ("auto", offer.device):
         return f"{wish.device} is asked for, and this runs on {offer.device or 'something else'}"
     if wish.language and offer.languages and not wish.model:

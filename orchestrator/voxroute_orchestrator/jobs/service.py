@@ -1,4 +1,4 @@
-"""The job service: voxroute.jobs.v1.JobService on the store and the runner; `voxroute serve`."""
+"""`voxroute serve`: JobService on the store and the runner, and LiveService beside it."""
 
 # ruff: noqa: N802 - the methods have the contract's names
 import asyncio
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
+from voxroute.live.v1 import live_pb2_grpc
 from voxroute_orchestrator.engines import backend_name
 from voxroute_orchestrator.errors import MediaStalledError
 from voxroute_orchestrator.job import Job
@@ -38,6 +39,9 @@ from voxroute_orchestrator.jobs.store import (
     Event,
     Store,
 )
+from voxroute_orchestrator.live import service as live
+from voxroute_orchestrator.live.metrics import LiveMetrics
+from voxroute_orchestrator.names import is_path
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
@@ -354,18 +358,16 @@ def checked(submission: jobs_pb2.SubmitJobConfig) -> jobs_pb2.JobConfig:
 
 
 def _check_model(name: str, field: str) -> None:
-    outside = name.startswith(("/", ".", "~")) or "\\" in name or ".." in name.split("/")
-    # a service that the job starts would take one in the folder that this one was started in
-    if outside or (name and (not name.isprintable() or Path(name).exists())):
+    if is_path(name):
         raise InvalidJobError.of_field(
             field, "name a model, no folder of this host; its operator sets one with --model"
         )
 
 
 class JobApp:
-    """The service as the serving runtime knows it."""
+    """Jobs, and captions of what is spoken now, as the serving runtime knows them."""
 
-    service_names: Sequence[str] = (SERVICE_NAME,)
+    service_names: Sequence[str] = (SERVICE_NAME, live.SERVICE_NAME)
 
     def __init__(self, settings: JobServerSettings, runtime: Runtime) -> None:
         options = _options(settings)
@@ -376,6 +378,14 @@ class JobApp:
         self._folder = DataFolder(settings.data_dir)
         self._metrics = JobMetrics(runtime.metrics.registry)
         self._store = Store(self._folder.path, self._observe, data_id=self._folder.id)
+        spec = JobSpec(
+            asr_model=settings.model,
+            translate_model=settings.translate_model,
+            diarization_model=options.diarization_model,
+            backend=settings.backend,
+            device=settings.device,
+        )
+        asr, translate = bool(settings.asr_endpoints), bool(settings.translate_endpoints)
         self._runner = Runner(
             self._store,
             self._folder,
@@ -383,15 +393,9 @@ class JobApp:
             max_jobs=settings.max_jobs,
             media_roots=settings.media_root,
             defaults=Defaults(
-                JobSpec(
-                    asr_model=settings.model,
-                    translate_model=settings.translate_model,
-                    diarization_model=options.diarization_model,
-                    backend=settings.backend,
-                    device=settings.device,
-                ),
-                only_asr_endpoints=bool(settings.asr_endpoints),
-                only_translate_endpoints=bool(settings.translate_endpoints),
+                spec,
+                only_asr_endpoints=asr,
+                only_translate_endpoints=translate,
                 patience_s=options.retry_s,
                 max_audio_s=settings.max_audio_s,
             ),
@@ -403,10 +407,16 @@ class JobApp:
             media_roots=settings.media_root,
             max_upload_bytes=settings.max_upload_bytes,
         )
+        self._live = live.LiveServicer(
+            live.Offered(options, spec, only_asr_endpoints=asr, only_translate_endpoints=translate),
+            LiveMetrics(runtime.metrics.registry),
+            self._metrics.observe_route,
+        )
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Adds the servicer."""
+        """Adds the servicers."""
         jobs_pb2_grpc.add_JobServiceServicer_to_server(self._servicer, server)
+        live_pb2_grpc.add_LiveServiceServicer_to_server(self._live, server)
 
     async def start(self) -> None:
         """Puts in order what a killed service or a backup has left, and begins with what waits."""
@@ -425,8 +435,9 @@ class JobApp:
                 self._metrics.observe_progress(job_id, stage.name, finished=stage.finished)
 
     def leave(self) -> None:
-        """Stops the jobs, and sends the watchers away."""
+        """Stops the jobs, sends the watchers away, and ends what is captioned."""
         self._runner.stop()
+        self._live.leave()
 
     async def close(self) -> None:
         """Returns once the jobs have stopped and the store is closed."""

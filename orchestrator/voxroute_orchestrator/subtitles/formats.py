@@ -23,6 +23,9 @@ CUES_SCHEMA = "voxroute.cues/1"
 GENERATOR = "Written by voxroute"
 """Stands in files of the formats that have a place for it; how one of ours is known."""
 
+VTT_HEAD = "WEBVTT\n\n"
+"""Begins a file of the format."""
+
 _LIKE_MARKUP = re.compile(r"<(?=/?[a-zA-Z]|\d+:|br)|&(?=#?\w{1,31};)", re.IGNORECASE)
 """What a reader of SubRip may take for a tag or an entity."""
 _LIKE_COMMAND = re.compile(r"\\(?=[Nh\u2060])|(?<=\{)\\")
@@ -63,22 +66,24 @@ def _voices(cues: Iterable[Cue]) -> Iterator[list[Cue]]:
         yield group
 
 
-def to_srt(cues: Iterable[Cue]) -> str:
+def to_srt(cues: Iterable[Cue], *, first: int = 1) -> str:
     """The cues as SubRip; one that does not stand below has the override that players know.
+
+    They are counted from `first`.
 
     The format has no escaping. An empty line would end the cue and "-->" could be taken for a
     time, so the one is left out and the other written "->"; what only looks like a tag is written
     with entities. What several say at the same time is one cue, a turn with a dash for each.
     """
     blocks: list[str] = []
-    for number, group in enumerate(_voices(cues), start=1):
-        first = group[0]
+    for number, group in enumerate(_voices(cues), start=first):
+        cue = group[0]
         if len(group) > 1:
-            turns = "\n".join(cue.text if _marked(cue) else f"- {cue.text}" for cue in group)
-            first = replace(first, text=turns, italic=all(cue.italic for cue in group))
+            turns = "\n".join(one.text if _marked(one) else f"- {one.text}" for one in group)
+            cue = replace(cue, text=turns, italic=all(one.italic for one in group))
         blocks.append(
-            f"{number}\n{_time(first.start_ms, ',')} --> {_time(first.end_ms, ',')}\n"
-            f"{_srt_text(first)}\n\n"
+            f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n"
+            f"{_srt_text(cue)}\n\n"
         )
     return "".join(blocks)
 
@@ -100,7 +105,7 @@ def _without_commands(text: str) -> str:
     return _LIKE_COMMAND.sub(rf"\\{_WORD_JOINER}", text)
 
 
-def to_vtt(cues: Iterable[Cue]) -> str:
+def to_vtt(cues: Iterable[Cue], *, head: str = VTT_HEAD) -> str:
     """The cues as WebVTT; a speaker is a voice tag, several at the same time are one cue."""
     blocks = (
         f"{_time(group[0].start_ms, '.')} --> {_time(group[0].end_ms, '.')}"
@@ -109,7 +114,7 @@ def to_vtt(cues: Iterable[Cue]) -> str:
         + "\n\n"
         for group in _voices(cues)
     )
-    return "WEBVTT\n\n" + "".join(blocks)
+    return head + "".join(blocks)
 
 
 def _voice(cue: Cue) -> str:

@@ -19,6 +19,7 @@ from tests.orchestrator.daemon import Daemon, stand_in_services
 from voxroute_orchestrator import transcript
 from voxroute_orchestrator.cli import app as cli_app
 from voxroute_orchestrator.cli import jobs as cli_jobs
+from voxroute_orchestrator.cli import live as cli_live
 from voxroute_orchestrator.cli import models as cli_models
 from voxroute_orchestrator.cli import run as cli_run
 from voxroute_orchestrator.cli import serve as cli_serve
@@ -29,6 +30,7 @@ from voxroute_orchestrator.transcript import same_language, standard_tag
 
 MODULES = (
     cli_jobs,
+    cli_live,
     cli_models,
     cli_prepare,
     cli_run,

@@ -32,7 +32,7 @@ MAX_SAMPLE_RATE = 384_000  # Hz; the highest that converters offer
 
 # Demuxers that read their input and nothing else. Playlists and descriptions (hls, dash, concat,
 # sdp, vobsub, image sequences) name further files and addresses, so they are not among them.
-_DEMUXERS = (
+DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,asf_o,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,live_flv,"
     "gsm,ircam,kux,latm,loas,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,"
     "mxf,nistsphere,nsv,nut,ogg,oma,qcp,rm,sbc,sln,sox,spdif,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
@@ -346,7 +346,7 @@ def open_container(
     """
     import av  # noqa: PLC0415 - FFmpeg's libraries load only where media is opened
 
-    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
     if hls is not None:
         options["format_whitelist"] += ",hls,webvtt"
     return av.open(
@@ -367,7 +367,7 @@ def media_suffixes() -> frozenset[str]:
     from av.format import ContainerFormat  # noqa: PLC0415 - as above
 
     found: set[str] = set()
-    for name, mode in itertools.product(_DEMUXERS.split(","), ("r", "w")):
+    for name, mode in itertools.product(DEMUXERS.split(","), ("r", "w")):
         with contextlib.suppress(ValueError):
             found |= ContainerFormat(name, mode).extensions
     return frozenset(found - _NO_SOUND)

@@ -1,0 +1,182 @@
+"""`voxroute live`: captions of what is spoken now, in the terminal and in files."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voxroute_orchestrator.cli.options import (
+    AsrEndpointOption,
+    ConfigOption,
+    LogLevel,
+    LogLevelOption,
+    OfflineOption,
+    OverwriteOption,
+    QuietOption,
+    TranslateEndpointOption,
+    asks,
+)
+from voxroute_orchestrator.cli.terminal.captions import LineCaptions
+from voxroute_orchestrator.cli.terminal.progress import LineReporter
+from voxroute_orchestrator.cli.work import finish, interruptible, settings_of
+from voxroute_orchestrator.errors import EXIT_CODES, UsageError
+from voxroute_orchestrator.live.files import SubtitleFiles, check_formats
+from voxroute_orchestrator.live.session import Asked, Session
+from voxroute_orchestrator.live.sources import MediaSource, PipeSource
+from voxroute_orchestrator.live.tape import Source
+from voxroute_orchestrator.media import Source as Recording
+from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.spec import JobSpec
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(
+    "live",
+    epilog=f"Ctrl-C ends it once all is told that was said, twice at once. {EXIT_CODES}",
+)
+@asks(
+    only=(
+        "source_languages",
+        "target_languages",
+        "asr_model",
+        "translate_model",
+        "glossary",
+        "prompt",
+        "audio_stream",
+        "audio_channel",
+        "hls_folder",
+        "strict",
+        "formats",
+        "backend",
+        "device",
+    )
+)
+def live_command(
+    *,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A media file, which is played at its own pace; the URL of a stream; - for raw"
+            " samples (16 kHz mono s16le) from standard input. None: the microphone.",
+        ),
+    ] = None,
+    spec: JobSpec,
+    microphone: Annotated[
+        str | None,
+        typer.Option("--microphone", metavar="DEVICE", help="Another microphone: name or number."),
+    ] = None,
+    as_fast_as_possible: Annotated[
+        bool, typer.Option("--as-fast-as-possible", help="Do not keep a recording's pace.")
+    ] = False,
+    update_interval: Annotated[
+        float | None,
+        typer.Option(
+            "--update-interval",
+            min=0,
+            help="Seconds between updates of the text while somebody speaks; 0 for none. Else 1.",
+        ),
+    ] = None,
+    silence: Annotated[
+        float | None,
+        typer.Option("--silence", min=0, help="Seconds of a pause that end an utterance. Else 0.6"),
+    ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option("--refine", help="Decode each utterance once more at its end, with care."),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for subtitles, which grow as it goes on."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    offline: OfflineOption = False,
+    asr_endpoint: AsrEndpointOption = None,
+    translate_endpoint: TranslateEndpointOption = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    log_level: LogLevelOption = LogLevel.warning,
+) -> None:
+    """Caption what is spoken now: a microphone, a stream, standard input."""
+    settings = settings_of(offline, asr_endpoint, translate_endpoint, config, log_level)
+    spec = replace(spec, target_languages=tuple(spec.to_translate))
+    with _display(spec.target_languages, quiet=quiet) as display:
+        sound = _source(source, microphone, spec, paced=not as_fast_as_possible)
+        files = None
+        if output is not None:
+            check_formats(spec.formats)
+            files = SubtitleFiles(
+                output, sound.title, spec.formats, settings.subtitles, overwrite=overwrite
+            )
+        asked = Asked(
+            spec,
+            update_interval_s=update_interval,
+            silence_s=silence,
+            refine=refine,
+            tentative=display.rewrites,
+            only_asr_endpoints=bool(asr_endpoint),
+            only_translate_endpoints=bool(translate_endpoint),
+        )
+        session = Session(sound, asked, settings, display, files)
+
+        def end() -> bool:
+            if session.begun:
+                display.say("finishing; Ctrl-C once more ends it at once")
+                session.finish()
+            return session.begun
+
+        async def work() -> list[str]:
+            await session.run()
+            return []
+
+        finish(interruptible(work(), end))
+        for path in files.paths if files is not None else ():
+            display.say(f"wrote {path}")
+
+
+def _source(source: str | None, microphone: str | None, spec: JobSpec, *, paced: bool) -> Source:
+    """Where the sound comes from. Raises UsageError, MediaError."""
+    if microphone is not None and source is not None:
+        raise UsageError("name a source or --microphone, not both")
+    if source is None:
+        from voxroute_orchestrator.live.microphone import MicrophoneSource  # noqa: PLC0415 - of its own
+
+        return _dated(MicrophoneSource(microphone or ""))
+    if source == "-":
+        return _dated(PipeSource(0))
+    from voxroute_orchestrator.live.urls import UrlSource, is_url  # noqa: PLC0415 - likewise
+
+    if is_url(source):
+        return _dated(UrlSource(source, paced=paced))
+    media = probe(
+        Recording(Path(source), hls_folder=spec.hls_folder),
+        stream=spec.audio_stream,
+        language=next(iter(spec.source_languages), None),
+        channel=spec.audio_channel,
+    )
+    return MediaSource(media, paced=paced)
+
+
+def _dated(source: Source) -> Source:
+    """The source, its title one that no other session has."""
+    source.title = f"{source.title}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return source
+
+
+@contextlib.contextmanager
+def _display(targets: tuple[str, ...], *, quiet: bool) -> Generator[LineCaptions]:
+    """Captions for where standard output goes."""
+    told = LineReporter(sys.stderr, quiet=quiet)
+    if not sys.stdout.isatty():
+        yield LineCaptions(targets, told)
+        return
+    from voxroute_orchestrator.cli.terminal.live_captions import Console, TerminalCaptions  # noqa: PLC0415 - rich takes a tenth of a second
+
+    with TerminalCaptions(targets, told, Console(), quiet=quiet) as captions:
+        yield captions

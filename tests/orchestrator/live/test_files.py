@@ -1,0 +1,76 @@
+"""Subtitles that grow: whole after every cue, in order, and nobody's file is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from voxroute.asr.v1 import asr_pb2
+from voxroute.live.v1 import live_pb2
+from voxroute_orchestrator.client.messages import duration
+from voxroute_orchestrator.errors import OutputError
+from voxroute_orchestrator.live.files import SubtitleFiles
+from voxroute_orchestrator.subtitles import formats as subtitles
+from voxroute_orchestrator.subtitles.cues import Cue
+from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES
+from voxroute_orchestrator.transcript import TranslatedSegment
+
+
+def _utterance(text: str, start_s: float, end_s: float) -> asr_pb2.Utterance:
+    segment = asr_pb2.Segment(text=text, start=duration(start_s), end=duration(end_s))
+    return asr_pb2.Utterance(language="hi", segments=[segment])
+
+
+def _files(folder: Path, *, overwrite: bool = False) -> SubtitleFiles:
+    return SubtitleFiles(folder, "talk", ("srt", "vtt"), DEFAULT_RULES, overwrite=overwrite)
+
+
+def _read(folder: Path, name: str) -> list[Cue]:
+    return subtitles.read(folder / name)
+
+
+def test_files_are_whole_after_every_cue(tmp_path: Path) -> None:
+    """A cue stays as long as it takes to read, unless another comes earlier."""
+    files = _files(tmp_path)
+    with files.opened("hi", ["en"]):
+        assert (tmp_path / "talk.hi.vtt").read_text() == "WEBVTT\n\n"
+        for number in range(3):
+            files.utterance(_utterance(f"utterance {number}", number, number + 0.5))
+            for kind in ("srt", "vtt"):
+                cues = _read(tmp_path, f"talk.hi.{kind}")
+                assert [cue.text for cue in cues] == [f"utterance {n}" for n in range(number + 1)]
+                assert cues[-1].end_ms == number * 1000 + DEFAULT_RULES.min_ms
+    starts = [(cue.start_ms, cue.end_ms) for cue in _read(tmp_path, "talk.hi.srt")]
+    assert starts == [(0, 917), (1000, 1917), (2000, 3000)]
+    assert (tmp_path / "talk.hi.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:00,917\n")
+    assert "\n3\n00:00:02,000 --> " in (tmp_path / "talk.hi.srt").read_text()
+
+
+def test_a_failed_translation_shows_the_source_marked(tmp_path: Path) -> None:
+    """As in the files of a recording."""
+    files = _files(tmp_path)
+    sentence = live_pb2.Sentence(sentence=1, text="ek.", start=duration(1), end=duration(2))
+    with files.opened("hi", ["en"]):
+        failed = TranslatedSegment(segment_id=1, text="", status="FAILED", detail="away")
+        files.translated("en", sentence, failed)
+    assert [cue.text for cue in _read(tmp_path, "talk.en.srt")] == ["[untranslated: ek.]"]
+
+
+def test_a_language_that_is_detected_names_the_file(tmp_path: Path) -> None:
+    """Once there is text in it."""
+    files = _files(tmp_path)
+    with files.opened(None, []):
+        assert not list(tmp_path.glob("talk*"))
+        files.utterance(_utterance("ek", 0, 1))
+    assert [path.name for path in files.paths] == ["talk.hi.srt", "talk.hi.vtt"]
+
+
+def test_files_of_others_are_kept(tmp_path: Path) -> None:
+    """Unless they may be replaced; those of an earlier session may."""
+    (tmp_path / "talk.hi.srt").write_text("mine")
+    with pytest.raises(OutputError), _files(tmp_path).opened("hi", []):
+        pass
+    assert (tmp_path / "talk.hi.srt").read_text() == "mine"
+    for overwrite in (True, False):
+        with _files(tmp_path, overwrite=overwrite).opened("hi", []):
+            pass
+    assert (tmp_path / "talk.hi.srt").read_text() == ""
