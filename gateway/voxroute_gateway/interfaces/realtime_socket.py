@@ -61,14 +61,12 @@ class RealtimeSocket:
         tasks = [reading, telling, *map(_task, (self._watch(), leaving.wait()))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if reading in done or self._socket.closed:
-                if reading in done:
-                    await reading
+            if self._socket.closed or (reading in done and reading.exception() is None):
                 return
-            if telling not in done and leaving.is_set():
+            if leaving.is_set() and not done & {reading, telling}:
                 reading.cancel()
                 await self._finish(telling)
-            await self._fail(telling)
+            await self._fail(reading if reading in done else telling)
         except ConnectionError:
             pass  # the client has left
         finally:
@@ -86,16 +84,18 @@ class RealtimeSocket:
             )
             finishing.cancel()
 
-    async def _fail(self, telling: "asyncio.Task[None]") -> None:
-        """Ends the session with the reason, in an event and in the code of the end."""
-        error = telling.exception() if telling.done() and not telling.cancelled() else None
+    async def _fail(self, task: "asyncio.Task[None]") -> None:
+        """Ends the session with why the task has ended, in an event and in the code of the end."""
+        error = task.exception() if task.done() and not task.cancelled() else None
         if isinstance(error, ConnectionError):
             raise error
         if error is None:
             failure = RequestError(503, "the gateway ends; connect again", "unavailable")
         else:
             failure = of_failure(error)
-            _log.info("a session ends", status=failure.status, exc_info=error)
+            defect = failure.status == _SERVER_ERROR
+            tell = _log.error if defect else _log.info
+            tell("a session ends", status=failure.status, exc_info=error)
         kind = failure.kind if failure.status < _SERVER_ERROR else "server_error"
         await self._error(failure, None, kind)
         again = failure.status in _AWAY
@@ -108,7 +108,8 @@ class RealtimeSocket:
         told = {"event_id": new_id("event"), **event}
         try:
             async with asyncio.timeout(_DEAD_S):
-                await self._socket.send_str(json.dumps(told, ensure_ascii=False))
+                # in ASCII: an event_id that comes back may hold half of a character
+                await self._socket.send_str(json.dumps(told))
         except TimeoutError as error:
             raise ConnectionResetError("the client does not read") from error
 

@@ -32,7 +32,6 @@ _LEAVING_S = 10.0
 _LINGER_S = 2.0
 _LOWEST_RATE, _HIGHEST_RATE, _MOST_CHANNELS = 8_000, 384_000, 8  # of the contract
 _MAX_NAME, _MAX_WORDS = 200, 256  # of the contract's hotwords
-_URL = "https://github.com/rhasspy/wyoming"
 
 _log = get_logger(__name__)
 
@@ -71,22 +70,21 @@ class _Described:
 
     def _program(self, known: asr_pb2.GetCapabilitiesResponse | None) -> dict[str, Any]:
         version = self.gateway.version
-        own = {"name": "voxroute", "url": _URL}
         if known is None:  # languages come from a model that is there, so there is one
             name = self.gateway.settings.model or "default"
-            models = [_artifact(name, own, "", "the default model") | {"languages": tags()}]
+            models = [_artifact(name, "voxroute", "", "the default model") | {"languages": tags()}]
         else:
             models = [
                 _artifact(
                     one.model.id,
-                    {"name": known.engine, "url": _URL},
+                    known.engine,
                     known.engine_version,
                     f"{one.model.id}, by {known.engine}",
                 )
                 | {"languages": list(known.languages)}
                 for one in known.models
             ]
-        return _artifact("voxroute", own, version, "voxroute") | {
+        return _artifact("voxroute", "voxroute", version, "voxroute") | {
             "models": models,
             "supports_transcript_streaming": True,
         }
@@ -98,12 +96,10 @@ class _Described:
             await asyncio.gather(self._asking, return_exceptions=True)
 
 
-def _artifact(
-    name: str, attribution: dict[str, str], version: str, description: str
-) -> dict[str, Any]:
+def _artifact(name: str, maker: str, version: str, description: str) -> dict[str, Any]:
     return {
         "name": name,
-        "attribution": attribution,
+        "attribution": {"name": maker, "url": ""},
         "installed": True,
         "description": description,
         "version": version or None,
@@ -269,7 +265,7 @@ class _Connection:
             for task in (telling, hearing):
                 task.cancel()
             await asyncio.gather(telling, hearing, return_exceptions=True)
-            self.busy = False
+            self.busy, self._asked = False, {}
 
     async def _hear(self, stream: LiveStream) -> bool:
         """Passes a recording on; whether it has come to its end."""

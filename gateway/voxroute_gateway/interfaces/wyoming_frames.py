@@ -13,7 +13,6 @@ from typing import Any, cast
 MAX_LINE_BYTES = 64 * 1024
 _MAX_DATA_BYTES = 256 * 1024
 _MAX_PAYLOAD_BYTES = 1024 * 1024  # 5 s of 48 kHz in stereo; clients send some 20 to 100 ms
-_VERSION = "1.7.2"  # of the protocol's package from which transcripts come in chunks
 
 
 class FrameError(Exception):
@@ -77,8 +76,9 @@ def _object(text: bytes, what: str) -> dict[str, Any]:
 
 def frame_bytes(frame: Frame) -> bytes:
     """The frame as it is sent."""
-    data = json.dumps(frame.data, ensure_ascii=False).encode() if frame.data else b""
-    header: dict[str, Any] = {"type": frame.type, "version": _VERSION}
+    # in ASCII: what a client has sent and gets back may hold half of a character
+    data = json.dumps(frame.data).encode() if frame.data else b""
+    header: dict[str, Any] = {"type": frame.type}
     if data:
         header["data_length"] = len(data)
     if frame.payload:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -49,7 +50,7 @@ class Secrets(Generic[S]):
                 "too_many_secrets", None, _RETRY_AFTER_S,
             )  # fmt: skip
         name, secret = secrets.token_hex(8), secrets.token_hex(24)
-        expires_at = int(now + seconds)
+        expires_at = math.ceil(now + seconds)
         self._known[name] = _Known(_digest(secret), expires_at, session)
         return f"{_PREFIX}_{name}_{secret}", expires_at
 

@@ -1,6 +1,5 @@
 """The options of OpenAI's transcription sessions, in all shapes that clients send, and as ours."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -29,6 +28,7 @@ _EAGERNESS_S = {"low": 2.0, "medium": 1.2, "auto": 1.2, "high": 0.8}
 """The pause that ends an utterance, where OpenAI would ask a model whether it has ended."""
 _SHORTEST_MS, _LONGEST_MS = 100, 5_000  # of the pause, in the contract
 _MOST_PADDING_MS = 2_000  # likewise
+_LARGE = 1e9  # no number of a session is
 _MAX_LANGUAGES = 32
 _MAX_KEYWORDS, _MAX_KEYWORD = 256, 200  # of the contract's hotwords
 _MAX_PROMPT = 10_000  # characters, likewise
@@ -135,7 +135,8 @@ class TranscriptionSession:
         if "turn_detection" in asked:
             found = replace(found, turn_detection=self._turns(asked["turn_detection"]))
         if given.get("include") is not None:
-            found = replace(found, include=_texts(given["include"], "include", 16, 200))
+            included = _texts(given["include"], "include", 16, 200)
+            found = replace(found, include=tuple(one for one in included if one == TENTATIVE))
         found.config()
         return found
 
@@ -279,6 +280,6 @@ def _number(asked: Mapping[str, Any], name: str, default: float) -> float:
     given = asked.get(name)
     if given is None:
         return default
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, int | float) or not abs(given) < _LARGE:
         raise bad_field(name, "write a number")
     return given

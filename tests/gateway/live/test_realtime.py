@@ -1,6 +1,7 @@
 """Live speech with OpenAI's own client, and by the events themselves."""
 
 import asyncio
+import random
 import time
 from typing import Any
 
@@ -182,6 +183,12 @@ async def test_tentative_text_is_for_those_who_ask(live: Gateway) -> None:
     [
         ("no json", "invalid_json"),
         ("[1]", "invalid_json"),
+        ("[" * 60_000, "invalid_json"),
+        ('{"type": "\\ud800", "event_id": "\\ud800"}', ""),
+        ('{"type": "session.update", "session": {"turn_detection": {"threshold": 1%s}}}'
+         % ("0" * 400), ""),
+        ('{"type": "session.update", "session": {"turn_detection": {"threshold": NaN}}}', ""),
+        ('{"type": "session.update", "session": {"include": ["\\ud800"]}}', ""),
         ('{"type": "response.create"}', "invalid_value"),
         ('{"type": "input_audio_buffer.append", "audio": "?!"}', "invalid_value"),
         ('{"type": "input_audio_buffer.append", "audio": 7}', "invalid_value"),
@@ -293,3 +300,49 @@ async def _last(socket: Socket) -> dict[str, Any]:
     with pytest.raises(EOFError):
         await socket.next()
     return event["error"]
+
+
+async def test_a_thousand_strange_events_leave_a_session_that_works(live: Gateway) -> None:
+    """Each is done or told; memory does not grow, and the log tells of no defect."""
+    chance = random.Random(1)  # noqa: S311 - strange, and the same each time
+    values: list[Any] = [
+        None, True, 0, -1, 7.5, 10**30, "", "x" * 3_000, "\u0000", [], [[]], {}, {"type": "none"},
+        "server_vad", "audio/pcm", ["en"], "en",
+    ]  # fmt: skip
+    names = [
+        "type", "session", "audio", "input", "format", "rate", "transcription", "language",
+        "languages", "prompt", "keywords", "delay", "model", "include", "turn_detection",
+        "threshold", "silence_duration_ms", "eagerness", "input_audio_format", "noise_reduction",
+    ]  # fmt: skip
+
+    def strange(depth: int) -> Any:
+        if depth == 0 or chance.random() < 0.3:
+            return chance.choice(values)
+        return {chance.choice(names): strange(depth - 1) for _ in range(chance.randrange(4))}
+
+    kinds = ["session.update", "transcription_session.update", "input_audio_buffer.append"]
+    async with connected(live.url) as socket:
+        await socket.until("session.created")
+        before = 0
+        for number in range(1_000):
+            session = strange(4) if chance.random() < 0.5 else {"audio": {"input": strange(3)}}
+            await socket.send(chance.choice(kinds), session=session)
+            if number == 200:
+                before = live.resident_bytes()
+        await socket.send("session.update", event_id="last", session="no")
+        while (await socket.next()).get("error", {}).get("event_id") != "last":
+            pass
+        assert {one["type"] for one in socket.events} <= {
+            "session.created", "session.updated", "transcription_session.updated", "error",
+        }  # fmt: skip
+        assert live.resident_bytes() - before < 16 * 2**20
+        english = audio_input(
+            transcription={"language": "en", "languages": None, "prompt": "", "keywords": None},
+            turn_detection={"type": "server_vad", "threshold": 0.5},
+            format="pcm16",
+        )
+        await socket.send("session.update", session=english)
+        await socket.append(monologue())
+        socket.events.clear()
+        await socket.until(f"{TRANSCRIPTION}.completed", _has_radio)
+    assert not [line for line in live.log() if line["level"] == "error"]

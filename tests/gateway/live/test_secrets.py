@@ -101,12 +101,12 @@ async def test_a_token_ends(guarded: Gateway) -> None:
     """And it is at most an hour that it is good for."""
     secret = _secret(guarded, expires_after={"anchor": "created_at", "seconds": 1})
     assert await _language(guarded, Authorization=f"Bearer {secret['value']}") is None
-    await asyncio.sleep(1.1)
+    await asyncio.sleep(2.1)
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await _language(guarded, Authorization=f"Bearer {secret['value']}")
     long = _secret(guarded, expires_after={"anchor": "created_at", "seconds": 7200})
     short = _secret(guarded)
-    assert 3500 < long["expires_at"] - short["expires_at"] < 3600
+    assert 3500 < long["expires_at"] - short["expires_at"] <= 3541
 
 
 def test_clients_of_the_beta_ask_for_it_in_another_way(guarded: Gateway) -> None:

@@ -221,6 +221,16 @@ async def test_what_was_said_is_told_before_the_gateway_ends(asr: LiveService) -
             assert heard == SAID
 
 
+async def test_half_of_a_character_comes_back_as_it_was(port: int) -> None:
+    """It is no character, but JSON can say it."""
+    async with _client(port) as client:
+        assert client._writer is not None
+        client._writer.write(b'{"type": "ping", "data": {"text": "\\ud800"}}\n')
+        event = await client.read_event()
+        assert event is not None
+        assert event.data == {"text": "\ud800"}
+
+
 async def test_an_event_has_so_long_to_come() -> None:
     """From its first byte on; before that a connection may wait for its person."""
     reader = asyncio.StreamReader()
