@@ -28,8 +28,6 @@ class _Item:
     id: str = field(default_factory=lambda: new_id("item"))
     text: str = ""
     deltas: str = ""
-    utterance: int = 0
-    """The last one with a delta."""
     seconds: float = 0.0
     languages: list[str] = field(default_factory=list[str])
     started: bool = False
@@ -103,12 +101,7 @@ class Items:
 
     def _delta(self, told: asr_pb2.Committed) -> Iterator[Event]:
         item = self._item(told.utterance)
-        delta = told.text
-        if not item.deltas:
-            delta = delta.lstrip()
-        elif told.utterance != item.utterance and not delta[:1].isspace():
-            delta = f" {delta}"
-        item.utterance = told.utterance
+        delta = told.text if item.deltas else told.text.lstrip()
         item.deltas += delta
         if delta:
             yield {
@@ -164,7 +157,7 @@ class Items:
             "type": f"{_TRANSCRIPTION}.completed",
             "item_id": item.id,
             "content_index": 0,
-            "transcript": item.text or item.deltas.strip(),
+            "transcript": item.deltas.strip() or item.text,
             "usage": {"type": "duration", "seconds": round(item.seconds, 3)},
             **({"languages": [{"code": one} for one in item.languages]} if item.languages else {}),
         }

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import time
 from collections.abc import Coroutine, Mapping
@@ -136,9 +137,10 @@ class RealtimeSocket:
             self._opened.clear()
             stream = cast("LiveStream", self._stream)
             self._items.manual = self._session.turn_detection is None
-            async for reply in stream.events():
-                for event in self._items.events(reply):
-                    await self._send(event)
+            async with contextlib.aclosing(stream.events()) as replies:
+                async for reply in replies:
+                    for event in self._items.events(reply):
+                        await self._send(event)
             for event in self._items.ended():
                 await self._send(event)
             self._stream = None

@@ -284,22 +284,21 @@ class _Connection:
 
     async def _tell(self, stream: LiveStream) -> None:
         """Sends the text as it is settled, and in the end all of it."""
-        told, languages, utterance = "", list[str](), 0
-        async for reply in stream.events():
-            match reply.WhichOneof("event"):
-                case "committed":
-                    text = reply.committed.text
-                    if not told:
-                        text = text.lstrip()
-                        await self.send("transcript-start")
-                    elif reply.committed.utterance != utterance and not text[:1].isspace():
-                        text = f" {text}"
-                    utterance, told = reply.committed.utterance, told + text
-                    await self.send("transcript-chunk", {"text": text})
-                case "utterance" if reply.utterance.language:
-                    languages.append(reply.utterance.language)
-                case _:
-                    pass
+        told, languages = "", list[str]()
+        async with contextlib.aclosing(stream.events()) as replies:
+            async for reply in replies:
+                match reply.WhichOneof("event"):
+                    case "committed":
+                        text = reply.committed.text
+                        if not told:
+                            text = text.lstrip()
+                            await self.send("transcript-start")
+                        told += text
+                        await self.send("transcript-chunk", {"text": text})
+                    case "utterance" if reply.utterance.language:
+                        languages.append(reply.utterance.language)
+                    case _:
+                        pass
         if not told:
             await self.send("transcript-start")
         language = max(languages, key=languages.count) if languages else self._text("language")

@@ -72,8 +72,6 @@ class LiveStream:
         """`config` says how the audio is to be read; its first sample is at `start_s`."""
         self.position_s = start_s
         """The time up to which audio has come from the client."""
-        self.model = ""
-        """The model that answers; "" before a service has taken the call."""
         self._upstream = upstream
         self._config = config
         self._sample_bytes, self._rate = _sizes(config.audio)
@@ -143,7 +141,6 @@ class LiveStream:
                         async for reply in replies:
                             if reply.HasField("accepted"):
                                 visit.served()
-                                self.model = reply.accepted.model.id
                             self._note(reply)
                             yield reply
                 except (CallFailedError, VoxrouteError) as error:
@@ -173,7 +170,9 @@ class LiveStream:
         """Returns when another call may be made. Raises the failure where it may not."""
         cause = failure.__cause__
         reason = details_of(cause).reason if isinstance(cause, grpc.aio.AioRpcError) else ""
-        self._was_idle = reason == _IDLE
+        self._was_idle = reason == _IDLE and not self._open
+        if self._was_idle:
+            return
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now

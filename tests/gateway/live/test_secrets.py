@@ -1,6 +1,10 @@
 """Short-lived tokens: for live speech alone, for a while, with the session's options."""
 
 import asyncio
+import json
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import httpx2 as httpx
 import openai
 import pytest
 
+from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
 from tests.gateway.live.speaking import audio_input, connected
 from voxroute_gateway.errors import RequestError
@@ -164,3 +169,18 @@ async def test_without_tokens_of_its_own_a_gateway_gives_them_too() -> None:
         value = (await asyncio.to_thread(_secret, running, session=SESSION))["value"]
         assert await _language(running, Authorization=f"Bearer {value}") == "hi"
         assert await _language(running, Authorization="Bearer whatever") is None
+
+
+def test_the_command_of_the_page_works(guarded: Gateway) -> None:
+    """As it stands there, with this host and token."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    page = (processes.ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    [command] = [
+        one for one in page.replace("\\\n", " ").splitlines()
+        if one.startswith("    curl") and "client_secrets" in one
+    ]  # fmt: skip
+    host = guarded.url.partition("//")[2]
+    words = shlex.split(command.replace("HOST:8000", host).replace("TOKEN", TOKEN))
+    done = subprocess.run([*words, "--silent"], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["value"].startswith("ek_")
