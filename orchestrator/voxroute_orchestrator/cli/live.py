@@ -135,7 +135,7 @@ def live_command(
             await session.run()
             return []
 
-        finish(interruptible(work(), end))
+        finish(interruptible(work(), end, "files have what was told before"))
         for path in files.paths if files is not None else ():
             display.say(f"wrote {path}")
 

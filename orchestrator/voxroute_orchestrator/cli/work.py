@@ -52,9 +52,11 @@ def _no_end() -> bool:
 
 
 async def interruptible(
-    work: Coroutine[Any, Any, list[str]], end: Callable[[], bool] = _no_end
+    work: Coroutine[Any, Any, list[str]],
+    end: Callable[[], bool] = _no_end,
+    left: str = "what was finished is in the partial files",
 ) -> list[str]:
-    """The work's result; a signal cancels it. Raises JobInterruptedError.
+    """The work's result; a signal cancels it. Raises JobInterruptedError, which says what is left.
 
     The first one does not where `end` has another way to end the work.
     """
@@ -65,9 +67,7 @@ async def interruptible(
     except asyncio.CancelledError:
         if not caught:
             raise
-        raise JobInterruptedError(
-            "interrupted; what was finished is in the partial files", caught[0]
-        ) from None
+        raise JobInterruptedError(f"interrupted; {left}", caught[0]) from None
 
 
 def cancel_by_signal(task: "asyncio.Future[Any]", end: Callable[[], bool] = _no_end) -> list[int]:

@@ -227,7 +227,7 @@ class Session:
                 self._recording = asyncio.ensure_future(self._tape.record())
             if not await self._tape.begun():
                 if self._tape.failure is None and not self._finishing.is_set():
-                    raise NoAudioError(f"{self._source.title} holds no sound")
+                    raise NoAudioError("no sound has come from the source")
                 return
             start_s = self._tape.go_back()
             if self.begun:
