@@ -13,6 +13,7 @@ from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.interfaces.jobs import Jobs
 from voxroute_gateway.interfaces.libretranslate import Translations
 from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
+from voxroute_gateway.interfaces.openai_realtime import PATH, OpenAiRealtime, offered_token
 from voxroute_gateway.interfaces.resumable import ResumableUploads
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.metrics import GatewayMetrics
@@ -45,17 +46,19 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     """The application."""
     # what it runs on goes out with no answer, also not with those to what is no HTTP
     web_response.SERVER_SOFTWARE = "voxroute"  # pyright: ignore[reportPrivateImportUsage] - no other way
-    surrounding = _Surrounding(metrics, tokens, frozenset(gateway.settings.cors_origins))
+    surrounding = _Surrounding(gateway, metrics, tokens)
     app = web.Application(middlewares=[surrounding.handle], client_max_size=_MAX_BODY_BYTES)
     app.on_response_prepare.append(_tell_id)
     app.on_response_prepare.append(surrounding.allow_page)
     uploads = ResumableUploads(gateway)
     jobs = Jobs(gateway, uploads)
+    realtime = OpenAiRealtime(gateway)
     for interface in (
-        OpenAiAudio(gateway), WhisperAsr(gateway), Translations(gateway), uploads, jobs,
+        OpenAiAudio(gateway), realtime, WhisperAsr(gateway), Translations(gateway), uploads, jobs,
     ):  # fmt: skip
         app.add_routes(interface.routes())
     app.on_shutdown.append(jobs.leave)
+    app.on_shutdown.append(realtime.leave)
     app.on_cleanup.append(uploads.close)
     app.router.add_get("/health", _health)
     app.router.add_get("/openapi.json", _openapi)
@@ -83,12 +86,11 @@ async def _openapi(request: web.Request) -> web.Response:
 class _Surrounding:
     """What happens around every request."""
 
-    def __init__(
-        self, metrics: GatewayMetrics, tokens: TokenFile | None, origins: frozenset[str]
-    ) -> None:
+    def __init__(self, gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -> None:
         self._metrics = metrics
         self._tokens = tokens
-        self._origins = origins
+        self._secrets = gateway.secrets
+        self._origins = frozenset(gateway.settings.cors_origins)
 
     @property
     def handle(self) -> Middleware:
@@ -168,7 +170,8 @@ class _Surrounding:
         if origin is None or origin == f"{request.scheme}://{request.host}":
             return
         changes = request.method in {"POST", "PATCH", "DELETE"} and request.path.startswith(_OWN)
-        if changes and not self._is_allowed(request):
+        # a page reads what a WebSocket answers, which a browser would not let it by HTTP
+        if (changes or request.path == PATH) and not self._is_allowed(request):
             raise RequestError(
                 403, "pages of this origin may not do this; --cors-origins names those that may",
                 "origin", "Origin",
@@ -179,6 +182,8 @@ class _Surrounding:
         if self._tokens is None or request.path in _OPEN:
             return
         offered = await _offered(request)
+        if request.path == PATH and self._secrets.session_of(offered) is not None:
+            return
         if not offered or self._tokens.name_of(offered) is None:
             raise RequestError(401, "send a token that this gateway knows", "invalid_api_key")
 
@@ -191,6 +196,8 @@ async def _offered(request: web.Request) -> str:
     named = request.headers.get("X-Api-Key") or request.query.get("api_key")
     if named:
         return named.strip()
+    if request.path == PATH:
+        return offered_token(request)
     return await _in_body(request)
 
 

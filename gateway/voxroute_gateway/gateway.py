@@ -2,12 +2,15 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_gateway.errors import RequestError
+from voxroute_gateway.live.places import LivePlaces
+from voxroute_gateway.live.secrets import Secrets
+from voxroute_gateway.live.session import TranscriptionSession
 from voxroute_gateway.recognition import Call, recognise
 from voxroute_gateway.settings import GatewaySettings
 from voxroute_gateway.uploads import Fields, Pace, Spool, SpooledAudio, receive
@@ -26,6 +29,14 @@ class Gateway:
     version: str
     job_client: JobClient | None = None
     """None where no job service is set."""
+    secrets: Secrets[TranscriptionSession] = field(default_factory=Secrets[TranscriptionSession])
+    """Short-lived tokens for live speech."""
+    live: LivePlaces = field(init=False)
+    """Places of connections for it."""
+
+    def __post_init__(self) -> None:
+        most = self.settings.max_live_connections
+        object.__setattr__(self, "live", LivePlaces(self.upstream.room.metrics, most))
 
     @property
     def jobs(self) -> JobClient:

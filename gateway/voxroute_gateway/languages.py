@@ -29,6 +29,11 @@ _NAMES = {tag: name for tag, _, name in (one.strip().partition(" ") for one in _
 _TAGS = {name: tag for tag, name in _NAMES.items()}
 
 
+def tags() -> list[str]:
+    """The languages that Whisper knows."""
+    return list(_NAMES)
+
+
 def tag_of(text: str, field: str = "language") -> str:
     """The tag of a code, a BCP-47 tag or an English name; "" where none is meant.
 

@@ -46,6 +46,14 @@ class GatewayMetrics:
             "Requests that wait for a service that is full.",
             registry=self.registry,
         )
+        self.live = Gauge(
+            "voxroute_gateway_live_connections",
+            "Connections for live speech that are open, by kind: realtime, wyoming.",
+            ("kind",),
+            registry=self.registry,
+        )
+        for kind in ("realtime", "wyoming"):
+            self.live.labels(kind)
         Gauge(
             "voxroute_gateway_info", "1, with the version.", ("version",), registry=self.registry
         ).labels(version).set(1)

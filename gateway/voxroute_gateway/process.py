@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from voxroute_gateway.app import build
 from voxroute_gateway.gateway import Gateway
+from voxroute_gateway.interfaces.wyoming import Wyoming
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.settings import GatewaySettings
 from voxroute_gateway.uploads import check_folder
@@ -91,11 +92,17 @@ async def _serve(settings: GatewaySettings, version: str) -> int:
             )
             await runner.setup()
             addresses = await _listen(runner, settings.listen, tls)
+            wyoming = Wyoming(gateway)
+            stack.push_async_callback(wyoming.close)
+            if settings.wyoming_listen:
+                addresses.append(await _listen_wyoming(wyoming, settings.wyoming_listen))
         except Exception as error:  # noqa: BLE001 - the process ends with a message
             return failed(error)
         announce(addresses, endpoint)
         await stop.wait()
-        await _drain(runner, metrics, settings.drain_s, hurry)
+        await asyncio.gather(
+            _drain(runner, metrics, settings.drain_s, hurry), wyoming.leave(settings.drain_s)
+        )
     _log.info("stopped")
     return EXIT_OK
 
@@ -131,6 +138,21 @@ async def _drain(
     await runner.cleanup()
 
 
+async def _listen_wyoming(wyoming: Wyoming, address: str) -> str:
+    """Listens; the address with its real port, as it is told. Raises ListenError."""
+    try:
+        return f"tcp://{await wyoming.listen(address)}"
+    except OSError as error:
+        raise _taken(address, "--wyoming-listen", error) from error
+
+
+def _taken(address: str, flag: str, error: OSError) -> ListenError:
+    return ListenError(
+        f"cannot listen on {address}: {error.strerror or error}; is another process there? Choose"
+        f" another address with {flag}"
+    )
+
+
 async def _listen(
     runner: web.AppRunner, addresses: Sequence[str], tls: ServerTls | None
 ) -> list[str]:
@@ -155,10 +177,7 @@ async def _listen(
             real: Any = cast("Any", site)._server.sockets[0].getsockname()[1]  # noqa: SLF001 - no other way to it
             found.append(f"{host}:{real}")
         except OSError as error:
-            raise ListenError(
-                f"cannot listen on {address}: {error.strerror or error}; is another process"
-                " there? Choose another address with --listen"
-            ) from error
+            raise _taken(address, "--listen", error) from error
     return found
 
 

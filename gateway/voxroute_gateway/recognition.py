@@ -37,7 +37,7 @@ async def recognise(
         while True:
             try:
                 async with visit.service() as speech:
-                    config.model = await _model(speech, options.model)
+                    config.model = await model_of(speech, options.model)
                     request = AsrRequest(audio, done_s, config)
                     async with contextlib.aclosing(speech.transcribe(request)) as events:
                         async for event in events:
@@ -81,7 +81,7 @@ def call_failure(error: CallFailedError | VoxrouteError) -> CallFailedError:
     raise error
 
 
-async def _model(speech: AsrClient, asked: str) -> str:
+async def model_of(speech: AsrClient, asked: str) -> str:
     """The model that is named, where the service has it; else its own."""
     if not asked:
         return speech.model

@@ -34,6 +34,8 @@ class Gateway:
     metrics: str
     output: IO[str]
     """What it writes to stderr."""
+    told: dict[str, Any]
+    """What it has said about where it listens."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -71,7 +73,7 @@ def gateway(*arguments: str, **variables: str) -> Generator[Gateway]:
                 raise AssertionError(f"it does not listen:\n{log.read()}")
             told = json.loads(line)
             url = f"http://{told['addresses'][0]}"
-            yield Gateway(process, url, f"http://{told['metrics']}/metrics", log)
+            yield Gateway(process, url, f"http://{told['metrics']}/metrics", log, told)
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)
