@@ -1,19 +1,24 @@
 """Which words of a growing utterance are settled: those on which two decodings agree. Pure.
 
 The method is LocalAgreement-2 (Machacek, Dabre and Bojar, "Turning Whisper into Real-Time
-Transcription System", 2023), with three differences: settled words are found again in a new
-decoding by their letters and times, nothing that was said before is a prompt, and a decoding in
-doubt agrees with none.
+Transcription System", 2023), with four differences: settled words are found again in a new
+decoding by their letters and times, a sure word amid others needs no second decoding, nothing that
+was said before is a prompt, and a decoding in doubt agrees with none.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 from voxroute_serving.asr.engine import WindowSegment, Word
 from voxroute_serving.asr.text.doubt import is_unspaced, normalised
 from voxroute_serving.asr.text.segment_times import evenly
 
 _N_OVERLAP = 5  # settled words that are kept in front of a cut, to find what is heard twice
+# A word with so much sound behind it, of which the model is so sure, needs no second decoding: one
+# that the first got wrong would wait for two more.
+_OLD_S = 0.8
+_SURE = 0.9  # of 1
 _NEAR_S = 0.1  # s before the end of what was heard; a word that ends there may be half a word
 _APART_S = 2.0  # s between two times that are as bad as another word
 _KNOWN = 1.0  # other words that a word with the letters and the time of a settled one outweighs
@@ -69,12 +74,14 @@ class Agreement:
     def heard(self, words: Sequence[Word], until_s: float) -> list[Word]:
         """The words that a decoding of the sound up to a time settles."""
         after = self.after_settled(words)
-        n_agreed = 0
-        for one, other in zip(after, self.tentative, strict=False):
-            if normalised(one.text) != normalised(other.text) or one.end_s > until_s - _NEAR_S:
+        n_settled = 0
+        for one, other in zip_longest(after, self.tentative[: len(after)]):
+            agrees = other is not None and normalised(one.text) == normalised(other.text)
+            is_sure = (one.confidence or 0.0) >= _SURE and one.end_s <= until_s - _OLD_S
+            if one.end_s > until_s - _NEAR_S or not (agrees or is_sure):
                 break
-            n_agreed += 1
-        return self._settle(after, n_agreed)
+            n_settled += 1
+        return self._settle(after, n_settled)
 
     def ended(self, end_s: float) -> list[Word]:
         """The words that the end of the utterance settles: all that are left before it."""
