@@ -79,7 +79,7 @@ class DeviceQueues:
         on_batch: Callable[[BatchRecord], None] | None = None,
         max_live_streams: int = 0,
     ) -> None:
-        self.pace = Pace(max_live_streams, min(_MOST_LIVE, max_batch or _MOST_LIVE))
+        self.pace = Pace(max_live_streams)
         self._max_batch = max_batch
         self._on_batch = on_batch
         self._window_s = 0.0  # of the device, for one window of a recording

@@ -297,8 +297,7 @@ class _Stream:
             text = UtteranceText(
                 self._begun[0], self._hearing.tape, self._decode, self._metrics, self._arrivals
             )
-            with self._queues.pace.speaking():
-                await self._follow(text)
+            await self._follow(text)
             while refined and refined[0].done():
                 refined.popleft()
             before = refined[-1] if refined else None
