@@ -165,6 +165,7 @@ def _most_streams(
         shifted = [np.roll(one, -i * SAMPLE_RATE * 7) for i, one in enumerate(recordings[:n])]
         _, row = _together(running, shifted, given)
         rows.append([name, *row[1:]])
+        print(*rows[-1], flush=True)
         if row[-1] != "yes":
             break
         most, window_s = n, _window_s(running.target)

@@ -29,6 +29,7 @@ from tests.serving import fake_service
 from tests.serving.process.test_load import PROBE, QUIET_S
 from voxroute.asr.v1 import asr_pb2
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute.live.v1 import live_pb2
 from voxroute.models.v1 import models_pb2
 from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
 from voxroute_serving import bounds
@@ -60,12 +61,19 @@ CONFIGS: dict[str, Message] = {
     "DetectLanguageRequest": asr_pb2.DetectLanguageConfig(),
     "AlignRequest": asr_pb2.AlignConfig(language="hi"),
     "DiarizeRequest": asr_pb2.DiarizeConfig(),
+    "TranscribeLiveRequest": asr_pb2.LiveConfig(language="hi"),
+    "CaptionRequest": live_pb2.CaptionConfig(
+        speech=asr_pb2.LiveConfig(language="hi"), target_languages=["en"]
+    ),
     "TranslateRequest": translate_pb2.TranslateConfig(source_language="hi", target_language="en"),
     "SubmitJobRequest": jobs_pb2.SubmitJobConfig(job=jobs_pb2.JobConfig(upload_name="film.wav")),
 }
 """A config that is right, for each stream."""
 for _config in CONFIGS.values():
     if isinstance(_config, jobs_pb2.SubmitJobConfig | translate_pb2.TranslateConfig):
+        continue
+    if isinstance(_config, live_pb2.CaptionConfig):
+        _config.speech.audio.pcm.sample_rate_hz = 16_000
         continue
     cast("asr_pb2.TranscribeConfig", _config).audio.pcm.sample_rate_hz = 16_000
 
@@ -264,7 +272,7 @@ def jobs(folder: Path) -> Generator[Target]:
     try:
         daemon.start()
         assert daemon.process is not None
-        yield Target(daemon.target, daemon.process.pid, (jobs_pb2,))
+        yield Target(daemon.target, daemon.process.pid, (jobs_pb2, live_pb2))
     finally:
         daemon.close()
 
