@@ -365,6 +365,37 @@ SPEECH = Row(
     ),
 )
 
+LIVE = Row(
+    "Live speech",
+    (
+        _graph("Streams", "short", (f"voxroute_asr_live_streams{{{SERVICE}}}", "open")),
+        _quantiles(
+            "Seconds from a word to its text",
+            "voxroute_asr_live_commit_latency_seconds",
+            SERVICE,
+            "committed",
+        ),
+        _graph(
+            "Interval of updates",
+            "s",
+            (f"voxroute_asr_live_update_interval_seconds{{{SERVICE}}}", "at the last update"),
+            note="It grows where the device has too much to do.",
+        ),
+        _graph(
+            "Tentative words that changed",
+            "percentunit",
+            (
+                (
+                    "sum(rate(voxroute_asr_live_tentative_words_total"
+                    f'{{{SERVICE}, outcome="changed"}}[5m])) / (sum(rate('
+                    f"voxroute_asr_live_tentative_words_total{{{SERVICE}}}[5m])) > 0)"
+                ),
+                "share",
+            ),
+        ),
+    ),
+)
+
 TRANSLATION = Row(
     "Translation",
     (
@@ -561,7 +592,7 @@ def dashboards() -> dict[str, models.Dashboard]:
                 "voxroute-speech",
                 "voxroute: one speech service",
                 "Calls, device, memory and speed of one speech service.",
-                (*ONE_SERVICE, SPEECH),
+                (*ONE_SERVICE, SPEECH, LIVE),
             ),
             "asr",
         ).build(),
