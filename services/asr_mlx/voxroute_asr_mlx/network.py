@@ -60,7 +60,7 @@ class Network:
             self._blas = ThreadpoolController()
 
     def encode(self, mels: Sequence[mx.array]) -> mx.array:
-        """The audio features (rows, 1500, n_audio_state) of mels (3000, n_mels)."""
+        """The audio features (rows, 1500, n_audio_state) of mels (3000, n_mels), or of fewer."""
         if self.cpu_threads is None:
             return self._encode(mx.stack(list(mels)))
         # row by row: a batch is not faster, and the attention of one row takes memory enough
@@ -86,7 +86,8 @@ class Network:
         encoder = self.model.encoder
         x = nn.gelu(encoder.conv1(mel.astype(self.dtype)))
         x = nn.gelu(encoder.conv2(x))
-        x = x + encoder._positional_embedding.astype(self.dtype)  # noqa: SLF001 - the library keeps it out of its weights
+        places = encoder._positional_embedding.astype(self.dtype)  # noqa: SLF001 - the library keeps it out of its weights
+        x = x + places[: x.shape[1]]
         for block in encoder.blocks:
             h = block.attn_ln(x)
             attention: Any = block.attn

@@ -23,6 +23,7 @@ from voxroute_serving.asr.text.segments import TIME_PRECISION_S, Piece, grouped,
 from voxroute_serving.asr.whisper.decoding import (
     Decoded,
     TimesAndWords,
+    context_samples,
     effective_options,
     window_result,
 )
@@ -134,7 +135,8 @@ class MlxWhisperModel:
         prompt = Prompt.of(
             tokenizer, self._net.dims.n_text_ctx, options.initial_prompt, options.hotwords
         )
-        features = self._features(windows)
+        n_samples = context_samples(windows, options)
+        features = self._features(windows, n_samples)
         if stop():
             return [WindowResult(()) for _ in windows]
         decoder = Decoder(self._net, tokenizer, prompt)
@@ -152,8 +154,15 @@ class MlxWhisperModel:
             for window, one, found in zip(windows, decoded, heard, strict=True)
         ]
 
-    def _features(self, windows: Sequence[Samples]) -> mx.array:
-        """The audio features of the windows; those of windows seen before are not made again."""
+    def _features(self, windows: Sequence[Samples], n_samples: int = N_SAMPLES) -> mx.array:
+        """The audio features of the windows; those of windows seen before are not made again.
+
+        Nor kept, where the windows are filled up to less than 30 s: nobody asks for them again.
+        """
+        if n_samples < N_SAMPLES:
+            features = self._encode([self._mel(window, n_samples) for window in windows])
+            mx.eval(features)
+            return features
         found = [self._encoded.of(window) for window in windows]
         new = [window for window, row in zip(windows, found, strict=True) if row is None]
         if new:
@@ -169,16 +178,16 @@ class MlxWhisperModel:
         mx.eval(features)
         return features
 
-    def _mel(self, samples: Samples) -> mx.array:
-        """Log-mel features, (3000, n_mels), of a window filled up with silence."""
-        padded = np.zeros(N_SAMPLES, np.float32)
-        padded[: len(samples)] = samples[:N_SAMPLES]
+    def _mel(self, samples: Samples, n_samples: int = N_SAMPLES) -> mx.array:
+        """Log-mel features, (n_samples / 160, n_mels), of a window filled up with silence."""
+        padded = np.zeros(n_samples, np.float32)
+        padded[: len(samples)] = samples[:n_samples]
         mel = log_mel_spectrogram(padded, n_mels=self._net.dims.n_mels)
         mx.eval(mel)
         return mel
 
     def _encode(self, mels: Sequence[mx.array]) -> mx.array:
-        """The audio features (rows, 1500, n_audio_state) of mels."""
+        """The audio features (rows, positions, n_audio_state) of mels."""
         return self._net.encode(mels)
 
     def _heard(

@@ -34,12 +34,13 @@ from voxroute_serving.asr.text.segments import Piece
 from voxroute_serving.asr.whisper.decoding import (
     Decoded,
     TimesAndWords,
+    context_samples,
     effective_options,
     window_result,
 )
 from voxroute_serving.asr.whisper.family import bcp47, whisper_code
 from voxroute_serving.asr.whisper.files import ModelTraits
-from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
+from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.device.failures import engine_errors
 from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
 
@@ -55,10 +56,6 @@ BEAM_SIZE = 5
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
-# What the encoder hears of silence after a window whose context is short. Without any the model
-# writes loops; with 3 s its text is a little worse than with all of 30, with 8 s no worse.
-SILENCE_BEHIND_S = 8
-CONTEXT_STEP_S = 2  # lengths by which contexts differ, so that a GPU sees few shapes
 _WARM_UP_FRAMES = 20
 _WARM_UP_LENGTH = 16  # positions, as MAX_LENGTH
 
@@ -223,7 +220,7 @@ class WhisperXModel:
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> list[WindowResult]:
         """1. features  2. text  3. times of its words  4. segments."""
-        features = self._log_mel(windows, _context(windows, options))
+        features = self._log_mel(windows, context_samples(windows, options))
         tokenizer = self._tokenizer(options)
         if stop():
             return [WindowResult(()) for _ in windows]
@@ -373,15 +370,6 @@ class WhisperXModel:
         if not total:
             return dict.fromkeys(self.languages, 1 / len(self.languages))
         return {language: probability / total for language, probability in own.items()}
-
-
-def _context(windows: Sequence[Samples], options: DecodingOptions) -> int:
-    """How many samples the encoder is to hear: the windows, and silence behind them."""
-    if not options.short_context:
-        return N_WINDOW_SAMPLES
-    longest = max(map(len, windows)) + round(SILENCE_BEHIND_S * SAMPLE_RATE)
-    steps = -(-longest // (CONTEXT_STEP_S * SAMPLE_RATE))
-    return min(N_WINDOW_SAMPLES, steps * CONTEXT_STEP_S * SAMPLE_RATE)
 
 
 def _measured(result: Any, tokenizer: Tokenizer, temperature: float, n_prompt: int) -> Decoded:
