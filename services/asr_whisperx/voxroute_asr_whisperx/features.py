@@ -46,12 +46,16 @@ class LogMel:
         return np.stack(list(made))
 
     def _features(self, window: Samples, n_samples: int) -> Features:
-        filled = np.pad(window, (0, n_samples - len(window)))
+        # behind the last frame with a sample of the window they are all alike
+        n_heard = min(n_samples, (len(window) // self._hop + 2) * self._hop + self._n_fft)
+        filled = np.pad(window, (0, n_heard - len(window)))
         padded = np.pad(filled, self._n_fft // 2, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(padded, self._n_fft)[:: self._hop]
         spectrum: Any = self._transform(frames[:-1] * self._window)
         mels = self._mels((spectrum.real**2 + spectrum.imag**2).T)
         log = np.log10(np.maximum(mels, _FLOOR))
+        silent = ((0, 0), (0, n_samples // self._hop - log.shape[1]))
+        log = np.pad(log, silent, constant_values=np.log10(_FLOOR))
         return ((np.maximum(log, log.max() - _RANGE) + 4.0) / 4.0).astype(np.float32)
 
 
