@@ -189,6 +189,8 @@ class _Connection:
     """Whether the gateway ends."""
     _asked: dict[str, Any] = field(default_factory=dict[str, Any])
     """Of the last `transcribe`."""
+    _frame_bytes: int = 0
+    """Of a sample of every channel; 0 before the first recording."""
 
     async def serve(self) -> None:
         """Until the client leaves. Raises what is wrong."""
@@ -202,7 +204,10 @@ class _Connection:
                 case "transcribe":
                     self._asked = frame.data
                 case "audio-start":
+                    self._frame_bytes = _WIDTH * _number(frame, "channels", 1, _MOST_CHANNELS)
                     await self._transcribe(self._stream(frame))
+                case "audio-chunk" if not self._frame_bytes:
+                    raise bad_field("audio-chunk", "came before `audio-start`; send that one first")
                 case _:
                     pass  # of other services, or newer than this
 
@@ -272,6 +277,8 @@ class _Connection:
         while (frame := await self._next(_AUDIO_S)) is not None:
             match frame.type:
                 case "audio-chunk":
+                    if len(frame.payload) % self._frame_bytes:
+                        raise bad_field("audio-chunk", "holds a part of a sample; send whole ones")
                     await stream.audio(frame.payload)
                 case "audio-stop":
                     await stream.finish()

@@ -33,7 +33,15 @@ from voxroute_orchestrator.media import Source as Recording
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.spec import JobSpec
 
+_LEAST_INTERVAL_S = 0.2
+
 app = typer.Typer(add_completion=False)
+
+
+def _interval(seconds: float | None) -> float | None:
+    if seconds is not None and 0 < seconds < _LEAST_INTERVAL_S:
+        raise typer.BadParameter(f"must be 0, or from {_LEAST_INTERVAL_S:g} to 10.")
+    return seconds
 
 
 @app.command(
@@ -80,12 +88,17 @@ def live_command(
         typer.Option(
             "--update-interval",
             min=0,
-            help="Seconds between updates of the text while somebody speaks; 0 for none. Else 1.",
+            max=10,
+            callback=_interval,
+            help="Seconds between updates of the text while somebody speaks, from 0.2; 0 for none."
+            " Else 1.",
         ),
     ] = None,
     silence: Annotated[
         float | None,
-        typer.Option("--silence", min=0, help="Seconds of a pause that end an utterance. Else 0.6"),
+        typer.Option(
+            "--silence", min=0.1, max=5, help="Seconds of a pause that end an utterance. Else 0.6."
+        ),
     ] = None,
     refine: Annotated[
         bool,

@@ -70,8 +70,10 @@ def tls_reason(said: str) -> str | None:
 
 def brief(said: str) -> str:
     """The reason alone of grpc's text of a lost connection, which tells twice that it failed."""
-    reason = said.rpartition("Failed to connect to remote host: ")[2]
-    return reason.rstrip(" .)")
+    reason = said.rpartition("Failed to connect to remote host: ")[2].rstrip(" .")
+    while reason.endswith(")") and reason.count(")") > reason.count("("):
+        reason = reason[:-1].rstrip(" .")
+    return reason
 
 
 def is_lasting(said: str) -> bool:

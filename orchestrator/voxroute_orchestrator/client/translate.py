@@ -92,7 +92,7 @@ class TranslateClient:
                         source="orchestrator",
                         code=RESUMED,
                         message=f"the connection to {self.endpoint} was lost; translation to"
-                        f" {request.target_language} went on",
+                        f" {request.target_language} is tried again where it ended",
                     )
                 called = True
                 with request.items.holder() as items:

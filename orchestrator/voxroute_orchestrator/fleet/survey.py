@@ -13,7 +13,7 @@ from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import Endpoint, connect, is_serving, policy
 from voxroute_orchestrator.client.credentials import of_settings
-from voxroute_orchestrator.client.failures import is_lasting, tls_reason
+from voxroute_orchestrator.client.failures import brief, is_lasting, tls_reason
 from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import RefusedError, VoxrouteError
 from voxroute_orchestrator.fleet import routing
@@ -61,7 +61,7 @@ async def ask(kind: str, target: str, settings: Settings) -> Status:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 said = (error.details() or error.code().name).strip()
-                why = tls_reason(said) or f"cannot be reached ({said})"
+                why = tls_reason(said) or f"cannot be reached ({brief(said)})"
                 return Status(kind, target, error=why, lasting=is_lasting(said))
             serving = True  # it has no health service; what follows tells
         try:

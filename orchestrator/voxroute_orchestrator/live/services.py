@@ -10,8 +10,9 @@ from voxroute_orchestrator.reporter import Waits
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
 
-PATIENCE_S = 15.0
-"""How long a translation service is tried again for a sentence: a later one tries anew."""
+PATIENCE_S = 60.0
+"""How long a translation service is tried again for a sentence, long enough for one that is started
+again: a later sentence tries anew."""
 
 
 @contextlib.asynccontextmanager

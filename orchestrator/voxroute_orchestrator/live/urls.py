@@ -63,7 +63,7 @@ class UrlSource(ThreadSource):
             )
         self.title = parts.hostname or "stream"
         self.waits = False
-        self.label = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+        self.label = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         """Without what is secret in it."""
         self._url = url
         self._protocols = _PROTOCOLS[parts.scheme.lower()]

@@ -214,7 +214,7 @@ async def test_a_url_is_read_because_it_was_typed(film: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "code", "sentence"),
     [
-        ("http://user:secret@127.0.0.1:1/live", 3, "http://127.0.0.1/live cannot be read"),
+        ("http://user:secret@127.0.0.1:1/live", 3, "http://127.0.0.1:1/live cannot be read"),
         ("file:///etc/passwd", 2, "file:// is not read"),
         ("concat://a.wav", 2, "concat:// is not read"),
         ("nothing.mkv", 3, "nothing.mkv"),

@@ -26,8 +26,8 @@ _GATHER_S = 0.01
 # s that a batch of recordings may take while live streams wait for the device
 _BESIDE_LIVE_S = 0.5
 _WEIGHT = 0.2  # of the last batch in the moving time of a window
-# batches of live windows: a step of a decoding is so little work for a GPU that three go side by side
-_LIVE_AT_ONCE = 3
+# of live windows: one that is decoded while the other is copied; more would be small ones
+_LIVE_AT_ONCE = 2
 _MOST_LIVE = 32  # windows; more would make the first wait for the last
 WINDOWS_WAITING = 2  # complete windows that may wait for a place in the queue
 
@@ -106,7 +106,6 @@ class DeviceQueues:
             _model_of,
             _workers,
             max_running=_LIVE_AT_ONCE,
-            with_small=_LIVE_AT_ONCE,
             urgent=True,
         )
         self._detecting: Batcher[Samples, Any] = Batcher(

@@ -95,11 +95,13 @@ async def relayed(
     try:
         while not (task.done() and replies.empty()):
             reply = asyncio.ensure_future(replies.get())
-            await asyncio.wait({reply, task}, return_when=asyncio.FIRST_COMPLETED)
-            if reply.done():
+            try:
+                await asyncio.wait({reply, task}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not reply.done():
+                    reply.cancel()
+            if not reply.cancelled() and reply.done():
                 yield reply.result()
-            else:
-                reply.cancel()
         await task
     finally:
         task.cancel()

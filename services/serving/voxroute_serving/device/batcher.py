@@ -29,7 +29,7 @@ _MAX_WAIT_BATCHES = 2.0  # behind full batches of others, in times of the last b
 _MAX_LINGERS = 5  # before a free worker, while items go on arriving; in times of `linger_s`
 # Batches of which one that is not full is one: several small ones together take a GPU as long as
 # full ones, so what is left over waits for more of its kind.
-WITH_SMALL = 2
+_WITH_SMALL = 2
 _SHARE_WHEN_IDLE = 0.25  # of a batch, for which a GPU that does nothing is not left waiting
 _HALF = 0.5
 _LOOK_S = 1.0  # before workers that are busy: a batch that ends lets the queue be looked at anyway
@@ -391,8 +391,6 @@ class Batcher(Generic[Item, Result]):
     last item that has come."""
     max_running: int | None = None
     """Batches that may run at once; None for as many as the device has threads."""
-    with_small: int = WITH_SMALL
-    """Batches that run at once where one of them is not full."""
     urgent: bool = False
     """Whether its batches go before those of others; see `DeviceThread.attach`."""
     _running: int = field(default=0, init=False)
@@ -479,7 +477,7 @@ class Batcher(Generic[Item, Result]):
             return 0.0
         linger_s = self.linger_s(key)
         quiet_s = time.monotonic() - self._arrived
-        if self._running < min(self.with_small, self.workers(key)):
+        if self._running < min(_WITH_SMALL, self.workers(key)):
             return min(linger_s - quiet_s, _MAX_LINGERS * linger_s - waited_s)
         patience_s = max(_LOOK_S, _MAX_WAIT_BATCHES * self._batch_s) - waited_s
         # most of a batch goes once no more comes: those are the last windows of a film

@@ -478,6 +478,9 @@ class _Stream:
             if message is not None:
                 utterance.segments.append(message)
                 self._metrics.observe_segment(message)
+        if utterance.segments:  # each has a length, be the utterance ever so short
+            end_s = max(window.end_s, self._numbering.end_s)
+            utterance.end.CopyFrom(common_messages.duration(end_s))
         self._observe(spoken, missing)
         await self._send(asr_pb2.TranscribeLiveResponse(utterance=utterance))
 
