@@ -15,8 +15,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,28 +128,37 @@ def _text(given: argparse.Namespace) -> bool:
 
 def _streams(given: argparse.Namespace) -> bool:
     """As many streams as keep the promise, in batches and one at a time."""
+    places = ("--max-live-streams", str(max(given.counts)))
+
+    @contextmanager
+    def started(*flags: str) -> Iterator[tuple[product.Service, np.ndarray]]:
+        with _real(given, *places, *flags) as (running, recording):
+            yield running, samples_of(recording.path)
+
+    return _in_batches_or_not(started, given)
+
+
+def _in_batches_or_not(
+    started: Callable[..., AbstractContextManager[tuple[product.Service, np.ndarray]]],
+    given: argparse.Namespace,
+) -> bool:
+    """Whether batches serve as many streams as was promised, and three times those of one each.
+
+    `started` takes a service's flags, and gives it with a recording.
+    """
     most: dict[str, int] = {}
     rows: list[list[str]] = []
     wanted = 0.0
     for name, flags in (("in batches", ()), ("one at a time", ("--max-batch", "1"))):
-        with _real(given, "--max-live-streams", str(max(given.counts)), *flags) as (
-            running,
-            recording,
-        ):
-            samples = samples_of(recording.path)
-            found, window_s = _most_streams(
-                name, running, [samples] * max(given.counts), given, rows
-            )
-            most[name] = found
-            if name == "in batches" and window_s:
+        with started(*flags) as (running, samples):
+            many = [samples] * max(given.counts)
+            most[name], window_s = _most_streams(name, running, many, given, rows)
+            if window_s and not wanted:
                 wanted = 0.8 * given.interval / window_s
     print(table(HEADINGS, rows))
-    enough = min(wanted, max(given.counts))
-    print(
-        f"\nin batches {most['in batches']} streams, one at a time {most['one at a time']};"
-        f" 0.8 D / c = {wanted:.1f}"
-    )
-    return most["in batches"] >= min(enough, max(3 * most["one at a time"], 1))
+    batched, single = most["in batches"], most["one at a time"]
+    print(f"\nin batches {batched} streams, one at a time {single}; 0.8 D / c = {wanted:.1f}")
+    return batched >= max(1, min(wanted, max(given.counts))) and batched >= 3 * single
 
 
 def _most_streams(
@@ -222,24 +231,13 @@ def _scale(given: argparse.Namespace) -> bool:
     """As `streams`, with an engine that takes 100 ms a batch and 5 ms for each of its windows."""
     del given
     settings = argparse.Namespace(interval=0.5, counts=STREAMS, language="en")
-    most: dict[str, int] = {}
-    rows: list[list[str]] = []
-    wanted = 0.0
-    for name, flags in (("in batches", ()), ("one at a time", ("--max-batch", "1"))):
+
+    @contextmanager
+    def started(*flags: str) -> Iterator[tuple[product.Service, np.ndarray]]:
         with _marked("--batch-s", "0.1", "--window-s", "0.005", *flags) as running:
-            samples, _ = _said(60.0)
-            most[name], window_s = _most_streams(
-                name, running, [samples] * max(STREAMS), settings, rows
-            )
-            wanted = wanted or 0.8 * settings.interval / window_s
-    print(table(HEADINGS, rows))
-    print(
-        f"\nin batches {most['in batches']} streams, one at a time {most['one at a time']};"
-        f" 0.8 D / c = {wanted:.1f}"
-    )
-    return most["in batches"] >= min(wanted, max(STREAMS)) and (
-        most["in batches"] >= 3 * most["one at a time"]
-    )
+            yield running, _said(60.0)[0]
+
+    return _in_batches_or_not(started, settings)
 
 
 def _killed(given: argparse.Namespace) -> bool:
