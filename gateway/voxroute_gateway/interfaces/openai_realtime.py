@@ -1,7 +1,7 @@
 """OpenAI's realtime API for transcription: WebSockets, and short-lived tokens for them."""
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.interfaces.realtime_items import new_id
 from voxroute_gateway.interfaces.realtime_socket import RealtimeSocket
 from voxroute_gateway.live.secrets import MOST_S
-from voxroute_gateway.live.session import TranscriptionSession
+from voxroute_gateway.live.session import TranscriptionSession, object_of
 from voxroute_gateway.uploads import json_object
 
 PATH = "/v1/realtime"
@@ -116,11 +116,11 @@ class OpenAiRealtime:
     async def client_secrets(self, request: web.Request) -> web.Response:
         """A token for /v1/realtime that is good for a while, with the session's options."""
         asked = await _body(request)
-        after = _object(asked.get("expires_after"), "expires_after")
+        after = object_of(asked.get("expires_after"), "expires_after")
         seconds: object = after.get("seconds", _SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 1:
             raise bad_field("expires_after.seconds", "write a whole number of seconds")
-        session = _updated(_object(asked.get("session"), "session"))
+        session = _updated(object_of(asked.get("session"), "session"))
         value, expires_at = self._gateway.secrets.issue(session, min(seconds, MOST_S))
         shown = session.shown(new_id("sess"))
         return response(as_json({"value": value, "expires_at": expires_at, "session": shown}))
@@ -142,14 +142,6 @@ class OpenAiRealtime:
 
 async def _body(request: web.Request) -> dict[str, Any]:
     return await json_object(request) if request.can_read_body else {}
-
-
-def _object(given: object, name: str) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise bad_field(name, "write an object")
-    return cast("dict[str, Any]", given)
 
 
 def _updated(given: dict[str, Any]) -> TranscriptionSession:

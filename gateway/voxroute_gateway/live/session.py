@@ -119,8 +119,8 @@ class TranscriptionSession:
         """
         if given.get("type", "transcription") != "transcription":
             raise bad_field("session.type", "only transcription sessions are served here")
-        audio = _object(given.get("audio"), "session.audio")
-        asked = _object(audio.get("input"), "session.audio.input")
+        audio = object_of(given.get("audio"), "session.audio")
+        asked = object_of(audio.get("input"), "session.audio.input")
         older = {
             name.removeprefix("input_audio_"): given[name]
             for name in ("input_audio_format", "input_audio_transcription", "turn_detection")
@@ -131,7 +131,7 @@ class TranscriptionSession:
         if asked.get("format") is not None:
             found = _with_format(found, asked["format"])
         if asked.get("transcription") is not None:
-            found = _with_transcription(found, _object(asked["transcription"], "transcription"))
+            found = _with_transcription(found, object_of(asked["transcription"], "transcription"))
         if "turn_detection" in asked:
             found = replace(found, turn_detection=self._turns(asked["turn_detection"]))
         if given.get("include") is not None:
@@ -143,7 +143,7 @@ class TranscriptionSession:
     def _turns(self, given: object) -> TurnDetection | None:
         if given is None:
             return None
-        asked, before = _object(given, "turn_detection"), self.turn_detection or TurnDetection()
+        asked, before = object_of(given, "turn_detection"), self.turn_detection or TurnDetection()
         kind = asked.get("type") or before.kind
         if kind not in {"server_vad", "semantic_vad", "none"}:
             raise bad_field("turn_detection.type", "write server_vad or semantic_vad")
@@ -212,7 +212,7 @@ class TranscriptionSession:
 
 
 def _with_format(session: TranscriptionSession, given: object) -> TranscriptionSession:
-    asked = {"type": given} if isinstance(given, str) else _object(given, "format")
+    asked = {"type": given} if isinstance(given, str) else object_of(given, "format")
     kind = _FORMATS.get(str(asked.get("type", "audio/pcm")))
     if kind is None:
         raise bad_field("format", "write audio/pcm, audio/pcmu or audio/pcma")
@@ -244,7 +244,8 @@ def _with_transcription(
     return replace(session, **changed)
 
 
-def _object(given: object, name: str) -> dict[str, Any]:
+def object_of(given: object, name: str) -> dict[str, Any]:
+    """An object that was sent; empty for none. Raises RequestError."""
     if given is None:
         return {}
     if not isinstance(given, dict):

@@ -31,13 +31,14 @@ from voxroute_orchestrator.transcript import (
 
 _NANOS = 1_000_000_000
 
-_STATUSES: dict[int, TranslationStatus] = {
+STATUSES: dict[translate_pb2.ItemStatus, TranslationStatus] = {
     translate_pb2.ITEM_STATUS_OK: "OK",
     translate_pb2.ITEM_STATUS_PASSTHROUGH: "PASSTHROUGH",
     translate_pb2.ITEM_STATUS_TRUNCATED: "TRUNCATED",
     translate_pb2.ITEM_STATUS_SUSPECT: "SUSPECT",
     translate_pb2.ITEM_STATUS_FAILED: "FAILED",
 }
+"""What may become of an item, as a transcript has it."""
 
 
 # --- what a call tells, in order: it ends with its costs, and a warning is a Note ----------------
@@ -208,7 +209,7 @@ def translated(
     return TranslatedSegment(
         segment_id=int(result.id),
         text=result.text,
-        status=_STATUSES.get(result.status, "SUSPECT"),
+        status=STATUSES.get(result.status, "SUSPECT"),
         detail=result.detail,
         model=model(result.model) if result.HasField("model") else None,
         glossary=tuple(

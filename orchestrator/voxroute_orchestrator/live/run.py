@@ -14,9 +14,8 @@ from typing import Protocol
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute.live.v1 import live_pb2
-from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.client.failures import CallFailedError
-from voxroute_orchestrator.client.messages import duration, seconds
+from voxroute_orchestrator.client.messages import STATUSES, duration, seconds
 from voxroute_orchestrator.errors import NoAudioError, ServiceUnavailableError
 from voxroute_orchestrator.glossary import hotwords
 from voxroute_orchestrator.live.captions import Captions
@@ -26,16 +25,10 @@ from voxroute_orchestrator.live.tape import Source, Tape
 from voxroute_orchestrator.reporter import clock
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
-from voxroute_orchestrator.transcript import TranslatedSegment, TranslationStatus
+from voxroute_orchestrator.transcript import TranslatedSegment
 from voxroute_serving.audio.media import SAMPLE_RATE
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # before a service that is away is tried again
-_STATUSES: dict[int, TranslationStatus] = {
-    translate_pb2.ITEM_STATUS_OK: "OK",
-    translate_pb2.ITEM_STATUS_PASSTHROUGH: "PASSTHROUGH",
-    translate_pb2.ITEM_STATUS_TRUNCATED: "TRUNCATED",
-    translate_pb2.ITEM_STATUS_FAILED: "FAILED",
-}
 
 
 class Display(Protocol):
@@ -321,7 +314,7 @@ class LiveRun:
         text = TranslatedSegment(
             segment_id=translated.sentence,
             text=translated.text,
-            status=_STATUSES.get(translated.status, "SUSPECT"),
+            status=STATUSES.get(translated.status, "SUSPECT"),
             detail=translated.detail,
         )
         files.translated(translated.target_language, sentence, text)

@@ -16,6 +16,7 @@ from voxroute.common.v1 import common_pb2
 from voxroute.live.v1 import live_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.client.items import ItemPool, TranslateItem
+from voxroute_orchestrator.client.messages import STATUSES
 from voxroute_orchestrator.client.translate import TranslateClient, TranslateRequest
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm
@@ -27,13 +28,7 @@ MOST_WAITING = 1000
 """Sentences that may wait for one language, an hour of speech; after that the speech waits too."""
 _CONTEXT = 2  # sentences before one that go along with it
 
-_STATUSES = {
-    "OK": translate_pb2.ITEM_STATUS_OK,
-    "PASSTHROUGH": translate_pb2.ITEM_STATUS_PASSTHROUGH,
-    "TRUNCATED": translate_pb2.ITEM_STATUS_TRUNCATED,
-    "SUSPECT": translate_pb2.ITEM_STATUS_SUSPECT,
-    "FAILED": translate_pb2.ITEM_STATUS_FAILED,
-}
+_NUMBERS = {status: number for number, status in STATUSES.items()}
 
 Send = Callable[[live_pb2.CaptionResponse], Awaitable[None]]
 
@@ -137,7 +132,7 @@ class Target:
         async with contextlib.aclosing(translator.translate(request)) as events:
             async for event in events:
                 if isinstance(event, TranslatedSegment):
-                    status = _STATUSES[event.status]
+                    status = _NUMBERS[event.status]
                     await self._answer(event.segment_id, status, event.text, event.detail)
                 elif isinstance(event, Note) and (event.code, event.message) not in self._told:
                     self._told.add((event.code, event.message))

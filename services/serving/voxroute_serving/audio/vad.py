@@ -14,8 +14,8 @@ from voxroute_serving.device.host import usable_processors
 
 N_FRAME_SAMPLES = 512  # 32 ms; what Silero sees at 16 kHz
 _N_CONTEXT_SAMPLES = 64  # samples of the frame before that Silero sees with each frame
-HYSTERESIS = 0.15  # speech goes on down to threshold - 0.15; Silero's own rule
-MIN_NEGATIVE_THRESHOLD = 0.01
+_HYSTERESIS = 0.15  # speech goes on down to threshold - 0.15; Silero's own rule
+_MIN_NEGATIVE_THRESHOLD = 0.01
 # Calls whose voices are looked for at once: each takes a core, of which the threads that feed a
 # device need some more urgently. Silero does 400 s of audio a second on each.
 _loading = threading.Lock()
@@ -49,6 +49,11 @@ class Span:
 
     start: int
     end: int
+
+
+def negative_threshold(threshold: float) -> float:
+    """The probability below which a frame amid speech is a pause."""
+    return max(threshold - _HYSTERESIS, _MIN_NEGATIVE_THRESHOLD)
 
 
 @lru_cache(maxsize=1)
@@ -109,7 +114,7 @@ class SpeechSpans:
 
     def __init__(self, options: VadOptions) -> None:
         self._threshold = options.threshold
-        self._negative = max(options.threshold - HYSTERESIS, MIN_NEGATIVE_THRESHOLD)
+        self._negative = negative_threshold(options.threshold)
         self._n_silence = options.min_silence_s * SAMPLE_RATE
         self._n_padding = int(options.padding_s * SAMPLE_RATE)
         self._position = 0  # start of the next frame

@@ -17,14 +17,13 @@ import numpy.typing as npt
 
 from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
 from voxroute_serving.audio.vad import (
-    HYSTERESIS,
-    MIN_NEGATIVE_THRESHOLD,
     N_FRAME_SAMPLES,
     Probabilities,
     Span,
     SpeechProbabilities,
     SpeechSpans,
     VadOptions,
+    negative_threshold,
 )
 
 # Where uninterrupted speech is cut: at the least likely frame of a window's second half, so that
@@ -148,8 +147,7 @@ def voiced_stretches(
 
     Silero's rule again, without padding, and with pauses from _N_VOICE_PAUSE_FRAMES on left out.
     """
-    negative = max(threshold - HYSTERESIS, MIN_NEGATIVE_THRESHOLD)
-    loud = np.flatnonzero(probabilities >= negative)
+    loud = np.flatnonzero(probabilities >= negative_threshold(threshold))
     if not len(loud):
         return ()
     runs = np.split(loud, np.flatnonzero(np.diff(loud) > _N_VOICE_PAUSE_FRAMES) + 1)
@@ -161,6 +159,25 @@ def voiced_stretches(
         if len(sure):  # it begins where it is sure, and fades out
             stretches_s.append(((first + int(sure[0])) * frame_s, (last + 1) * frame_s))
     return tuple(stretches_s)
+
+
+def voice_within(
+    recent: Sequence[float], position: int, span: Span, from_sample: int, threshold: float
+) -> tuple[tuple[float, float], ...]:
+    """Where a voice sounds in a span, seconds from a sample.
+
+    `recent` are the probabilities of the frames up to `position`.
+    """
+    oldest = position // N_FRAME_SAMPLES - len(recent)  # index of recent[0]
+    first = max(0, span.start // N_FRAME_SAMPLES - oldest)
+    last = max(0, -(-span.end // N_FRAME_SAMPLES) - oldest)
+    frames = np.array(recent, np.float32)[first:last]
+    offset_s = ((oldest + first) * N_FRAME_SAMPLES - from_sample) / SAMPLE_RATE
+    begin_s, end_s = ((at - from_sample) / SAMPLE_RATE for at in (span.start, span.end))
+    return tuple(
+        (max(begin_s, start + offset_s), min(end + offset_s, end_s))
+        for start, end in voiced_stretches(frames, threshold)
+    )
 
 
 class SampleBuffer:
@@ -321,16 +338,7 @@ class _SpeechWindows:
 
     def _voice(self, span: Span, from_sample: int) -> tuple[tuple[float, float], ...]:
         """Where a voice sounds in a span, seconds from a sample."""
-        oldest = self._position // N_FRAME_SAMPLES - len(self._recent)  # index of _recent[0]
-        first = max(0, span.start // N_FRAME_SAMPLES - oldest)
-        last = max(0, -(-span.end // N_FRAME_SAMPLES) - oldest)
-        frames = np.array(self._recent, np.float32)[first:last]
-        offset_s = ((oldest + first) * N_FRAME_SAMPLES - from_sample) / SAMPLE_RATE
-        begin_s, end_s = ((at - from_sample) / SAMPLE_RATE for at in (span.start, span.end))
-        return tuple(
-            (max(begin_s, start + offset_s), min(end + offset_s, end_s))
-            for start, end in voiced_stretches(frames, self._threshold)
-        )
+        return voice_within(self._recent, self._position, span, from_sample, self._threshold)
 
 
 class _FixedWindows:

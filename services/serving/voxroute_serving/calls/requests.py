@@ -98,9 +98,8 @@ async def relayed(
             try:
                 await asyncio.wait({reply, task}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                if not reply.done():
-                    reply.cancel()
-            if not reply.cancelled() and reply.done():
+                reply.cancel()  # nothing where it has come
+            if reply.done():
                 yield reply.result()
         await task
     finally:

@@ -209,7 +209,7 @@ class DeviceThread:
             self._closed = True
             dropped = list(self._control)
             self._control.clear()
-            for source in (*self._sources, *([self._urgent] if self._urgent else ())):
+            for source in self._sources:
                 source.drop()
             self._condition.notify_all()
         for work in dropped:
@@ -235,10 +235,9 @@ class DeviceThread:
         whoever waits for a recording is late by no more than as much again.
         """
         with self._condition:
+            self._sources.append(source)
             if urgent:
                 self._urgent = source
-            else:
-                self._sources.append(source)
 
     def offer(self, change: Callable[[], None]) -> None:
         """Changes a source's queue with the device's lock held, and lets a thread look at it.
@@ -291,17 +290,15 @@ class DeviceThread:
     def _next_batch(self) -> Callable[[], None] | float | None:
         """As BatchSource.take, over all sources."""
         soonest: float | None = None
-        order = [*self._sources]
-        if self._urgent is not None:
-            order.insert(len(order) if self._was_urgent else 0, self._urgent)
+        # the urgent one first, or last where it has had its turn
+        order = sorted(self._sources, key=lambda one: (one is self._urgent) is self._was_urgent)
         for source in order:
             batch = source.take()
             if callable(batch):
                 self._was_urgent = source is self._urgent
-                if not self._was_urgent:
-                    # the next look begins with the others, so that no source starves another
-                    self._sources.remove(source)
-                    self._sources.append(source)
+                # the next look begins with the others, so that no source starves another
+                self._sources.remove(source)
+                self._sources.append(source)
                 return batch
             if batch is not None:
                 soonest = batch if soonest is None else min(soonest, batch)

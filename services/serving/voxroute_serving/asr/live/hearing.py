@@ -11,14 +11,13 @@ import numpy as np
 
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.audio.vad import (
-    HYSTERESIS,
-    MIN_NEGATIVE_THRESHOLD,
     N_FRAME_SAMPLES,
     Probabilities,
     Span,
     VadOptions,
+    negative_threshold,
 )
-from voxroute_serving.audio.windows import SampleBuffer, voiced_stretches
+from voxroute_serving.audio.windows import SampleBuffer, voice_within
 
 _N_BEGIN_FRAMES = 2  # with a voice, one after the other: a click has one
 _N_EARLY_SAMPLES = SAMPLE_RATE // 5  # a pause after which it is worth looking what was said
@@ -127,7 +126,7 @@ class Hearing:
     @property
     def negative(self) -> float:
         """The probability below which a frame is a pause."""
-        return max(self.vad.threshold - HYSTERESIS, MIN_NEGATIVE_THRESHOLD)
+        return negative_threshold(self.vad.threshold)
 
     def push(self, samples: Samples, probabilities: Probabilities) -> list[News]:
         """What begins and ends with these samples; of the frames that they complete."""
@@ -188,7 +187,10 @@ class Hearing:
         self.current, self._floor, self._voiced = None, end, 0
         spoken.end, spoken.reason = end, reason
         spoken.voice_end = min(spoken.voice_end, end)
-        spoken.voice = self._voice(spoken.start, end)
+        whole = Span(spoken.start, end)
+        spoken.voice = voice_within(
+            self._recent, self._position, whole, spoken.start, self.vad.threshold
+        )
         return News(spoken, ended=True)
 
     def _best_cut(self, spoken: Spoken) -> int:
@@ -205,15 +207,3 @@ class Hearing:
         first = self._position // N_FRAME_SAMPLES - len(self._recent)  # of `_recent`
         low = -(-place // N_FRAME_SAMPLES)
         return low, np.array(self._recent, np.float32)[max(0, low - first) :]
-
-    def _voice(self, start: int, end: int) -> tuple[tuple[float, float], ...]:
-        first = self._position // N_FRAME_SAMPLES - len(self._recent)
-        begin = max(0, start // N_FRAME_SAMPLES - first)
-        frames = np.array(self._recent, np.float32)[begin : -(-end // N_FRAME_SAMPLES) - first]
-        offset_s = ((first + begin) * N_FRAME_SAMPLES - start) / SAMPLE_RATE
-        length_s = (end - start) / SAMPLE_RATE
-        return tuple(
-            (max(0.0, from_s + offset_s), min(to_s + offset_s, length_s))
-            for from_s, to_s in voiced_stretches(frames, self.vad.threshold)
-            if from_s + offset_s < length_s and to_s + offset_s > 0
-        )

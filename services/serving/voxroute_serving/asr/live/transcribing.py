@@ -339,7 +339,6 @@ class _Stream:
                 spoken, await text.renew(replace(options, beam_size=1, short_context=True))
             )
             self._updates += 1
-            self._room.set()
             now = text_of(text.tentative)
             if self._options.tentative and now != shown and spoken.end is None:
                 await self._send(self._tentative(spoken, text.tentative))

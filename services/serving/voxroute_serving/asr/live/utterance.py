@@ -51,9 +51,8 @@ class Arrivals:
 
     def since_s(self, time_s: float) -> float | None:
         """How long the sound at a time of the stream has been here, seconds."""
-        times = list(self._times)
-        place = bisect_left(times, (round(time_s * SAMPLE_RATE), 0.0))
-        return time.monotonic() - times[place][1] if place < len(times) else None
+        place = bisect_left(self._times, (round(time_s * SAMPLE_RATE), 0.0))
+        return time.monotonic() - self._times[place][1] if place < len(self._times) else None
 
 
 @dataclass(slots=True, eq=False)
@@ -134,11 +133,7 @@ class UtteranceText:
         self._settled(new)
         return new
 
-    def segments(
-        self, options: DecodingOptions | None
-    ) -> tuple[
-        Window, list[tuple[WindowSegment, Doubts]], list[tuple[float, float, Untranscribed]]
-    ]:
+    def segments(self, options: DecodingOptions | None) -> tuple[Window, list[Line], list[Missing]]:
         """The settled text of an utterance that has ended, and where a voice has none.
 
         Times are seconds from the start of the window, whose samples are zeros; `options` are None
