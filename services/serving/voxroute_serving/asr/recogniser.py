@@ -6,8 +6,9 @@
    passes, and the best is kept; no other doubt is lessened by decoding again (docs/adr/0027);
 4. where the text stops for want of room, the rest of the window is a window of its own, and so is
    each stretch in which a voice sounds and no text stands;
-5. a segment that is far too short for its voice, or that a long pause tears from the rest of its
-   sentence, is decoded alone: something may be left out, or stand in another one's time;
+5. a segment that is far too short for its voice, amid whose voice the text ends, or that a long
+   pause tears from the rest of its sentence, is decoded alone: something may be left out, or stand
+   in another one's time;
 6. what is left of a voice goes to the segments beside it, or is told;
 7. where the kept text is in doubt, listen whether the window sounds like another language.
 
@@ -44,7 +45,14 @@ from voxroute_serving.asr.text.doubt import (
     warrants_another,
     warrants_listening,
 )
-from voxroute_serving.asr.text.segment_times import closed_up, held_against_voice, parted, uncovered
+from voxroute_serving.asr.text.segment_times import (
+    Stretch,
+    beside,
+    closed_up,
+    held_against_voice,
+    parted,
+    uncovered,
+)
 from voxroute_serving.asr.text.segments import ends_sentence
 from voxroute_serving.audio.samples import Samples
 from voxroute_serving.audio.vad import VadOptions, stretches
@@ -103,6 +111,16 @@ class _Find:
     doubtful: bool = False
     queue_s: float = 0.0
     inference_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    """Segments that are decoded alone, together where only a voice without text parts them."""
+
+    indices: list[int]
+    start_s: float
+    end_s: float
+    """Seconds from the start of the window, the voice without text beside them included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,13 +207,13 @@ class Recogniser:
     ) -> tuple[Judged, Timed[WindowResult], Untranscribed]:
         """The text with what is said where no segment stands; that is decoded on its own.
 
-        And why there may be voice without text all the same.
+        And why there may be voice without text all the same. Where the text repeats itself people
+        may have said it more often than is written; the times of a loop without end are chance.
         """
         missing = [
-            (max(0.0, start_s - _AROUND_S), min(end_s + _AROUND_S, window.duration_s))
-            for start_s, end_s in uncovered(judged.result.segments, window.voice)
+            _around(stretch, window) for stretch in uncovered(judged.result.segments, window.voice)
         ]
-        if judged.repeats or not missing:
+        if (judged.repeats and judged.result.cut_off) or not missing:
             return judged, timed, Untranscribed.NO_TEXT
         # a window without any text was tried in its own language already
         known = options.language if judged.has_text else ""
@@ -209,9 +227,15 @@ class Recogniser:
         filled = _with(judged, finds, window, options.language, self.allowed)
         left_out = _missing_s(filled, window) > _LEFT_OUT * _missing_s(judged, window)
         # a window without any text is music or a crowd more often than speech
-        if judged.has_text and len(parts) > 1 and left_out:
+        if judged.has_text and len(parts) > 1:
             # alone each of them is clearer: what is said over and over is written down but once
-            finds[0].lines = []
+            if left_out:
+                finds[0].lines = []
+            else:
+                lines = filled.result.segments
+                # text beside it may be of its words: with that it is decoded later
+                left = (part for part in _silent(filled, window) if not beside(lines, part))
+                parts = [_around(part, window) for part in left]
             alone = (self._find(window.only([part]), options.language, options) for part in parts)
             finds += await asyncio.gather(*alone)
             filled = _with(judged, finds, window, options.language, self.allowed)
@@ -229,15 +253,19 @@ class Recogniser:
     ) -> tuple[Judged, Timed[WindowResult]]:
         """The text with segments whose words may be misplaced decoded alone, or else flagged.
 
-        Those are short for their voice, or end amid a sentence before a long pause, across which
-        words lie that were said on one side of it: unlikely ones, and no other doubt tells of them.
-        The sentence may go on in the next segment, which is decoded alone beside it. What is found
-        takes their place where it is no less; torn words that are not found again are in doubt.
+        Those are short for their voice, or it goes on without text, or they end amid a sentence
+        before a long pause, across which words lie that were said on one side of it: unlikely
+        ones, and no other doubt tells of them. The sentence may go on in the next segment, which
+        is decoded alone beside it. What is found takes their place where it is no less; torn words
+        that are not found again are in doubt.
         """
         segments = judged.result.segments
-        short, torn = set[int](), set[int]()
+        short, torn, halved = set[int](), set[int](), set[int]()
+        gaps: list[Stretch] = []
         if not judged.repeats:
             short = sparse(segments, window.voice)
+            gaps = [part for part in _silent(judged, window) if beside(segments, part)]
+            halved = {i for gap in gaps for i in beside(segments, gap) if not judged.doubts[i]}
             torn = {
                 i
                 for i, (one, following) in enumerate(pairwise(segments))
@@ -246,23 +274,32 @@ class Recogniser:
                 and not judged.doubts[i]
                 and _may_be_torn(one)
             }
-        goes_on = {i + 1 for i in short if not ends_sentence(segments[i].text)}
+        # a sentence may have begun in the segment before, and may go on in the next
+        begun = {i - 1 for i in halved if i and not ends_sentence(segments[i - 1].text)}
+        goes_on = {i + 1 for i in short | halved if not ends_sentence(segments[i].text)}
         goes_on |= {i + 1 for i in torn}
-        wanted = sorted((short | torn | goes_on) & set(range(len(segments))))
-        alone = (self._alone(segments[i], window, options) for i in wanted)
-        finds = dict(zip(wanted, await asyncio.gather(*alone), strict=True))
-        replaced: dict[int, _Find] = {}
+        wanted = sorted((short | halved | begun | torn | goes_on) & set(range(len(segments))))
+        units = _units(wanted, segments, gaps)
+        finds = await asyncio.gather(
+            *(self._alone(unit, segments, window, options) for unit in units)
+        )
+        replaced = set[int]()
+        kept_finds = list[_Find]()
         unheard = set[int]()
         for run in _runs(wanted):
-            found = [finds[i] for i in run]
-            before = [segments[i].text for i in run]
-            after = [" ".join(one.text for one, _ in find.lines) for find in found]
+            found = [(u, f) for u, f in zip(units, finds, strict=True) if u.indices[0] in run]
+            before = [" ".join(segments[i].text for i in unit.indices) for unit, _ in found]
+            after = [" ".join(one.text for one, _ in find.lines) for _, find in found]
             is_no_less = sum(map(n_spoken, after)) >= sum(map(n_spoken, before))
             if is_no_less and list(map(normalised, after)) != list(map(normalised, before)):
-                replaced |= zip(run, found, strict=True)
+                replaced |= set(run)
+                kept_finds += (find for _, find in found)
             elif not torn.isdisjoint(run):
                 unheard |= {
-                    i for i, *texts in zip(run, before, after, strict=True) if not alike(*texts)
+                    i
+                    for (unit, _), *texts in zip(found, before, after, strict=True)
+                    if not alike(*texts)
+                    for i in unit.indices
                 }
         rest = [i for i in range(len(segments)) if i not in replaced]
         kept = Judged(
@@ -273,18 +310,19 @@ class Recogniser:
                 for i in rest
             ),
         )
-        judged = _with(kept, list(replaced.values()), window, options.language, self.allowed)
-        return _flagged(judged, window, Thresholds.of(options)), _took(
-            timed, judged, [*finds.values()]
-        )
+        judged = _with(kept, kept_finds, window, options.language, self.allowed)
+        return _flagged(judged, window, Thresholds.of(options)), _took(timed, judged, finds)
 
     async def _alone(
-        self, segment: WindowSegment, window: Window, options: DecodingOptions
+        self,
+        unit: _Unit,
+        segments: Sequence[WindowSegment],
+        window: Window,
+        options: DecodingOptions,
     ) -> _Find:
-        start_s = max(0.0, segment.start_s - _AROUND_S)
-        end_s = min(segment.end_s + _AROUND_S, window.duration_s)
-        known = segment.language or options.language
-        return await self._find(window.only([(start_s, end_s)]), known, options)
+        stretch = _around((unit.start_s, unit.end_s), window)
+        known = segments[unit.indices[0]].language or options.language
+        return await self._find(window.only([stretch]), known, options)
 
     async def _find(self, left: Window, language: str, options: DecodingOptions) -> _Find:
         """What is said in a part of a window, by the clock of the window.
@@ -385,6 +423,37 @@ def _missing_s(judged: Judged, window: Window) -> float:
     return sum(
         end_s - start_s for start_s, end_s in uncovered(judged.result.segments, window.voice)
     )
+
+
+def _around(stretch: Stretch, window: Window) -> Stretch:
+    start_s, end_s = stretch
+    return max(0.0, start_s - _AROUND_S), min(end_s + _AROUND_S, window.duration_s)
+
+
+def _silent(judged: Judged, window: Window) -> list[Stretch]:
+    """Voice without text, parted where a pause was left out; no part begins or ends in padding."""
+    return [
+        (max(start_s, voice[0][0]), min(end_s, voice[-1][1]))
+        for stretch in uncovered(judged.result.segments, window.voice)
+        for start_s, end_s in window.between_skips(stretch)
+        if (voice := [one for one in window.voice if one[0] < end_s and one[1] > start_s])
+    ]
+
+
+def _units(
+    wanted: Sequence[int], segments: Sequence[WindowSegment], gaps: Sequence[Stretch]
+) -> list[_Unit]:
+    units: list[_Unit] = []
+    for i in wanted:
+        around = [gap for gap in gaps if i in beside(segments, gap)]
+        start_s = min([segments[i].start_s, *(start for start, _ in around)])
+        end_s = max([segments[i].end_s, *(end for _, end in around)])
+        if any(i - 1 in beside(segments, gap) for gap in around) and i - 1 in wanted:
+            units[-1].indices.append(i)
+            units[-1].end_s = end_s
+        else:
+            units.append(_Unit([i], start_s, end_s))
+    return units
 
 
 def _runs(numbers: Sequence[int]) -> list[list[int]]:

@@ -20,6 +20,7 @@ MARGIN_S = 0.2  # s of voice beside a segment that are its own: words fade out
 # belongs to the text beside it
 REACH_S = MIN_MISSING_S + MARGIN_S
 _JOINED_S = 1.0  # s; voices without text that are nearer are one
+_ROUNDING_S = 0.01
 TAIL_S = 0.15  # s; what is left of a voice that short belongs to the word before
 Stretch = tuple[float, float]
 
@@ -162,6 +163,17 @@ def uncovered(segments: Sequence[WindowSegment], voice: Sequence[Stretch]) -> li
         (parts[0][0], parts[-1][1])
         for parts in joined
         if parts[-1][1] - parts[0][0] >= MIN_MISSING_S or not alone.isdisjoint(parts)
+    ]
+
+
+def beside(segments: Sequence[WindowSegment], stretch: Stretch) -> list[int]:
+    """The indices of segments that begin or end amid a voice that goes on without text there."""
+    start_s, end_s = stretch
+    near_s = MARGIN_S + _ROUNDING_S
+    return [
+        index
+        for index, one in enumerate(segments)
+        if abs(start_s - one.end_s) <= near_s or abs(one.start_s - end_s) <= near_s
     ]
 
 
