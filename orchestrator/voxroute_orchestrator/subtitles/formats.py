@@ -28,6 +28,11 @@ VTT_HEAD = "WEBVTT\n\n"
 
 _LIKE_MARKUP = re.compile(r"<(?=/?[a-zA-Z]|\d+:|br)|&(?=#?\w{1,31};)", re.IGNORECASE)
 """What a reader of SubRip may take for a tag or an entity."""
+_LIKE_TIMES = re.compile(
+    r"^(?=[^\S\n]*(?:-?\s?\d{1,9}\s?[:;][^\n]*(?:[-\u2013\u2014]\s?>|\u2192)"
+    r"|\d{1,3}:\d\d:\d\d[.,]\d{3}[^\S\n]*-{0,2}[^\S\n]*$))",
+    re.MULTILINE,
+)
 _LIKE_COMMAND = re.compile(r"\\(?=[Nh\u2060])|(?<=\{)\\")
 _WORD_JOINER = (
     "\u2060"  # as FFmpeg: after a backslash, it keeps the next letter from being a command
@@ -72,8 +77,9 @@ def to_srt(cues: Iterable[Cue], *, first: int = 1) -> str:
     They are counted from `first`.
 
     The format has no escaping. An empty line would end the cue and "-->" could be taken for a
-    time, so the one is left out and the other written "->"; what only looks like a tag is written
-    with entities. What several say at the same time is one cue, a turn with a dash for each.
+    time, so the one is left out and the other written "->"; a line that looks like times all the
+    same begins with a word joiner, which nobody sees. What only looks like a tag is written with
+    entities. What several say at the same time is one cue, a turn with a dash for each.
     """
     blocks: list[str] = []
     for number, group in enumerate(_voices(cues), start=first):
@@ -94,6 +100,7 @@ def _marked(cue: Cue) -> bool:
 
 def _srt_text(cue: Cue) -> str:
     text = _without_commands(_lines(cue.text)).replace("-->", "->")
+    text = _LIKE_TIMES.sub(_WORD_JOINER, text)
     text = _LIKE_MARKUP.sub(lambda found: html.escape(found[0]), text)
     text = f"<i>{text}</i>" if cue.italic else text
     place = keypad(cue.position)

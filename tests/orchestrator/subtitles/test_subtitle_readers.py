@@ -531,12 +531,52 @@ def test_sbv_and_formats_of_frames_and_tenths_are_read(read) -> None:
     assert read("[10][20]/a|/b\n")[0] == [Cue(1000, 2000, "a\nb", italic=True)]
     sami = "<SAMI><BODY><SYNC Start=1000><P>a<br>b\n<SYNC Start=3000><P>&nbsp;\n</BODY></SAMI>"
     assert brief(read(sami)[0]) == [(1000, 3000, "a\nb")]
+    assert texts(read("{1}{1}25\n{25}{50}a {b} {c:$00ff00}c\n")[0]) == ["a {b} c"]
+
+
+def test_the_languages_of_sami_stand_apart_each_until_its_own_next(read) -> None:
+    """In one moment, in turns, or one after the other; a blank without a class clears both."""
+    both = (
+        "<sami><body><sync start=1000><p class=ENCC>Hi<p class=KRCC>\uc548\ub155"
+        "<sync start=2000><p class=ENCC>Go<sync start=3000><p class=encc>&nbsp;<p class=KRCC>&nbsp;"
+    )
+    cues, told = read(both)
+    assert brief(cues) == [
+        (1000, 2000, "Hi"), (1000, 3000, "\uc548\ub155"), (2000, 3000, "Go"),
+    ]  # fmt: skip
+    assert len(told) == 1
+    assert "encc, krcc" in told[0]
+    after = (
+        "<SAMI><BODY><SYNC Start=1000><P Class=A>one<SYNC Start=2000><P Class=A>&nbsp;"
+        "<SYNC Start=1000><P Class=B><i>eins</i><SYNC Start=2500>&nbsp;</BODY></SAMI>"
+    )
+    assert brief(read(after)[0]) == [(1000, 2000, "one"), (1000, 2500, "eins")]
+    named = "<SAMI><SYNC Start=1000><P Class=A>a<P Class=A>b<SYNC Start=2000><P Class=None>&nbsp;"
+    assert read(named) == ([Cue(1000, 2000, "a\nb")], [])
+
+
+def test_captions_of_codes_are_refused(tmp_path: Path) -> None:
+    """Their times look like those of another format, whose texts they would be."""
+    path = tmp_path / "film.scc"
+    path.write_text("Scenarist_SCC V1.0\n\n00:00:01:00\t9420 9420 94ad 94ad\n")
+    with pytest.raises(UsageError, match="codes of a decoder"):
+        subtitles.read(path)
+
+
+@pytest.mark.parametrize("arrow", ["->", "\u2014>", "\u2013 >", "\u2192"])
+def test_arrows_of_word_processors_part_times(read, arrow: str) -> None:
+    """They make one sign of two, and the cue would be text of the one before."""
+    cues, told = read(TWO.format("a", "b") + TWO.format("c", "d").replace("-->", arrow))
+    assert sorted(texts(cues)) == ["a", "b", "c", "d"]
+    assert not told
 
 
 def test_the_libraries_that_are_not_used_would_lose_cues(tmp_path: Path) -> None:
-    """Why SubRip and ASS are read here; where a newer library reads them, it may take over."""
+    """Why some formats are read here; where a newer library reads them, it may take over."""
     last = pysubs2.SSAFile.from_string(TWO.format("We were", "at\n5"), format_="srt")
     assert last[1].plaintext == "at"
+    both = pysubs2.SSAFile.from_string("<SAMI><SYNC Start=1><P Class=A>a<P Class=B>b</SAMI>")
+    assert both[0].plaintext == "ab"
     path = tmp_path / "film.srt"
     path.write_text("00:00:01,000 --> 00:00:02,000\na\n")
     with pytest.raises(webvtt.errors.MalformedFileError):

@@ -113,6 +113,26 @@ def test_texts_times_turns_places_and_italics_pass_through_every_pair_of_formats
     assert [turns_of(cue.text) for cue in twice] == [turns_of(cue.text) for cue in cues]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "00:00:03,000 --> 00:00:04,000", "00:00:03,000 -> never", "3:04 \u2192 3:05",
+        "00:00:03.000 -", "00:00:03,000",
+    ],
+)  # fmt: skip
+def test_a_line_of_text_that_looks_like_times_stays_text(
+    folder: Path, line: str, kind: str
+) -> None:
+    """Or it would begin a cue of its own, and be lost to the one that it stands in."""
+    cues = [Cue(1000, 2000, f"Meet at\n{line}\nsharp."), Cue(3000, 4000, line)]
+    found = [
+        replace(cue, text=cue.text.replace("\u2060", "")) for cue in through(folder, cues, kind)
+    ]
+    arrow = "->" if kind == "srt" else "-->"
+    assert found == [replace(cue, text=cue.text.replace("-->", arrow)) for cue in cues]
+
+
 @pytest.mark.parametrize(
     "kinds", list(itertools.product(["vtt", "ass", "ttml", "json"], repeat=2)), ids="-".join
 )

@@ -3,8 +3,8 @@
 Which reader reads what was settled with files, those of
 `tests/orchestrator/subtitles/test_subtitle_readers.py`: webvtt-py (0.6) reads WebVTT as browsers
 do. Of SubRip it refuses files without numbers and drops cues before 0, and pysubs2 (1.8) drops last
-lines that are numbers, so SubRip and SBV are read here; TTML and ASS for the reasons that stand in
-their modules. MicroDVD, MPL2, TMPlayer and SAMI are read with pysubs2.
+lines that are numbers, so SubRip and SBV are read here; TTML, ASS and SAMI for the reasons that
+stand in their modules. MicroDVD, MPL2 and TMPlayer are read with pysubs2.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from voxroute_orchestrator.subtitles.cues import Cue
 from voxroute_orchestrator.subtitles.formats import CUES_SCHEMA
 from voxroute_orchestrator.subtitles.linebreaks import flat
 from voxroute_orchestrator.subtitles.placements import canonical
-from voxroute_orchestrator.subtitles.reading import ass, ttml
+from voxroute_orchestrator.subtitles.reading import ass, sami, ttml
 from voxroute_orchestrator.subtitles.reading.cues import Found, cues_of
 
 _SHOWN = 40  # characters of a line that is told
@@ -32,8 +32,12 @@ _MICRODVD_RATE = 23.976  # frames a second, where the file does not tell: that o
 _MICRODVD_FRAMES = 72  # of a last text whose end is not told
 _ENCODED = re.compile(rb"""^\s*<\?xml[^>]{1,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 
+_CODES = "Scenarist_SCC"  # the times of which look like those of TMPlayer
+
+# as word processors make of it
+_ARROW = r"(?:(?:-{1,2}|[\u2013\u2014])\s?>|\u2192)"
 _TIME = r"(-?\s?(?:\d{1,9}\s?:\s?)?\d{1,9}\s?:\s?\d{1,9}(?:\s?[,.;:]\s?\d{1,9})?)"
-_SRT_TIMES = re.compile(rf"^\s*{_TIME}\s*-{{1,2}}\s?>\s*{_TIME}(?P<rest>\s.*)?$")
+_SRT_TIMES = re.compile(rf"^\s*{_TIME}\s*{_ARROW}\s*{_TIME}(?P<rest>\s.*)?$")
 _SRT_WRONG = re.compile(
     r"^\s*-?\s?\d{1,9}\s?[:;][\w\s:.,;-]{0,30}-\s?>\s*-?\s?\w{1,9}\s?[:;]"
     r"|^\s*\d{1,3}:\d\d:\d\d[.,]\d{3}\s*(?:-{1,2}\s?>?\s*)?$"  # cut off
@@ -116,6 +120,11 @@ def _by_format(text: str, tell: Tell) -> list[Found]:
         found, wrong = ass.read(text)
         for place in wrong:
             tell(f"{place} is no event that can be read; it is left out")
+        return found
+    if sami.looks_like(text):
+        found, classes = sami.read(text)
+        if classes:
+            tell(f"it has texts of several languages, which are all taken: {', '.join(classes)}")
         return found
     lines = text.split("\n")
     for pattern in (_SRT_TIMES, _SBV_TIMES):
@@ -410,6 +419,8 @@ def _tell_unread(part: str, began: int, tell: Tell) -> None:
 
 def _from_pysubs2(text: str, tell: Tell) -> list[Found]:
     """What pysubs2 finds. Raises ValueError where it knows no format that it is in."""
+    if text.lstrip().startswith(_CODES):
+        raise ValueError("its captions are codes of a decoder and no text")
     import pysubs2  # noqa: PLC0415 - few commands read its formats
     from pysubs2.exceptions import Pysubs2Error, UnknownFPSError  # noqa: PLC0415 - as above
 
@@ -431,14 +442,13 @@ def _from_pysubs2(text: str, tell: Tell) -> list[Found]:
     except Pysubs2Error as error:
         raise ValueError(str(error)) from error
     found: list[Found] = []
-    ends = [event.end for event in file]
-    if file.format == "sami":  # which shows a text until the next, however empty
-        ends = [*(event.start for event in file[1:]), *ends[-1:]]
-    for number, (event, end) in enumerate(zip(file, ends, strict=True), start=1):
+    for number, event in enumerate(file, start=1):
         own = re.sub(r"\{[a-zA-Z]:[^{}]*\}", "", event.text)  # {c:$0000ff}: colours of MicroDVD
+        own = re.sub(r"\{([^{}\\][^{}]*)\}", r"\\{\1\\}", own)  # no other brace means anything
         said = markup.overridden(own)
         if said is not None:
-            found.append(Found(f"cue {number}", event.start, end, said.text, italic=said.italic))
+            place = f"cue {number}"
+            found.append(Found(place, event.start, event.end, said.text, italic=said.italic))
     return found
 
 
