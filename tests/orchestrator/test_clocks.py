@@ -186,12 +186,25 @@ def test_an_estimate_is_no_promise(name: str, tmp_path: Path) -> None:
         assert "TRUNCATED_MEDIA" not in as_bytes(one).codes
 
 
-@pytest.mark.parametrize("name", ["mp4-in-fragments", "mkv", "wav", "ogg-opus", "flac"])
+@pytest.mark.parametrize("name", ["mp4-in-fragments", "mkv", "wav", "ogg-opus", "flac", "flv"])
 def test_a_file_that_is_cut_off_is_called_so(name: str, tmp_path: Path) -> None:
     """Where its own structure says that something is missing."""
     data = recording(KINDS[name], 9.0, _score(9.0, 9))
     told = " ".join(_messages(data[: len(data) * 2 // 3], tmp_path / f"film{KINDS[name].suffix}"))
     assert "cut off" in told
+
+
+@pytest.mark.parametrize("flags", [0, 2, 4, 6])
+def test_a_damaged_page_of_ogg_begins_no_other_file(flags: int, tmp_path: Path) -> None:
+    """Whatever its flags say then: what is behind it is heard, and the hole is told."""
+    beeps = _score(9.0, 11)
+    data = bytearray(recording(KINDS["ogg-opus"], 9.0, beeps))
+    page = data.index(b"OggS", len(data) // 3)
+    data[page : page + 8] = bytes([1, 2, 3, 4, 5, flags, 7, 8])
+    for told in (as_bytes(bytes(data)), as_samples(bytes(data), tmp_path / "film.opus")):
+        assert {one.pitch for one in told.beeps} >= {one.pitch for one in beeps if one.at_s > 6}
+        assert told.end_s == pytest.approx(9.0, abs=0.1)
+        assert told.codes == {"AUDIO_GAP"}
 
 
 def _from_fragment(mp4: bytes, first: int) -> bytes:

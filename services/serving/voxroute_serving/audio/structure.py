@@ -5,6 +5,7 @@ lengths that the file itself tells show that something is missing. And of record
 joined by writing one file behind the other it reads the first one only, in most formats.
 """
 
+import struct
 from typing import TYPE_CHECKING, Protocol
 
 from voxroute_serving.audio.signatures import (
@@ -208,6 +209,15 @@ class Structure:
         frame = self._frame if self._id3_bytes else self._head
         return _mp3_bytes(frame, self._id3_bytes) is not None
 
+    @property
+    def is_shorter_than_told(self) -> bool:
+        """Whether an FLV has fewer bytes than its first tag tells."""
+        at = self._head.find(_FLV_SIZE)
+        if at < 0 or not self._head.startswith(b"FLV"):
+            return False
+        number = self._head[at + len(_FLV_SIZE) :][:8]
+        return len(number) == 8 and self.n_bytes < struct.unpack(">d", number)[0] < _ENDLESS_BYTES  # noqa: PLR2004 - a double
+
     def _first(self) -> int | None:
         """Chooses the structure by the first bytes; they are the header of the first unit."""
         header = bytes(self._header)
@@ -339,8 +349,9 @@ class Structure:
         if len(header) < _OGG_HEADER_BYTES or len(header) < _OGG_HEADER_BYTES + header[26]:
             return None
         first = bool(header[5] & _OGG_FIRST_PAGE)
-        another = first and self._began
-        if another or not header.startswith(b"OggS"):  # perhaps a page that is damaged
+        is_page = header.startswith(b"OggS")  # else perhaps one that is damaged
+        another = is_page and first and self._began
+        if another or not is_page:
             return self._behind(told=another or self._last)
         self._began, self._last = not first, bool(header[5] & _OGG_LAST_PAGE)
         return sum(header[_OGG_HEADER_BYTES:])
@@ -422,6 +433,7 @@ _ASF_OBJECTS = frozenset(
     bytes.fromhex(one)
     for one in ("3026b275", "3626b275", "90080033", "d329e2d6", "feb103f8", "d03fb73c")
 )
+_FLV_SIZE = b"\0\x08filesize\0"  # of onMetaData; a number follows
 _TTA_HEADER_BYTES = 22
 _WAVPACK_HEADER_BYTES = 32
 _WAVPACK_INITIAL = 0x08  # the flag of the first channels' block, in the second byte

@@ -185,9 +185,13 @@ def declared_length_s(
 ) -> float | None:
     """The length of the audio that the file's headers tell, seconds; None for an estimate.
 
-    That of an mp3 is told where `structure` has found it.
+    That of an mp3 is told where `structure` has found it, and that of FLV only where bytes are
+    missing as well: a recorder may have it of another file.
     """
     names = set(container.format.name.split(","))
+    if "flv" in names and structure is not None and structure.is_shorter_than_told:
+        duration = container.duration
+        return None if duration is None else duration / 1_000_000
     told = "mp3" in names and structure is not None and structure.tells_length
     if not told and not names & _TELL_LENGTHS:
         return None
