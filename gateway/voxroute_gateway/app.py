@@ -142,7 +142,8 @@ class _Surrounding:
             failure = RequestError(400, "a text holds half of a character", "bad_text")
         except (RequestError, VoxrouteError, CallFailedError) as error:
             failure = of_failure(error)
-            _log.info("request refused", status=failure.status, exc_info=error)
+            own = error if failure.is_own else None
+            _log.info("request refused", status=failure.status, code=failure.code, exc_info=own)
         except Exception as error:  # noqa: BLE001 - nothing internal goes out
             failure = of_failure(error)
             _log.exception("request failed")

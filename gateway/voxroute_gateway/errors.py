@@ -74,10 +74,12 @@ class RequestError(Exception):
     def kind(self) -> str:
         """What OpenAI calls the type of an error."""
         kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-        server = 500
-        return kinds.get(
-            self.status, "server_error" if self.status >= server else "invalid_request_error"
-        )
+        return kinds.get(self.status, "server_error" if self.is_own else "invalid_request_error")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is not the client's doing."""
+        return self.status >= 500  # noqa: PLR2004 - as HTTP has it
 
     def headers(self) -> dict[str, str]:
         """When to come again, or that this is of no use."""

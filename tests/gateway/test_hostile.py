@@ -107,7 +107,8 @@ def test_a_thousand_hostile_requests(strict: Gateway) -> None:
             assert httpx.get(f"{strict.url}/health").json() == {"status": "ok"}
     assert not list(filter(None, wrong))
     assert {200, 400, 404, 405, 408, 413, 415, 422} <= statuses
-    assert not [line for line in strict.log() if line["level"] == "error"]
+    log = strict.log()
+    assert not [line for line in log if line["level"] == "error" or "exception" in line]
     for one in slow:  # those that never end their headers are not waited for
         one.settimeout(2 * 75)
         one.recv(1)

@@ -96,7 +96,9 @@ class RealtimeSocket:
             failure = of_failure(error)
             defect = failure.status == _SERVER_ERROR
             tell = _log.error if defect else _log.info
-            tell("a session ends", status=failure.status, exc_info=error)
+            tell(
+                "a session ends", status=failure.status, exc_info=error if failure.is_own else None
+            )
         kind = failure.kind if failure.status < _SERVER_ERROR else "server_error"
         await self._error(failure, None, kind)
         again = failure.status in _AWAY

@@ -163,7 +163,8 @@ class Wyoming:
             await connection.fail(RequestError(408, "the client is too slow", "timeout"))
         except (VoxrouteError, CallFailedError) as error:
             failure = of_failure(error)
-            _log.info("a recording ends", status=failure.status, exc_info=error)
+            own = error if failure.is_own else None
+            _log.info("a recording ends", status=failure.status, code=failure.code, exc_info=own)
             await connection.fail(failure)
         except OSError:
             pass  # the client has left
@@ -189,8 +190,8 @@ class _Connection:
     """Whether the gateway ends."""
     _asked: dict[str, Any] = field(default_factory=dict[str, Any])
     """Of the last `transcribe`."""
-    _frame_bytes: int = 0
-    """Of a sample of every channel; 0 before the first recording."""
+    _format: dict[str, int] = field(default_factory=dict[str, int])
+    """Of the last recording's samples; empty before the first."""
 
     async def serve(self) -> None:
         """Until the client leaves. Raises what is wrong."""
@@ -204,9 +205,12 @@ class _Connection:
                 case "transcribe":
                     self._asked = frame.data
                 case "audio-start":
-                    self._frame_bytes = _WIDTH * _number(frame, "channels", 1, _MOST_CHANNELS)
-                    await self._transcribe(self._stream(frame))
-                case "audio-chunk" if not self._frame_bytes:
+                    stream = self._stream(frame)
+                    self._format = {
+                        name: frame.data[name] for name in ("rate", "width", "channels")
+                    }
+                    await self._transcribe(stream)
+                case "audio-chunk" if not self._format:
                     raise bad_field("audio-chunk", "came before `audio-start`; send that one first")
                 case _:
                     pass  # of other services, or newer than this
@@ -277,7 +281,10 @@ class _Connection:
         while (frame := await self._next(_AUDIO_S)) is not None:
             match frame.type:
                 case "audio-chunk":
-                    if len(frame.payload) % self._frame_bytes:
+                    for name, begun in self._format.items():
+                        if frame.data.get(name, begun) != begun:
+                            raise bad_field(name, f"it was {begun} in `audio-start`")
+                    if len(frame.payload) % (self._format["width"] * self._format["channels"]):
                         raise bad_field("audio-chunk", "holds a part of a sample; send whole ones")
                     await stream.audio(frame.payload)
                 case "audio-stop":

@@ -13,7 +13,7 @@ from pathlib import Path
 from voxroute.asr.v1 import asr_pb2
 from voxroute.live.v1 import live_pb2
 from voxroute_orchestrator.client.messages import seconds, segment
-from voxroute_orchestrator.errors import OutputError, UsageError
+from voxroute_orchestrator.errors import OutputError, UsageError, VoxrouteError
 from voxroute_orchestrator.files import claimed
 from voxroute_orchestrator.subtitles.cues import Cue, source_cues, translated_cues
 from voxroute_orchestrator.subtitles.formats import VTT_HEAD, to_srt, to_vtt
@@ -49,14 +49,19 @@ class _GrowingFile:
 
     def __init__(self, path: Path, kind: str, rules: CueRules) -> None:
         head, self._text = _WRITERS[kind]
-        self._path = path
+        self.path = path
         self._rules = rules
         self._last: Cue | None = None
         self._last_at = len(head)
-        self._count = 0
+        self.n_cues = 0
         with self._told():
             self._descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o666)
-        self._write(head, 0)
+        try:
+            self._write(head, 0)
+        except OutputError:  # a full disk
+            self.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def add(self, cue: Cue) -> None:
         """Writes a cue behind the last one, which ends before it begins."""
@@ -66,9 +71,9 @@ class _GrowingFile:
             cue = replace(cue, start_ms=start_ms, end_ms=max(cue.end_ms, start_ms + 1))
             end_ms = max(self._last.start_ms + 1, start_ms - self._rules.min_gap_ms)
             end_ms = min(self._last.end_ms, end_ms)
-            before = self._text(replace(self._last, end_ms=end_ms), self._count)
-        self._count += 1
-        self._write(before + self._text(cue, self._count), self._last_at)
+            before = self._text(replace(self._last, end_ms=end_ms), self.n_cues)
+        self.n_cues += 1
+        self._write(before + self._text(cue, self.n_cues), self._last_at)
         self._last, self._last_at = cue, self._last_at + len(before.encode())
 
     def _write(self, text: str, at: int) -> None:
@@ -87,7 +92,7 @@ class _GrowingFile:
         try:
             yield
         except OSError as error:
-            raise OutputError(f"{self._path} cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
 @dataclass(slots=True)
@@ -108,8 +113,8 @@ class SubtitleFiles:
     def opened(self, spoken: str | None, targets: Iterable[str]) -> Generator[None]:
         """The files, empty, for the length of the block; nobody else writes to them.
 
-        That of the speech comes with its first text where the language is not known. Raises
-        OutputError.
+        That of the speech comes with its first text where the language is not known. Those that
+        have none are removed where the block fails. Raises OutputError.
         """
         with claimed(self.folder, self.title):
             try:
@@ -120,6 +125,9 @@ class SubtitleFiles:
                     self._begin(language)
                 self._spoken = spoken or ""
                 yield
+            except VoxrouteError:
+                self._remove_empty()
+                raise
             finally:
                 for files in self._open.values():
                     for file in files:
@@ -161,6 +169,13 @@ class SubtitleFiles:
             path = self.folder / subtitle_name(self.title, language, kind)
             self._open.setdefault(language, []).append(_GrowingFile(path, kind, self.rules))
             self._paths.append(path)
+
+    def _remove_empty(self) -> None:
+        for files in self._open.values():
+            for file in files:
+                if not file.n_cues:
+                    file.path.unlink(missing_ok=True)
+                    self._paths.remove(file.path)
 
     def _add(self, language: str, cues: Iterable[Cue]) -> None:
         for cue in cues:

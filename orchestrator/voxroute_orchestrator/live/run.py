@@ -28,6 +28,7 @@ from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import TranslatedSegment
 from voxroute_serving.audio.media import SAMPLE_RATE
 
+_STOPPING = "SERVICE_STOPPING"  # the code of a speech service's warning
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0  # before a service that is away is tried again
 
 
@@ -169,8 +170,6 @@ class LiveRun:
             if self._recording is not None:
                 self._recording.cancel()
                 await asyncio.gather(self._recording, return_exceptions=True)
-        if self._tape.failure is not None:
-            raise self._tape.failure
 
     async def _calls(self) -> None:
         """Calls until one has come to the end. Raises VoxrouteError where patience ends."""
@@ -190,6 +189,8 @@ class LiveRun:
                     raise
                 error, advised_s = unavailable, None
             else:
+                if self._tape.failure is not None:
+                    raise self._tape.failure
                 return
             self._close_open()
             now = time.monotonic()
@@ -243,6 +244,8 @@ class LiveRun:
         yield asr_pb2.TranscribeLiveRequest(finish=common_pb2.Finish())
 
     async def _take(self, event: live_pb2.CaptionResponse) -> None:
+        if event.speech.warning.code == _STOPPING:
+            return  # the call ends with the same sentence
         self._numbers.count(event)
         match event.WhichOneof("event"):
             case "speech":

@@ -9,10 +9,12 @@ from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
 from voxroute_orchestrator import reading
+from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.live.tape import BYTES_PER_S
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.transcript import Media
 from voxroute_serving.audio.media import SAMPLE_BYTES
+from voxroute_serving.audio.signatures import SIGNATURE_BYTES, is_tag, next_file
 
 PIECE_BYTES = BYTES_PER_S // 10
 """Of sound at the pace of speech."""
@@ -144,9 +146,16 @@ class PipeSource(ThreadSource):
         self._descriptor = descriptor
 
     def read(self) -> Iterator[bytes]:
-        """Whole samples, as they come."""
+        """Whole samples, as they come. Raises UsageError where a media file comes instead."""
         odd = b""
+        at_start = True
         while data := os.read(self._descriptor, PIECE_BYTES):
+            if at_start and (is_tag(data) or next_file(data[:SIGNATURE_BYTES], 0) == 0):
+                raise UsageError(
+                    "a media file comes from standard input, whose sound would be noise: name the"
+                    " file, or pipe `ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -`"
+                )
+            at_start = False
             data = odd + data
             whole = len(data) - len(data) % SAMPLE_BYTES
             odd = data[whole:]

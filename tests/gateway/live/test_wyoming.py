@@ -158,6 +158,10 @@ def _line(**header: Any) -> bytes:
         _line(type="audio-start", data={"rate": 16000, "width": 2, "channels": 99}),
         _line(type="audio-start", data={"rate": "x", "width": 2}),
         _line(type="audio-start"),
+        *(
+            _line(type="audio-start", data=FORMAT) + _line(type="audio-chunk", data=FORMAT | other)
+            for other in ({"rate": 48_000}, {"width": 4}, {"channels": 2})
+        ),
         _line(type="transcribe", data={"language": "?!"})
         + _line(type="audio-start", data={"rate": 16000, "width": 2, "channels": 1}),
     ],

@@ -101,6 +101,27 @@ async def test_raw_samples_come_from_standard_input(tmp_path: Path) -> None:
     assert out.splitlines() == texts(2)
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"RIFF\x24\x00\x00\x00WAVEfmt ",
+        b"fLaC\x00\x00\x00\x22",
+        b"\x00\x00\x00\x18ftypmp42",
+        b"ID3\x04",
+    ],
+)
+async def test_a_media_file_is_no_raw_samples(tmp_path: Path, begin: bytes) -> None:
+    """Its bytes would be heard as noise."""
+    async with service() as served:
+        process = await live(
+            tmp_path, "-", "-s", "hi", "-o", "out", "--endpoint", served.address, stdin=PIPE
+        )
+        code, out, err = await ended(process, begin + bytes(64_000))
+    assert (code, out) == (2, "")
+    assert "ffmpeg" in err
+    assert not list((tmp_path / "out").glob("*.srt"))
+
+
 async def test_an_interrupt_ends_it_once_all_is_told(film: Path) -> None:
     """What was played is written down, and the exit code is that of success."""
     recordings.write(film, said(20))

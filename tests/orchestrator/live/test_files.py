@@ -1,5 +1,7 @@
 """Subtitles that grow: whole after every cue, in order, and nobody's file is lost."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from voxroute.asr.v1 import asr_pb2
 from voxroute.live.v1 import live_pb2
 from voxroute_orchestrator.client.messages import duration
-from voxroute_orchestrator.errors import OutputError
+from voxroute_orchestrator.errors import OutputError, VoxrouteError
 from voxroute_orchestrator.live.files import SubtitleFiles
 from voxroute_orchestrator.subtitles import formats as subtitles
 from voxroute_orchestrator.subtitles.cues import Cue
@@ -62,6 +64,34 @@ def test_a_language_that_is_detected_names_the_file(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("talk*"))
         files.utterance(_utterance("ek", 0, 1))
     assert [path.name for path in files.paths] == ["talk.hi.srt", "talk.hi.vtt"]
+
+
+def test_files_without_text_go_where_it_fails(tmp_path: Path) -> None:
+    """Empty would say that nothing was spoken."""
+    files = _files(tmp_path)
+
+    def run() -> None:
+        with files.opened("hi", ["en"]):
+            files.utterance(_utterance("ek", 0, 1))
+            raise VoxrouteError("the service is away")
+
+    with pytest.raises(VoxrouteError):
+        run()
+    assert sorted(path.name for path in tmp_path.glob("talk*")) == ["talk.hi.srt", "talk.hi.vtt"]
+    assert len(files.paths) == 2
+
+
+def test_a_full_disk_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even its first line has room."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    files = _files(tmp_path)
+    with pytest.raises(OutputError, match="No space"), files.opened("hi", []):
+        pass
+    assert not list(tmp_path.glob("talk*"))
 
 
 def test_files_of_others_are_kept(tmp_path: Path) -> None:

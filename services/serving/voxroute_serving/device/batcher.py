@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Seque
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from voxroute_serving.device.places import Places, working
+from voxroute_serving.device.places import Places, all_taken, working
 from voxroute_serving.errors import EngineError, NotReadyError, QueueFullError
 from voxroute_serving.telemetry import logs, request_ids, tracing
 from voxroute_serving.telemetry.request_ids import request_id
@@ -72,8 +72,7 @@ class Admission:
                 retry_after_s=self._advice_s(),
             )
         full = QueueFullError(
-            f"all {self.capacity} places of this service are taken; retry later or use another"
-            " endpoint",
+            f"{all_taken(self.capacity, 'of this service')}; retry later or use another endpoint",
             retry_after_s=self._advice_s(),
         )
         async with self._places.one(full):

@@ -49,6 +49,13 @@ _LIVE_SHARE = 1 / 8  # of live samples; a film over a slow line is behind live s
 _UNPAID = {"config", "finish"}  # every stream of the contracts calls its first and last message so
 
 
+def all_taken(n_places: int, whose: str) -> str:
+    """How a caller is told that there is no place."""
+    if n_places == 1:
+        return f"the only place {whose} is taken"
+    return f"all {n_places} places {whose} are taken"
+
+
 def worth_s(message: object, bytes_per_s: float) -> float:
     """The seconds that a message of a request stream pays for."""
     if isinstance(message, Message):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator
 
 from voxroute_serving.device.batcher import BatchRecord
+from voxroute_serving.device.places import all_taken
 from voxroute_serving.errors import QueueFullError
 
 _ROOM = 1.25  # times what an update takes, so that a late one finds the device free
@@ -52,8 +53,8 @@ class Pace:
         """A place for the length of the block. Raises QueueFullError where there is none."""
         if self.streams >= self.max_streams:
             raise QueueFullError(
-                f"all {self.max_streams} places for live streams are taken; retry later or use"
-                " another endpoint",
+                f"{all_taken(self.max_streams, 'for live streams')}; retry later or use another"
+                " endpoint",
                 retry_after_s=_RETRY_S,
             )
         needed_s = self._needed_s() * (self.streams + 1) / max(1, self.streams)
