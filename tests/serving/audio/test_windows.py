@@ -76,6 +76,21 @@ def test_probabilities_of_blocks_are_those_of_the_whole(size: int) -> None:
     assert np.abs(ours - whole).max() < 1e-4
 
 
+@pytest.mark.parametrize("size", [7_777, 1_000_000])
+@pytest.mark.parametrize("peak", [0, 1, 3])
+def test_a_muted_microphone_makes_nobody_unheard(size: int, peak: int) -> None:
+    """Speech behind a minute of zeros, or of dither, is heard from its first syllables on."""
+    said = speech(2.0, seed=1)
+    muted = np.random.default_rng(0).integers(-peak, peak + 1, 60 * SAMPLE_RATE) / 32768
+    samples = np.concatenate([said, muted.astype(np.float32), said])
+    finder = SpeechProbabilities()
+    found = np.concatenate([finder.push(block) for block in blocks(samples, size)])
+    n_frames = len(said) // N_FRAME_SAMPLES
+    begin = len(said) + len(muted)
+    behind = found[-(-begin // N_FRAME_SAMPLES) :][:n_frames] >= DEFAULTS.threshold
+    assert behind.mean() > 0.8
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -16,6 +16,11 @@ N_FRAME_SAMPLES = 512  # 32 ms; what Silero sees at 16 kHz
 _N_CONTEXT_SAMPLES = 64  # samples of the frame before that Silero sees with each frame
 _HYSTERESIS = 0.15  # speech goes on down to threshold - 0.15; Silero's own rule
 _MIN_NEGATIVE_THRESHOLD = 0.01
+_AUDIBLE = 4 / 32768  # of full scale; what stays below is a muted microphone's, or dither
+_MOST_SILENT = 250  # frames, 8 s
+# What Silero hears in place of longer silence, which makes it deaf for seconds to a voice that
+# follows: after a minute it finds half of one's first two seconds, and behind noise nearly all.
+_FAINT_NOISE = np.random.default_rng(0).normal(0, 3 / 32768, N_FRAME_SAMPLES).astype(np.float32)
 # Calls whose voices are looked for at once: each takes a core, of which the threads that feed a
 # device need some more urgently. Silero does 400 s of audio a second on each.
 _loading = threading.Lock()
@@ -74,6 +79,7 @@ class SpeechProbabilities:
         self._c = np.zeros((1, 1, 128), np.float32)
         self._context = np.zeros(_N_CONTEXT_SAMPLES, np.float32)
         self._rest = np.zeros(0, np.float32)
+        self._n_silent = 0  # frames since the last audible one
 
     def push(self, samples: Samples) -> Probabilities:
         """The probabilities of the frames that these samples complete."""
@@ -89,10 +95,19 @@ class SpeechProbabilities:
         self._rest = self._rest[:0]
         return self._run(last)
 
+    def _silent_for(self, frames: Samples) -> npt.NDArray[np.int64]:
+        """Since how many frames nothing is audible, for each frame; shape (n,)."""
+        at = np.arange(len(frames))
+        is_audible = np.abs(frames).max(axis=1) >= _AUDIBLE
+        silent = at - np.maximum.accumulate(np.where(is_audible, at, -1 - self._n_silent))
+        self._n_silent = int(silent[-1])
+        return silent
+
     def _run(self, samples: Samples) -> Probabilities:
         if not len(samples):
             return np.zeros(0, np.float32)
         frames = samples.reshape(-1, N_FRAME_SAMPLES)
+        frames = np.where(self._silent_for(frames)[:, None] > _MOST_SILENT, _FAINT_NOISE, frames)
         tails = frames[:, -_N_CONTEXT_SAMPLES:]
         context = np.concatenate([self._context[np.newaxis], tails[:-1]])
         self._context = tails[-1].copy()
