@@ -241,17 +241,251 @@ class DeleteJobResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class GetArtifactRequest(_message.Message):
-    __slots__ = ("job_id", "name", "offset")
+    __slots__ = ("job_id", "name", "offset", "length")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     name: str
     offset: int
-    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+    length: int
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class GetArtifactResponse(_message.Message):
     __slots__ = ("data",)
     DATA_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class GetMediaRequest(_message.Message):
+    __slots__ = ("job_id", "offset", "length", "sound")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SOUND_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    offset: int
+    length: int
+    sound: bool
+    def __init__(self, job_id: _Optional[str] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., sound: bool = ...) -> None: ...
+
+class MediaFile(_message.Message):
+    __slots__ = ("name", "bytes", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bytes: int
+    version: str
+    def __init__(self, name: _Optional[str] = ..., bytes: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+
+class GetMediaResponse(_message.Message):
+    __slots__ = ("file", "data")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    file: MediaFile
+    data: bytes
+    def __init__(self, file: _Optional[_Union[MediaFile, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class TranscriptWord(_message.Message):
+    __slots__ = ("start", "end", "text", "probability")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    start: _duration_pb2.Duration
+    end: _duration_pb2.Duration
+    text: str
+    probability: float
+    def __init__(self, start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., text: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
+
+class SegmentTranslation(_message.Message):
+    __slots__ = ("language", "text", "status", "stale", "edited")
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    EDITED_FIELD_NUMBER: _ClassVar[int]
+    language: str
+    text: str
+    status: str
+    stale: bool
+    edited: bool
+    def __init__(self, language: _Optional[str] = ..., text: _Optional[str] = ..., status: _Optional[str] = ..., stale: bool = ..., edited: bool = ...) -> None: ...
+
+class TranscriptSegment(_message.Message):
+    __slots__ = ("id", "start", "end", "text", "language", "speaker", "words", "flags", "edited", "translations")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    SPEAKER_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    EDITED_FIELD_NUMBER: _ClassVar[int]
+    TRANSLATIONS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    start: _duration_pb2.Duration
+    end: _duration_pb2.Duration
+    text: str
+    language: str
+    speaker: str
+    words: _containers.RepeatedCompositeFieldContainer[TranscriptWord]
+    flags: _containers.RepeatedScalarFieldContainer[str]
+    edited: bool
+    translations: _containers.RepeatedCompositeFieldContainer[SegmentTranslation]
+    def __init__(self, id: _Optional[str] = ..., start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., text: _Optional[str] = ..., language: _Optional[str] = ..., speaker: _Optional[str] = ..., words: _Optional[_Iterable[_Union[TranscriptWord, _Mapping]]] = ..., flags: _Optional[_Iterable[str]] = ..., edited: bool = ..., translations: _Optional[_Iterable[_Union[SegmentTranslation, _Mapping]]] = ...) -> None: ...
+
+class TranscriptSegments(_message.Message):
+    __slots__ = ("segments",)
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    segments: _containers.RepeatedCompositeFieldContainer[TranscriptSegment]
+    def __init__(self, segments: _Optional[_Iterable[_Union[TranscriptSegment, _Mapping]]] = ...) -> None: ...
+
+class SpeakerName(_message.Message):
+    __slots__ = ("speaker", "name")
+    SPEAKER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    speaker: str
+    name: str
+    def __init__(self, speaker: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class UntranscribedStretch(_message.Message):
+    __slots__ = ("start", "end", "reason")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    start: _duration_pb2.Duration
+    end: _duration_pb2.Duration
+    reason: str
+    def __init__(self, start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TranscriptHead(_message.Message):
+    __slots__ = ("revision", "duration", "source_languages", "target_languages", "speakers", "untranscribed")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    TARGET_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    SPEAKERS_FIELD_NUMBER: _ClassVar[int]
+    UNTRANSCRIBED_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    duration: _duration_pb2.Duration
+    source_languages: _containers.RepeatedScalarFieldContainer[str]
+    target_languages: _containers.RepeatedScalarFieldContainer[str]
+    speakers: _containers.RepeatedCompositeFieldContainer[SpeakerName]
+    untranscribed: _containers.RepeatedCompositeFieldContainer[UntranscribedStretch]
+    def __init__(self, revision: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., source_languages: _Optional[_Iterable[str]] = ..., target_languages: _Optional[_Iterable[str]] = ..., speakers: _Optional[_Iterable[_Union[SpeakerName, _Mapping]]] = ..., untranscribed: _Optional[_Iterable[_Union[UntranscribedStretch, _Mapping]]] = ...) -> None: ...
+
+class GetTranscriptRequest(_message.Message):
+    __slots__ = ("job_id", "revision")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    revision: int
+    def __init__(self, job_id: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class GetTranscriptResponse(_message.Message):
+    __slots__ = ("head", "segments")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    head: TranscriptHead
+    segments: TranscriptSegments
+    def __init__(self, head: _Optional[_Union[TranscriptHead, _Mapping]] = ..., segments: _Optional[_Union[TranscriptSegments, _Mapping]] = ...) -> None: ...
+
+class PutTranscriptRequest(_message.Message):
+    __slots__ = ("config", "segments", "finish")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    config: PutTranscriptConfig
+    segments: TranscriptSegments
+    finish: _common_pb2.Finish
+    def __init__(self, config: _Optional[_Union[PutTranscriptConfig, _Mapping]] = ..., segments: _Optional[_Union[TranscriptSegments, _Mapping]] = ..., finish: _Optional[_Union[_common_pb2.Finish, _Mapping]] = ...) -> None: ...
+
+class PutTranscriptConfig(_message.Message):
+    __slots__ = ("job_id", "base_revision", "speakers")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    BASE_REVISION_FIELD_NUMBER: _ClassVar[int]
+    SPEAKERS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    base_revision: int
+    speakers: _containers.RepeatedCompositeFieldContainer[SpeakerName]
+    def __init__(self, job_id: _Optional[str] = ..., base_revision: _Optional[int] = ..., speakers: _Optional[_Iterable[_Union[SpeakerName, _Mapping]]] = ...) -> None: ...
+
+class PutTranscriptResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class ExportTranscriptRequest(_message.Message):
+    __slots__ = ("job_id", "revision", "format", "language")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    revision: int
+    format: str
+    language: str
+    def __init__(self, job_id: _Optional[str] = ..., revision: _Optional[int] = ..., format: _Optional[str] = ..., language: _Optional[str] = ...) -> None: ...
+
+class ExportTranscriptResponse(_message.Message):
+    __slots__ = ("name", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class RetranslateRequest(_message.Message):
+    __slots__ = ("job_id", "base_revision", "segment_ids", "languages")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    BASE_REVISION_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_IDS_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    base_revision: int
+    segment_ids: _containers.RepeatedScalarFieldContainer[str]
+    languages: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job_id: _Optional[str] = ..., base_revision: _Optional[int] = ..., segment_ids: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LeftSegment(_message.Message):
+    __slots__ = ("segment_id", "language", "reason", "message")
+    SEGMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    segment_id: str
+    language: str
+    reason: str
+    message: str
+    def __init__(self, segment_id: _Optional[str] = ..., language: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class RetranslateResponse(_message.Message):
+    __slots__ = ("revision", "left")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    left: _containers.RepeatedCompositeFieldContainer[LeftSegment]
+    def __init__(self, revision: _Optional[int] = ..., left: _Optional[_Iterable[_Union[LeftSegment, _Mapping]]] = ...) -> None: ...
+
+class RetimeRequest(_message.Message):
+    __slots__ = ("job_id", "base_revision", "segment_ids")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    BASE_REVISION_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_IDS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    base_revision: int
+    segment_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job_id: _Optional[str] = ..., base_revision: _Optional[int] = ..., segment_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RetimeResponse(_message.Message):
+    __slots__ = ("revision", "left")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    left: _containers.RepeatedCompositeFieldContainer[LeftSegment]
+    def __init__(self, revision: _Optional[int] = ..., left: _Optional[_Iterable[_Union[LeftSegment, _Mapping]]] = ...) -> None: ...

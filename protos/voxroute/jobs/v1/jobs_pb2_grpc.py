@@ -77,6 +77,36 @@ class JobServiceStub(object):
                 request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetArtifactRequest.SerializeToString,
                 response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetArtifactResponse.FromString,
                 _registered_method=True)
+        self.GetMedia = channel.unary_stream(
+                '/voxroute.jobs.v1.JobService/GetMedia',
+                request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetMediaRequest.SerializeToString,
+                response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetMediaResponse.FromString,
+                _registered_method=True)
+        self.GetTranscript = channel.unary_stream(
+                '/voxroute.jobs.v1.JobService/GetTranscript',
+                request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetTranscriptRequest.SerializeToString,
+                response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetTranscriptResponse.FromString,
+                _registered_method=True)
+        self.PutTranscript = channel.stream_unary(
+                '/voxroute.jobs.v1.JobService/PutTranscript',
+                request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.PutTranscriptRequest.SerializeToString,
+                response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.PutTranscriptResponse.FromString,
+                _registered_method=True)
+        self.ExportTranscript = channel.unary_stream(
+                '/voxroute.jobs.v1.JobService/ExportTranscript',
+                request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ExportTranscriptRequest.SerializeToString,
+                response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ExportTranscriptResponse.FromString,
+                _registered_method=True)
+        self.Retranslate = channel.unary_unary(
+                '/voxroute.jobs.v1.JobService/Retranslate',
+                request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetranslateRequest.SerializeToString,
+                response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetranslateResponse.FromString,
+                _registered_method=True)
+        self.Retime = channel.unary_unary(
+                '/voxroute.jobs.v1.JobService/Retime',
+                request_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetimeRequest.SerializeToString,
+                response_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetimeResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -141,7 +171,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+        """Removes a job that has ended: its upload, its results, the revisions of its transcript, its
+        events and its idempotency key.
         NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -150,6 +181,62 @@ class JobServiceServicer(object):
 
     def GetArtifact(self, request, context):
         """Sends a file of a job's results. NOT_FOUND: no such job or file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMedia(self, request, context):
+        """Sends the job's recording, or the sound of it as browsers play it, which the first call makes.
+        NOT_FOUND: no such job, or its recording is gone. INVALID_ARGUMENT: an offset behind the end.
+        FAILED_PRECONDITION: the recording has no sound that can be read. RESOURCE_EXHAUSTED: it is too
+        long, or the disk is full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTranscript(self, request, context):
+        """Sends a revision of a job's transcript: one `head`, then its segments in the order of their
+        beginnings. NOT_FOUND: no such job or revision. FAILED_PRECONDITION: the job has not succeeded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutTranscript(self, request_iterator, context):
+        """Keeps a transcript that a person has worked on as the next revision.
+
+        The client sends one `config`, then `segments`, all that there are to be, then one `finish`. The
+        revision is there as a whole, also after a power cut, or not at all.
+
+        INVALID_ARGUMENT: a segment that cannot be, or too many of them. NOT_FOUND: no such job.
+        FAILED_PRECONDITION: the job has not succeeded, or, with reason REVISION_CONFLICT,
+        `base_revision` is not the newest one any more; the metadata's `revision` is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportTranscript(self, request, context):
+        """Sends a revision as a file: what the job itself would have written of it. Statuses as of
+        GetTranscript. INVALID_ARGUMENT: a format or a language that there is not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Retranslate(self, request, context):
+        """Translates segments of a revision again, with the job's model and glossary. What comes out is the
+        next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Retime(self, request, context):
+        """Finds out again when the words of segments are said, in the job's recording. Segments begin and
+        end with their words then. What comes out is the next revision. Statuses as of Retranslate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,6 +284,36 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetArtifact,
                     request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetArtifactRequest.FromString,
                     response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetArtifactResponse.SerializeToString,
+            ),
+            'GetMedia': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetMedia,
+                    request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetMediaRequest.FromString,
+                    response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetMediaResponse.SerializeToString,
+            ),
+            'GetTranscript': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetTranscript,
+                    request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetTranscriptRequest.FromString,
+                    response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetTranscriptResponse.SerializeToString,
+            ),
+            'PutTranscript': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutTranscript,
+                    request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.PutTranscriptRequest.FromString,
+                    response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.PutTranscriptResponse.SerializeToString,
+            ),
+            'ExportTranscript': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportTranscript,
+                    request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ExportTranscriptRequest.FromString,
+                    response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ExportTranscriptResponse.SerializeToString,
+            ),
+            'Retranslate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retranslate,
+                    request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetranslateRequest.FromString,
+                    response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetranslateResponse.SerializeToString,
+            ),
+            'Retime': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retime,
+                    request_deserializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetimeRequest.FromString,
+                    response_serializer=voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetimeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -418,6 +535,168 @@ class JobService(object):
             '/voxroute.jobs.v1.JobService/GetArtifact',
             voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetArtifactRequest.SerializeToString,
             voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/voxroute.jobs.v1.JobService/GetMedia',
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetMediaRequest.SerializeToString,
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetMediaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTranscript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/voxroute.jobs.v1.JobService/GetTranscript',
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetTranscriptRequest.SerializeToString,
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.GetTranscriptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutTranscript(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/voxroute.jobs.v1.JobService/PutTranscript',
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.PutTranscriptRequest.SerializeToString,
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.PutTranscriptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportTranscript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/voxroute.jobs.v1.JobService/ExportTranscript',
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ExportTranscriptRequest.SerializeToString,
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.ExportTranscriptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retranslate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voxroute.jobs.v1.JobService/Retranslate',
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetranslateRequest.SerializeToString,
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetranslateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retime(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voxroute.jobs.v1.JobService/Retime',
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetimeRequest.SerializeToString,
+            voxroute_dot_jobs_dot_v1_dot_jobs__pb2.RetimeResponse.FromString,
             options,
             channel_credentials,
             insecure,

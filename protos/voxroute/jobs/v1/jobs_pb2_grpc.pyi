@@ -66,11 +66,44 @@ class JobServiceStub:
     has succeeded and `restart` is not set.
     """
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]
-    """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+    """Removes a job that has ended: its upload, its results, the revisions of its transcript, its
+    events and its idempotency key.
     NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
     """
     GetArtifact: _grpc.UnaryStreamMultiCallable[_jobs_pb2.GetArtifactRequest, _jobs_pb2.GetArtifactResponse]
     """Sends a file of a job's results. NOT_FOUND: no such job or file."""
+    GetMedia: _grpc.UnaryStreamMultiCallable[_jobs_pb2.GetMediaRequest, _jobs_pb2.GetMediaResponse]
+    """Sends the job's recording, or the sound of it as browsers play it, which the first call makes.
+    NOT_FOUND: no such job, or its recording is gone. INVALID_ARGUMENT: an offset behind the end.
+    FAILED_PRECONDITION: the recording has no sound that can be read. RESOURCE_EXHAUSTED: it is too
+    long, or the disk is full.
+    """
+    GetTranscript: _grpc.UnaryStreamMultiCallable[_jobs_pb2.GetTranscriptRequest, _jobs_pb2.GetTranscriptResponse]
+    """Sends a revision of a job's transcript: one `head`, then its segments in the order of their
+    beginnings. NOT_FOUND: no such job or revision. FAILED_PRECONDITION: the job has not succeeded.
+    """
+    PutTranscript: _grpc.StreamUnaryMultiCallable[_jobs_pb2.PutTranscriptRequest, _jobs_pb2.PutTranscriptResponse]
+    """Keeps a transcript that a person has worked on as the next revision.
+
+    The client sends one `config`, then `segments`, all that there are to be, then one `finish`. The
+    revision is there as a whole, also after a power cut, or not at all.
+
+    INVALID_ARGUMENT: a segment that cannot be, or too many of them. NOT_FOUND: no such job.
+    FAILED_PRECONDITION: the job has not succeeded, or, with reason REVISION_CONFLICT,
+    `base_revision` is not the newest one any more; the metadata's `revision` is.
+    """
+    ExportTranscript: _grpc.UnaryStreamMultiCallable[_jobs_pb2.ExportTranscriptRequest, _jobs_pb2.ExportTranscriptResponse]
+    """Sends a revision as a file: what the job itself would have written of it. Statuses as of
+    GetTranscript. INVALID_ARGUMENT: a format or a language that there is not.
+    """
+    Retranslate: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RetranslateRequest, _jobs_pb2.RetranslateResponse]
+    """Translates segments of a revision again, with the job's model and glossary. What comes out is the
+    next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+    """
+    Retime: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RetimeRequest, _jobs_pb2.RetimeResponse]
+    """Finds out again when the words of segments are said, in the job's recording. Segments begin and
+    end with their words then. What comes out is the next revision. Statuses as of Retranslate.
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -110,11 +143,44 @@ class JobServiceAsyncStub(JobServiceStub):
     has succeeded and `restart` is not set.
     """
     DeleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]  # type: ignore[assignment]
-    """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+    """Removes a job that has ended: its upload, its results, the revisions of its transcript, its
+    events and its idempotency key.
     NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
     """
     GetArtifact: _aio.UnaryStreamMultiCallable[_jobs_pb2.GetArtifactRequest, _jobs_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Sends a file of a job's results. NOT_FOUND: no such job or file."""
+    GetMedia: _aio.UnaryStreamMultiCallable[_jobs_pb2.GetMediaRequest, _jobs_pb2.GetMediaResponse]  # type: ignore[assignment]
+    """Sends the job's recording, or the sound of it as browsers play it, which the first call makes.
+    NOT_FOUND: no such job, or its recording is gone. INVALID_ARGUMENT: an offset behind the end.
+    FAILED_PRECONDITION: the recording has no sound that can be read. RESOURCE_EXHAUSTED: it is too
+    long, or the disk is full.
+    """
+    GetTranscript: _aio.UnaryStreamMultiCallable[_jobs_pb2.GetTranscriptRequest, _jobs_pb2.GetTranscriptResponse]  # type: ignore[assignment]
+    """Sends a revision of a job's transcript: one `head`, then its segments in the order of their
+    beginnings. NOT_FOUND: no such job or revision. FAILED_PRECONDITION: the job has not succeeded.
+    """
+    PutTranscript: _aio.StreamUnaryMultiCallable[_jobs_pb2.PutTranscriptRequest, _jobs_pb2.PutTranscriptResponse]  # type: ignore[assignment]
+    """Keeps a transcript that a person has worked on as the next revision.
+
+    The client sends one `config`, then `segments`, all that there are to be, then one `finish`. The
+    revision is there as a whole, also after a power cut, or not at all.
+
+    INVALID_ARGUMENT: a segment that cannot be, or too many of them. NOT_FOUND: no such job.
+    FAILED_PRECONDITION: the job has not succeeded, or, with reason REVISION_CONFLICT,
+    `base_revision` is not the newest one any more; the metadata's `revision` is.
+    """
+    ExportTranscript: _aio.UnaryStreamMultiCallable[_jobs_pb2.ExportTranscriptRequest, _jobs_pb2.ExportTranscriptResponse]  # type: ignore[assignment]
+    """Sends a revision as a file: what the job itself would have written of it. Statuses as of
+    GetTranscript. INVALID_ARGUMENT: a format or a language that there is not.
+    """
+    Retranslate: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RetranslateRequest, _jobs_pb2.RetranslateResponse]  # type: ignore[assignment]
+    """Translates segments of a revision again, with the job's model and glossary. What comes out is the
+    next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+    """
+    Retime: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RetimeRequest, _jobs_pb2.RetimeResponse]  # type: ignore[assignment]
+    """Finds out again when the words of segments are said, in the job's recording. Segments begin and
+    end with their words then. What comes out is the next revision. Statuses as of Retranslate.
+    """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs jobs and keeps what they have finished, also when it is stopped or killed itself: a job that
@@ -193,7 +259,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.DeleteJobResponse, _abc.Awaitable[_jobs_pb2.DeleteJobResponse]]:
-        """Removes a job that has ended: its upload, its results, its events and its idempotency key.
+        """Removes a job that has ended: its upload, its results, the revisions of its transcript, its
+        events and its idempotency key.
         NOT_FOUND: no such job. FAILED_PRECONDITION: it runs or waits.
         """
 
@@ -204,5 +271,73 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_jobs_pb2.GetArtifactResponse], _abc.AsyncIterator[_jobs_pb2.GetArtifactResponse]]:
         """Sends a file of a job's results. NOT_FOUND: no such job or file."""
+
+    @_abc_1.abstractmethod
+    def GetMedia(
+        self,
+        request: _jobs_pb2.GetMediaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_jobs_pb2.GetMediaResponse], _abc.AsyncIterator[_jobs_pb2.GetMediaResponse]]:
+        """Sends the job's recording, or the sound of it as browsers play it, which the first call makes.
+        NOT_FOUND: no such job, or its recording is gone. INVALID_ARGUMENT: an offset behind the end.
+        FAILED_PRECONDITION: the recording has no sound that can be read. RESOURCE_EXHAUSTED: it is too
+        long, or the disk is full.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTranscript(
+        self,
+        request: _jobs_pb2.GetTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_jobs_pb2.GetTranscriptResponse], _abc.AsyncIterator[_jobs_pb2.GetTranscriptResponse]]:
+        """Sends a revision of a job's transcript: one `head`, then its segments in the order of their
+        beginnings. NOT_FOUND: no such job or revision. FAILED_PRECONDITION: the job has not succeeded.
+        """
+
+    @_abc_1.abstractmethod
+    def PutTranscript(
+        self,
+        request_iterator: _MaybeAsyncIterator[_jobs_pb2.PutTranscriptRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.PutTranscriptResponse, _abc.Awaitable[_jobs_pb2.PutTranscriptResponse]]:
+        """Keeps a transcript that a person has worked on as the next revision.
+
+        The client sends one `config`, then `segments`, all that there are to be, then one `finish`. The
+        revision is there as a whole, also after a power cut, or not at all.
+
+        INVALID_ARGUMENT: a segment that cannot be, or too many of them. NOT_FOUND: no such job.
+        FAILED_PRECONDITION: the job has not succeeded, or, with reason REVISION_CONFLICT,
+        `base_revision` is not the newest one any more; the metadata's `revision` is.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportTranscript(
+        self,
+        request: _jobs_pb2.ExportTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_jobs_pb2.ExportTranscriptResponse], _abc.AsyncIterator[_jobs_pb2.ExportTranscriptResponse]]:
+        """Sends a revision as a file: what the job itself would have written of it. Statuses as of
+        GetTranscript. INVALID_ARGUMENT: a format or a language that there is not.
+        """
+
+    @_abc_1.abstractmethod
+    def Retranslate(
+        self,
+        request: _jobs_pb2.RetranslateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.RetranslateResponse, _abc.Awaitable[_jobs_pb2.RetranslateResponse]]:
+        """Translates segments of a revision again, with the job's model and glossary. What comes out is the
+        next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+        """
+
+    @_abc_1.abstractmethod
+    def Retime(
+        self,
+        request: _jobs_pb2.RetimeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.RetimeResponse, _abc.Awaitable[_jobs_pb2.RetimeResponse]]:
+        """Finds out again when the words of segments are said, in the job's recording. Segments begin and
+        end with their words then. What comes out is the next revision. Statuses as of Retranslate.
+        """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
