@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import json
+import mimetypes
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
-from voxroute_gateway.errors import of_failure
+from voxroute_gateway.errors import RequestError, of_failure
 from voxroute_gateway.languages import name_of
 from voxroute_gateway.recognition import Heard
+from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.subtitles.cues import Cue, source_cues, translated_cues
 from voxroute_orchestrator.subtitles.formats import FORMATS
 from voxroute_orchestrator.subtitles.rules import CueRules
@@ -20,6 +23,14 @@ from voxroute_serving.telemetry.logs import get_logger
 
 JSON, TEXT = "application/json", "text/plain"
 _TYPES = {"srt": "application/x-subrip", "vtt": "text/vtt", "text": TEXT}
+_FILE_TYPES = {
+    **_TYPES, "ass": "text/x-ssa", "ttml": "application/ttml+xml",
+    # what mimetypes does not know on every host
+    "flac": "audio/flac", "m4a": "audio/mp4", "m4b": "audio/mp4", "mkv": "video/x-matroska",
+    "oga": "audio/ogg", "ogg": "audio/ogg", "opus": "audio/ogg", "wav": "audio/wav",
+}  # fmt: skip
+_PLAYED = ("audio/", "video/")
+_UNKNOWN = "application/octet-stream"
 _VTT = "WEBVTT\n\n"
 ENDED_WITH = web.RequestKey("ended_with", int)
 """The status of a request whose headers had gone ahead: of its whole answer, or of its failure."""
@@ -109,6 +120,87 @@ def broken(request: web.Request, error: Exception) -> asyncio.CancelledError:
         request.transport.abort()
     request[ENDED_WITH] = failure.status
     return asyncio.CancelledError()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is sent, whole or in part."""
+
+    name: str
+    size: int
+    """Bytes."""
+    version: str
+    """Another text where the content is another."""
+    inline: bool = False
+    """Whether a browser is to show it; only what it plays is, as a client has named the file."""
+    sound: bool = False
+
+    @property
+    def tag(self) -> str:
+        """Its ETag."""
+        return f'"{self.version}"'
+
+    def headers(self) -> dict[str, str]:
+        """What is told of it."""
+        suffix = self.name.rpartition(".")[2].lower()
+        kind = _FILE_TYPES.get(suffix) or mimetypes.guess_type(self.name)[0] or _UNKNOWN
+        if self.sound:
+            kind = "audio/webm"
+        if self.inline and not kind.startswith(_PLAYED):
+            kind = _UNKNOWN
+        how = "inline" if self.inline else "attachment"
+        return {
+            "Content-Type": kind + ("; charset=utf-8" if kind.startswith("text/") else ""),
+            "Content-Disposition": f"{how}; filename*=UTF-8''{quote(self.name, safe='')}",
+            "X-Content-Type-Options": "nosniff",
+            "Accept-Ranges": "bytes",
+            "ETag": self.tag,
+        }
+
+
+async def sent(
+    request: web.Request, file: File, read: Callable[[int, int], AsyncGenerator[bytes]]
+) -> web.StreamResponse:
+    """Sends a file, or the range of it that is asked for; `read` is told offset and length.
+
+    Raises RequestError.
+    """
+    begin, end = _range(request, file)
+    answer = web.StreamResponse(headers=file.headers())
+    answer.content_length = end - begin
+    if end - begin < file.size:
+        answer.set_status(206)
+        answer.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{file.size}"
+    await answer.prepare(request)
+    if request.method != "HEAD" and begin < end:
+        try:
+            async with contextlib.aclosing(read(begin, end - begin)) as chunks:
+                async for data in chunks:
+                    await answer.write(data)
+        except VoxrouteError as error:
+            raise broken(request, error) from error
+    await ended(request, answer)
+    return answer
+
+
+def _range(request: web.Request, file: File) -> tuple[int, int]:
+    """The first byte that is wanted and the one behind the last. Raises RequestError.
+
+    All of the file where the range is none of one part, or is about another file.
+    """
+    n = file.size
+    try:
+        asked = request.http_range
+    except ValueError:
+        return 0, n
+    if asked.start is None or request.headers.get("If-Range", file.tag) != file.tag:
+        return 0, n
+    begin = max(0, n + asked.start) if asked.start < 0 else asked.start
+    if begin >= n:
+        raise RequestError(
+            416, f"the file has {n} bytes", "range", "Range", more={"Content-Range": f"bytes */{n}"}
+        )
+    return begin, n if asked.stop is None else min(n, asked.stop)
 
 
 def cues_of(heard: Heard, translation: Translation | None, rules: CueRules) -> list[Cue]:

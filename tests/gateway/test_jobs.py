@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx2 as httpx
 import psutil
 import pytest
@@ -197,6 +198,45 @@ def test_files_come_whole_and_in_ranges(client: httpx.Client, done: dict[str, An
     assert head.headers["content-length"] == str(n)
     missing = client.get(path + "x")
     assert missing.json()["error"]["code"] == "artifact_not_found"
+
+
+def test_a_recording_and_its_sound_come_in_ranges(
+    client: httpx.Client, done: dict[str, Any], short: Path
+) -> None:
+    """As what a browser plays, to be shown by it; the sound is Opus, and made once."""
+    path = f"/api/jobs/{done['id']}"
+    whole = client.get(f"{path}/media")
+    assert whole.content == short.read_bytes()
+    sound = client.get(f"{path}/sound")
+    with av.open(io.BytesIO(sound.content)) as container:
+        assert container.streams.audio[0].codec_context.name == "opus"
+    for one, kind in ((whole, "audio/wav"), (sound, "audio/webm")):
+        assert one.status_code == 200
+        assert one.headers["content-type"] == kind
+        assert one.headers["content-disposition"].startswith("inline; filename*=UTF-8''evening.")
+        assert one.headers["x-content-type-options"] == "nosniff"
+        assert one.headers["accept-ranges"] == "bytes"
+        n, tag = len(one.content), one.headers["etag"]
+        for asked, begin, end in (("0-9", 0, 10), ("10-", 10, n), ("-7", n - 7, n)):
+            headers = {"Range": f"bytes={asked}", "If-Range": tag}
+            part = client.get(one.url, headers=headers)
+            assert part.status_code == 206
+            assert part.content == one.content[begin:end]
+            assert part.headers["content-range"] == f"bytes {begin}-{end - 1}/{n}"
+        assert client.get(one.url, headers={"Range": f"bytes={n}-"}).status_code == 416
+        assert client.head(one.url).headers["content-length"] == str(n)
+    assert client.get("/api/jobs/none/media").json()["error"]["code"] == "job_not_found"
+
+
+def test_no_recording_is_a_page_of_the_gateways(client: httpx.Client, tmp_path: Path) -> None:
+    """A client names its upload: what it calls a page is sent as bytes, which no browser runs."""
+    (tmp_path / "evil.html").write_text("<script>alert(1)</script>")
+    job = submit(client, tmp_path / "evil.html", upload_name="evil.html")
+    answer = client.get(f"/api/jobs/{job['id']}/media")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    ended(client, job["id"])
+    silent = client.get(f"/api/jobs/{job['id']}/sound")
+    assert (silent.status_code, silent.json()["error"]["code"]) == (422, "media_unreadable")
 
 
 def test_a_job_is_cancelled_resumed_and_removed(client: httpx.Client, clip: Path) -> None:

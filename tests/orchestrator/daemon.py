@@ -192,7 +192,14 @@ def ended(stub: Any, job_id: str) -> jobs_pb2.Job:
     return job(stub, job_id)
 
 
-def artifact(stub: Any, job_id: str, name: str, offset: int = 0) -> bytes:
+def artifact(stub: Any, job_id: str, name: str, offset: int = 0, length: int = 0) -> bytes:
     """The bytes of a result."""
-    request = jobs_pb2.GetArtifactRequest(job_id=job_id, name=name, offset=offset)
+    request = jobs_pb2.GetArtifactRequest(job_id=job_id, name=name, offset=offset, length=length)
     return b"".join(reply.data for reply in stub.GetArtifact(request, timeout=30))
+
+
+def media(stub: Any, job_id: str, **asked: Any) -> tuple[jobs_pb2.MediaFile, bytes]:
+    """What a job's recording is, and the bytes of it that were asked for."""
+    request = jobs_pb2.GetMediaRequest(job_id=job_id, **asked)
+    first, *rest = stub.GetMedia(request, timeout=60)
+    return first.file, b"".join(reply.data for reply in rest)

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import mimetypes
 import uuid
 from collections.abc import Generator
+from functools import partial
 from typing import Any, cast
-from urllib.parse import quote
 
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict, MessageToJson, ParseDict, ParseError
@@ -16,13 +15,14 @@ from voxroute.jobs.v1 import jobs_pb2
 from voxroute_gateway.answers import (
     JSON,
     Answer,
+    File,
     as_json,
     broken,
     comments,
     ended,
     patient,
     response,
-    type_of,
+    sent,
 )
 from voxroute_gateway.description import (
     BINARY,
@@ -47,10 +47,12 @@ from voxroute_orchestrator.errors import UsageError, VoxrouteError
 _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 _ENDED = frozenset(_STATES[2:])
 _MAX_PAGE = 1000
-_SUBTITLES = {"ass": "text/x-ssa", "ttml": "application/ttml+xml"}
 
 _JOB = {200: {JSON: message(jobs_pb2.Job)}}
 _ERRORS = (404, *SERVICES)
+_FILE = {200: {"*/*": BINARY}, 206: {"*/*": BINARY}}
+_FILE_ERRORS = (416, *_ERRORS)
+_RANGE = {"Range": STRING, "If-Range": STRING}
 
 
 class Jobs:
@@ -74,6 +76,8 @@ class Jobs:
             web.post(f"{one}/retry", self.retry),
             web.get(f"{one}/events", self.events, allow_head=False),
             web.get(f"{one}/artifacts/{{name}}", self.artifact),
+            web.get(f"{one}/media", self.media),
+            web.get(f"{one}/sound", self.sound),
         ]
 
     async def leave(self, app: web.Application) -> None:
@@ -229,11 +233,7 @@ class Jobs:
         finally:
             self._watching.discard(task)
 
-    @Operation(
-        {200: {"*/*": BINARY}, 206: {"*/*": BINARY}},
-        (416, *_ERRORS),
-        headers={"Range": STRING, "If-Range": STRING},
-    )
+    @Operation(_FILE, _FILE_ERRORS, headers=_RANGE)
     async def artifact(self, request: web.Request) -> web.StreamResponse:
         """A file of a job's results, or the range of it that is asked for."""
         client, job_id = self._gateway.jobs, request.match_info["job_id"]
@@ -242,65 +242,24 @@ class Jobs:
         found = next((one for one in job.artifacts if one.name == name), None)
         if found is None:
             raise RequestError(404, f"the job has no file {name!r}", "artifact_not_found")
-        begin, end = _range(request, found)
-        answer = web.StreamResponse(headers=_about(found))
-        answer.content_length = end - begin
-        if end - begin < found.bytes:
-            answer.set_status(206)
-            answer.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{found.bytes}"
-        await answer.prepare(request)
-        left = end - begin
-        if request.method != "HEAD" and left:
-            try:
-                async with contextlib.aclosing(client.read(job_id, found, begin)) as chunks:
-                    async for data in chunks:
-                        await answer.write(data[:left])
-                        left -= len(data)
-                        if left <= 0:
-                            break
-            except VoxrouteError as error:
-                raise broken(request, error) from error
-        await ended(request, answer)
-        return answer
+        file = File(name, int(found.bytes), found.sha256)
+        return await sent(request, file, partial(client.read, job_id, found))
 
+    @Operation(_FILE, _FILE_ERRORS, headers=_RANGE)
+    async def media(self, request: web.Request) -> web.StreamResponse:
+        """The job's recording, or the range of it that is asked for."""
+        return await self._media(request, sound=False)
 
-def _range(request: web.Request, artifact: jobs_pb2.Artifact) -> tuple[int, int]:
-    """The first byte that is wanted and the one behind the last. Raises RequestError.
+    @Operation(_FILE, _FILE_ERRORS, headers=_RANGE)
+    async def sound(self, request: web.Request) -> web.StreamResponse:
+        """What every browser plays of the recording: its sound, made once, as Opus in WebM."""
+        return await self._media(request, sound=True)
 
-    All of the file where the range is none of one part, or is about another file.
-    """
-    n = int(artifact.bytes)
-    try:
-        asked = request.http_range
-    except ValueError:
-        return 0, n
-    if asked.start is None or request.headers.get("If-Range", _tag(artifact)) != _tag(artifact):
-        return 0, n
-    begin = max(0, n + asked.start) if asked.start < 0 else asked.start
-    if begin >= n:
-        raise RequestError(
-            416, f"the file has {n} bytes", "range", "Range", more={"Content-Range": f"bytes */{n}"}
-        )
-    return begin, n if asked.stop is None else min(n, asked.stop)
-
-
-def _about(artifact: jobs_pb2.Artifact) -> dict[str, str]:
-    """The headers of a file."""
-    suffix = artifact.name.rpartition(".")[2].lower()
-    kind = _SUBTITLES.get(suffix) or type_of(
-        suffix, mimetypes.guess_type(artifact.name)[0] or "application/octet-stream"
-    )
-    return {
-        "Content-Type": kind + ("; charset=utf-8" if kind.startswith("text/") else ""),
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(artifact.name, safe='')}",
-        "X-Content-Type-Options": "nosniff",
-        "Accept-Ranges": "bytes",
-        "ETag": _tag(artifact),
-    }
-
-
-def _tag(artifact: jobs_pb2.Artifact) -> str:
-    return f'"{artifact.sha256}"'
+    async def _media(self, request: web.Request, *, sound: bool) -> web.StreamResponse:
+        client, job_id = self._gateway.jobs, request.match_info["job_id"]
+        found = await client.media(job_id, sound=sound)
+        file = File(found.name, int(found.bytes), found.version, inline=True, sound=sound)
+        return await sent(request, file, partial(client.read_media, job_id, found, sound=sound))
 
 
 def _told(job: jobs_pb2.Job) -> web.Response:

@@ -36,6 +36,7 @@ from voxroute_orchestrator.errors import (
     OutputError,
     ServiceUnavailableError,
     UsageError,
+    VoxrouteError,
 )
 from voxroute_orchestrator.files import sha256
 from voxroute_orchestrator.names import fitted
@@ -204,23 +205,60 @@ class JobClient:
                         retry.progress()
                         yield event
 
-    async def read(
-        self, job_id: str, artifact: jobs_pb2.Artifact, offset: int = 0
+    def read(
+        self, job_id: str, artifact: jobs_pb2.Artifact, offset: int = 0, length: int = 0
     ) -> AsyncGenerator[bytes]:
-        """The bytes of a result from one on, read on where the connection is lost."""
-        retry, n = Retry(self.endpoint, self._policy), offset
+        """The bytes of a result from one on, read on where the connection is lost.
+
+        All that follow where `length` is 0.
+        """
+        request = jobs_pb2.GetArtifactRequest(
+            job_id=job_id, name=artifact.name, offset=offset, length=length
+        )
+        return self._bytes(self._stub.GetArtifact, request, artifact)
+
+    async def media(self, job_id: str, *, sound: bool = False) -> jobs_pb2.MediaFile:
+        """What the job's recording is, or its sound, which is made if need be."""
+        request = jobs_pb2.GetMediaRequest(job_id=job_id, length=1, sound=sound)
+
+        async def first() -> jobs_pb2.MediaFile:
+            async with contextlib.aclosing(self._replies(self._stub.GetMedia, request)) as sent:
+                async for reply in sent:
+                    return reply.file
+            raise broken_stream(str(self.endpoint), "sent nothing of the recording")
+
+        return await Retry(self.endpoint, self._policy).run(first)
+
+    def read_media(
+        self, job_id: str, file: jobs_pb2.MediaFile, offset: int, length: int, *, sound: bool
+    ) -> AsyncGenerator[bytes]:
+        """As `read`, of the recording or its sound."""
+        request = jobs_pb2.GetMediaRequest(job_id=job_id, offset=offset, length=length, sound=sound)
+        return self._bytes(self._stub.GetMedia, request, file)
+
+    async def _bytes(
+        self, method: Any, request: Any, file: "jobs_pb2.Artifact | jobs_pb2.MediaFile"
+    ) -> AsyncGenerator[bytes]:
+        """The part of a file that a request asks for, asked on where the connection is lost."""
+        retry = Retry(self.endpoint, self._policy)
+        end = request.offset + request.length if request.length else file.bytes
         async for attempt in retry.attempts():
             with attempt:
-                request = jobs_pb2.GetArtifactRequest(job_id=job_id, name=artifact.name, offset=n)
-                async with contextlib.aclosing(
-                    self._replies(self._stub.GetArtifact, request)
-                ) as sent:
+                request.length = max(0, end - request.offset)
+                async with contextlib.aclosing(self._replies(method, request)) as sent:
                     async for reply in sent:
-                        n += len(reply.data)
+                        told = getattr(reply, "file", file)  # of GetMedia, in the first
+                        if told.bytes and told != file:
+                            raise VoxrouteError(
+                                f"{file.name} of job {request.job_id} has become another file"
+                                " meanwhile; ask for it again"
+                            )
+                        request.offset += len(reply.data)
                         retry.progress()
-                        yield reply.data
-                if n < artifact.bytes:
-                    raise broken_stream(str(self.endpoint), f"sent {artifact.name} in part only")
+                        if reply.data:
+                            yield reply.data
+                if request.offset < min(end, file.bytes):
+                    raise broken_stream(str(self.endpoint), f"sent {file.name} in part only")
 
     async def fetch(self, job_id: str, artifact: jobs_pb2.Artifact, folder: Path) -> Path:
         """Downloads a file, verified; a part that an earlier try has left is gone on with.

@@ -47,7 +47,7 @@ _DATABASES = tuple(
 # What the service, of whatever version, has in its folders:
 _UPLOAD = re.compile(r"tmp[a-z0-9_]{8}|[0-9a-f]{32}-[a-z0-9_]+\.part")
 _JOB = re.compile(r"[0-9a-f]{12}")
-_OF_A_JOB = re.compile(r"media|results|journal\.sqlite(-wal|-shm|-journal)?")
+_OF_A_JOB = re.compile(r"media|results|revisions|sound|journal\.sqlite(-wal|-shm|-journal)?")
 
 _log = get_logger(__name__)
 

@@ -5,8 +5,13 @@ ServingError
 +-- JobNotFoundError      NOT_FOUND             no such job
 +-- MediaNotFoundError    NOT_FOUND             no such file below a media root
 +-- ArtifactNotFoundError NOT_FOUND             no such file of the job
++-- RevisionNotFoundError NOT_FOUND             no such revision of the transcript
 +-- JobStateError         FAILED_PRECONDITION   the job's state does not allow it
++-- RevisionConflictError FAILED_PRECONDITION   somebody else has changed the transcript
++-- MediaUnreadableError  FAILED_PRECONDITION   the recording has no sound that can be read
++-- ServiceRefusedError   FAILED_PRECONDITION   a service cannot do what the job asks for
 +-- UploadTooLargeError   RESOURCE_EXHAUSTED    over the limit of an upload
++-- SoundTooLongError     RESOURCE_EXHAUSTED    the recording is too long for a sound of its own
 +-- DiskFullError         RESOURCE_EXHAUSTED    the disk of the data folder is full
 +-- StoreBusyError        UNAVAILABLE           another process holds the store
 +-- StoreError            INTERNAL              the store is damaged or cannot be read
@@ -14,7 +19,14 @@ ServingError
 
 import grpc
 
-from voxroute_serving.errors import InvalidInputError, LimitExceededError, ServingError
+from voxroute_orchestrator import errors
+from voxroute_serving.errors import (
+    EngineError,
+    InvalidInputError,
+    LimitExceededError,
+    NotReadyError,
+    ServingError,
+)
 
 
 class InvalidJobError(InvalidInputError):
@@ -49,6 +61,13 @@ class ArtifactNotFoundError(ServingError):
     reason = "ARTIFACT_NOT_FOUND"
 
 
+class RevisionNotFoundError(ServingError):
+    """The transcript has no such revision, or not any more."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    reason = "REVISION_NOT_FOUND"
+
+
 class JobStateError(ServingError):
     """The state of the job does not allow the call."""
 
@@ -56,10 +75,44 @@ class JobStateError(ServingError):
     reason = "JOB_STATE"
 
 
+class RevisionConflictError(ServingError):
+    """The transcript has a newer revision than the one that was worked on."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "REVISION_CONFLICT"
+
+    @classmethod
+    def of(cls, base: int, newest: int) -> "RevisionConflictError":
+        """The error for a base that is not the newest revision; its metadata has that."""
+        return cls(
+            f"the transcript is at revision {newest} by now, and not at {base}; get that one, and"
+            " make the changes again",
+            metadata={"revision": str(newest)},
+        )
+
+
+class MediaUnreadableError(ServingError):
+    """The recording has no sound that can be read."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MEDIA_UNREADABLE"
+
+
+class ServiceRefusedError(ServingError):
+    """A service cannot do what the job asks for."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "SERVICE_REFUSED"
+
+
 class UploadTooLargeError(LimitExceededError):
     """The media file is larger than an upload may be."""
 
     reason = "UPLOAD_TOO_LARGE"
+
+
+class SoundTooLongError(LimitExceededError):
+    """The recording is longer than what a sound is made of."""
 
 
 class DiskFullError(LimitExceededError):
@@ -79,3 +132,21 @@ class StoreError(ServingError):
     """The store is damaged, or cannot be read or written."""
 
     reason = "STORE"
+
+
+_OF_FAILURES: tuple[tuple[type[errors.VoxrouteError], type[ServingError]], ...] = (
+    (errors.MediaNotFoundError, MediaNotFoundError),
+    (errors.MediaStalledError, MediaNotFoundError),
+    (errors.MediaError, MediaUnreadableError),
+    (errors.ServiceUnavailableError, NotReadyError),
+    (errors.RefusedError, ServiceRefusedError),
+    (errors.UsageError, ServiceRefusedError),
+)
+
+
+def of_failure(failure: errors.VoxrouteError, sentence: str) -> ServingError:
+    """What a client is told where something fails that is done within its call."""
+    for kind, told in _OF_FAILURES:
+        if isinstance(failure, kind):
+            return told(sentence)
+    return EngineError(sentence)

@@ -6,6 +6,8 @@
     <data-dir>/jobs/<id>/media/      the uploaded file
     <data-dir>/jobs/<id>/journal.sqlite
     <data-dir>/jobs/<id>/results/
+    <data-dir>/jobs/<id>/revisions/  the transcript as people have changed it; see revisions.py
+    <data-dir>/jobs/<id>/sound/      the recording as browsers play it; see sound.py
     <data-dir>/aside/<time>/         what a start has found that is not the service's
 
 All of it is for the service's own user only.
@@ -68,11 +70,22 @@ class JobFiles:
         """The files that a client may fetch."""
         return self.path / "results"
 
+    @property
+    def revisions(self) -> Path:
+        """What people have made of the transcript."""
+        return self.path / "revisions"
+
+    @property
+    def sound(self) -> Path:
+        """Where the sound is that browsers play, alone."""
+        return self.path / "sound"
+
     def forget(self) -> None:
-        """Throws away what is finished."""
+        """Throws away what is finished, and what people have made of it."""
         for path in self.path.glob(f"{self.journal.name}*"):  # SQLite's -wal and -shm, too
             path.unlink()
         shutil.rmtree(self.results, ignore_errors=True)
+        shutil.rmtree(self.revisions, ignore_errors=True)
 
     def has_complete_results(self) -> bool:
         """Whether the job was done to its end, whatever became of it since."""
@@ -95,7 +108,7 @@ class JobFiles:
 
 
 class Upload:
-    """A media file on its way to the disk; gone at the end of the block unless it was taken.
+    """A file on its way to the disk; gone at the end of the block unless it was taken.
 
     Raises UploadTooLargeError and DiskFullError. Blocking.
     """
@@ -104,14 +117,15 @@ class Upload:
         self._folder = folder
         self._prefix = prefix
         self._limit_bytes = limit_bytes
-        self._path = Path()
+        self.path = Path()
+        """Where it is until then."""
         self._file: BinaryIO | None = None
         self.size = 0
 
     def __enter__(self) -> Self:
-        with _disk():
+        with written():
             descriptor, name = tempfile.mkstemp(_PARTIAL, self._prefix, self._folder)
-            self._path = Path(name)
+            self.path = Path(name)
             self._file = os.fdopen(descriptor, "wb")
         return self
 
@@ -124,7 +138,7 @@ class Upload:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk: what is in its buffer goes anyway
                 self._file.close()
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Adds the next bytes."""
@@ -136,18 +150,20 @@ class Upload:
                 " --max-upload-bytes raised"
             )
         assert self._file is not None  # noqa: S101 - the block has begun
-        with _disk():
+        with written():
             self._file.write(data)
 
     def take(self, target: Path) -> None:
         """Moves the whole file to its place, where a power cut does not lose it."""
         assert self._file is not None  # noqa: S101 - the block has begun
-        with _disk():
+        with written():
             self._file.flush()
             os.fsync(self._file.fileno())
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.replace(target)
+            # not its parents: where the job's folder is gone, the job is, too
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            self.path.replace(target)
             sync_folder(target.parent)
+            sync_folder(target.parent.parent)
 
 
 class DataFolder:
@@ -180,7 +196,7 @@ class DataFolder:
 
     def new_job(self) -> tuple[str, JobFiles]:
         """A new id and its folder."""
-        with _disk():
+        with written():
             while True:
                 job_id = uuid.uuid4().hex[:_ID_DIGITS]
                 try:
@@ -295,8 +311,18 @@ def media_below(roots: Sequence[Path], name: str) -> Path:
     raise missing
 
 
+def media_of(config: jobs_pb2.JobConfig, files: JobFiles, roots: Sequence[Path]) -> Path:
+    """Where the recording of a job is now. Raises MediaNotFoundError.
+
+    A link below a media root may have changed since the job was taken.
+    """
+    if config.WhichOneof("media") == "upload_name":
+        return files.media / config.upload_name
+    return media_below(roots, config.media_path)
+
+
 @contextlib.contextmanager
-def _disk() -> Generator[None]:
+def written() -> Generator[None]:
     """Turns what the disk refuses into errors that say what to do."""
     try:
         yield

@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,10 +20,12 @@ from typing import TypeVar
 import platformdirs
 
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.job import Job
+from voxroute_orchestrator.jobs.errors import of_failure
 from voxroute_orchestrator.jobs.event_log import EventLog
-from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, media_below
+from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, media_of
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
     FAILED,
@@ -210,7 +212,7 @@ class Runner:
             await asyncio.to_thread(self._store.append, job_id, events)
             self.bells.ring(job_id)
 
-        hidden = hiding_paths(files, (self._folder.path, *self._media_roots))
+        hidden = self.hidden(job_id)
         log = EventLog(append, without_paths=hidden)
         work = asyncio.ensure_future(self._do(claimed, files, log))
         self._works[job_id] = work
@@ -235,20 +237,39 @@ class Runner:
         if claimed.fresh:
             await asyncio.to_thread(files.forget)
             await asyncio.to_thread(self._store.began_afresh, claimed.job_id)
-        watch = Watch(_name_of(claimed.config))
-        media = await reading(watch, lambda: self._media(claimed.config, files))
-        job = job_of(claimed.config, media, files, self._defaults)
-        lines = await self._work(dataclasses.replace(job, job_id=claimed.job_id), log)
+        lines = await self._work(await self._job_of(claimed.job_id, claimed.config), log)
         for line in lines:
             if not line.startswith(str(files.results)):  # a path here says nothing to a client
                 log.say(line)
         return lines
 
-    def _media(self, config: jobs_pb2.JobConfig, files: JobFiles) -> Path:
-        """Where the recording is now; a link below a media root may have changed meanwhile."""
-        if config.WhichOneof("media") == "upload_name":
-            return files.media / config.upload_name
-        return media_below(self._media_roots, config.media_path)
+    async def job(self, job_id: str) -> Job:
+        """A job of the store, as its work has it now. Raises ServingError."""
+        job = await asyncio.to_thread(self._store.get, job_id)
+        with self.told(job_id):
+            return await self._job_of(job_id, job.config)
+
+    async def _job_of(self, job_id: str, config: jobs_pb2.JobConfig) -> Job:
+        """Raises MediaNotFoundError; MediaStalledError where the disk does not answer."""
+        files = self._folder.job(job_id)
+        watch = Watch(name_of(config))
+        media = await reading(watch, lambda: media_of(config, files, self._media_roots))
+        job = job_of(config, media, files, self._defaults)
+        return dataclasses.replace(job, job_id=job_id)
+
+    @contextlib.contextmanager
+    def told(self, job_id: str) -> Generator[None]:
+        """Lets what fails within a call about a job leave as an error of the service."""
+        try:
+            yield
+        except (CallFailedError, VoxrouteError) as error:
+            failure = error.error if isinstance(error, CallFailedError) else error
+            _log.info("a call about a job failed", job=job_id, exc_info=error)
+            raise of_failure(failure, self.hidden(job_id)(str(failure))) from error
+
+    def hidden(self, job_id: str) -> Callable[[str], str]:
+        """As hiding_paths, for a job of this service."""
+        return hiding_paths(self._folder.job(job_id), (self._folder.path, *self._media_roots))
 
     def _outcome(
         self, job_id: str, work: "asyncio.Future[list[str]]"
@@ -315,7 +336,7 @@ def _spelt(folder: Path) -> set[str]:
     return {path for path in found if path.startswith(os.sep) and len(path) > 1}
 
 
-def _name_of(config: jobs_pb2.JobConfig) -> str:
+def name_of(config: jobs_pb2.JobConfig) -> str:
     """The recording's name, as its client has given it."""
     return config.upload_name or config.media_path
 
@@ -333,7 +354,7 @@ def job_of(config: jobs_pb2.JobConfig, media: Path, files: JobFiles, defaults: D
             device=own.device,
         ),
         media=media,
-        media_name=_name_of(config),
+        media_name=name_of(config),
         media_links=False,  # it was looked at with all links resolved
         max_audio_s=defaults.max_audio_s,
         folder=files.results,

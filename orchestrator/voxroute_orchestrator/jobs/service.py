@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
-from typing import Annotated, BinaryIO, NoReturn
+from typing import Annotated, NoReturn
 
 import grpc.aio
 import platformdirs
@@ -29,6 +29,7 @@ from voxroute_orchestrator.jobs.errors import (
 from voxroute_orchestrator.jobs.files import DataFolder, Upload, check_upload_name, media_below
 from voxroute_orchestrator.jobs.metrics import JobMetrics, JobState
 from voxroute_orchestrator.jobs.reconcile import reconcile
+from voxroute_orchestrator.jobs.recordings import Recordings, about, bytes_of
 from voxroute_orchestrator.jobs.runner import Defaults, Runner
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
@@ -61,8 +62,6 @@ from voxroute_serving.process.main import Runtime, run_service
 from voxroute_serving.process.settings import Device, ServerSettings
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
-CHUNK_BYTES = 256 * 1024
-"""Of a file, in one message."""
 _DEFAULT_PAGE, _MAX_PAGE = 50, 1000
 _TOKEN = "jobs:"  # noqa: S105 - a page token is no secret
 
@@ -138,6 +137,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         self._store = store
         self._folder = folder
         self._runner = runner
+        self._recordings = Recordings(store, folder, runner)
         self._media_roots = media_roots
         self._max_upload_bytes = max_upload_bytes
 
@@ -291,7 +291,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             )
         path = self._folder.job(request.job_id).results / artifact.name
         try:
-            file = await asyncio.to_thread(_open_at, path, request.offset)
+            file = await asyncio.to_thread(path.open, "rb")
         except FileNotFoundError as error:
             raise ArtifactNotFoundError(
                 f"{artifact.name} of job {request.job_id} is gone from the service's data folder;"
@@ -299,17 +299,27 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             ) from error
         except OSError as error:
             raise StoreError("the file cannot be read; the service's log says why") from error
-        try:
-            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        with file, self._runner.told(request.job_id):
+            part = bytes_of(file, Watch(artifact.name), request.offset, request.length)
+            async for data in part:
                 yield jobs_pb2.GetArtifactResponse(data=data)
-        finally:
-            file.close()
 
-
-def _open_at(path: Path, offset: int) -> BinaryIO:
-    file = path.open("rb")
-    file.seek(offset)
-    return file
+    async def GetMedia(
+        self, request: jobs_pb2.GetMediaRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.GetMediaResponse]:
+        """The recording as the job reads it: no link is followed, and no path is told."""
+        del context
+        watch = Watch("the recording")
+        with self._runner.told(request.job_id):
+            file = await self._recordings.opened(request.job_id, watch, sound=request.sound)
+            with contextlib.closing(file):
+                if request.offset > file.size:
+                    raise InvalidJobError.of_field(
+                        "offset", f"the file has {file.size} bytes; begin at 0"
+                    )
+                yield jobs_pb2.GetMediaResponse(file=about(file))
+                async for data in bytes_of(file, watch, request.offset, request.length):
+                    yield jobs_pb2.GetMediaResponse(data=data)
 
 
 @contextlib.asynccontextmanager

@@ -118,14 +118,19 @@ def probed(job: Job) -> "tuple[Media, list[str] | None, Plan | None]":
 
     Blocking. Raises MediaError; UsageError where no copy with subtitles can be made of it.
     """
-    media = probe(
+    media = looked_at(job)
+    planned = _planned(job)
+    return media, _done_before(job, media, planned), planned
+
+
+def looked_at(job: Job) -> Media:
+    """The media, with the track and the channel that the job is about. Raises MediaError."""
+    return probe(
         job.recording,
         stream=job.spec.audio_stream,
         language=job.spec.source or next(iter(job.spec.allowed_languages), None),
         channel=job.spec.audio_channel,
     )
-    planned = _planned(job)
-    return media, _done_before(job, media, planned), planned
 
 
 def _planned(job: Job) -> "Plan | None":

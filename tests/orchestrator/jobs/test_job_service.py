@@ -1,6 +1,7 @@
 """The job service as a process: what it keeps, whatever happens to it or to its clients."""
 
 import hashlib
+import io
 import json
 import signal
 import urllib.request
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import grpc
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -23,6 +26,7 @@ from tests.orchestrator.daemon import (
     config,
     ended,
     job,
+    media,
     messages,
     stand_in_services,
     wait,
@@ -30,6 +34,10 @@ from tests.orchestrator.daemon import (
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.cli.app import app
 from voxroute_orchestrator.errors import RefusedError
+from voxroute_orchestrator.jobs.errors import DiskFullError
+from voxroute_orchestrator.jobs.files import written
+from voxroute_orchestrator.jobs.sound import encode
+from voxroute_orchestrator.media import PcmReader, probe
 
 SECONDS = 20
 LIMIT_BYTES = 1_000_000
@@ -193,6 +201,8 @@ def test_an_artifact_is_sent_from_any_offset(stub: Stub, film: bytes) -> None:
     assert len(whole) == kept.bytes
     assert artifact(stub, job_id, kept.name, 100) == whole[100:]
     assert artifact(stub, job_id, kept.name, len(whole)) == b""
+    assert artifact(stub, job_id, kept.name, 100, 50) == whole[100:150]
+    assert artifact(stub, job_id, kept.name, 100, len(whole)) == whole[100:]
     for name, offset, code in (
         (kept.name, len(whole) + 1, grpc.StatusCode.INVALID_ARGUMENT),
         ("../journal.sqlite", 0, grpc.StatusCode.NOT_FOUND),
@@ -201,6 +211,108 @@ def test_an_artifact_is_sent_from_any_offset(stub: Stub, film: bytes) -> None:
         with pytest.raises(grpc.RpcError) as error:
             artifact(stub, job_id, name, offset)
         assert _code(error) is code
+
+
+def test_the_recording_of_a_job_is_sent_in_parts(stub: Stub, film: bytes) -> None:
+    """An upload and a file below a media root alike, from any byte and as many as are wanted."""
+    upload = stub.SubmitJob(messages(FILM, film), timeout=60).job.id
+    below = stub.SubmitJob(messages(config(media_path="sub/film.wav")), timeout=60).job.id
+    for job_id in (upload, below):
+        file, whole = media(stub, job_id)
+        assert (file.name, file.bytes, whole) == ("film.wav", len(film), film)
+        assert media(stub, job_id, offset=7, length=300_000) == (file, film[7:300_007])
+        assert media(stub, job_id, offset=len(film)) == (file, b"")
+        with pytest.raises(grpc.RpcError) as error:
+            media(stub, job_id, offset=len(film) + 1)
+        assert _code(error) is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError) as error:
+        media(stub, "none")
+    assert _code(error) is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_sound_of_a_job_is_opus_on_the_recordings_own_timeline(
+    daemon: Daemon, stub: Stub
+) -> None:
+    """Of the track that is transcribed, as long as that, silent before it begins; made once."""
+    film = recordings.write(daemon.folder / "late.mkv", recordings.speech_like(9), start_s=2.0)
+    job_id = stub.SubmitJob(messages(config(upload_name="late.mkv"), film.read_bytes())).job.id
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(media, stub, job_id, sound=True) for _ in range(4)]
+        (file, data), *others = [one.result(60) for one in asked]
+    assert all(one == (file, data) for one in others)
+    assert (file.name, file.bytes) == ("late.webm", len(data))
+    assert len(list((daemon.data / "jobs" / job_id / "sound").iterdir())) == 1
+    assert media(stub, job_id, sound=True, offset=9, length=99) == (file, data[9:108])
+    with av.open(io.BytesIO(data)) as container:
+        assert container.duration == pytest.approx(11e6, abs=50_000)
+        (stream,) = container.streams
+        assert stream.codec_context.name == "opus"
+        loud = [
+            float(frame.time or 0)
+            for frame in container.decode(stream)
+            if np.abs(frame.to_ndarray()).max() > 0.01
+        ]
+    assert loud[0] == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_sound_that_nobody_waits_for_is_given_up(daemon: Daemon, stub: Stub) -> None:
+    """With its file; while one client waits it is made on, and DeleteJob removes it."""
+    recordings.write(daemon.folder / "media" / "long.wav", recordings.speech_like(400))
+    job_id = stub.SubmitJob(messages(config(media_path="long.wav")), timeout=60).job.id
+    stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=job_id), timeout=60)
+    request = jobs_pb2.GetMediaRequest(job_id=job_id, sound=True)
+    uploads, sound = daemon.data / "uploads", daemon.data / "jobs" / job_id / "sound"
+    calls = [stub.GetMedia(request, timeout=60) for _ in range(2)]
+    wait(lambda: list(uploads.iterdir()))
+    for call in calls:
+        call.cancel()
+    wait(lambda: not list(uploads.iterdir()))
+    assert not sound.exists()
+    calls = [stub.GetMedia(request, timeout=60) for _ in range(2)]
+    wait(lambda: list(uploads.iterdir()))
+    calls[0].cancel()
+    assert next(calls[1]).file.bytes
+    assert sound.exists()
+    calls[1].cancel()
+    stub.DeleteJob(jobs_pb2.DeleteJobRequest(job_id=job_id), timeout=60)
+    assert not sound.parent.exists()
+
+
+def test_a_full_disk_ends_the_making_of_a_sound(tmp_path: Path) -> None:
+    """As what it is, so that the client is told RESOURCE_EXHAUSTED."""
+    path = recordings.write(tmp_path / "film.wav", recordings.speech_like(60))
+    reader = PcmReader(probe(path))
+    try:
+        with pytest.raises(DiskFullError), written():
+            encode(reader, Path("/dev/full"))
+    finally:
+        reader.close()
+
+
+def test_what_has_no_sound_is_told(stub: Stub) -> None:
+    """FAILED_PRECONDITION, not a defect."""
+    job_id = stub.SubmitJob(messages(FILM, b"no film"), timeout=60).job.id
+    with pytest.raises(grpc.RpcError) as error:
+        media(stub, job_id, sound=True)
+    assert _code(error) is grpc.StatusCode.FAILED_PRECONDITION
+    assert media(stub, job_id)[1] == b"no film"
+
+
+def test_a_recording_that_has_become_a_link_is_not_sent(
+    daemon: Daemon, stub: Stub, film: bytes
+) -> None:
+    """Nor one that is gone; the sentence has no path of the host."""
+    root = daemon.folder / "media"
+    (root / "later.wav").write_bytes(film)
+    job_id = stub.SubmitJob(messages(config(media_path="later.wav")), timeout=60).job.id
+    _succeeded(stub, job_id)
+    (root / "later.wav").unlink()
+    for change in (lambda: None, lambda: (root / "later.wav").symlink_to(root / "../secret.wav")):
+        change()
+        with pytest.raises(grpc.RpcError) as error:
+            media(stub, job_id)
+        assert _code(error) is grpc.StatusCode.NOT_FOUND
+        assert str(daemon.folder) not in str(error.value.details())
 
 
 def test_a_cancelled_job_frees_the_service_and_can_be_resumed(
