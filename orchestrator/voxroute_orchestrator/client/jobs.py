@@ -2,7 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +52,7 @@ from voxroute_orchestrator.reporter import Reporter
 JOB_SERVICE = "job service"
 UPLOAD_CHUNK_BYTES = 1 << 20
 """Below the 4 MiB that services take in one message."""
+_SEGMENTS_AT_ONCE = 100  # the contract's
 _LOOK_S = 1.6  # with the start of the command less than three seconds
 _SETTLED = {
     grpc.ChannelConnectivity.READY,
@@ -347,6 +355,25 @@ async def _messages(
             async for data in chunks:
                 yield jobs_pb2.SubmitJobRequest(data=data)
     yield jobs_pb2.SubmitJobRequest(finish=common_pb2.Finish())
+
+
+def batches(
+    segments: Iterable[jobs_pb2.TranscriptSegment],
+) -> Iterator[jobs_pb2.TranscriptSegments]:
+    """The segments in messages that are below the limits of any service and client."""
+    batch = jobs_pb2.TranscriptSegments()
+    size = 0
+    for segment in segments:
+        own = segment.ByteSize()
+        if batch.segments and (
+            size + own > UPLOAD_CHUNK_BYTES or len(batch.segments) == _SEGMENTS_AT_ONCE
+        ):
+            yield batch
+            batch, size = jobs_pb2.TranscriptSegments(), 0
+        batch.segments.append(segment)
+        size += own
+    if batch.segments:
+        yield batch
 
 
 async def bytes_of(path: Path) -> AsyncGenerator[bytes]:

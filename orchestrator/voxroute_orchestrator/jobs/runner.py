@@ -38,6 +38,7 @@ from voxroute_orchestrator.jobs.store import (
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec, of_message
+from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES, CueRules
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.errors import ServingError
 from voxroute_serving.telemetry.logs import get_logger
@@ -66,6 +67,8 @@ class Defaults:
     patience_s: float = 0.0
     """How long those may be away when a job begins."""
     max_audio_s: float | None = None
+    rules: CueRules = DEFAULT_RULES
+    """Those of the cues."""
 
 
 class Bells:
@@ -243,11 +246,18 @@ class Runner:
                 log.say(line)
         return lines
 
-    async def job(self, job_id: str) -> Job:
-        """A job of the store, as its work has it now. Raises ServingError."""
-        job = await asyncio.to_thread(self._store.get, job_id)
+    async def job(self, job_id: str, *, media: bool = True) -> Job:
+        """A job of the store, as its work has it now; without `media` it cannot be opened.
+
+        Raises ServingError.
+        """
+        config = (await asyncio.to_thread(self._store.get, job_id)).config
+        if not media:
+            files = self._folder.job(job_id)
+            job = job_of(config, Path(name_of(config)), files, self._defaults)
+            return dataclasses.replace(job, job_id=job_id)
         with self.told(job_id):
-            return await self._job_of(job_id, job.config)
+            return await self._job_of(job_id, config)
 
     async def _job_of(self, job_id: str, config: jobs_pb2.JobConfig) -> Job:
         """Raises MediaNotFoundError; MediaStalledError where the disk does not answer."""
@@ -357,6 +367,7 @@ def job_of(config: jobs_pb2.JobConfig, media: Path, files: JobFiles, defaults: D
         media_name=name_of(config),
         media_links=False,  # it was looked at with all links resolved
         max_audio_s=defaults.max_audio_s,
+        rules=defaults.rules,
         folder=files.results,
         overwrite=True,
         only_asr_endpoints=defaults.only_asr_endpoints,

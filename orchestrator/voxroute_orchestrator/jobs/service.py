@@ -20,6 +20,9 @@ from voxroute.live.v1 import live_pb2_grpc
 from voxroute_orchestrator.engines import backend_name
 from voxroute_orchestrator.errors import MediaStalledError
 from voxroute_orchestrator.job import Job
+from voxroute_orchestrator.jobs.editing.again import Services
+from voxroute_orchestrator.jobs.editing.revisions import Revisions
+from voxroute_orchestrator.jobs.editing.servicer import TranscriptServicer
 from voxroute_orchestrator.jobs.errors import (
     ArtifactNotFoundError,
     InvalidJobError,
@@ -122,7 +125,7 @@ class JobServerSettings(ServerSettings, ClientServerSettings):
     device: Device = Field(default="auto", description="hardware of jobs that name none")
 
 
-class JobServicer(jobs_pb2_grpc.JobServiceServicer):
+class JobServicer(TranscriptServicer):
     """Answers the calls of JobService."""
 
     def __init__(
@@ -131,12 +134,13 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         folder: DataFolder,
         runner: Runner,
         *,
+        services: Services,
         media_roots: Sequence[Path],
         max_upload_bytes: int,
     ) -> None:
+        super().__init__(runner, Revisions(store, folder), services)
         self._store = store
         self._folder = folder
-        self._runner = runner
         self._recordings = Recordings(store, folder, runner)
         self._media_roots = media_roots
         self._max_upload_bytes = max_upload_bytes
@@ -408,12 +412,14 @@ class JobApp:
                 only_translate_endpoints=translate,
                 patience_s=options.retry_s,
                 max_audio_s=settings.max_audio_s,
+                rules=options.subtitles,
             ),
         )
         self._servicer = JobServicer(
             self._store,
             self._folder,
             self._runner,
+            services=Services(options, self._metrics.observe_route),
             media_roots=settings.media_root,
             max_upload_bytes=settings.max_upload_bytes,
         )

@@ -122,6 +122,11 @@ class TargetTranslation:
     # --- for the streams
 
     @property
+    def items(self) -> Sequence[TranslatedSegment]:
+        """What is translated, in the order of the segments."""
+        return self._translation.items
+
+    @property
     def services(self) -> Sequence[TranslateClient]:
         """Who translates."""
         return self._services

@@ -12,10 +12,13 @@ from voxroute_orchestrator.names import fitted, shown
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.subtitles.cues import Cue, Track, source_cues, translated_cues
 from voxroute_orchestrator.subtitles.formats import DEFAULT_FORMATS, FORMATS, GENERATOR, to_srt
+from voxroute_orchestrator.subtitles.linebreaks import flat
 from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES, CueRules
 from voxroute_orchestrator.transcript import Media, Transcript
 
 UNKNOWN_LANGUAGE = "und"  # BCP-47 for a language that is not known
+PLAIN = "txt"
+"""The kind of a file that has the text alone."""
 _MARKED_WITHIN = 1000  # characters from the beginning of a file
 _SAME_LENGTH_S = 1.0  # containers of one recording tell lengths that differ by less
 
@@ -170,6 +173,10 @@ class _Subtitles:
     """With speakers in the text, where that is asked for."""
     complete: bool
 
+    def text(self, kind: str) -> str:
+        """The file of a kind."""
+        return FORMATS[kind](self.named if kind == "srt" else self.cues, self.language)
+
 
 def _subtitles(transcript: Transcript, form: ResultForm) -> list[_Subtitles]:
     """The subtitles of every language, that of the speech first."""
@@ -211,8 +218,7 @@ def write_results(
             continue
         for kind in form.formats:
             path = folder / subtitle_name(title, subtitles.language, kind)
-            cues = subtitles.named if kind == "srt" else subtitles.cues
-            write_atomic(path, FORMATS[kind](cues, subtitles.language))
+            write_atomic(path, subtitles.text(kind))
             wrote(path)
         partial.unlink(missing_ok=True)
     partial = folder / partial_name(title)
@@ -224,6 +230,42 @@ def write_results(
     wrote(report)
     if transcript.complete:
         partial.unlink(missing_ok=True)
+
+
+def subtitle_text(
+    transcript: Transcript, language: str, kind: str, form: ResultForm = DEFAULT_FORM
+) -> str:
+    """What `write_results` writes of one language into a file of a kind; PLAIN is one, too.
+
+    Raises KeyError for a language that the transcript does not have.
+    """
+    if kind == PLAIN:
+        return _plain(transcript, language, form)
+    return {one.language: one for one in _subtitles(transcript, form)}[language].text(kind)
+
+
+def _plain(transcript: Transcript, language: str, form: ResultForm) -> str:
+    """A line for each segment; a speaker that is new is named before it."""
+    texts = {segment.id: segment.text for segment in transcript.segments}
+    if language != (transcript.language or UNKNOWN_LANGUAGE):
+        items = transcript.translations[language].items
+        texts = {
+            item.segment_id: f"[untranslated: {flat(texts[item.segment_id])}]"
+            if item.status == "FAILED"
+            else item.text
+            for item in items
+            if item.segment_id in texts
+        }
+    lines: list[str] = []
+    speaker = ""
+    for segment in transcript.segments:
+        text = flat(texts.get(segment.id, ""))
+        if not text or (form.drop_flagged and segment.flags):
+            continue
+        new = segment.speaker and segment.speaker != speaker
+        lines.append(f"{flat(segment.speaker)}: {text}\n" if new else f"{text}\n")
+        speaker = segment.speaker
+    return "".join(lines)
 
 
 def tracks_of(transcript: Transcript, form: ResultForm = DEFAULT_FORM) -> list[Track]:

@@ -1,0 +1,185 @@
+"""The methods of JobService that are about the transcript."""
+
+# ruff: noqa: N802 - the methods have the contract's names
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
+from voxroute_orchestrator.client.jobs import batches
+from voxroute_orchestrator.jobs.editing import again
+from voxroute_orchestrator.jobs.editing.again import Again, Services
+from voxroute_orchestrator.jobs.editing.revisions import Revision, Revisions
+from voxroute_orchestrator.jobs.editing.segments import MAX_SEGMENTS, changed, head, messages
+from voxroute_orchestrator.jobs.errors import InvalidJobError
+from voxroute_orchestrator.jobs.recordings import CHUNK_BYTES
+from voxroute_orchestrator.jobs.runner import Runner
+from voxroute_orchestrator.subtitles.formats import FORMATS
+from voxroute_orchestrator.subtitles.results import (
+    PLAIN,
+    UNKNOWN_LANGUAGE,
+    subtitle_name,
+    subtitle_text,
+)
+from voxroute_orchestrator.transcript import Segment, Transcript
+from voxroute_serving.bounds import quoted
+from voxroute_serving.calls.requests import Context, Requests
+
+_MAX_BYTES = 32 * 1024**2  # of all segments that a client sends
+
+
+class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
+    """Answers what is asked about transcripts. Lives on one event loop."""
+
+    def __init__(self, runner: Runner, revisions: Revisions, services: Services) -> None:
+        self._runner = runner
+        self._revisions = revisions
+        self._services = services
+
+    async def GetTranscript(
+        self, request: jobs_pb2.GetTranscriptRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.GetTranscriptResponse]:
+        """A revision, in messages below every limit of gRPC's."""
+        del context
+
+        def read() -> tuple[jobs_pb2.TranscriptHead, list[jobs_pb2.TranscriptSegments]]:
+            revision = self._revisions.read(request.job_id, request.revision)
+            return head(revision), list(batches(messages(revision)))
+
+        first, rest = await asyncio.to_thread(read)
+        yield jobs_pb2.GetTranscriptResponse(head=first)
+        for segments in rest:
+            yield jobs_pb2.GetTranscriptResponse(segments=segments)
+
+    async def PutTranscript(
+        self, request_iterator: AsyncIterator[jobs_pb2.PutTranscriptRequest], context: Context
+    ) -> jobs_pb2.PutTranscriptResponse:
+        """Looks at every segment before anything is kept."""
+        del context
+        requests = Requests[jobs_pb2.PutTranscriptConfig](request_iterator, "segments")
+        config = await requests.config()
+        base = await asyncio.to_thread(self._revisions.at, config.job_id, config.base_revision)
+        sent: list[jobs_pb2.TranscriptSegment] = []
+        size = 0
+        async with contextlib.aclosing(requests.rest()) as parts:
+            async for part in parts:
+                sent += part.segments
+                size += part.ByteSize()
+                if len(sent) > MAX_SEGMENTS or size > _MAX_BYTES:
+                    raise InvalidJobError.of_field(
+                        "segments",
+                        f"a transcript has {MAX_SEGMENTS} of them and {_MAX_BYTES} bytes at most",
+                    )
+
+        def put() -> int:
+            revision = changed(base, sent, config.speakers)
+            return self._revisions.add(config.job_id, base.number, revision)
+
+        # a client that leaves now may leave a revision behind, which is whole
+        return jobs_pb2.PutTranscriptResponse(revision=await asyncio.to_thread(put))
+
+    async def ExportTranscript(
+        self, request: jobs_pb2.ExportTranscriptRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.ExportTranscriptResponse]:
+        """A revision by the code that writes the files of the job itself."""
+        del context
+        if request.format not in {*FORMATS, PLAIN}:
+            raise InvalidJobError.of_field("format", f"write {', '.join([*FORMATS, PLAIN])}")
+        form = (await self._runner.job(request.job_id, media=False)).form
+
+        def export() -> tuple[str, bytes]:
+            revision = self._revisions.read(request.job_id, request.revision)
+            transcript = _for_readers(revision)
+            source = transcript.language or UNKNOWN_LANGUAGE
+            language = request.language or source
+            if language not in {source, *transcript.translations}:
+                raise InvalidJobError.of_field(
+                    "language", f"the transcript has no translation to {quoted(language)}"
+                )
+            name = subtitle_name(self._revisions.name(request.job_id), language, request.format)
+            return name, subtitle_text(transcript, language, request.format, form).encode()
+
+        name, data = await asyncio.to_thread(export)
+        yield jobs_pb2.ExportTranscriptResponse(name=name)
+        for begin in range(0, len(data), CHUNK_BYTES):
+            yield jobs_pb2.ExportTranscriptResponse(data=data[begin : begin + CHUNK_BYTES])
+
+    async def Retranslate(
+        self, request: jobs_pb2.RetranslateRequest, context: Context
+    ) -> jobs_pb2.RetranslateResponse:
+        """The job's services, model and glossary on other texts."""
+        del context
+        base = await self._base(request.job_id, request.base_revision)
+        there = list(base.transcript.translations)
+        languages = list(dict.fromkeys(request.languages)) or there
+        for number, language in enumerate(languages):
+            if language not in there:
+                raise InvalidJobError.of_field(
+                    f"languages[{number}]",
+                    f"the transcript has no translation to {quoted(language)}",
+                )
+        job = await self._runner.job(request.job_id, media=False)
+
+        async def work(done: Again, segments: Sequence[Segment]) -> None:
+            await again.retranslate(done, job, segments, languages, self._services)
+
+        done = await self._again(request.job_id, base, request.segment_ids, work)
+        return jobs_pb2.RetranslateResponse(revision=done.revision.number, left=done.left)
+
+    async def Retime(
+        self, request: jobs_pb2.RetimeRequest, context: Context
+    ) -> jobs_pb2.RetimeResponse:
+        """The words of other texts in the job's own recording."""
+        del context
+        base = await self._base(request.job_id, request.base_revision)
+        job = await self._runner.job(request.job_id)
+
+        async def work(done: Again, segments: Sequence[Segment]) -> None:
+            await again.retime(done, job, segments, self._services)
+
+        done = await self._again(request.job_id, base, request.segment_ids, work)
+        return jobs_pb2.RetimeResponse(revision=done.revision.number, left=done.left)
+
+    async def _base(self, job_id: str, number: int) -> Revision:
+        return await asyncio.to_thread(self._revisions.at, job_id, number)
+
+    async def _again(
+        self,
+        job_id: str,
+        base: Revision,
+        ids: Sequence[str],
+        work: Callable[[Again, Sequence[Segment]], Awaitable[None]],
+    ) -> Again:
+        """What the work makes of some segments, kept as a revision where it is another."""
+        there = base.by_id()
+        for number, name in enumerate(ids):
+            if name not in there:
+                raise InvalidJobError.of_field(
+                    f"segment_ids[{number}]", f"revision {base.number} has no {quoted(name)}"
+                )
+        segments = [there[name] for name in dict.fromkeys(ids)]
+        if not segments:
+            raise InvalidJobError.of_field("segment_ids", "name at least one segment")
+        done = Again(base, hidden=self._runner.hidden(job_id))
+        with self._runner.told(job_id):
+            await work(done, segments)
+        if done.revision != base:
+            number = await asyncio.to_thread(
+                self._revisions.add, job_id, base.number, done.revision
+            )
+            done.revision = done.revision.model_copy(update={"number": number})
+        return done
+
+
+def _for_readers(revision: Revision) -> Transcript:
+    """The transcript with the speakers' names; a text that a person has seen is not in doubt."""
+    segments = [
+        segment.model_copy(
+            update={
+                "speaker": revision.speakers.get(segment.speaker, segment.speaker),
+                "flags": () if revision.mark_of(segment).edited else segment.flags,
+            }
+        )
+        for segment in revision.transcript.segments
+    ]
+    return revision.transcript.model_copy(update={"segments": segments})
