@@ -129,8 +129,8 @@ class File:
     name: str
     size: int
     """Bytes."""
-    version: str
-    """Another text where the content is another."""
+    version: str = ""
+    """Another text where the content is another; "" where it is not sent in parts."""
     inline: bool = False
     """Whether a browser is to show it; only what it plays is, as a client has named the file."""
     sound: bool = False
@@ -153,8 +153,7 @@ class File:
             "Content-Type": kind + ("; charset=utf-8" if kind.startswith("text/") else ""),
             "Content-Disposition": f"{how}; filename*=UTF-8''{quote(self.name, safe='')}",
             "X-Content-Type-Options": "nosniff",
-            "Accept-Ranges": "bytes",
-            "ETag": self.tag,
+            **({"Accept-Ranges": "bytes", "ETag": self.tag} if self.version else {}),
         }
 
 

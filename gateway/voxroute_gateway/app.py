@@ -15,6 +15,7 @@ from voxroute_gateway.interfaces.libretranslate import Translations
 from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
 from voxroute_gateway.interfaces.openai_realtime import PATH, OpenAiRealtime, offered_token
 from voxroute_gateway.interfaces.resumable import ResumableUploads
+from voxroute_gateway.interfaces.transcripts import Transcripts
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.uploads import json_object, small_form
@@ -27,12 +28,13 @@ _OPEN = frozenset(
     {"/health", "/status", "/openapi.json"}
 )  # what a program asks before it has a token
 _TO_PAGES = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PATCH, DELETE",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
     # a star means no Authorization
     "Access-Control-Allow-Headers": "*, Authorization",
     "Access-Control-Max-Age": "600",
 }
 _FIELDS_ONLY = frozenset({"/translate", "/detect"})  # LibreTranslate's
+_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _OWN = ("/api/jobs", "/api/uploads")
 """What no page of another host may change unless it is named, even where no token is asked for."""
 _MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
@@ -55,6 +57,7 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     realtime = OpenAiRealtime(gateway)
     for interface in (
         OpenAiAudio(gateway), realtime, WhisperAsr(gateway), Translations(gateway), uploads, jobs,
+        Transcripts(gateway),
     ):  # fmt: skip
         app.add_routes(interface.routes())
     app.on_shutdown.append(jobs.leave)
@@ -170,7 +173,7 @@ class _Surrounding:
         origin = request.headers.get("Origin")
         if origin is None or origin == f"{request.scheme}://{request.host}":
             return
-        changes = request.method in {"POST", "PATCH", "DELETE"} and request.path.startswith(_OWN)
+        changes = request.method in _CHANGES and request.path.startswith(_OWN)
         # a page reads what a WebSocket answers, which a browser would not let it by HTTP
         if (changes or request.path == PATH) and not self._is_allowed(request):
             raise RequestError(

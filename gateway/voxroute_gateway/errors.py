@@ -69,6 +69,8 @@ class RequestError(Exception):
     retry_after_s: float | None = None
     more: dict[str, str] = field(default_factory=dict[str, str])
     """Further headers."""
+    current_revision: int | None = None
+    """The newest revision of the transcript, where another was worked on."""
 
     @property
     def kind(self) -> str:
@@ -90,12 +92,14 @@ class RequestError(Exception):
 
     def openai(self) -> dict[str, object]:
         """The body that OpenAI's clients read."""
+        newest = self.current_revision
         return {
             "error": {
                 "message": self.message,
                 "type": self.kind,
                 "param": self.param,
                 "code": self.code or None,
+                **({} if newest is None else {"current_revision": newest}),
             }
         }
 
@@ -132,6 +136,11 @@ def _of_status(error: grpc.aio.AioRpcError) -> RequestError:
     code = error.code()
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return _exhausted(told, said)
+    if told.reason == "REVISION_CONFLICT":
+        newest = int(told.metadata.get("revision", "0"))
+        return RequestError(
+            409, said, "revision_conflict", "base_revision", current_revision=newest
+        )
     number, sentence, name = _STATUSES.get(code, _FAILED)
     wrong = told.violations[0][0] if told.violations and number == _BAD else ""
     spoken = said if number in _TOLD and said else sentence

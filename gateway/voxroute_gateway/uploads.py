@@ -297,12 +297,17 @@ async def small_form(request: web.Request) -> Mapping[str, Any]:
         raise RequestError(400, "the form cannot be read", "bad_form") from error
 
 
-async def json_object(request: web.Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises RequestError."""
+async def json_object(request: web.Request, max_bytes: int = 0) -> dict[str, Any]:
+    """The body as a JSON object, which may have more bytes than others where `max_bytes` says so.
+
+    Raises RequestError.
+    """
     # a browser asks before a page of another host sends this type, and any other it may just send
     if not _JSON.fullmatch(request.content_type):
         raise RequestError(415, "send JSON as application/json", "content_type", "Content-Type")
     check_encoding(request)
+    if max_bytes and not request.content.at_eof():  # else it was read, for the token in it
+        request = request.clone(client_max_size=max_bytes)
     try:
         with _in_time():
             async with asyncio.timeout(_WHOLE_BODY_S):

@@ -182,6 +182,8 @@ class Details:
     violations: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """BadRequest's: which field, and why."""
     request_id: str = ""
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+    """ErrorInfo's."""
 
 
 def details_of(error: grpc.aio.AioRpcError) -> Details:
@@ -201,6 +203,7 @@ def details_of(error: grpc.aio.AioRpcError) -> Details:
         if detail.Unpack(info):
             found.reason = info.reason
             found.request_id = info.metadata.get("request_id", "")
+            found.metadata = dict(info.metadata)
         elif detail.Unpack(retry):
             found.retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
         elif detail.Unpack(bad):

@@ -9,6 +9,7 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
+    Sequence,
 )
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +61,7 @@ _SETTLED = {
     grpc.ChannelConnectivity.SHUTDOWN,
 }
 _UNARY_TIMEOUT_S = 60.0  # a cancelled job answers once its services have stopped
+_AGAIN_TIMEOUT_S = 3600.0  # a service may have to load its model, or hear hours of a recording
 Reply = TypeVar("Reply", bound=Message)
 Media = Callable[[], AsyncGenerator[bytes]]
 """What gives the bytes of a recording, from their start however often it is called."""
@@ -268,6 +270,70 @@ class JobClient:
                 if request.offset < min(end, file.bytes):
                     raise broken_stream(str(self.endpoint), f"sent {file.name} in part only")
 
+    async def transcript(
+        self, job_id: str, revision: int = 0
+    ) -> tuple[jobs_pb2.TranscriptHead, list[jobs_pb2.TranscriptSegment]]:
+        """A revision of the job's transcript; the newest for 0."""
+        request = jobs_pb2.GetTranscriptRequest(job_id=job_id, revision=revision)
+
+        async def whole() -> tuple[jobs_pb2.TranscriptHead, list[jobs_pb2.TranscriptSegment]]:
+            head, segments = jobs_pb2.TranscriptHead(), list[jobs_pb2.TranscriptSegment]()
+            replies = self._replies(self._stub.GetTranscript, request)
+            async with contextlib.aclosing(replies) as sent:
+                async for reply in sent:
+                    if reply.HasField("head"):
+                        head = reply.head
+                    segments += reply.segments.segments
+            return head, segments
+
+        return await Retry(self.endpoint, self._policy).run(whole)
+
+    async def put_transcript(
+        self,
+        config: jobs_pb2.PutTranscriptConfig,
+        segments: Sequence[jobs_pb2.TranscriptSegment],
+    ) -> int:
+        """The number of the new revision. Not tried again: the first try may have kept it."""
+
+        async def requests() -> AsyncGenerator[jobs_pb2.PutTranscriptRequest]:
+            yield jobs_pb2.PutTranscriptRequest(config=config)
+            for batch in batches(segments):
+                yield jobs_pb2.PutTranscriptRequest(segments=batch)
+            yield jobs_pb2.PutTranscriptRequest(finish=common_pb2.Finish())
+
+        reply = await self._once(self._stub.PutTranscript, requests())
+        return int(reply.revision)
+
+    async def export(self, request: jobs_pb2.ExportTranscriptRequest) -> tuple[str, bytes]:
+        """The name of the file, and its content."""
+
+        async def whole() -> tuple[str, bytes]:
+            name, data = "", bytearray()
+            replies = self._replies(self._stub.ExportTranscript, request)
+            async with contextlib.aclosing(replies) as sent:
+                async for reply in sent:
+                    name = reply.name or name
+                    data += reply.data
+            return name, bytes(data)
+
+        return await Retry(self.endpoint, self._policy).run(whole)
+
+    async def retranslate(
+        self, request: jobs_pb2.RetranslateRequest
+    ) -> jobs_pb2.RetranslateResponse:
+        """Translates segments again, however long that takes. Not tried again, as the next."""
+        reply: jobs_pb2.RetranslateResponse = await self._once(
+            self._stub.Retranslate, request, _AGAIN_TIMEOUT_S
+        )
+        return reply
+
+    async def retime(self, request: jobs_pb2.RetimeRequest) -> jobs_pb2.RetimeResponse:
+        """Finds out again when words are said."""
+        reply: jobs_pb2.RetimeResponse = await self._once(
+            self._stub.Retime, request, _AGAIN_TIMEOUT_S
+        )
+        return reply
+
     async def fetch(self, job_id: str, artifact: jobs_pb2.Artifact, folder: Path) -> Path:
         """Downloads a file, verified; a part that an earlier try has left is gone on with.
 
@@ -316,9 +382,9 @@ class JobClient:
         finally:
             call.cancel()
 
-    async def _once(self, method: Any, request: Message) -> Any:
+    async def _once(self, method: Any, request: Any, timeout_s: float = _UNARY_TIMEOUT_S) -> Any:
         try:
-            return await call_unary(self.endpoint, method, request, _UNARY_TIMEOUT_S)
+            return await call_unary(self.endpoint, method, request, timeout_s)
         except CallFailedError as failure:
             raise failure.error from failure
 
