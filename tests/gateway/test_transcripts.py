@@ -123,6 +123,9 @@ def test_a_person_changes_a_transcript_and_services_do_the_rest(
     assert [(one["segment_id"], one["reason"]) for one in nothing["left"]] == [
         (first["id"], "ALIGNMENT_FAILED")
     ]
+    empty = client.post(f"{path}/retranslate", json=asked).json()
+    assert empty == {"revision": revision + 1, "left": []}
+    assert got(client, path)["segments"][0]["translations"]["hi"]["text"] == ""
 
 
 def test_who_was_slower_is_told_the_newest_revision(client: httpx.Client, path: str) -> None:
@@ -218,3 +221,19 @@ def test_a_transcript_may_be_larger_than_other_json(client: httpx.Client, path: 
     body = b'{"base_revision": 1, "segments": [' + b" " * (32 * 2**20) + b"]}"
     headers = {"Content-Type": "application/json"}
     assert client.put(f"{path}/transcript", content=body, headers=headers).status_code == 413
+
+
+def test_a_refusal_comes_through_however_much_is_on_its_way(
+    client: httpx.Client, path: str
+) -> None:
+    """The job service ends the call while segments are still sent, and its reason is not lost."""
+    told = got(client, path)
+    many = [
+        {"id": f"new-{n}", "start_s": 0, "end_s": 0.1, "text": "x" * 900} for n in range(12_000)
+    ]
+    asked = {"base_revision": told["revision"], "segments": many, "speakers": {}}
+    for _ in range(3):
+        answer = client.put(f"{path}/transcript", json=asked)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "segments")
+    gone = client.put("/api/jobs/none/transcript", json={**asked, "segments": many[:2000]})
+    assert gone.status_code == 404

@@ -196,7 +196,7 @@ class Transcripts:
         return await patient(request, answer(), content_type=JSON, heartbeat_s=heartbeat_s)
 
     @Operation(
-        {200: {"*/*": BINARY}},
+        {200: {JSON: {"type": "object"}, "*/*": BINARY}},
         _ERRORS,
         query={
             "format": required(one_of(*_FORMATS)),

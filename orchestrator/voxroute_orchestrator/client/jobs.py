@@ -133,16 +133,7 @@ class JobClient:
 
         async def attempt(request_id: str) -> jobs_pb2.SubmitJobResponse:
             call = self._stub.SubmitJob(metadata=(("x-request-id", request_id),))
-            try:
-                async with contextlib.aclosing(_messages(config, key, media)) as messages:
-                    async for message in messages:
-                        if not await write(call, message):
-                            break
-                    else:
-                        await close_writing(call)
-                return await call
-            finally:
-                call.cancel()
+            return await _sent(call, _messages(config, key, media))
 
         return await self._patiently(attempt)
 
@@ -295,14 +286,17 @@ class JobClient:
     ) -> int:
         """The number of the new revision. Not tried again: the first try may have kept it."""
 
-        async def requests() -> AsyncGenerator[jobs_pb2.PutTranscriptRequest]:
+        async def messages() -> AsyncGenerator[jobs_pb2.PutTranscriptRequest]:
             yield jobs_pb2.PutTranscriptRequest(config=config)
             for batch in batches(segments):
                 yield jobs_pb2.PutTranscriptRequest(segments=batch)
             yield jobs_pb2.PutTranscriptRequest(finish=common_pb2.Finish())
 
-        reply = await self._once(self._stub.PutTranscript, requests())
-        return int(reply.revision)
+        async def call(_: object, **how: Any) -> Any:
+            return await _sent(self._stub.PutTranscript(**how), messages())
+
+        reply: jobs_pb2.PutTranscriptResponse = await self._once(call, config)
+        return reply.revision
 
     async def export(self, request: jobs_pb2.ExportTranscriptRequest) -> tuple[str, bytes]:
         """The name of the file, and its content."""
@@ -382,7 +376,9 @@ class JobClient:
         finally:
             call.cancel()
 
-    async def _once(self, method: Any, request: Any, timeout_s: float = _UNARY_TIMEOUT_S) -> Any:
+    async def _once(
+        self, method: Any, request: Message, timeout_s: float = _UNARY_TIMEOUT_S
+    ) -> Any:
         try:
             return await call_unary(self.endpoint, method, request, timeout_s)
         except CallFailedError as failure:
@@ -421,6 +417,20 @@ async def _messages(
             async for data in chunks:
                 yield jobs_pb2.SubmitJobRequest(data=data)
     yield jobs_pb2.SubmitJobRequest(finish=common_pb2.Finish())
+
+
+async def _sent(call: Any, requests: AsyncGenerator[Message]) -> Any:
+    """The reply to a stream of messages, which a service may end early."""
+    try:
+        async with contextlib.aclosing(requests) as messages:
+            async for message in messages:
+                if not await write(call, message):
+                    break
+            else:
+                await close_writing(call)
+        return await call
+    finally:
+        call.cancel()
 
 
 def batches(

@@ -447,7 +447,7 @@ def test_a_service_that_is_killed_has_the_old_revision_or_the_new_one(
         service.start()
         job_id = done(service.stub(), film)
         _, segments = got(service.stub(), job_id)
-        for more in range(9, 900):  # some megabytes, so that writing takes a while
+        for more in range(9, 600):  # some megabytes, so that writing takes a while
             segments.append(
                 jobs_pb2.TranscriptSegment(
                     id=f"new-{more}", start=duration(7), end=duration(8), text="शब्द " * 200
@@ -467,7 +467,7 @@ def test_a_service_that_is_killed_has_the_old_revision_or_the_new_one(
 
             thread = threading.Thread(target=work)
             thread.start()
-            time.sleep(0.3 + 0.17 * round_)
+            time.sleep(0.25 + 0.17 * round_)
             service.end(signal.SIGKILL)
             thread.join(60)
             service.start()
@@ -479,6 +479,24 @@ def test_a_service_that_is_killed_has_the_old_revision_or_the_new_one(
             assert len(found) == (SECONDS if told == 1 else len(segments))
         segments[0].text = "at last"
         assert put(service.stub(), job_id, told, segments) == told + 1
+    finally:
+        service.close()
+
+
+def test_where_no_service_answers_nothing_changes(film: bytes, tmp_path: Path) -> None:
+    """UNAVAILABLE, and at once: who waits is a person."""
+    with stand_in_services() as own:
+        flags = ("--asr-endpoints", own.asr, "--translate-endpoints", own.translate)
+        service = Daemon(tmp_path, flags)
+        service.start()
+        job_id = done(service.stub(), film)
+    try:
+        stub = service.stub()
+        for call in (retranslated, retimed):
+            assert refused(lambda c=call: c(stub, job_id, 1, ["1"]))[:2] == (
+                grpc.StatusCode.UNAVAILABLE, "NOT_READY",
+            )  # fmt: skip
+        assert got(stub, job_id)[0].revision == 1
     finally:
         service.close()
 

@@ -58,7 +58,6 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
         del context
         requests = Requests[jobs_pb2.PutTranscriptConfig](request_iterator, "segments")
         config = await requests.config()
-        base = await asyncio.to_thread(self._revisions.at, config.job_id, config.base_revision)
         sent: list[jobs_pb2.TranscriptSegment] = []
         size = 0
         async with contextlib.aclosing(requests.rest()) as parts:
@@ -72,6 +71,7 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
                     )
 
         def put() -> int:
+            base = self._revisions.at(config.job_id, config.base_revision)
             revision = changed(base, sent, config.speakers)
             return self._revisions.add(config.job_id, base.number, revision)
 
