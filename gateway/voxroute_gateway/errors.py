@@ -153,7 +153,7 @@ def _exhausted(told: Details, said: str) -> RequestError:
     if told.reason in {"LIMIT_EXCEEDED", "UPLOAD_TOO_LARGE"}:
         return RequestError(413, said or "the recording is too long", reason)
     if told.reason == "DISK_FULL":
-        return RequestError(503, "the service has no room for the upload now", reason)
+        return RequestError(503, "the service has no room on its disk now", reason)
     if told.retry_after_s is not None:
         return RequestError(429, "the services are full", reason, None, told.retry_after_s)
     return RequestError(422, "the service's device is too small for this", reason)

@@ -254,10 +254,13 @@ class JobClient:
                                 f"{file.name} of job {request.job_id} has become another file"
                                 " meanwhile; ask for it again"
                             )
-                        request.offset += len(reply.data)
+                        data = reply.data[: end - request.offset]  # old services know no length
+                        request.offset += len(data)
                         retry.progress()
-                        if reply.data:
-                            yield reply.data
+                        if data:
+                            yield data
+                        if request.offset >= end:
+                            break
                 if request.offset < min(end, file.bytes):
                     raise broken_stream(str(self.endpoint), f"sent {file.name} in part only")
 

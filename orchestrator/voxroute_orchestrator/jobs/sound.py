@@ -45,7 +45,7 @@ class Sounds:
     def __init__(self, store: Store, folder: DataFolder) -> None:
         self._store = store
         self._folder = folder
-        self._making: dict[str, _Making] = {}
+        self._making: dict[Path, _Making] = {}
         self._turn = asyncio.Lock()
 
     async def of(self, job: Job, version: str) -> Path:
@@ -57,10 +57,10 @@ class Sounds:
         target = self._folder.job(job.job_id).sound / f"{version}{SUFFIX}"
         if await asyncio.to_thread(target.is_file):
             return target
-        making = self._making.get(job.job_id)
+        making = self._making.get(target)
         if making is None:
             making = _Making(asyncio.create_task(self._made(job, target)))
-            self._making[job.job_id] = making
+            self._making[target] = making
         making.waiting += 1
         try:
             return await asyncio.shield(making.task)
@@ -68,7 +68,7 @@ class Sounds:
             making.waiting -= 1
             if not making.waiting:
                 making.task.cancel()
-                self._making.pop(job.job_id, None)
+                self._making.pop(target, None)
 
     async def _made(self, job: Job, target: Path) -> Path:
         async with self._turn:

@@ -12,6 +12,7 @@ from voxroute_orchestrator.client.uploads.align import ALIGNMENT_FAILED, align
 from voxroute_orchestrator.client.uploads.upload import Recording
 from voxroute_orchestrator.errors import (
     DeviceMemoryError,
+    RefusedError,
     ServiceUnavailableError,
 )
 from voxroute_orchestrator.fleet.connect import Connected, services
@@ -138,7 +139,7 @@ async def retranslate(
 ) -> None:
     """Translates segments anew, with those before them in view.
 
-    Raises VoxrouteError; ServiceUnavailableError where no service did anything.
+    Raises VoxrouteError; ServiceUnavailableError where one goes away meanwhile.
     """
     before = again.revision.transcript.segments
     place = {segment.id: number for number, segment in enumerate(before)}
@@ -210,7 +211,13 @@ async def retime(again: Again, job: Job, segments: Sequence[Segment], found: Ser
                         segment, NO_ALIGNER, f"no speech service has an aligner for {language}"
                     )
                 continue
-            for segment in await _aligned(service, media, spoken, language):
+            try:
+                aligned = await _aligned(service, media, spoken, language)
+            except RefusedError as error:
+                for segment in spoken:
+                    again.leave(segment, ALIGNMENT_FAILED, str(error))
+                continue
+            for segment in aligned:
                 if segment.words:
                     timed[segment.id] = _with_its_words(segment)
                 else:
