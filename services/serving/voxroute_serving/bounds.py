@@ -64,9 +64,10 @@ BOUNDS: Mapping[str, Bound] = {
     "voxroute.jobs.v1.JobConfig.formats": Bound(characters=20, entries=10),
     "voxroute.jobs.v1.JobConfig.glossary": _TERMS,
     "voxroute.jobs.v1.JobConfig.prompt": Bound(characters=2_000),
-    "voxroute.jobs.v1.TranscriptSegment.text": Bound(characters=5_000),  # as those to be aligned
+    # jobs/editing/segments.py, which knows the number of the segment
+    "voxroute.jobs.v1.TranscriptSegment.text": OWN,
+    "voxroute.jobs.v1.SegmentTranslation.text": OWN,
     "voxroute.jobs.v1.TranscriptSegment.words": Bound(entries=1_000),
-    "voxroute.jobs.v1.SegmentTranslation.text": Bound(characters=5_000),
     "voxroute.jobs.v1.RetranslateRequest.segment_ids": Bound(entries=10_000),
     "voxroute.jobs.v1.RetimeRequest.segment_ids": Bound(entries=10_000),
 }

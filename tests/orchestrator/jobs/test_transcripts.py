@@ -258,6 +258,21 @@ def test_of_two_who_work_on_a_revision_one_is_told_of_the_other(stub: Stub, job_
         assert metadata["revision"] == "2"
 
 
+def test_what_the_job_itself_has_made_can_be_sent_back(
+    stub: Stub, daemon: Daemon, job_id: str
+) -> None:
+    """Also a word behind the end of the recording, or one that ends before it begins."""
+    path = daemon.data / "jobs" / job_id / "results" / "film.transcript.json"
+    transcript = Transcript.model_validate_json(path.read_bytes())
+    odd = (Word(text="a", start_s=7.5, end_s=9.5), Word(text="b", start_s=9.5, end_s=9.4))
+    last = transcript.segments[-1].model_copy(update={"words": odd, "start_s": 9, "end_s": 8})
+    transcript.segments[-1] = last
+    path.write_text(transcript.to_json(), encoding="utf-8")
+    _, segments = got(stub, job_id)
+    assert put(stub, job_id, 1, segments) == 2
+    assert got(stub, job_id)[1] == segments
+
+
 def _wrong(**fields: Any) -> Callable[[Segments], None]:
     def change(segments: Segments) -> None:
         for name, value in fields.items():
@@ -287,12 +302,17 @@ def _word(start_s: float, end_s: float) -> jobs_pb2.TranscriptWord:
         (_wrong(end=duration(0.5)), "segments[1].end"),
         (_wrong(end=duration(SECONDS + 1)), "segments[1].end"),
         (_wrong(end=Duration(seconds=2**40)), "segments.segments[1].end"),
-        (_wrong(text="x" * 5001), "segments.segments[1].text"),
+        (_wrong(text="x" * 5001), "segments[1].text"),
         (_wrong(language="?"), "segments[1].language"),
+        (_wrong(id="new", language="?"), "segments[1].language"),
         (_wrong(flags=["bad flag"]), "segments[1].flags[0]"),
         (_wrong(id=""), "segments[1].id"),
         (_wrong(id="a/b"), "segments[1].id"),
         (_wrong(words=[_word(1, 2)] * 1001), "segments.segments[1].words"),
+        (
+            _wrong(words=[jobs_pb2.TranscriptWord(text="a", probability=float("nan"))]),
+            "segments[1].words[0].probability",
+        ),
         (_wrong(words=[_word(1, 2), _word(2, 1)]), "segments[1].words[1].end"),
         (
             _wrong(translations=[jobs_pb2.SegmentTranslation(language="ta", text="x")]),

@@ -92,7 +92,7 @@ class Revision(BaseModel):
 
     def with_segments(self, segments: Sequence[Segment], marks: dict[int, Mark]) -> "Revision":
         """The same with other segments, as far as they are marked, in order of their beginnings."""
-        ordered = sorted(segments, key=lambda segment: (segment.start_s, segment.end_s))
+        ordered = sorted(segments, key=lambda segment: segment.start_s)
         there = {segment.id for segment in ordered}
         transcript = self.transcript.model_copy(update={"segments": ordered})
         kept = {n: mark for n, mark in marks.items() if n in there and mark != UNMARKED}

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from google.protobuf.duration_pb2 import Duration
-
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.client.messages import duration, seconds
 from voxroute_orchestrator.jobs.editing.revisions import Mark, Revision
@@ -20,6 +18,7 @@ from voxroute_orchestrator.transcript import (
 from voxroute_serving.bounds import quoted
 
 MAX_SEGMENTS = 10_000
+MAX_CHARACTERS = 5_000  # of a text, as of those that are aligned
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FLAG = re.compile(r"[A-Z0-9_]{1,64}")
 _SAME_S = 1e-6  # times that differ by less went through a message and back
@@ -196,44 +195,65 @@ class _Merge:
     def _segment(
         self, sent: jobs_pb2.TranscriptSegment, before: Segment | None, path: str
     ) -> Segment:
-        start_s, end_s = self._times(sent.start, sent.end, path)
-        language = sent.language or (
-            before.language if before else self._base.transcript.language or ""
-        )
-        if before is None:
-            number, self._next = self._next, self._next + 1
-            before = Segment(id=number, start_s=start_s, end_s=end_s, text="", language=language)
-        if language != before.language:
-            try:
-                language = standard_tag(language)
-            except ValueError as error:
-                raise InvalidJobError.of_field(f"{path}.language", str(error)) from error
+        _check_length(f"{path}.text", sent.text)
         for number, flag in enumerate(sent.flags):
             if not _FLAG.fullmatch(flag):
                 raise InvalidJobError.of_field(f"{path}.flags[{number}]", "use [A-Z0-9_] alone")
-        words = tuple(self._words(sent.words, path))
-        if (not words and sent.text == before.text) or _alike(words, before.words):
-            words = before.words
+        language = self._language(sent, before, path)
+        start_s, end_s = seconds(sent.start), seconds(sent.end)
+        if before is None:
+            number, self._next = self._next, self._next + 1
+            before = Segment(id=number, start_s=-1, end_s=-1, text="", language=language)
+        if _same(start_s, before.start_s) and _same(end_s, before.end_s):
+            start_s, end_s = before.start_s, before.end_s
+        else:
+            self._check_times(start_s, end_s, path)
         return before.model_copy(
             update={
-                "start_s": _kept(start_s, before.start_s),
-                "end_s": _kept(end_s, before.end_s),
+                "start_s": start_s,
+                "end_s": end_s,
                 "text": sent.text,
                 "language": language,
                 "speaker": sent.speaker,
-                "words": words,
+                "words": self._words(sent, before, path),
                 "flags": tuple(sent.flags),
             }
         )
 
-    def _words(self, sent: Iterable[jobs_pb2.TranscriptWord], path: str) -> Iterator[Word]:
-        for number, word in enumerate(sent):
-            start_s, end_s = self._times(word.start, word.end, f"{path}.words[{number}]")
-            confidence = float(f"{word.probability:.6g}") if word.HasField("probability") else None
-            yield Word(text=word.text, start_s=start_s, end_s=end_s, confidence=confidence)
+    def _language(self, sent: jobs_pb2.TranscriptSegment, before: Segment | None, path: str) -> str:
+        known = before.language if before else self._base.transcript.language or ""
+        if sent.language in {"", known} and known:
+            return known
+        try:
+            return standard_tag(sent.language)
+        except ValueError as error:
+            raise InvalidJobError.of_field(f"{path}.language", str(error)) from error
 
-    def _times(self, start: Duration, end: Duration, path: str) -> tuple[float, float]:
-        start_s, end_s = seconds(start), seconds(end)
+    def _words(
+        self, sent: jobs_pb2.TranscriptSegment, before: Segment, path: str
+    ) -> tuple[Word, ...]:
+        """Those that are sent; as they were, where they are the same or none for the same text."""
+        words = tuple(
+            Word(
+                text=word.text,
+                start_s=seconds(word.start),
+                end_s=seconds(word.end),
+                confidence=float(f"{word.probability:.6g}")
+                if word.HasField("probability")
+                else None,
+            )
+            for word in sent.words
+        )
+        if (not words and sent.text == before.text) or _alike(words, before.words):
+            return before.words
+        for number, word in enumerate(words):
+            place = f"{path}.words[{number}]"
+            self._check_times(word.start_s, word.end_s, place)
+            if word.confidence is not None and not 0 <= word.confidence <= 1:
+                raise InvalidJobError.of_field(f"{place}.probability", "is not from 0 to 1")
+        return words
+
+    def _check_times(self, start_s: float, end_s: float, path: str) -> None:
         if start_s < 0:
             raise InvalidJobError.of_field(f"{path}.start", "is before the recording begins")
         if end_s < start_s:
@@ -242,7 +262,6 @@ class _Merge:
             raise InvalidJobError.of_field(
                 f"{path}.end", f"is behind the end of the recording, {self._limit_s:.3f} s"
             )
-        return start_s, end_s
 
     def _translate(
         self,
@@ -263,6 +282,7 @@ class _Merge:
                     f"{quoted(one.language)} is there twice, or the transcript has no translations"
                     " to it",
                 )
+            _check_length(f"{path}.translations[{number}].text", one.text)
             told[one.language] = one
         stale, translated = set(mark.stale), set(mark.translated)
         for language in self._languages:
@@ -287,9 +307,16 @@ def _ordered(languages: set[str]) -> tuple[str, ...]:
     return tuple(sorted(languages))
 
 
-def _kept(time_s: float, before_s: float) -> float:
-    """The time as it was, where it is the same."""
-    return before_s if abs(time_s - before_s) < _SAME_S else time_s
+def _check_length(field: str, text: str) -> None:
+    """Raises InvalidJobError."""
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidJobError.of_field(
+            field, f"has {len(text)} characters; send at most {MAX_CHARACTERS}"
+        )
+
+
+def _same(time_s: float, before_s: float) -> bool:
+    return abs(time_s - before_s) < _SAME_S
 
 
 def _moved(segment: Segment, before: Segment) -> bool:
@@ -302,8 +329,8 @@ def _alike(words: Sequence[Word], before: Sequence[Word]) -> bool:
     """Whether they are the same words at the same times."""
     return len(words) == len(before) and all(
         one.text == other.text
-        and abs(one.start_s - other.start_s) < _SAME_S
-        and abs(one.end_s - other.end_s) < _SAME_S
+        and _same(one.start_s, other.start_s)
+        and _same(one.end_s, other.end_s)
         for one, other in zip(words, before, strict=True)
     )
 
