@@ -169,7 +169,8 @@ async def retranslate(
         if isinstance(target.error, ServiceUnavailableError):
             raise target.error
         done[target.target] = _kept(again, target, segments)
-    again.revision = translated_anew(again.revision, {k: v for k, v in done.items() if v})
+    if any(done.values()):
+        again.revision = translated_anew(again.revision, done)
 
 
 def _kept(
@@ -226,8 +227,9 @@ async def retime(again: Again, job: Job, segments: Sequence[Segment], found: Ser
                         "its words are not found in the recording between its start and its end,"
                         " or it has none, or it is longer than 30 s",
                     )  # fmt: skip
-    changed = [timed.get(one.id, one) for one in again.revision.transcript.segments]
-    again.revision = again.revision.with_segments(changed, again.revision.marks)
+    if timed:
+        changed = [timed.get(one.id, one) for one in again.revision.transcript.segments]
+        again.revision = again.revision.with_segments(changed, again.revision.marks)
 
 
 async def _aligned(
