@@ -18,6 +18,8 @@ from voxroute_gateway.interfaces.resumable import ResumableUploads
 from voxroute_gateway.interfaces.transcripts import Transcripts
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.metrics import GatewayMetrics
+from voxroute_gateway.page.files import FOLDER, PageFiles
+from voxroute_gateway.page.sessions import Sessions
 from voxroute_gateway.uploads import json_object, small_form
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
@@ -25,8 +27,8 @@ from voxroute_serving.security.tokens import TokenFile
 from voxroute_serving.telemetry import logs, request_ids, tracing
 
 _OPEN = frozenset(
-    {"/health", "/status", "/openapi.json"}
-)  # what a program asks before it has a token
+    {"/", "/health", "/status", "/openapi.json"}
+)  # what a program asks before it has a token, and what a person sees before signing in
 _TO_PAGES = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
     # a star means no Authorization
@@ -34,9 +36,11 @@ _TO_PAGES = {
     "Access-Control-Max-Age": "600",
 }
 _FIELDS_ONLY = frozenset({"/translate", "/detect"})  # LibreTranslate's
-_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_OWN = ("/api/jobs", "/api/uploads")
+_OWN = ("/api/jobs", "/api/uploads", FOLDER)
 """What no page of another host may change unless it is named, even where no token is asked for."""
+_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_INERT = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""Of what is no page: where a browser opens it as one, no script in it runs."""
 _MAX_BODY_BYTES = 8 * 1024 * 1024  # of JSON and of forms without a file
 
 _DESCRIPTION = web.AppKey("description", Answer)
@@ -48,16 +52,18 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     """The application."""
     # what it runs on goes out with no answer, also not with those to what is no HTTP
     web_response.SERVER_SOFTWARE = "voxroute"  # pyright: ignore[reportPrivateImportUsage] - no other way
-    surrounding = _Surrounding(gateway, metrics, tokens)
+    page, sessions = PageFiles(), Sessions(tokens)
+    surrounding = _Surrounding(gateway, metrics, tokens, sessions)
     app = web.Application(middlewares=[surrounding.handle], client_max_size=_MAX_BODY_BYTES)
     app.on_response_prepare.append(_tell_id)
     app.on_response_prepare.append(surrounding.allow_page)
+    app.on_response_prepare.append(_make_inert)
     uploads = ResumableUploads(gateway)
     jobs = Jobs(gateway, uploads)
     realtime = OpenAiRealtime(gateway)
     for interface in (
         OpenAiAudio(gateway), realtime, WhisperAsr(gateway), Translations(gateway), uploads, jobs,
-        Transcripts(gateway),
+        Transcripts(gateway), sessions, page,
     ):  # fmt: skip
         app.add_routes(interface.routes())
     app.on_shutdown.append(jobs.leave)
@@ -71,6 +77,11 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
 
 async def _tell_id(request: web.Request, answer: web.StreamResponse) -> None:
     answer.headers[request_ids.METADATA_KEY] = request.get(_ID, "")
+
+
+async def _make_inert(request: web.Request, answer: web.StreamResponse) -> None:
+    del request
+    answer.headers.setdefault("Content-Security-Policy", _INERT)
 
 
 @Operation({200: {JSON: whole(status=STRING)}})
@@ -89,9 +100,16 @@ async def _openapi(request: web.Request) -> web.Response:
 class _Surrounding:
     """What happens around every request."""
 
-    def __init__(self, gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        metrics: GatewayMetrics,
+        tokens: TokenFile | None,
+        sessions: Sessions,
+    ) -> None:
         self._metrics = metrics
         self._tokens = tokens
+        self._sessions = sessions
         self._secrets = gateway.secrets
         self._origins = frozenset(gateway.settings.cors_origins)
 
@@ -170,26 +188,45 @@ class _Surrounding:
 
     def _check_origin(self, request: web.Request) -> None:
         """Raises RequestError where a page would change what it must not even read."""
-        origin = request.headers.get("Origin")
-        if origin is None or origin == f"{request.scheme}://{request.host}":
+        if "Origin" not in request.headers or _from_own_page(request):
             return
         changes = request.method in _CHANGES and request.path.startswith(_OWN)
         # a page reads what a WebSocket answers, which a browser would not let it by HTTP
         if (changes or request.path == PATH) and not self._is_allowed(request):
-            raise RequestError(
-                403, "pages of this origin may not do this; --cors-origins names those that may",
-                "origin", "Origin",
-            )  # fmt: skip
+            raise _foreign(
+                "pages of this origin may not do this; --cors-origins names those that may"
+            )
 
     async def _check_token(self, request: web.Request) -> None:
         """Raises RequestError where tokens are asked for and this one is not known."""
-        if self._tokens is None or request.path in _OPEN:
+        if self._tokens is None or request.path in _OPEN or request.path.startswith(FOLDER):
             return
         offered = await _offered(request)
         if request.path == PATH and self._secrets.session_of(offered) is not None:
             return
-        if not offered or self._tokens.name_of(offered) is None:
+        if offered and self._tokens.name_of(offered) is not None:
+            return
+        if offered or not self._sessions.is_good(request):
             raise RequestError(401, "send a token that this gateway knows", "invalid_api_key")
+        # the browser adds the cookie by itself, whoever has it ask
+        acts = request.method not in {"GET", "HEAD"} or request.path == PATH
+        if acts and not _from_own_page(request):
+            raise _foreign("who is signed in does this from the gateway's own page alone")
+
+
+def _from_own_page(request: web.Request) -> bool:
+    """Whether a browser says that the gateway's own page asks.
+
+    By Sec-Fetch-Site, which is right behind a proxy too; browsers leave it out without TLS.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return request.headers.get("Origin") == f"{request.scheme}://{request.host}"
+
+
+def _foreign(why: str) -> RequestError:
+    return RequestError(403, why, "origin", "Origin")
 
 
 async def _offered(request: web.Request) -> str:

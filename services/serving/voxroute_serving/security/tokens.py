@@ -71,8 +71,11 @@ class TokenFile:
 
     def name_of(self, token: str) -> str | None:
         """Whose token it is; None where it is nobody's. Takes the same time for every token."""
+        return self.name_of_digest(digest_of(token))
+
+    def name_of_digest(self, digest: bytes) -> str | None:
+        """The same of a token whose digest alone was kept."""
         self._refresh()
-        digest = _digest(token)
         name = None
         for known in (*self._coming, *self._known):  # all of them, whichever fits
             if hmac.compare_digest(known.digest, digest):
@@ -132,7 +135,8 @@ class TokenFile:
             raise TokenFileError(f"{self._path} is not a text file in UTF-8") from error
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """What is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -147,7 +151,7 @@ def _parsed(text: str) -> tuple[tuple[_Known, ...], list[str]]:
         name, colon, token = entry.rpartition(":")
         name, token = name.strip() if colon else f"line-{number}", token.strip()
         problem = _problem(name, token)
-        digest = _digest(token)
+        digest = digest_of(token)
         if problem is None and digest in found and found[digest].name != name:
             problem = "has the token of another line; each client has its own"
         if problem is not None:

@@ -1,0 +1,1 @@
+"""The web page: its files, and who is signed in to it."""

@@ -1,0 +1,87 @@
+// Requests of the gateway: JSON in, JSON out, and failures as a sentence for a person.
+
+/** What went wrong; `status` is 0 where the gateway was not reached. */
+export class ApiError extends Error {
+  constructor(status, message, { code = "", param = "", retryAfterS = 0, body = null } = {}) {
+    super(message);
+    Object.assign(this, { status, code, param, retryAfterS, body });
+  }
+
+  /** Whether the same may go well later. */
+  get passes() {
+    return this.status === 0 || [408, 429, 500, 502, 503, 504].includes(this.status);
+  }
+}
+
+const AWAY = "The gateway cannot be reached.";
+const signedOut = new Set();
+
+/** Calls `listener` each time that a request needs somebody to sign in; returns what ends that. */
+export function onSignedOut(listener) {
+  signedOut.add(listener);
+  return () => signedOut.delete(listener);
+}
+
+/** Tells that a request needs somebody to sign in. */
+export function tellSignedOut() {
+  for (const listener of signedOut) listener();
+}
+
+/** One request; its answer's JSON, or null where there is none. Throws ApiError. */
+export async function call(method, path, { json, body, headers = {}, signal } = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      signal,
+      headers: json === undefined ? headers : { "Content-Type": "application/json", ...headers },
+      body: json === undefined ? body : typeof json === "string" ? json : JSON.stringify(json),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, AWAY);
+  }
+  if (!answer.ok) throw await failure(answer);
+  if (answer.status === 204) return null;
+  try {
+    return JSON.parse(await answer.text());
+  } catch {
+    // an answer whose headers went ahead and whose connection then broke
+    throw new ApiError(0, "The gateway's answer was broken off.");
+  }
+}
+
+/** What an answer that is none says. */
+export async function failure(answer) {
+  const text = await answer.text().catch(() => "");
+  const after = Number(answer.headers.get("Retry-After")) || 0;
+  if (answer.status === 401) tellSignedOut();
+  return failureOf(answer.status, text, after);
+}
+
+/** The same by status and body. */
+export function failureOf(status, text, retryAfterS = 0) {
+  if (status === 0) return new ApiError(0, AWAY);
+  let body = null;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // a proxy's own page, for example
+  }
+  const told = body?.error;
+  const message = (typeof told === "string" ? told : told?.message) || `The gateway answered ${status}.`;
+  return new ApiError(status, sentence(message), {
+    code: told?.code ?? "",
+    param: told?.param ?? "",
+    retryAfterS,
+    body,
+  });
+}
+
+function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
+
+export const get = (path, options) => call("GET", path, options);
+export const post = (path, json, options) => call("POST", path, { ...options, json });

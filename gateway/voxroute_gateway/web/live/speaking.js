@@ -1,0 +1,155 @@
+// Live speech by the gateway's realtime API: samples out, text in. It connects again where it is cut off,
+// and sends what was said meanwhile.
+
+import { Store } from "../lib/store.js";
+
+const TRANSCRIPTION = "conversation.item.input_audio_transcription";
+const KEPT_PIECES = 300; // 30 s, while there is no connection
+const AGAIN_MS = [500, 1000, 2000, 4000];
+const LAST_WORDS_MS = 4000;
+
+/** Its state: `lines` of settled text, each `{id, text, done}`, `tentative` (what may follow), `state`
+ * ("off", "connecting", "on", "away", "ending"), `why`, and `lost`, the seconds that could not be kept. */
+export class Speaking extends Store {
+  constructor({ connect = socketTo, kept = [] } = {}) {
+    super({ lines: kept, tentative: "", state: "off", why: "", lost: 0 });
+    this.connect = connect;
+    this.waiting = [];
+  }
+
+  start(language) {
+    this.language = language;
+    this.failures = 0;
+    this.run = (this.run ?? 0) + 1;
+    this.set({ state: "connecting", why: "", lost: 0 });
+    this.#open();
+  }
+
+  #open() {
+    const socket = this.connect();
+    this.socket = socket;
+    socket.onmessage = ({ data }) => this.heard(JSON.parse(data));
+    socket.onclose = () => this.#closed(socket);
+  }
+
+  /** A piece of sound, an ArrayBuffer. */
+  send(piece) {
+    if (this.state.state === "off") return;
+    this.waiting.push(piece);
+    if (this.state.state === "on") this.#flush();
+    while (this.waiting.length > KEPT_PIECES) {
+      this.waiting.shift();
+      this.set({ lost: this.state.lost + 0.1 });
+    }
+  }
+
+  #flush() {
+    for (const piece of this.waiting.splice(0)) {
+      this.socket.send(JSON.stringify({ type: "input_audio_buffer.append", audio: base64(piece) }));
+    }
+  }
+
+  /** Ends it; what was said before is still written down. */
+  stop() {
+    if (this.state.state === "off") return;
+    if (this.state.state !== "on") {
+      this.#off();
+      return;
+    }
+    this.set({ state: "ending" });
+    // silence ends the utterance, and then its text comes
+    for (let i = 0; i < 10; i += 1) this.waiting.push(new ArrayBuffer(4800));
+    this.#flush();
+    const run = this.run;
+    setTimeout(() => run === this.run && this.#off(), LAST_WORDS_MS);
+  }
+
+  #off() {
+    this.waiting = [];
+    clearTimeout(this.timer);
+    this.set((now) => ({ state: "off", tentative: "", lines: now.lines.map((one) => ({ ...one, done: true })) }));
+    this.socket?.close();
+    this.socket = null;
+  }
+
+  #closed(socket) {
+    if (socket !== this.socket) return;
+    if (["off", "ending"].includes(this.state.state)) {
+      this.#off();
+      return;
+    }
+    const after = AGAIN_MS[Math.min(this.failures, AGAIN_MS.length - 1)];
+    this.failures += 1;
+    this.set((now) => ({ state: "away", tentative: "", lines: now.lines.map((one) => ({ ...one, done: true })) }));
+    this.timer = setTimeout(() => this.#open(), after);
+  }
+
+  /** An event of the gateway. */
+  heard(event) {
+    switch (event.type) {
+      case "session.created":
+        this.socket.send(JSON.stringify(session(this.language)));
+        break;
+      case "session.updated":
+        this.failures = 0;
+        this.set({ state: "on", why: "" });
+        this.#flush();
+        break;
+      case `${TRANSCRIPTION}.delta`:
+        this.#line(event.item_id, (one) => ({ ...one, text: one.text + event.delta }));
+        this.set({ tentative: "" });
+        break;
+      case `${TRANSCRIPTION}.completed`:
+        this.#line(event.item_id, (one) => ({ ...one, text: event.transcript, done: true }));
+        this.set((now) => ({ tentative: "", lines: now.lines.filter((one) => one.text || !one.done) }));
+        break;
+      case "voxroute.tentative":
+        this.set({ tentative: event.text });
+        break;
+      case "error":
+        this.set({ why: event.error?.message ?? "" });
+        break;
+      default:
+    }
+  }
+
+  #line(id, change) {
+    const { lines } = this.state;
+    const known = lines.some((one) => one.id === id);
+    const next = known ? lines : [...lines, { id, text: "", done: false, at: Date.now() }];
+    this.set({ lines: next.map((one) => (one.id === id ? change(one) : one)) });
+  }
+
+  clear() {
+    this.set({ lines: [], tentative: "" });
+  }
+}
+
+function session(language) {
+  return {
+    type: "session.update",
+    session: {
+      type: "transcription",
+      include: ["voxroute.tentative"],
+      audio: {
+        input: {
+          format: { type: "audio/pcm", rate: 24_000 },
+          transcription: language ? { language } : {},
+          turn_detection: { type: "server_vad", silence_duration_ms: 600 },
+        },
+      },
+    },
+  };
+}
+
+function socketTo() {
+  const url = new URL("/v1/realtime?intent=transcription", location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  return new WebSocket(url, "realtime");
+}
+
+function base64(buffer) {
+  let text = "";
+  for (const byte of new Uint8Array(buffer)) text += String.fromCharCode(byte);
+  return btoa(text);
+}

@@ -1,0 +1,185 @@
+// The transcript beside its recording: what is shown of it, and what keys and buttons do to it.
+
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
+import { meant, placeOf } from "../transcript/keys.js";
+import { Playing } from "../transcript/playing.js";
+import { countsOf, rowsOf } from "../transcript/rows.js";
+import { indexAt, merged, needsTimes, needsTranslation, replaced, split, withText, withTranslation } from "../transcript/segments.js";
+import { useStore } from "../lib/store.js";
+import { count, languageName } from "../lib/words.js";
+import { Conflicts } from "./conflicts.js";
+import { Exporting } from "./exporting.js";
+import { notify, say } from "./notices.js";
+import { Player } from "./player.js";
+import { Speakers } from "./speakers.js";
+import { Tools } from "./tools.js";
+import { Transcript } from "./transcript.js";
+
+const BACK_S = 2;
+const FAR_S = 10;
+const SPEAKER = "SPEAKER_";
+
+export function Editor({ job, desk, server, title }) {
+  const state = useStore(desk);
+  const languages = useMemo(() => languagesOf(state), [state.segments, state.about]);
+  const [language, setLanguage] = useState(() => languages[0] ?? "");
+  const [filter, setFilter] = useState("all");
+  const [search, setSearch] = useState("");
+  const [follow, setFollow] = useState(true);
+  const [open, setOpen] = useState("");
+  const [busy, setBusy] = useState("");
+  const playing = useMemo(() => new Playing(), []);
+  const list = useRef(null);
+
+  const counts = useMemo(() => countsOf(state, language), [state.segments, state.untranscribed, state.conflicts, language]);
+  const rows = useMemo(
+    () => rowsOf(state, { filter, search, language }),
+    [state.segments, state.untranscribed, state.conflicts, filter, search, language],
+  );
+  const acts = useMemo(() => actsOf(desk, playing, list), [desk]);
+
+  useEffect(() => {
+    const does = {
+      toggle: () => playing.toggle(),
+      back: () => playing.skip(-BACK_S),
+      forward: () => playing.skip(BACK_S),
+      farBack: () => playing.skip(-FAR_S),
+      farForward: () => playing.skip(FAR_S),
+      slower: () => say(`Speed ${playing.faster(-1)}`),
+      faster: () => say(`Speed ${playing.faster(1)}`),
+      previous: () => list.current.step(-1),
+      next: () => list.current.step(1),
+      split: () => acts.split(),
+      undo: () => desk.undo(),
+      redo: () => desk.redo(),
+      save: () => desk.save().catch(() => {}),
+    };
+    const pressed = (event) => {
+      const what = event.defaultPrevented ? "" : meant(event, placeOf(event.target));
+      if (!what) return;
+      event.preventDefault();
+      does[what]();
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, [acts]);
+
+  /** Has the service work on segments; what is written meanwhile stays. */
+  const work = async (name, said, ids, more = {}) => {
+    setBusy(said);
+    try {
+      await desk.save();
+      const told = await server.act(name, { base_revision: desk.base.revision, segment_ids: ids, ...more });
+      await desk.catchUp();
+      const left = told.left ?? [];
+      notify(left.length
+        ? `${count(left.length, "segment")} stayed as ${left.length === 1 ? "it was" : "they were"}: ${left[0].message || left[0].reason}`
+        : `${said}: ${count(ids.length, "segment")} done.`, left.length ? "bad" : "good");
+    } catch (error) {
+      notify(error.message, "bad");
+    }
+    setBusy("");
+  };
+  const toTime = state.segments.filter(needsTimes).map((one) => one.id);
+  const toTranslate = language ? state.segments.filter((one) => needsTranslation(one, language)).map((one) => one.id) : [];
+  const exporting = async () => {
+    try {
+      await desk.save();
+    } catch (error) {
+      notify(`What is written here is not saved yet, so that it would be missing: ${error.message}`, "bad");
+      return;
+    }
+    setOpen("export");
+  };
+
+  return html`<div class="editor">
+    <section class="left" aria-label="Recording">
+      <${Player} playing=${playing} server=${server} desk=${desk} language=${language} title=${title} />
+    </section>
+    <section class="right" aria-label="Transcript">
+      <${Tools} ...${{ title, state, desk, languages, language, setLanguage, filter, setFilter, search, setSearch, counts, follow, setFollow, busy, acts }}
+        toTime=${toTime.length} toTranslate=${toTranslate.length}
+        retime=${() => work("retime", "Re-time", toTime)}
+        retranslate=${() => work("retranslate", "Re-translate", toTranslate, { languages: [language] })}
+        speakers=${() => setOpen("speakers")} exporting=${exporting} />
+      ${state.conflicts.length > 0 && html`<${Conflicts} state=${state} desk=${desk} show=${(id) => list.current.show(id)} />`}
+      <${Transcript} handle=${list} rows=${rows} speakers=${state.speakers} language=${language} playing=${playing}
+        follow=${follow} acts=${acts} empty=${search || filter !== "all"} />
+    </section>
+    ${open === "speakers" && html`<${Speakers} desk=${desk} close=${() => setOpen("")} />`}
+    ${open === "export" && html`<${Exporting} server=${server} desk=${desk} languages=${languages} close=${() => setOpen("")} />`}
+  </div>`;
+}
+
+/** Languages that it is translated to, and is to be. */
+function languagesOf({ segments, about }) {
+  const found = new Set(about.target_languages ?? []);
+  for (const one of segments.slice(0, 200)) for (const tag of Object.keys(one.translations ?? {})) found.add(tag);
+  return [...found].sort((a, b) => languageName(a).localeCompare(languageName(b)));
+}
+
+/** What rows and buttons do. The same object all the time, so that rows are drawn for their text alone. */
+function actsOf(desk, playing, list) {
+  const at = (id) => desk.state.segments.findIndex((one) => one.id === id);
+  const update = (id, change, step) => {
+    const { segments } = desk.state;
+    const index = at(id);
+    if (index < 0) return;
+    desk.change({ segments: replaced(segments, index, change(segments[index])) }, step);
+  };
+  return {
+    write: (id, language, text) =>
+      update(id, (one) => (language ? withTranslation(one, language, text) : withText(one, text)), `${id} ${language}`),
+    speaker: (id, speaker) => {
+      const known = new Set([...Object.keys(desk.state.speakers), ...desk.state.segments.map((one) => one.speaker)]);
+      let number = 0;
+      const name = () => SPEAKER + String(number).padStart(2, "0");
+      while (speaker === "new" && known.has(name())) number += 1;
+      update(id, (one) => ({ ...one, speaker: speaker === "new" ? name() : speaker }));
+    },
+    seek: (seconds) => playing.seek(seconds),
+    play: (seconds) => {
+      playing.seek(seconds);
+      playing.play();
+    },
+    /** Cuts at the cursor. */
+    split: () => {
+      const { id, language, offset } = list.current.cursor ?? {};
+      const index = at(id);
+      if (index < 0 || language) return say("Put the cursor where the text is to be cut");
+      const newId = `new-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
+      const next = split(desk.state.segments, index, offset, newId);
+      if (next === desk.state.segments) return say("The cursor has to be inside the text");
+      desk.change({ segments: next });
+      list.current.show(newId, { focus: 0 });
+      return say("Cut in two");
+    },
+    /** Joins the segment with the one before or after it. */
+    merge: (id, which) => {
+      const index = at(id) + (which < 0 ? -1 : 0);
+      const { segments } = desk.state;
+      if (index < 0 || !segments[index + 1]) return;
+      const seam = segments[index].text.length;
+      desk.change({ segments: merged(segments, index) });
+      list.current.show(segments[index].id, { focus: seam });
+      say("Joined");
+    },
+    /** A new segment where speech has no text. */
+    add: (gap) => {
+      const { segments } = desk.state;
+      const index = indexAt(segments, gap.start_s) + 1;
+      const neighbour = segments[index - 1] ?? segments[index];
+      const id = `new-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
+      const one = {
+        id, start_s: gap.start_s, end_s: gap.end_s, text: "", language: neighbour?.language ?? "",
+        speaker: neighbour?.speaker ?? "", words: [], flags: [], edited: true, translations: {},
+      };
+      desk.change({ segments: [...segments.slice(0, index), one, ...segments.slice(index)] });
+      list.current.show(id, { focus: 0 });
+    },
+    remove: (id) => {
+      desk.change({ segments: desk.state.segments.filter((one) => one.id !== id) });
+      say("Removed; Control Z takes it back");
+    },
+  };
+}

@@ -1,0 +1,36 @@
+// Subtitles and texts to take along: made of the revision that is saved.
+
+import { html, useState } from "../vendor/preact-htm.js";
+import { useStore } from "../lib/store.js";
+import { languageName } from "../lib/words.js";
+import { Dialog } from "./dialog.js";
+
+const FORMATS = [
+  ["srt", "SubRip", "for nearly every player"],
+  ["vtt", "WebVTT", "for web pages"],
+  ["ass", "ASS", "with styles"],
+  ["ttml", "TTML", "for broadcasters"],
+  ["json", "JSON", "cues for programs"],
+  ["txt", "Text", "to read"],
+];
+
+export function Exporting({ server, desk, languages, close }) {
+  const { about, saving } = useStore(desk);
+  const spoken = (about.source_languages ?? []).map(languageName).join(", ") || "Spoken language";
+  const [language, setLanguage] = useState(languages[0] ?? "");
+  return html`<${Dialog} title="Export" close=${close}>
+    <fieldset class="choices">
+      <legend>Language</legend>
+      ${[["", `${spoken} (spoken)`], ...languages.map((tag) => [tag, languageName(tag)])].map(([tag, name]) => html`<label class="check" key=${tag}>
+        <input type="radio" name="language" checked=${language === tag} onChange=${() => setLanguage(tag)} /><span>${name}</span>
+      </label>`)}
+    </fieldset>
+    <ul class="downloads">
+      ${FORMATS.map(([format, name, hint]) => html`<li key=${format}>
+        <a class="button" download href=${server.exported(format, language, desk.base.revision)}>${name}</a>
+        <span class="muted">${hint}</span>
+      </li>`)}
+    </ul>
+    ${saving !== "saved" && html`<p class="muted">What was written after the last save is not in it.</p>`}
+  <//>`;
+}

@@ -1,0 +1,248 @@
+// A transcript under work: saved, undone, put together, kept.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { ApiError } from "../web/lib/api.js";
+import { Desk } from "../web/transcript/desk.js";
+import { Drafts } from "../web/transcript/drafts.js";
+import { replaced, withText } from "../web/transcript/segments.js";
+import { body } from "../web/transcript/transcripts.js";
+
+/** Storage as browsers have it; may be full. */
+class Storage {
+  setItem(name, value) {
+    if (Storage.full) throw new Error("QuotaExceededError");
+    this[name] = value;
+  }
+
+  getItem(name) {
+    return Object.hasOwn(this, name) ? this[name] : null;
+  }
+
+  removeItem(name) {
+    delete this[name];
+  }
+}
+
+/** A service that keeps revisions, and may be away. */
+class Service {
+  constructor() {
+    const segments = [0, 1, 2].map((i) => ({ id: String(i), start_s: i, end_s: i + 1, text: `text ${i}`, words: [], translations: {} }));
+    this.revisions = [null, { revision: 1, segments, speakers: {}, untranscribed: [] }];
+    this.failure = null;
+    this.writes = 0;
+  }
+
+  async read(revision) {
+    if (this.failure) throw this.failure;
+    return structuredClone(this.revisions[revision ?? this.revisions.length - 1]);
+  }
+
+  async write(base, segments, speakers) {
+    this.writes += 1;
+    if (this.failure) throw this.failure;
+    if (base !== this.revisions.length - 1) throw new ApiError(409, "another was faster", { code: "revision_conflict" });
+    this.revisions.push(structuredClone({ revision: base + 1, segments, speakers, untranscribed: [] }));
+    if (this.lost) {
+      this.lost = false;
+      throw new ApiError(0, "the answer was lost");
+    }
+    return { revision: base + 1 };
+  }
+
+  get texts() {
+    return this.revisions.at(-1).segments.map((one) => one.text);
+  }
+}
+
+const texts = (desk) => desk.state.segments.map((one) => one.text);
+const type = (desk, i, text) =>
+  desk.change({ segments: replaced(desk.state.segments, i, withText(desk.state.segments[i], text)) }, `${i}`);
+
+async function opened(service, storage = new Storage(), session = new Storage(), now = Date.now) {
+  let n = 0;
+  const drafts = new Drafts({ storage, session, now, newId: () => `tab-${Math.random()}-${(n += 1)}` });
+  const desk = new Desk("job", service, drafts, { soonMs: 5, delays: [5, 5] });
+  await desk.open();
+  return desk;
+}
+
+const until = async (condition) => {
+  for (let i = 0; i < 400 && !condition(); i += 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.ok(condition());
+};
+
+test("what is written is saved by itself, as one revision for what is written at once", async () => {
+  const service = new Service();
+  const desk = await opened(service);
+  for (const text of ["a", "ab", "abc"]) type(desk, 1, text);
+  await until(() => desk.state.saving === "saved" && service.writes > 0);
+  assert.deepEqual(service.texts, ["text 0", "abc", "text 2"]);
+  assert.equal(service.writes, 1);
+  desk.close();
+});
+
+test("steps are taken back and done again, and what is typed at once is one step", async () => {
+  const desk = await opened(new Service());
+  type(desk, 1, "a");
+  type(desk, 1, "ab");
+  type(desk, 2, "c");
+  desk.undo();
+  assert.deepEqual(texts(desk), ["text 0", "ab", "text 2"]);
+  desk.undo();
+  assert.deepEqual(texts(desk), ["text 0", "text 1", "text 2"]);
+  assert.equal(desk.state.undo, false);
+  desk.redo();
+  desk.redo();
+  assert.deepEqual(texts(desk), ["text 0", "ab", "c"]);
+  desk.close();
+});
+
+test("a service that is away is tried again, and all is saved then", async () => {
+  const service = new Service();
+  const desk = await opened(service);
+  service.failure = new ApiError(0, "away");
+  type(desk, 0, "mine");
+  await until(() => desk.state.saving === "away" && service.writes >= 2);
+  service.failure = null;
+  await until(() => desk.state.saving === "saved");
+  assert.equal(service.texts[0], "mine");
+  desk.close();
+});
+
+test("what another tab has saved is put together with what is written here", async () => {
+  const service = new Service();
+  const [one, other] = [await opened(service), await opened(service)];
+  type(one, 0, "one's");
+  await one.save();
+  type(other, 2, "other's");
+  await other.save();
+  assert.deepEqual(service.texts, ["one's", "text 1", "other's"]);
+  assert.deepEqual(texts(other), service.texts);
+  assert.deepEqual(other.state.conflicts, []);
+  one.close();
+  other.close();
+});
+
+test("a conflict is told and settled, and taking back leaves what others have saved", async () => {
+  const service = new Service();
+  const [one, other] = [await opened(service), await opened(service)];
+  type(one, 0, "one's");
+  await one.save();
+  type(other, 1, "kept");
+  type(other, 0, "other's");
+  await other.save();
+  assert.deepEqual(service.texts, ["one's", "kept", "text 2"]);
+  const [conflict] = other.state.conflicts;
+  assert.deepEqual([conflict.mine, conflict.theirs], ["other's", "one's"]);
+  other.undo(); // of what is in the conflict: there is nothing of it here
+  other.undo();
+  assert.deepEqual(texts(other), ["one's", "text 1", "text 2"]);
+  other.settle(conflict, true, (now) => ({ segments: replaced(now.segments, 0, withText(now.segments[0], conflict.mine)) }));
+  await other.save();
+  assert.deepEqual(service.texts, ["other's", "text 1", "text 2"]);
+  assert.deepEqual(other.state.conflicts, []);
+  one.close();
+  other.close();
+});
+
+test("an answer that is lost makes no conflict", async () => {
+  const service = new Service();
+  const desk = await opened(service);
+  service.lost = true;
+  type(desk, 0, "mine");
+  await until(() => desk.state.saving === "saved" && service.writes >= 2);
+  assert.deepEqual(desk.state.conflicts, []);
+  assert.equal(service.texts[0], "mine");
+  desk.close();
+});
+
+test("what is refused is told, kept, and not sent again and again", async () => {
+  const service = new Service();
+  const desk = await opened(service);
+  service.failure = new ApiError(400, "too long");
+  type(desk, 0, "mine");
+  await until(() => desk.state.saving === "refused");
+  const { writes } = service;
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  assert.equal(service.writes, writes);
+  assert.equal(desk.state.why, "too long");
+  desk.close();
+});
+
+test("what is not saved outlives a reload, also where others have saved meanwhile", async () => {
+  const service = new Service();
+  const [storage, session] = [new Storage(), new Storage()];
+  const before = await opened(service, storage, session);
+  service.failure = new ApiError(0, "away");
+  type(before, 1, "mine");
+  before.close();
+  service.failure = null;
+  const other = await opened(service);
+  type(other, 2, "theirs");
+  await other.save();
+  const after = await opened(service, storage, session);
+  assert.deepEqual(texts(after), ["text 0", "mine", "theirs"]);
+  await after.save();
+  assert.deepEqual(service.texts, ["text 0", "mine", "theirs"]);
+  assert.ok(!Object.keys(storage).some((name) => name.includes("draft")));
+  other.close();
+  after.close();
+});
+
+test("a draft of a tab that is gone is taken over, one of a tab that is there is not", async () => {
+  const service = new Service();
+  const storage = new Storage();
+  let now = 1_000_000;
+  const gone = await opened(service, storage, new Storage(), () => now);
+  service.failure = new ApiError(0, "away");
+  type(gone, 0, "of the tab that crashed");
+  gone.close();
+  service.failure = null;
+  const early = await opened(service, storage, new Storage(), () => now + 1000);
+  assert.deepEqual(texts(early)[0], "text 0");
+  now += 60_000;
+  const late = await opened(service, storage, new Storage(), () => now);
+  assert.deepEqual(texts(late)[0], "of the tab that crashed");
+  early.close();
+  late.close();
+});
+
+test("a conflict that is not settled outlives a reload", async () => {
+  const service = new Service();
+  const [storage, session] = [new Storage(), new Storage()];
+  const [one, other] = [await opened(service), await opened(service, storage, session)];
+  type(one, 0, "one's");
+  await one.save();
+  type(other, 0, "other's");
+  await other.save();
+  other.close();
+  const again = await opened(service, storage, session);
+  assert.deepEqual(again.state.conflicts.map((c) => c.mine), ["other's"]);
+  one.close();
+  again.close();
+});
+
+test("a browser without room is told of", async () => {
+  const service = new Service();
+  const desk = await opened(service);
+  service.failure = new ApiError(0, "away");
+  Storage.full = true;
+  type(desk, 0, "mine");
+  await until(() => desk.state.unkept);
+  Storage.full = false;
+  type(desk, 0, "mine too");
+  await until(() => !desk.state.unkept);
+  desk.close();
+});
+
+test("what is long is sent for changed segments alone", () => {
+  const words = [{ start_s: 0, end_s: 1, text: "a", fitted: true }];
+  const old = { id: "1", start_s: 0, end_s: 1, text: "a", words, translations: { hi: { text: "b", status: "OK", stale: false } } };
+  const changed = { ...old, text: "c" };
+  const sent = (segments) => JSON.parse(body(3, segments, {}, { segments: [old] }));
+  assert.equal(sent([old]).base_revision, 3);
+  assert.equal(sent([old]).segments[0].words, undefined);
+  assert.deepEqual(sent([changed]).segments[0].words, [{ start_s: 0, end_s: 1, text: "a" }]);
+  assert.deepEqual(sent([changed]).segments[0].translations, { hi: { text: "b", status: "OK" } });
+});
