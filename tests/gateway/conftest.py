@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.orchestrator.daemon import Daemon
 from voxroute.asr.v1 import asr_pb2_grpc
 
 START_S = 60.0
+CLIENTS = Path(__file__).parent / "node"
 
 
 @dataclass
@@ -82,6 +84,24 @@ def gateway(*arguments: str, **variables: str) -> Generator[Gateway]:
             text = log.read()
         assert code == 0, text
         assert "request failed" not in text, text
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the clients are installed, as locked."""
+    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"there is no {' and no '.join(missing)}")
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copytree(
+        CLIENTS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
+    )
+    done = subprocess.run(
+        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        check=False, capture_output=True, text=True, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.e2e import processes
-from tests.gateway.conftest import Gateway, gateway
-
-CLIENTS = Path(__file__).parent / "node"
-
-
-@pytest.fixture(scope="session")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the clients are installed, as locked."""
-    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"there is no {' and no '.join(missing)}")
-    folder = tmp_path_factory.mktemp("node")
-    shutil.copytree(
-        CLIENTS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
-    )
-    done = subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        check=False, capture_output=True, text=True, cwd=folder,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder
+from tests.gateway.conftest import CLIENTS, Gateway, gateway
 
 
 def _answers(clients: Path, script: str, server: Gateway, recording: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ COMMANDS = {
         "serve",
         "Serve HTTP for programs of other makers; `voxroute gateway --help` tells the flags.",
     ),
+    "ui": Command("ui", "Show the web page: films to subtitles, to correct and to take along."),
     "run": Command("run", "Turn recordings into transcripts and translated subtitles."),
     "transcribe": Command(
         "run", "Turn a recording into a transcript and subtitles in its own language."

@@ -36,6 +36,7 @@ RUN_ELSEWHERE = {
     "voxroute serve --data-dir /var/lib/voxroute": "test_jobs_page",
     "voxroute jobs watch 63285880ec70": "test_jobs_page",
     "voxroute jobs fetch 63285880ec70": "test_jobs_page",
+    "voxroute ui": "test_ui, which also ends it",
     "voxroute live": "test_live_command, with services that hear live speech",
     "voxroute models pull": "test_models, against a hub of its own",
     "voxroute models convert": "test_models, against a hub of its own",

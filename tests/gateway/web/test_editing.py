@@ -1,0 +1,184 @@
+"""A transcript under work in a browser: edited, cut, named, undone, by two at once."""
+
+import re
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.gateway.web.conftest import Opened, put, texts, transcript
+from tests.gateway.web.test_film import saved
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
+
+
+def segment_texts(page: Page) -> Locator:
+    """The texts in the spoken language."""
+    return page.get_by_role("textbox", name=re.compile("^Text at"))
+
+
+def test_text_is_cut_joined_and_taken_back(
+    opened: Opened, client: httpx.Client, job_id: str
+) -> None:
+    """By keys, as revisions of the service; the translation says that it is of another text."""
+    before = texts(client, job_id)
+    page = opened(f"job/{job_id}")
+    first = segment_texts(page).first
+    expect(first).to_have_value(before[0])
+    offset = before[0].index(" ") + 1
+    first.focus()
+    first.evaluate("(text, at) => text.setSelectionRange(at, at)", offset)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Control+Enter")
+    expect(segment_texts(page).nth(1)).to_be_focused()
+    saved(page)
+    cut = [before[0][:offset].strip(), before[0][offset:].strip()]
+    assert texts(client, job_id) == [*cut, *before[1:]]
+    now = transcript(client, job_id)["segments"]
+    assert now[0]["end_s"] <= now[1]["start_s"]
+    assert [one["text"] for one in now[1]["words"]] == cut[1].split()
+    expect(page.get_by_text("text changed since").first).to_be_visible()
+
+    page.keyboard.press("Backspace")  # at the beginning of the second one
+    expect(segment_texts(page).first).to_have_value(before[0])
+    saved(page)
+    assert texts(client, job_id) == before
+    page.keyboard.press("Control+z")
+    expect(segment_texts(page).first).to_have_value(cut[0])
+    page.keyboard.press("Control+Shift+Z")
+    expect(segment_texts(page).first).to_have_value(before[0])
+    saved(page)
+
+
+def test_speakers_get_names(opened: Opened, client: httpx.Client, job_id: str) -> None:
+    """And a segment another speaker."""
+    segments = transcript(client, job_id)["segments"]
+    for i, one in enumerate(segments):
+        one["speaker"] = f"SPEAKER_0{i % 2}"
+    put(client, job_id, segments=segments)
+    page = opened(f"job/{job_id}")
+    page.get_by_role("button", name="Speakers").click()
+    page.get_by_label("Speaker 1").fill("Anna")
+    page.get_by_role("button", name="Rename").click()
+    who = page.get_by_label(re.compile("^Speaker at")).first
+    expect(who).to_contain_text("Anna")
+    page.get_by_label(re.compile("^Speaker at")).nth(1).select_option("SPEAKER_00")
+    saved(page)
+    now = transcript(client, job_id)
+    assert now["speakers"] == {"SPEAKER_00": "Anna"}
+    assert [one["speaker"] for one in now["segments"][:2]] == ["SPEAKER_00", "SPEAKER_00"]
+
+
+def test_two_tabs_lose_nothing(opened: Opened, client: httpx.Client, job_id: str) -> None:
+    """What each has changed elsewhere is put together; where both wrote, the person is asked."""
+    page = opened(f"job/{job_id}")
+    other = opened(f"job/{job_id}", context=page.context)
+    for one in (page, other):
+        expect(segment_texts(one).first).to_have_value(re.compile("."))
+    segment_texts(page).nth(0).fill("Written in the first tab.")
+    saved(page)
+    segment_texts(other).nth(1).fill("Written in the second tab.")
+    saved(other)
+    expect(segment_texts(other).nth(0)).to_have_value("Written in the first tab.")
+    assert texts(client, job_id)[:2] == ["Written in the first tab.", "Written in the second tab."]
+
+    segment_texts(page).nth(1).fill("The first tab was slower.")
+    told = page.get_by_role("alert", name="Conflicts")
+    expect(told).to_contain_text("Somebody was faster")
+    expect(told).to_contain_text("The first tab was slower.")
+    expect(told).to_contain_text("Written in the second tab.")
+    page.reload()  # it is kept until it is settled
+    told = page.get_by_role("alert", name="Conflicts")
+    told.get_by_role("button", name="Keep what I wrote").click()
+    expect(told).to_be_hidden()
+    saved(page)
+    assert texts(client, job_id)[1] == "The first tab was slower."
+
+
+def test_what_is_written_without_a_gateway_is_saved_once_it_is_back(
+    opened: Opened, client: httpx.Client, job_id: str
+) -> None:
+    """Also where the page is loaded again in between, and another program has saved meanwhile."""
+    page = opened(f"job/{job_id}")
+    away: list[bool] = [True]
+
+    def answer(route: Route) -> None:
+        if away[0] and route.request.method == "PUT":
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/transcript*", answer)
+    segment_texts(page).first.fill("Written while nobody answered.")
+    expect(page.locator(".saving")).to_contain_text("Kept in this browser")
+    page.reload()
+    expect(segment_texts(page).first).to_have_value("Written while nobody answered.")
+    segments = transcript(client, job_id)["segments"]
+    segments[1]["text"] = "Written by another program."
+    put(client, job_id, segments=segments)
+    away[0] = False
+    saved(page)
+    assert texts(client, job_id)[:2] == [
+        "Written while nobody answered.",
+        "Written by another program.",
+    ]
+    expect(segment_texts(page).nth(1)).to_have_value("Written by another program.")
+
+
+def test_doubts_and_silent_stretches_are_found(
+    opened: Opened, client: httpx.Client, job_id: str
+) -> None:
+    """As filters, and by what is searched."""
+    segments = transcript(client, job_id)["segments"]
+    page = opened(f"job/{job_id}")
+    expect(segment_texts(page)).to_have_count(len(segments))
+    word = segments[1]["text"].split()[-1]
+    page.get_by_label("Search in the text").fill(word)
+    expected = sum(word.lower() in one["text"].lower() for one in segments)
+    expect(segment_texts(page)).to_have_count(expected)
+    page.get_by_label("Search in the text").fill("")
+    segment_texts(page).nth(1).fill("Changed.")
+    page.get_by_role("button", name="Edited").click()
+    expect(segment_texts(page)).to_have_count(1)
+
+
+def test_all_formats_of_all_languages_are_taken_along(opened: Opened, job_id: str) -> None:
+    """From what is saved, with what was just written in it."""
+    page = opened(f"job/{job_id}")
+    segment_texts(page).first.fill("Last words.")
+    page.get_by_role("button", name="Export").click()
+    for language in ("English (spoken)", "Hindi"):
+        page.get_by_label(language, exact=True).check()
+        for name, suffix in (("SubRip", "srt"), ("WebVTT", "vtt"), ("ASS", "ass"), ("TTML", "ttml"),
+                             ("JSON", "json"), ("Text", "txt")):  # fmt: skip
+            with page.expect_download() as download:
+                page.get_by_role("link", name=name, exact=True).click()
+            content = download.value.path().read_text(encoding="utf-8")
+            assert download.value.suggested_filename.endswith(f".{suffix}")
+            assert ("Last words." in content) == (language != "Hindi"), (language, suffix)
+
+
+def test_whatever_is_written_is_shown_as_text(
+    opened: Opened, client: httpx.Client, short: Path
+) -> None:
+    """Titles, speakers and texts that look like a page of their own."""
+    from tests.gateway.web.conftest import finished_job  # noqa: PLC0415 - of this alone
+
+    job = finished_job(client, short, upload_name=f"{SCRIPT.replace('/', '')}.wav")
+    segments = transcript(client, job["id"])["segments"]
+    segments[0] |= {"text": SCRIPT, "speaker": "SPEAKER_00"}
+    put(client, job["id"], segments=segments, speakers={"SPEAKER_00": SCRIPT})
+    page = opened("jobs")
+    expect(page.get_by_text("onerror").first).to_be_visible()
+    page.goto(page.url.partition("#")[0] + f"#/job/{job['id']}")
+    expect(segment_texts(page).first).to_have_value(SCRIPT)
+    page.get_by_role("button", name="Play from").first.click()
+    expect(page.locator(".captions")).to_contain_text("<script>")
+    page.get_by_role("button", name="Speakers").click()
+    page.wait_for_timeout(300)
+    assert page.locator("main img, main script, dialog img").count() == 0
+    assert "hacked" not in page.title().replace(SCRIPT.replace("/", ""), "")
