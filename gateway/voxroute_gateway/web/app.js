@@ -49,8 +49,10 @@ function Page() {
     event.preventDefault();
     main.current.focus();
   };
-  const ready = session !== null;
-  const asks = ready && session.asked && !session.signed_in;
+  const asks = session !== null && session.asked && !session.signed_in;
+  // who is signed out in the middle of something finds it again
+  const entered = useRef(false);
+  if (session !== null && !asks) entered.current = true;
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="top">
@@ -62,10 +64,10 @@ function Page() {
         )}
       </nav>
       <${Away} />
-      ${session?.asked && session.signed_in && html`<${SignOut} done=${setSession} />`}
+      ${session?.asked && session.signed_in && html`<${SignOut} />`}
     </header>
     <main id="main" ref=${main} tabindex="-1" class=${`view-${shown.view}`}>
-      ${ready && html`<${shown.part} key=${`${shown.view}/${place.id}`} id=${place.id} />`}
+      ${entered.current && html`<${shown.part} key=${`${shown.view}/${place.id}`} id=${place.id} />`}
     </main>
     <${Notices} />
     ${asks && html`<${SignIn} done=${setSession} />`}
@@ -90,10 +92,10 @@ function Away() {
   </a>`;
 }
 
-function SignOut({ done }) {
+function SignOut() {
   const leave = async () => {
     const answer = await fetch("/ui/session", { method: "DELETE" });
-    if (answer.ok) done(await answer.json());
+    if (answer.ok) location.reload(); // nothing of it stays on the screen
   };
   return html`<button class="plain" onClick=${leave}>Sign out</button>`;
 }

@@ -1,5 +1,6 @@
 """A transcript under work in a browser: edited, cut, named, undone, by two at once."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -129,6 +130,32 @@ def test_what_is_written_without_a_gateway_is_saved_once_it_is_back(
     expect(segment_texts(page).nth(1)).to_have_value("Written by another program.")
 
 
+def test_what_was_written_is_timed_and_translated_again(
+    opened: Opened, client: httpx.Client, job_id: str
+) -> None:
+    """By the services; what is written while they work stays."""
+    before = transcript(client, job_id)["segments"]
+    page = opened(f"job/{job_id}")
+    text = segment_texts(page).nth(1)
+    expect(text).to_have_value(before[1]["text"])
+    text.fill(f"{before[1]['text']} My brother is sleeping.")
+    saved(page)
+    assert transcript(client, job_id)["segments"][1]["translations"]["hi"]["stale"] is True
+    page.get_by_role("button", name="Re-translate 1").click()
+    segment_texts(page).nth(0).fill("Written meanwhile.")
+    expect(page.get_by_text("Re-translate: 1 segment done.")).to_be_visible()
+    saved(page)
+    after = transcript(client, job_id)["segments"]
+    assert after[1]["translations"]["hi"]["stale"] is False
+    assert after[1]["translations"]["hi"]["text"] != before[1]["translations"]["hi"]["text"]
+    assert after[0]["text"] == "Written meanwhile."
+    page.get_by_role("button", name=re.compile("^Re-time")).click()
+    expect(page.get_by_text("Re-time:").or_(page.get_by_text("stayed as"))).to_be_visible()
+    words = transcript(client, job_id)["segments"][1]["words"]
+    assert " ".join(word["text"] for word in words) == after[1]["text"]
+    assert all(a["end_s"] <= b["start_s"] + 1e-6 for a, b in itertools.pairwise(words))
+
+
 def test_doubts_and_silent_stretches_are_found(
     opened: Opened, client: httpx.Client, job_id: str
 ) -> None:
@@ -176,6 +203,7 @@ def test_whatever_is_written_is_shown_as_text(
     expect(page.get_by_text("onerror").first).to_be_visible()
     page.goto(page.url.partition("#")[0] + f"#/job/{job['id']}")
     expect(segment_texts(page).first).to_have_value(SCRIPT)
+    page.get_by_role("button", name="Spoken only").click()
     page.get_by_role("button", name="Play from").first.click()
     expect(page.locator(".captions")).to_contain_text("<script>")
     page.get_by_role("button", name="Speakers").click()

@@ -1,20 +1,22 @@
 """A transcript of many hours in a browser: how fast it is there, and how fast it answers."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.gateway.web.conftest import Opened, put, texts
+from tests.gateway.web.conftest import Opened, finished_job, put, texts, transcript
 from tests.gateway.web.test_editing import segment_texts
 from tests.gateway.web.test_film import saved
 
 pytestmark = pytest.mark.slow
 
 
-def _long(n_segments: int) -> list[dict[str, Any]]:
+def _long(n_segments: int, length_s: float) -> list[dict[str, Any]]:
+    """Segments with words, as those of hours, in the time of the recording that there is."""
     said = "the doctor is sleeping in the garden and my brother has repaired it".split()  # noqa: SIM905
     segments: list[dict[str, Any]] = []
     at = 0.0
@@ -28,9 +30,12 @@ def _long(n_segments: int) -> list[dict[str, Any]]:
         segments.append({
             "id": f"long-{i}", "start_s": at, "end_s": end, "text": " ".join(words), "words": timed,
             "language": "en", "speaker": f"SPEAKER_0{i % 3}",
-            "translations": {"hi": {"text": "यह दरवाज़ा क्यों खोला है"}},
+            "translations": {"en": {"text": "यह दरवाज़ा क्यों खोला है"}},
         })  # fmt: skip
         at = end + 0.2
+    for one in [*segments, *(word for segment in segments for word in segment["words"])]:
+        for time in ("start_s", "end_s"):
+            one[time] *= length_s / at
     return segments
 
 
@@ -69,10 +74,13 @@ SHOWN = """
 
 
 def test_five_thousand_segments_are_as_easy_as_five(
-    opened: Opened, client: httpx.Client, job_id: str
+    opened: Opened, client: httpx.Client, clip: Path
 ) -> None:
     """The first view within a second of the answer, keys within 50 ms, few rows in the page."""
-    put(client, job_id, segments=_long(5000))
+    asked = {"source_languages": ["hi"], "target_languages": ["en"], "upload_name": clip.name}
+    job_id = finished_job(client, clip, **asked)["id"]
+    length_s = transcript(client, job_id)["duration_s"]
+    put(client, job_id, segments=_long(5000, length_s))
     page = opened("help")
     page.evaluate("(id) => { location.hash = `#/job/${id}`; }", job_id)
     page.wait_for_selector(".segment")

@@ -15,7 +15,9 @@ export function Dialog({ title, close, children, kind = "" }) {
     event.preventDefault();
     close?.();
   };
-  return html`<dialog ref=${dialog} class=${kind} aria-labelledby=${id.current} onCancel=${cancelled}
+  // a browser closes it at the second Escape, whatever the page says
+  const closed = () => (close ? close() : dialog.current?.showModal());
+  return html`<dialog ref=${dialog} class=${kind} aria-labelledby=${id.current} onCancel=${cancelled} onClose=${closed}
     onKeyDown=${(event) => event.stopPropagation()}>
     <div class="head">
       <h2 id=${id.current}>${title}</h2>

@@ -107,7 +107,7 @@ export function Editor({ job, desk, server, title }) {
         follow=${follow} acts=${acts} empty=${search || filter !== "all"} />
     </section>
     ${open === "speakers" && html`<${Speakers} desk=${desk} close=${() => setOpen("")} />`}
-    ${open === "export" && html`<${Exporting} server=${server} desk=${desk} languages=${languages} close=${() => setOpen("")} />`}
+    ${open === "export" && html`<${Exporting} job=${job} server=${server} desk=${desk} languages=${languages} close=${() => setOpen("")} />`}
   </div>`;
 }
 

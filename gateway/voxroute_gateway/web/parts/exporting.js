@@ -2,7 +2,7 @@
 
 import { html, useState } from "../vendor/preact-htm.js";
 import { useStore } from "../lib/store.js";
-import { languageName } from "../lib/words.js";
+import { languageName, size } from "../lib/words.js";
 import { Dialog } from "./dialog.js";
 
 const FORMATS = [
@@ -14,7 +14,21 @@ const FORMATS = [
   ["txt", "Text", "to read"],
 ];
 
-export function Exporting({ server, desk, languages, close }) {
+/** What the job itself has made, as it was before anybody edited it; links for all of it. */
+export function Files({ job }) {
+  if (!job.artifacts?.length) return null;
+  return html`<details>
+    <summary>Files of the job, unedited</summary>
+    <ul class="made">
+      ${job.artifacts.map(({ name, bytes }) => html`<li key=${name}>
+        <a download dir="auto" href=${`/api/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(name)}`}>${name}</a>
+        <span class="muted">${size(Number(bytes))}</span>
+      </li>`)}
+    </ul>
+  </details>`;
+}
+
+export function Exporting({ job, server, desk, languages, close }) {
   const { about, saving } = useStore(desk);
   const spoken = (about.source_languages ?? []).map(languageName).join(", ") || "Spoken language";
   const [language, setLanguage] = useState(languages[0] ?? "");
@@ -31,6 +45,7 @@ export function Exporting({ server, desk, languages, close }) {
         <span class="muted">${hint}</span>
       </li>`)}
     </ul>
+    <${Files} job=${job} />
     ${saving !== "saved" && html`<p class="muted">What was written after the last save is not in it.</p>`}
   <//>`;
 }

@@ -70,7 +70,6 @@ class Uploads extends Store {
       localStorage.removeItem(place);
       if (told === null) continue; // the gateway has forgotten it
       this.#tell(key, { state: "done", job: told.job });
-      dispatchEvent(new CustomEvent("job-made", { detail: told.job }));
       return;
     }
   }

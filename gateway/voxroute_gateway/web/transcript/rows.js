@@ -16,17 +16,22 @@ const FLAGS = {
 const DOUBTED = { SUSPECT: "doubtful translation", TRUNCATED: "cut off", FAILED: "not translated" };
 
 export const reasonOf = (gap) => REASONS[gap.reason] ?? "Not transcribed";
-export const flagName = (flag) => FLAGS[flag.replace("SEGMENT_FLAG_", "")] ?? flag.toLowerCase().replaceAll("_", " ");
+export const flagName = (flag) => FLAGS[flag] ?? flag.toLowerCase().replaceAll("_", " ");
+
+/** What is doubtful about a translation, unless a person has written it. */
+const doubted = (segment, language) => {
+  const one = language ? segment.translations?.[language] : undefined;
+  return one && !one.edited ? DOUBTED[one.status] : undefined;
+};
 
 /** What is doubtful about a segment, in words. */
 export function doubts(segment, language = "") {
   const found = (segment.flags ?? []).map(flagName);
-  const status = DOUBTED[(segment.translations?.[language]?.status ?? "").replace("ITEM_STATUS_", "")];
-  return status && !segment.translations[language].edited ? [...found, status] : found;
+  const status = doubted(segment, language);
+  return status ? [...found, status] : found;
 }
 
-const isDoubtful = (segment, language) =>
-  Boolean(segment.flags?.length) || (language && doubts(segment, language).length > 0);
+const isDoubtful = (segment, language) => segment.flags?.length > 0 || doubted(segment, language) !== undefined;
 
 /** The rows, `{key, index, segment}` or `{key, gap}`. `filter` is "all", "doubtful", "gaps", "edited",
  * "stale" or "conflicts"; `search` is a text that has to be in a segment. */

@@ -8,8 +8,9 @@ import { isOpen, stateOf, titleOf } from "../lib/jobs.js";
 import { address } from "../lib/router.js";
 import { transcriptOf } from "../transcript/transcripts.js";
 import { Editor } from "../parts/editor.js";
+import { Files } from "../parts/exporting.js";
 import { notify } from "../parts/notices.js";
-import { Stages } from "./jobs.js";
+import { STATES, Stages } from "./jobs.js";
 
 const LOOK_MS = 2000;
 
@@ -51,14 +52,15 @@ export function JobView({ id }) {
     <p><a href=${address("jobs")}>All jobs</a></p>
     ${error && html`<p class="banner bad" role="alert">${error.status === 404 ? "There is no such job." : error.message}</p>`}
     ${job && html`
-      <div class="title"><h1 dir="auto">${titleOf(job)}</h1><span class=${`state ${stateOf(job)}`}>${stateOf(job)}</span></div>
+      <div class="title"><h1 dir="auto">${titleOf(job)}</h1><span class=${`state ${stateOf(job)}`} role="status">${STATES[stateOf(job)]}</span></div>
       ${job.error && html`<p class="bad" dir="auto">${job.error}</p>`}
       <${Stages} job=${job} />
       <div class="row">
         ${isOpen(job) && html`<button onClick=${act("cancel")}>Cancel</button>`}
         ${stateOf(job) === "failed" && html`<button onClick=${act("retry")}>Retry</button>`}
         ${stateOf(job) === "cancelled" && html`<button onClick=${act("resume")}>Resume</button>`}
-      </div>`}
+      </div>
+      <${Files} job=${job} />`}
   </div>`;
 }
 

@@ -10,7 +10,7 @@ import { notify, say } from "../parts/notices.js";
 
 export const jobs = new Jobs();
 
-const STATES = {
+export const STATES = {
   queued: "Waiting", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
 };
 const FILTERS = [["all", "All"], ["open", "Under way"], ["succeeded", "Done"], ["failed", "Failed"], ["cancelled", "Cancelled"]];
