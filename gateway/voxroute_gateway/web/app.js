@@ -56,7 +56,7 @@ function Page() {
   return html`
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <header class="top">
-      <a class="brand" href=${address("jobs")}><${Mark} /><span>voxroute</span></a>
+      <a class="brand" href=${address("jobs")} aria-label="voxroute"><${Mark} /><span>voxroute</span></a>
       <nav aria-label="Views">
         ${VIEWS.filter((one) => !one.hidden).map(
           (one) => html`<a key=${one.view} href=${address(one.view)}

@@ -88,7 +88,7 @@ def test_a_job_is_made_and_corrected_by_keys_alone(
             found: Any = page.evaluate(
                 "() => { const e = document.activeElement;"
                 " return e.getAttribute('aria-label') || e.labels?.[0]?.textContent"
-                " || e.textContent; }"
+                " || (e === document.body ? '' : e.textContent); }"
             )
             if name in (found or ""):
                 return

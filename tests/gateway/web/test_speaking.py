@@ -48,8 +48,8 @@ def test_a_microphone_that_is_not_allowed_is_told(opened: Opened) -> None:
     """In a sentence, and it can be tried again."""
     page = opened("live")
     page.evaluate(
-        "navigator.mediaDevices.getUserMedia = () =>"
-        " Promise.reject(new DOMException('', 'NotAllowedError'))"
+        "() => { navigator.mediaDevices.getUserMedia = () =>"
+        " Promise.reject(new DOMException('', 'NotAllowedError')); }"
     )
     page.get_by_role("button", name="Start the microphone").click()
     expect(page.get_by_role("alert")).to_contain_text("does not let this page hear")
