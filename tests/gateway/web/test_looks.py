@@ -98,6 +98,7 @@ def test_a_job_is_made_and_corrected_by_keys_alone(
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="New job")).to_be_visible()
     tab_to("Choose files")
+    expect(page.get_by_role("button", name="Choose files")).to_be_focused()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(short)

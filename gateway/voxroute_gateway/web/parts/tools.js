@@ -30,7 +30,7 @@ export function Tools({
       <span class="group" role="group" aria-label="Steps">
         <button class="plain" disabled=${!state.undo} onPointerDown=${stay} onClick=${() => desk.undo()}>Undo</button>
         <button class="plain" disabled=${!state.redo} onPointerDown=${stay} onClick=${() => desk.redo()}>Redo</button>
-        <button class="plain" onPointerDown=${stay} onClick=${() => acts.split()} title="Ctrl+Enter">Split at the cursor</button>
+        <button class="plain" onPointerDown=${stay} onClick=${() => acts.split()} title="Cuts the text at the cursor: Ctrl+Enter">Split</button>
         <button class="plain" onClick=${speakers}>Speakers</button>
       </span>
       ${toTime > 0 && html`<button class="plain" disabled=${Boolean(busy)} onClick=${retime}
