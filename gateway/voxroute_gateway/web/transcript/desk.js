@@ -2,13 +2,14 @@
 // others have saved meanwhile.
 
 import { ApiError } from "../lib/api.js";
-import { applied, difference, merge, same } from "./merging.js";
+import { alike, applied, difference, merge } from "./merging.js";
 import { Store } from "../lib/store.js";
 
 const SAVE_AFTER_MS = 1200;
 const SAVE_AT_LEAST_MS = 10_000;
 const ONE_STEP_MS = 1500;
 const MOST_STEPS = 200;
+const MOST_UNANSWERED = 20;
 const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
 
 /**
@@ -32,6 +33,7 @@ export class Desk extends Store {
     this.timer = null;
     this.dirtySince = 0;
     this.running = null;
+    this.unanswered = []; // what was sent and had no answer: it may be saved all the same
     this.closed = false;
   }
 
@@ -170,7 +172,9 @@ export class Desk extends Store {
       try {
         const told = await this.server.write(this.base.revision, sent.segments, sent.speakers, this.base);
         this.base = { revision: told.revision, ...sent };
+        this.unanswered = [];
       } catch (error) {
+        if (error.passes) this.unanswered = [...this.unanswered.slice(-MOST_UNANSWERED), sent];
         if (error.code !== "revision_conflict" && ![409, 412].includes(error.status)) throw this.#failed(error);
         try {
           await this.catchUp();
@@ -190,12 +194,12 @@ export class Desk extends Store {
   async catchUp() {
     const newest = await this.server.read();
     const theirs = { segments: newest.segments, speakers: newest.speakers ?? {} };
-    const found = merge(this.base, this.#now(), theirs);
+    // my own revision, whose answer was lost, is no change of somebody else's
+    const base = this.unanswered.find((one) => alike(one, theirs)) ?? this.base;
+    this.unanswered = [];
+    const found = merge(base, this.#now(), theirs);
     this.base = { revision: newest.revision, ...theirs };
-    const asTheirs =
-      found.segments.length === theirs.segments.length &&
-      found.segments.every((one, i) => same(one, theirs.segments[i])) &&
-      JSON.stringify(found.speakers) === JSON.stringify(theirs.speakers);
+    const asTheirs = alike(found, theirs);
     const { segments, speakers, ...about } = newest;
     this.set({
       ...(asTheirs ? theirs : { segments: found.segments, speakers: found.speakers }),

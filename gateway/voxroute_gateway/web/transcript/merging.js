@@ -20,6 +20,18 @@ export function same(a, b) {
   return a === b || (a !== undefined && b !== undefined && key(a) === key(b));
 }
 
+/** Whether a person finds no difference: the same texts, times and speakers. */
+export function alike(a, b) {
+  const [one, other] = [a.segments, b.segments];
+  return one.length === other.length && one.every((mine, i) => mine === other[i] || essence(mine) === essence(other[i])) &&
+    JSON.stringify(Object.entries(a.speakers).sort()) === JSON.stringify(Object.entries(b.speakers).sort());
+}
+
+function essence({ id, text, speaker, start_s, end_s, translations }) {
+  const said = Object.entries(translations ?? {}).map(([language, one]) => [language, one.text ?? ""]).sort();
+  return JSON.stringify([id, text, speaker ?? "", Math.round(start_s * 1000), Math.round(end_s * 1000), said]);
+}
+
 const byId = (segments) => new Map(segments.map((one) => [one.id, one]));
 
 /** What I made of `base`, put into `theirs`: `{segments, speakers, conflicts}`.
@@ -43,11 +55,10 @@ export function merge(base, mine, theirs) {
       }
       continue;
     }
-    if (before === undefined || same(changed, before) || same(changed, one)) {
-      found.push(same(changed, one) ? changed : one);
-      if (before === undefined && !same(changed, one)) found.splice(-1, 1, joined({ translations: {} }, changed, one, conflicts));
-    } else if (same(one, before)) found.push(changed);
-    else found.push(joined(before, changed, one, conflicts));
+    if (same(changed, one)) found.push(changed);
+    else if (same(changed, before)) found.push(one);
+    else if (same(one, before)) found.push(changed);
+    else found.push(joined(before ?? { translations: {} }, changed, one, conflicts));
   }
   for (const one of mine.segments) {
     if (their.has(one.id)) continue;

@@ -157,6 +157,19 @@ test("an answer that is lost makes no conflict", async () => {
   desk.close();
 });
 
+test("what is written after an answer that is lost is no conflict with itself", async () => {
+  const service = new Service();
+  const desk = await opened(service);
+  service.lost = true;
+  type(desk, 0, "mine");
+  await until(() => service.revisions.length === 3);
+  type(desk, 0, "mine, and more");
+  await until(() => desk.state.saving === "saved");
+  assert.deepEqual(desk.state.conflicts, []);
+  assert.equal(service.texts[0], "mine, and more");
+  desk.close();
+});
+
 test("what is refused is told, kept, and not sent again and again", async () => {
   const service = new Service();
   const desk = await opened(service);
