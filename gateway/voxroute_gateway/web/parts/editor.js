@@ -1,6 +1,7 @@
 // The transcript beside its recording: what is shown of it, and what keys and buttons do to it.
 
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
+import { newId } from "../lib/ids.js";
 import { meant, placeOf } from "../transcript/keys.js";
 import { Playing } from "../transcript/playing.js";
 import { countsOf, rowsOf } from "../transcript/rows.js";
@@ -144,14 +145,14 @@ function actsOf(desk, playing, list) {
     },
     /** Cuts at the cursor. */
     split: () => {
-      const { id, language, offset } = list.current.cursor ?? {};
-      const index = at(id);
+      const { id: whole, language, offset } = list.current.cursor ?? {};
+      const index = at(whole);
       if (index < 0 || language) return say("Put the cursor where the text is to be cut");
-      const newId = `new-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
-      const next = split(desk.state.segments, index, offset, newId);
+      const id = `new-${newId()}`;
+      const next = split(desk.state.segments, index, offset, id);
       if (next === desk.state.segments) return say("The cursor has to be inside the text");
       desk.change({ segments: next });
-      list.current.show(newId, { focus: 0 });
+      list.current.show(id, { focus: 0 });
       return say("Cut in two");
     },
     /** Joins the segment with the one before or after it. */
@@ -169,7 +170,7 @@ function actsOf(desk, playing, list) {
       const { segments } = desk.state;
       const index = indexAt(segments, gap.start_s) + 1;
       const neighbour = segments[index - 1] ?? segments[index];
-      const id = `new-${crypto.randomUUID?.() ?? Math.random().toString(36).slice(2)}`;
+      const id = `new-${newId()}`;
       const one = {
         id, start_s: gap.start_s, end_s: gap.end_s, text: "", language: neighbour?.language ?? "",
         speaker: neighbour?.speaker ?? "", words: [], flags: [], edited: true, translations: {},

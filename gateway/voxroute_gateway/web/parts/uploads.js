@@ -1,6 +1,7 @@
 // Files on their way to become jobs. They go on whichever view is shown.
 
 import { ApiError, post } from "../lib/api.js";
+import { newId } from "../lib/ids.js";
 import { Store } from "../lib/store.js";
 import { fingerprint, send } from "../lib/upload.js";
 
@@ -19,7 +20,7 @@ class Uploads extends Store {
   /** Takes files; `config` is the job's, without the name of the file. */
   add(files, config) {
     const added = [...files].map((file) => ({
-      key: crypto.randomUUID?.() ?? String(Math.random()),
+      key: newId(),
       name: file.name, size: file.size, sent: 0, perSecond: 0, leftS: Infinity, state: "waiting", why: "",
     }));
     this.set({ files: [...this.state.files, ...added] });

@@ -107,7 +107,7 @@ export class Desk extends Store {
     const conflicts = this.state.conflicts.filter((one) => one !== conflict);
     this.set({ conflicts });
     if (mine) this.change(put(this.state));
-    this.#keep();
+    this.keep();
   }
 
   #now() {
@@ -128,11 +128,11 @@ export class Desk extends Store {
   }
 
   #keepSoon() {
-    this.keeping ??= setTimeout(() => this.#keep(), 250);
+    this.keeping ??= setTimeout(() => this.keep(), 250);
   }
 
-  /** Keeps in the browser what is not saved. */
-  #keep() {
+  /** Keeps in the browser what is not saved, now. */
+  keep() {
     clearTimeout(this.keeping);
     this.keeping = null;
     const { conflicts } = this.state;
@@ -183,11 +183,11 @@ export class Desk extends Store {
         }
       }
       this.failures = 0;
-      this.#keep();
+      this.keep();
     }
     this.dirtySince = 0;
     this.set({ saving: "saved", why: "" });
-    this.#keep();
+    this.keep();
   }
 
   /** Puts what is at the service now together with what is written here. Throws ApiError. */
@@ -207,7 +207,7 @@ export class Desk extends Store {
       untranscribed: newest.untranscribed ?? [],
       conflicts: [...this.state.conflicts, ...found.conflicts],
     });
-    this.#keep();
+    this.keep();
   }
 
   #delay() {
@@ -221,7 +221,7 @@ export class Desk extends Store {
     // signed out is not refused: it goes on once somebody has signed in
     const passes = known.passes || known.status === 401;
     this.set({ saving: passes ? "away" : "refused", why: known.message });
-    this.#keep();
+    this.keep();
     return known;
   }
 
@@ -232,7 +232,7 @@ export class Desk extends Store {
 
   /** Keeps what is not saved, and saves no more. */
   close() {
-    this.#keep();
+    this.keep();
     this.closed = true;
     clearTimeout(this.timer);
   }

@@ -3,14 +3,16 @@
 // Each tab has drafts of its own, so that two tabs do not write over each other. A draft whose tab is
 // gone is taken over by the next one that opens its job.
 
+import { newId } from "../lib/ids.js";
+
 const GONE_AFTER_MS = 10_000;
 
 /** The drafts of this tab. `storage` and `session` are localStorage and sessionStorage. */
 export class Drafts {
-  constructor({ storage, session, now = Date.now, newId = () => crypto.randomUUID() }) {
+  constructor({ storage, session, now = Date.now, makeId = newId }) {
     Object.assign(this, { storage, now });
     // a reload keeps the session, and so its tab
-    this.tab = session?.getItem("voxroute:tab") ?? newId();
+    this.tab = session?.getItem("voxroute:tab") ?? makeId();
     session?.setItem("voxroute:tab", this.tab);
   }
 

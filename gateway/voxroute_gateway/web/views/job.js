@@ -89,8 +89,7 @@ function Work({ job }) {
     open();
     const wake = () => desk.wake();
     const leave = (event) => {
-      desk.close();
-      desk.closed = false; // somebody may stay
+      desk.keep();
       if (desk.dirty && desk.state.unkept) event.preventDefault();
     };
     addEventListener("online", wake);

@@ -61,7 +61,7 @@ const type = (desk, i, text) =>
 
 async function opened(service, storage = new Storage(), session = new Storage(), now = Date.now) {
   let n = 0;
-  const drafts = new Drafts({ storage, session, now, newId: () => `tab-${Math.random()}-${(n += 1)}` });
+  const drafts = new Drafts({ storage, session, now, makeId: () => `tab-${Math.random()}-${(n += 1)}` });
   const desk = new Desk("job", service, drafts, { soonMs: 5, delays: [5, 5] });
   await desk.open();
   return desk;
