@@ -17,13 +17,14 @@ from voxroute_gateway.interfaces.openai_realtime import PATH, OpenAiRealtime, of
 from voxroute_gateway.interfaces.resumable import ResumableUploads
 from voxroute_gateway.interfaces.transcripts import Transcripts
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
+from voxroute_gateway.live.secrets import TOKEN
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.page.files import FOLDER, PageFiles
 from voxroute_gateway.page.sessions import Sessions
 from voxroute_gateway.uploads import json_object, small_form
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
-from voxroute_serving.security.tokens import TokenFile
+from voxroute_serving.security.tokens import TokenFile, digest_of
 from voxroute_serving.telemetry import logs, request_ids, tracing
 
 _OPEN = frozenset(
@@ -197,17 +198,23 @@ class _Surrounding:
                 "pages of this origin may not do this; --cors-origins names those that may"
             )
 
+    def _is_known(self, token: bytes) -> bool:
+        return self._tokens is not None and self._tokens.name_of_digest(token) is not None
+
     async def _check_token(self, request: web.Request) -> None:
         """Raises RequestError where tokens are asked for and this one is not known."""
         if self._tokens is None or request.path in _OPEN or request.path.startswith(FOLDER):
             return
         offered = await _offered(request)
-        if request.path == PATH and self._secrets.session_of(offered) is not None:
+        if request.path == PATH and self._secrets.session_of(offered, self._is_known) is not None:
             return
         if offered and self._tokens.name_of(offered) is not None:
+            request[TOKEN] = digest_of(offered)
             return
-        if offered or not self._sessions.is_good(request):
+        signed_in = None if offered else self._sessions.token_of(request)
+        if signed_in is None:
             raise RequestError(401, "send a token that this gateway knows", "invalid_api_key")
+        request[TOKEN] = signed_in
         # the browser adds the cookie by itself, whoever has it ask
         acts = request.method not in {"GET", "HEAD"} or request.path == PATH
         if acts and not _from_own_page(request):

@@ -18,7 +18,7 @@ from voxroute_gateway.errors import RequestError, bad_field
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.interfaces.realtime_items import new_id
 from voxroute_gateway.interfaces.realtime_socket import RealtimeSocket
-from voxroute_gateway.live.secrets import MOST_S
+from voxroute_gateway.live.secrets import MOST_S, TOKEN
 from voxroute_gateway.live.session import TranscriptionSession, object_of
 from voxroute_gateway.uploads import json_object
 
@@ -121,7 +121,9 @@ class OpenAiRealtime:
         if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 1:
             raise bad_field("expires_after.seconds", "write a whole number of seconds")
         session = _updated(object_of(asked.get("session"), "session"))
-        value, expires_at = self._gateway.secrets.issue(session, min(seconds, MOST_S))
+        value, expires_at = self._gateway.secrets.issue(
+            session, min(seconds, MOST_S), request.get(TOKEN, b"")
+        )
         shown = session.shown(new_id("sess"))
         return response(as_json({"value": value, "expires_at": expires_at, "session": shown}))
 
@@ -134,7 +136,7 @@ class OpenAiRealtime:
     async def transcription_sessions(self, request: web.Request) -> web.Response:
         """The same as clients of the beta ask for it: the body is the session."""
         session = _updated(await _body(request))
-        value, expires_at = self._gateway.secrets.issue(session, _SECONDS)
+        value, expires_at = self._gateway.secrets.issue(session, _SECONDS, request.get(TOKEN, b""))
         shown = session.shown_older(new_id("sess"))
         secret = {"value": value, "expires_at": expires_at}
         return response(as_json({**shown, "client_secret": secret}))

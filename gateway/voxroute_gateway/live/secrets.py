@@ -9,9 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from aiohttp import web
+
 from voxroute_gateway.errors import RequestError
+from voxroute_serving.security.tokens import digest_of
 
 S = TypeVar("S")
+
+TOKEN = web.RequestKey("token", bytes)
+"""The digest of the token with which a request came."""
 
 MOST_S = 3600
 _MOST = 1000  # at once; each keeps its session's options
@@ -22,6 +28,7 @@ _RETRY_AFTER_S = 60.0
 @dataclass(frozen=True, slots=True)
 class _Known(Generic[S]):
     digest: bytes
+    token: bytes
     expires_at: float
     session: S
 
@@ -30,15 +37,17 @@ class _Known(Generic[S]):
 class Secrets(Generic[S]):
     """The tokens that are good now, each with the options that it stands for.
 
-    They are kept in memory, by their digests: a gateway that starts anew knows none.
+    None is good for longer than the token for which it was made. They are
+    kept in memory, by their digests: a gateway that starts anew knows none.
     """
 
     clock: Callable[[], float] = time.time
     _known: dict[str, _Known[S]] = field(default_factory=dict[str, _Known[S]])
 
-    def issue(self, session: S, seconds: float) -> tuple[str, int]:
+    def issue(self, session: S, seconds: float, token: bytes = b"") -> tuple[str, int]:
         """A new token, and until when it is good, as Unix time.
 
+        `token` is the digest of the one that asks for it; none where no tokens are asked for.
         Raises RequestError where there are too many.
         """
         now = self.clock()
@@ -51,20 +60,22 @@ class Secrets(Generic[S]):
             )  # fmt: skip
         name, secret = secrets.token_hex(8), secrets.token_hex(24)
         expires_at = math.ceil(now + seconds)
-        self._known[name] = _Known(_digest(secret), expires_at, session)
+        self._known[name] = _Known(digest_of(secret), token, expires_at, session)
         return f"{_PREFIX}_{name}_{secret}", expires_at
 
-    def session_of(self, token: str) -> S | None:
-        """What the token stands for; None where it is not known or no longer good."""
+    def session_of(
+        self, token: str, is_known: Callable[[bytes], bool] = lambda _: True
+    ) -> S | None:
+        """What the token stands for; None where it is not known or no longer good.
+
+        `is_known` says whether the token is good for which it was made, by its digest.
+        """
         prefix, _, rest = token.partition("_")
         name, _, secret = rest.partition("_")
         known = self._known.get(name) if prefix == _PREFIX else None
         # by the digest, and one there always is, so that the time tells nothing of the secret
         expected = known.digest if known is not None else bytes(hashlib.sha256().digest_size)
-        if not hmac.compare_digest(expected, _digest(secret)) or known is None:
+        if not hmac.compare_digest(expected, digest_of(secret)) or known is None:
             return None
-        return known.session if known.expires_at > self.clock() else None
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        is_good = known.expires_at > self.clock() and is_known(known.token)
+        return known.session if is_good else None

@@ -1,6 +1,5 @@
 """Who is signed in to the page: a cookie for a token, since players and links send no headers."""
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -61,25 +60,25 @@ class Sessions:
         while len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]
         secret = secrets.token_urlsafe(32)
-        self._known[_digest(secret)] = _Session(digest_of(token), now + LONGEST_S)
+        self._known[digest_of(secret)] = _Session(digest_of(token), now + LONGEST_S)
         return secret
 
-    def is_good(self, request: web.Request) -> bool:
-        """Whether the request comes from somebody who is signed in."""
+    def token_of(self, request: web.Request) -> bytes | None:
+        """The digest of the token of somebody who is signed in; None of anybody else."""
         # by the digest of 32 random bytes: how long it takes to find tells nothing of the secret
-        digest = _digest(request.cookies.get(_cookie(request), ""))
+        digest = digest_of(request.cookies.get(_cookie(request), ""))
         known = self._known.get(digest)
         if known is None or self.tokens is None:
-            return False
+            return None
         if known.expires_at <= self.clock() or self.tokens.name_of_digest(known.token) is None:
             del self._known[digest]
-            return False
-        return True
+            return None
+        return known.token
 
     @Operation(_TOLD)
     async def tell(self, request: web.Request) -> web.Response:
         """Whether a token is asked for, and whether this browser is signed in."""
-        return self._told(signed_in=self.tokens is None or self.is_good(request))
+        return self._told(signed_in=self.tokens is None or self.token_of(request) is not None)
 
     @Operation(_TOLD, (403,), body={JSON: whole(token=STRING)})
     async def sign_in(self, request: web.Request) -> web.Response:
@@ -102,7 +101,7 @@ class Sessions:
     @Operation(_TOLD, (403,))
     async def sign_out(self, request: web.Request) -> web.Response:
         """Ends the session."""
-        self._known.pop(_digest(request.cookies.get(_cookie(request), "")), None)
+        self._known.pop(digest_of(request.cookies.get(_cookie(request), "")), None)
         answer = self._told(signed_in=self.tokens is None)
         answer.del_cookie(_cookie(request), path="/", httponly=True, samesite="Strict")
         return answer
@@ -116,7 +115,3 @@ def _cookie(request: web.Request) -> str:
     """The cookie's name: browsers keep those of all ports of a host together."""
     port = request.host.rpartition(":")[2]
     return f"voxroute_session_{port}" if port.isdecimal() else "voxroute_session"
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

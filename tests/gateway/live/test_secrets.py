@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,29 @@ async def test_a_token_ends(guarded: Gateway) -> None:
     long = _secret(guarded, expires_after={"anchor": "created_at", "seconds": 7200})
     short = _secret(guarded)
     assert 3500 < long["expires_at"] - short["expires_at"] <= 3541
+
+
+async def test_a_token_ends_with_the_one_that_it_was_made_for(tmp_path: Path) -> None:
+    """Who is no longer let in has no way left open."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"me:{TOKEN}\nother:{TOKEN[::-1]}\n")
+    tokens.chmod(0o600)
+    with gateway("--asr-endpoint", "127.0.0.1:1", "--client-tokens", str(tokens)) as running:
+        value = _secret(running)["value"]
+        assert await _language(running, Authorization=f"Bearer {value}") is None
+        tokens.write_text(f"other:{TOKEN[::-1]}\n")
+
+        async def is_refused() -> bool:
+            try:
+                await _language(running, Authorization=f"Bearer {value}")
+            except aiohttp.WSServerHandshakeError as error:
+                return error.status == 401
+            return False
+
+        deadline = time.monotonic() + 30
+        while not await is_refused():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.3)
 
 
 def test_clients_of_the_beta_ask_for_it_in_another_way(guarded: Gateway) -> None:
