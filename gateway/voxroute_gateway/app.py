@@ -113,6 +113,7 @@ class _Surrounding:
         self._sessions = sessions
         self._secrets = gateway.secrets
         self._origins = frozenset(gateway.settings.cors_origins)
+        self._hosts = frozenset(map(str.lower, gateway.settings.allowed_hosts))
 
     @property
     def handle(self) -> Middleware:
@@ -145,9 +146,10 @@ class _Surrounding:
                 _log.info("request", route=route, status=status, seconds=round(took_s, 3))
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._asks_for_page(request):
-            return web.Response(status=204, headers=_TO_PAGES)
         try:
+            self._check_host(request)
+            if self._asks_for_page(request):
+                return web.Response(status=204, headers=_TO_PAGES)
             self._check_origin(request)
             await self._check_token(request)
             return await handler(request)
@@ -186,6 +188,17 @@ class _Surrounding:
     def _is_allowed(self, request: web.Request) -> bool:
         origin = request.headers.get("Origin")
         return origin is not None and not self._origins.isdisjoint({origin, "*"})
+
+    def _check_host(self, request: web.Request) -> None:
+        """Raises RequestError where the gateway is called by a name that it has not."""
+        name = request.host.lower()
+        host, colon, port = name.rpartition(":")
+        host = host if colon and port.isdecimal() else name
+        if self._hosts and host not in self._hosts:
+            raise RequestError(
+                403, "this is no name of the gateway; --allowed-hosts names those that it has",
+                "host", "Host",
+            )  # fmt: skip
 
     def _check_origin(self, request: web.Request) -> None:
         """Raises RequestError where a page would change what it must not even read."""

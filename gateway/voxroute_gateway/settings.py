@@ -40,6 +40,12 @@ class GatewaySettings(ClientServerSettings):
         description="origins of web pages whose scripts may use the gateway, such as"
         " https://example.org, several with commas; * for all. None by default",
     )
+    allowed_hosts: StringList = Field(
+        default=[],
+        description="host names by which the gateway may be called, several with commas; any by"
+        " default. Where no token is asked for they keep pages out that give their own name this"
+        " host's address",
+    )
     max_upload_bytes: int = Field(
         default=20 * 1024**3,
         ge=1,

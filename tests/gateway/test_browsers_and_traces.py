@@ -69,6 +69,25 @@ def test_a_page_that_is_not_named_changes_nothing() -> None:
         assert read.status_code == 404
 
 
+def test_a_page_with_the_gateways_address_does_not_get_in() -> None:
+    """A page may give its own name this host's address; a browser takes that for one origin."""
+    flags = ("--asr-endpoint", "127.0.0.1:1", "--allowed-hosts", "127.0.0.1,localhost,[::1]")
+    with gateway(*flags) as running, httpx.Client(base_url=running.url) as client:
+        port = running.url.rpartition(":")[2]
+        for path in ("/", "/health", "/api/jobs", "/v1/realtime"):
+            for name in (
+                f"evil.example:{port}",
+                "evil.example",
+                "127.0.0.1.evil.example",
+                "x:y",
+                "",
+            ):
+                refused = client.get(path, headers={"Host": name})
+                assert refused.status_code == 403, (path, name)
+            for name in (f"127.0.0.1:{port}", f"LOCALHOST:{port}", "localhost", f"[::1]:{port}"):
+                assert client.get(path, headers={"Host": name}).status_code != 403, (path, name)
+
+
 @pytest.mark.parametrize("path", ["/api/jobs", "/api/translate/content"])
 def test_json_is_taken_only_where_it_is_called_so(path: str) -> None:
     """A page of any host may send a text without the browser asking."""

@@ -31,6 +31,7 @@ from voxroute_orchestrator.fleet import warm as warm_services
 from voxroute_orchestrator.settings import load
 
 _PORT = 8000
+_NAMES = "127.0.0.1,localhost"  # a page that gives its own name this address does not get in
 _STOP_S = 30.0
 _LOOK_S = 0.2
 
@@ -91,7 +92,15 @@ def ui(
                 _child("the job service", "voxroute_orchestrator", arguments, running)
             )
         listen = f"127.0.0.1:{_free(_PORT) if port is None else port}"
-        arguments = ["--listen", listen, "--jobs-endpoint", jobs, *shared]
+        arguments = [
+            "--listen",
+            listen,
+            "--jobs-endpoint",
+            jobs,
+            "--allowed-hosts",
+            _NAMES,
+            *shared,
+        ]
         address = stack.enter_context(_child("the gateway", "voxroute_gateway", arguments, running))
         url = f"http://{address}/"
         typer.echo(f"voxroute is at {url}; Ctrl-C ends it")

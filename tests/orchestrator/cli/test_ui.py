@@ -55,6 +55,8 @@ def test_it_serves_the_page_and_ends_what_it_has_started(number: int, tmp_path: 
             assert {c.laddr.ip.removeprefix("::ffff:") for c in listening} == {"127.0.0.1"}
         assert "voxroute" in httpx.get(url).text
         assert httpx.get(f"{url}api/jobs").json()["jobs"] == []
+        by_another_name = httpx.get(f"{url}api/jobs", headers={"Host": "evil.example"})
+        assert by_another_name.status_code == 403
         process.send_signal(number)
         assert process.wait(60) == 0
         wait(lambda: not any(one.is_running() for one in started), 10)
