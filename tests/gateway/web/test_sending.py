@@ -84,6 +84,24 @@ def test_an_upload_outlives_its_gateway(
     context.close()
 
 
+def test_an_upload_that_is_cancelled_frees_its_place(
+    opened: Opened, client: httpx.Client, short: Path
+) -> None:
+    """At once: the gateway has few of them."""
+    page = opened("new")
+    page.route(
+        "**/api/uploads/*", lambda r: r.abort() if r.request.method == "PATCH" else r.continue_()
+    )
+    with page.expect_response("**/api/uploads") as made:
+        _start(page, short)
+    upload = f"/api/uploads/{made.value.json()['upload_id']}"
+    expect(page.get_by_text("Waiting for the connection")).to_be_visible()
+    assert client.head(upload).status_code == 200
+    with page.expect_response(f"**{upload}"):
+        page.get_by_role("button", name=f"Stop {short.name}").click()
+    assert client.head(upload).status_code in {404, 410}
+
+
 def test_a_file_that_is_chosen_again_goes_on(opened: Opened, short: Path) -> None:
     """After a reload, by its name, size and time."""
     page = opened("new")

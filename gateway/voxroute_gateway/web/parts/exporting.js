@@ -1,4 +1,4 @@
-// Subtitles and texts to take along: made of the revision that is saved.
+// Subtitles and texts to take along: made of the newest revision, whoever has saved it.
 
 import { html, useState } from "../vendor/preact-htm.js";
 import { useStore } from "../lib/store.js";
@@ -41,7 +41,7 @@ export function Exporting({ job, server, desk, languages, close }) {
     </fieldset>
     <ul class="downloads">
       ${FORMATS.map(([format, name, hint]) => html`<li key=${format}>
-        <a class="button" download href=${server.exported(format, language, desk.base.revision)}>${name}</a>
+        <a class="button" download href=${server.exported(format, language)}>${name}</a>
         <span class="muted">${hint}</span>
       </li>`)}
     </ul>

@@ -1,6 +1,6 @@
 // Files on their way to become jobs. They go on whichever view is shown.
 
-import { ApiError, post } from "../lib/api.js";
+import { ApiError, call, post } from "../lib/api.js";
 import { newId } from "../lib/ids.js";
 import { Store } from "../lib/store.js";
 import { fingerprint, send } from "../lib/upload.js";
@@ -31,8 +31,9 @@ class Uploads extends Store {
   /** Ends one that is not done; forgets one that is. */
   remove(key) {
     const at = this.queue.findIndex((one) => one.key === key);
-    if (at >= 0) this.queue.splice(at, 1)[0].stop.abort();
-    if (this.now?.key === key) this.now.stop.abort();
+    const left = at >= 0 ? this.queue.splice(at, 1)[0] : this.now?.key === key ? this.now : null;
+    left?.stop.abort();
+    if (left) forget(BEGUN + fingerprint(left.file));
     this.set({ files: this.state.files.filter((one) => one.key !== key) });
   }
 
@@ -98,6 +99,15 @@ function keep(place, id) {
   } catch {
     // then a reload begins it again
   }
+}
+
+/** Frees the place that an upload has at the gateway. */
+function forget(place) {
+  const id = localStorage.getItem(place);
+  if (!id) return;
+  localStorage.removeItem(place);
+  // the gateway forgets it by itself where this fails, only later
+  call("DELETE", `/api/uploads/${encodeURIComponent(id)}`, {}).catch(() => {});
 }
 
 function warn(event) {

@@ -3,6 +3,17 @@
 
 import { joiner } from "./reading.js";
 
+// as the job service takes them
+const MOST_LETTERS = 5000; // of a text
+const LONGEST_WORD = 256; // letters
+const MOST_WORDS = 1000; // of a segment
+const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g;
+
+/** A text as a file can hold it: no half of a character, nothing that no screen shows. */
+function clean(text) {
+  return text.toWellFormed().replace(CONTROLS, "");
+}
+
 /** The list with another segment at `index`. */
 export function replaced(segments, index, segment) {
   const next = segments.slice();
@@ -11,7 +22,8 @@ export function replaced(segments, index, segment) {
 }
 
 /** Another text; what was translated of the old one is stale, and words keep their times. */
-export function withText(segment, text) {
+export function withText(segment, written) {
+  const text = clean(written);
   if (text === segment.text) return segment;
   return {
     ...segment,
@@ -29,7 +41,8 @@ function stale(translations) {
 }
 
 /** Another translation. */
-export function withTranslation(segment, language, text) {
+export function withTranslation(segment, language, written) {
+  const text = clean(written);
   const before = segment.translations?.[language] ?? { status: "OK" };
   if (before.text === text) return segment;
   const translations = { ...segment.translations, [language]: { ...before, text, stale: false } };
@@ -45,6 +58,7 @@ export function fitted(words, text, startS, endS) {
   const texts = text.split(/\s+/).filter(Boolean);
   const old = words.map((word) => word.text.trim());
   if (!words.length || !texts.length) return [];
+  if (texts.length > MOST_WORDS || texts.some((one) => one.length > LONGEST_WORD)) return [];
   if (joiner(text) === "") return old.join("") === text ? words : [];
   let head = 0;
   while (head < old.length && head < texts.length && old[head] === texts[head]) head += 1;
@@ -121,10 +135,13 @@ function divided(text, share) {
   return best < 0 ? [text, ""] : [text.slice(0, best).trim(), text.slice(best).trim()];
 }
 
-/** The list with a segment and the one after it as one. */
+/** The list with a segment and the one after it as one; the same list where that were too long. */
 export function merged(segments, index) {
   const [first, second] = [segments[index], segments[index + 1]];
   if (!first || !second) return segments;
+  const text = together(first.text, second.text);
+  const words = [...(first.words ?? []), ...(second.words ?? [])];
+  if (text.length > MOST_LETTERS || words.length > MOST_WORDS) return segments;
   const translations = {};
   for (const language of Object.keys({ ...first.translations, ...second.translations })) {
     const parts = [first, second].map((one) => one.translations?.[language]);
@@ -136,10 +153,10 @@ export function merged(segments, index) {
   }
   const whole = {
     ...first,
-    text: together(first.text, second.text),
+    text,
     end_s: Math.max(first.end_s, second.end_s),
     // words of one part alone would be times for half of the text
-    words: first.words?.length && second.words?.length ? [...first.words, ...second.words] : [],
+    words: first.words?.length && second.words?.length ? words : [],
     flags: [...new Set([...(first.flags ?? []), ...(second.flags ?? [])])],
     edited: true,
     translations,

@@ -12,8 +12,8 @@ export function transcriptOf(jobId) {
     write: (base, segments, speakers, before) =>
       call("PUT", `${path}/transcript`, { json: body(base, segments, speakers, before) }),
     act: (name, json) => call("POST", `${path}/${name}`, { json }),
-    exported: (format, language, revision) => {
-      const query = new URLSearchParams({ format, revision });
+    exported: (format, language) => {
+      const query = new URLSearchParams({ format });
       if (language) query.set("language", language);
       return `${path}/export?${query}`;
     },

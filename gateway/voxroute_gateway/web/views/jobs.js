@@ -97,6 +97,7 @@ function Card({ job, note, ask }) {
 /** A bar for each stage. */
 export function Stages({ job }) {
   const stages = stagesOf(job);
+  if (!stages.length && !isOpen(job)) return null;
   if (!stages.length) return html`<p class="muted">${stateOf(job) === "queued" ? "Waits for its turn." : "Starting…"}</p>`;
   return html`<ul class="stages">
     ${stages.map(({ name, share, finished }) => html`<li key=${name}>

@@ -21,6 +21,17 @@ test("a word that is corrected keeps its time, and its neighbours all they had",
   assert.ok(needsTranslation(one, "hi"));
 });
 
+test("what the job service would refuse is never made", () => {
+  const long = withText(segment("1", "a b"), `see https://example.org/${"x".repeat(300)}`);
+  assert.deepEqual(long.words, []);
+  assert.deepEqual(withText(segment("1", "a b"), "a ".repeat(1200)).words, []);
+  const odd = withText(segment("1", "a b"), "a\u0000 \u001b[1mb\ud83d 😀\nc");
+  assert.equal(odd.text, "a [1mb\ufffd 😀\nc");
+  assert.equal(withTranslation(segment("1", "a"), "hi", "x\u0007").translations.hi.text, "x");
+  const two = [segment("1", "a".repeat(3000)), segment("2", "b".repeat(3000), 1)];
+  assert.equal(merged(two, 0), two);
+});
+
 test("words that are added share the time between their neighbours", () => {
   const found = fitted(words("a d"), "a bb cc d", 0, 2);
   assert.deepEqual(found.map((w) => w.text), ["a", "bb", "cc", "d"]);
