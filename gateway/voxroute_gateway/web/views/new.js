@@ -1,10 +1,9 @@
 // A new job: which files, what is spoken, what is wanted.
 
 import { html, useRef, useState } from "../vendor/preact-htm.js";
-import { LANGUAGES, tagOf } from "../lib/languages.js";
-import { address } from "../lib/router.js";
-import { useStore } from "../lib/store.js";
-import { count, languageName, size, span } from "../lib/words.js";
+import { count, size } from "../lib/words.js";
+import { LanguageList, Languages } from "../parts/languages.js";
+import { OnTheirWay } from "../parts/on_their_way.js";
 import { uploads } from "../parts/uploads.js";
 
 const KEPT = "voxroute:new";
@@ -65,7 +64,7 @@ export function NewView() {
         <${Languages} label="Subtitles in" hint="Beside the spoken language; none for a transcript alone."
           tags=${asked.target_languages} change=${(tags) => change({ target_languages: tags })} />
       </div>
-      <datalist id="languages">${LANGUAGES.map(({ tag, name }) => html`<option key=${tag} value=${name}>${tag}</option>`)}</datalist>
+      <${LanguageList} />
       <details open=${Boolean(asked.prompt || asked.glossary || asked.speakers)}>
         <summary>More</summary>
         <div class="stack">
@@ -132,46 +131,6 @@ function Drop({ choose }) {
   </div>`;
 }
 
-function Languages({ label, hint, tags, change }) {
-  const [text, setText] = useState("");
-  const [why, setWhy] = useState("");
-  const id = label.replaceAll(" ", "-").toLowerCase();
-  const add = (typed) => {
-    const tag = tagOf(typed);
-    if (tag === null) {
-      setWhy(typed.trim() ? `“${typed.trim()}” is no language that is known here.` : "");
-      return;
-    }
-    if (!tags.includes(tag)) change([...tags, tag]);
-    setText("");
-    setWhy("");
-  };
-  const keys = (event) => {
-    if (event.key === "Enter" && text.trim()) {
-      event.preventDefault();
-      add(text);
-    } else if (event.key === "Backspace" && !text && tags.length) change(tags.slice(0, -1));
-  };
-  const typed = (event) => {
-    setText(event.target.value);
-    setWhy("");
-    // chosen from the list, by mouse or key
-    if (event.inputType === "insertReplacementText" || !event.inputType) add(event.target.value);
-  };
-  return html`<div class="field">
-    <label for=${id}>${label}</label>
-    <div class="chips">
-      ${tags.map((tag) => html`<span class="chip" key=${tag}>${languageName(tag)}
-        <button type="button" aria-label=${`Without ${languageName(tag)}`}
-          onClick=${() => change(tags.filter((one) => one !== tag))}>×</button></span>`)}
-      <input id=${id} list="languages" autocomplete="off" placeholder=${tags.length ? "" : "Hindi, en, …"} value=${text}
-        aria-describedby=${`${id}-hint`} onInput=${typed} onKeyDown=${keys} onBlur=${() => text.trim() && add(text)} />
-    </div>
-    <span class="hint" id=${`${id}-hint`}>${hint}</span>
-    ${why && html`<span class="bad" role="alert">${why}</span>`}
-  </div>`;
-}
-
 function Check({ label, hint, value, set }) {
   return html`<label class="check">
     <input type="checkbox" checked=${value} onChange=${(event) => set(event.target.checked)} />
@@ -184,33 +143,4 @@ function Number_({ label, value, set }) {
     <input type="number" min="0" max="100" value=${value || ""} placeholder="any"
       onInput=${(event) => set(Math.min(100, Math.max(0, Math.floor(Number(event.target.value) || 0))))} />
   </label>`;
-}
-
-const WORDS = {
-  waiting: "Waits for the one before", sending: "Sending", away: "Waiting for the connection",
-  submitting: "Making the job", done: "Sent", failed: "Failed",
-};
-
-/** Files that are sent now, with their speed. */
-function OnTheirWay() {
-  const { files } = useStore(uploads);
-  if (!files.length) return null;
-  return html`<section class="sending" aria-label="Uploads">
-    <ul class="cards">
-      ${files.map((one) => html`<li class="card" key=${one.key}>
-        <div class="card-head">
-          <h2 dir="auto">${one.name}</h2>
-          <button class="plain icon" aria-label=${`${one.state === "done" ? "Forget" : "Stop"} ${one.name}`}
-            onClick=${() => uploads.remove(one.key)}>×</button>
-        </div>
-        <progress max=${one.size} value=${one.state === "submitting" ? undefined : one.sent} aria-label=${`Upload of ${one.name}`}></progress>
-        <p class="muted" role="status">${WORDS[one.state]}
-          ${one.state === "sending" && html` <span class="number">${size(one.sent)} of ${size(one.size)}${
-            one.perSecond > 0 ? `, ${size(one.perSecond)}/s, ${span(one.leftS)} left` : ""}</span>`}
-        </p>
-        ${one.why && html`<p class=${one.state === "failed" ? "bad" : "muted"}>${one.why}</p>`}
-        ${one.state === "done" && html`<a class="button" href=${address("jobs")}>See it in Jobs</a>`}
-      </li>`)}
-    </ul>
-  </section>`;
 }
