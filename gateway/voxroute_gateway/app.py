@@ -15,6 +15,7 @@ from voxroute_gateway.interfaces.libretranslate import Translations
 from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
 from voxroute_gateway.interfaces.openai_realtime import PATH, OpenAiRealtime, offered_token
 from voxroute_gateway.interfaces.resumable import ResumableUploads
+from voxroute_gateway.interfaces.services import Services
 from voxroute_gateway.interfaces.transcripts import Transcripts
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.live.secrets import TOKEN
@@ -64,7 +65,7 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     realtime = OpenAiRealtime(gateway)
     for interface in (
         OpenAiAudio(gateway), realtime, WhisperAsr(gateway), Translations(gateway), uploads, jobs,
-        Transcripts(gateway), sessions, page,
+        Transcripts(gateway), Services(gateway), sessions, page,
     ):  # fmt: skip
         app.add_routes(interface.routes())
     app.on_shutdown.append(jobs.leave)

@@ -52,7 +52,7 @@ def wording(path: str) -> Wording:
     """How a route tells its errors."""
     if path in {"/asr", "/detect-language"}:
         return Wording.TEXT
-    coded = path.startswith(("/v1/", "/api/jobs", "/api/uploads", "/ui/"))
+    coded = path.startswith(("/v1/", "/api/jobs", "/api/uploads", "/api/services", "/ui/"))
     return Wording.OPENAI if coded else Wording.SENTENCE
 
 

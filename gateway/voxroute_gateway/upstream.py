@@ -16,6 +16,14 @@ from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import ServiceUnavailableError, VoxrouteError
 from voxroute_orchestrator.fleet.connect import Connected, services
 from voxroute_orchestrator.fleet.needs import Needs
+from voxroute_orchestrator.fleet.survey import (
+    SPEECH,
+    TRANSLATION,
+    Status,
+    ask,
+    speech_status,
+    translation_status,
+)
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_serving.telemetry.logs import get_logger
@@ -188,6 +196,10 @@ class _Held:
             if found.stale:
                 await found.drop()
 
+    def known(self) -> Connected:
+        """What there is now, without a look for more."""
+        return self.found.connected if self.found is not None else Connected()
+
     def _may_be_more(self, found: _Found) -> bool:
         """Whether a service that was away may be back."""
         short = self._n(found.connected) < self.n_configured
@@ -342,6 +354,34 @@ class Upstream:
         async with self._translation.connected() as found:
             yield found.connected.translators[0]
 
+    async def statuses(self) -> list[Status]:
+        """What each service says that is configured, or that the gateway has; it starts none."""
+        speech, translation = self._speech.known(), self._translation.known()
+        asked = [
+            *(_status_of(one) for one in speech.speech),
+            *(_status_of(one) for one in translation.translators),
+        ]
+        there = {one.endpoint.target for one in (*speech.speech, *translation.translators)}
+        for kind, targets in (
+            (SPEECH, self.settings.asr_endpoints),
+            (TRANSLATION, self.settings.translate_endpoints),
+        ):
+            asked += [ask(kind, one, self.settings) for one in targets if one not in there]
+        told = await asyncio.gather(*asked)
+        return sorted(told, key=lambda status: (status.kind, status.target))
+
     async def close(self) -> None:
         """Closes all connections."""
         await asyncio.gather(self._speech.close(), self._translation.close())
+
+
+async def _status_of(client: AsrClient | TranslateClient) -> Status:
+    """What a service says over the connection that is there."""
+    target = client.endpoint.target
+    try:
+        if isinstance(client, AsrClient):
+            return speech_status(target, await client.capabilities(), serving=True)
+        return translation_status(target, await client.capabilities(), serving=True)
+    except VoxrouteError as error:
+        kind = SPEECH if isinstance(client, AsrClient) else TRANSLATION
+        return Status(kind, target, error=str(error))

@@ -67,9 +67,9 @@ async def ask(kind: str, target: str, settings: Settings) -> Status:
         try:
             if kind == SPEECH:
                 speech = await AsrClient(endpoint, channel, policy(settings)).capabilities()
-                return _speech_status(target, speech, serving=serving)
+                return speech_status(target, speech, serving=serving)
             client = TranslateClient(endpoint, channel, policy(settings))
-            return _translation_status(target, await client.capabilities(), serving=serving)
+            return translation_status(target, await client.capabilities(), serving=serving)
         except VoxrouteError as error:
             refused = isinstance(error, RefusedError)
             return Status(kind, target, error=str(error), serving=serving, refused=refused)
@@ -79,7 +79,8 @@ def _queue(queue: common_pb2.QueueStatus) -> str:
     return f"{queue.calls_in_flight} of {queue.calls_capacity}, {queue.work_queued} waiting"
 
 
-def _speech_status(target: str, reply: asr_pb2.GetCapabilitiesResponse, *, serving: bool) -> Status:
+def speech_status(target: str, reply: asr_pb2.GetCapabilitiesResponse, *, serving: bool) -> Status:
+    """What a speech service says of itself."""
     device = convert.device(reply.device)
     offer = routing.Offer(
         target=target,
@@ -112,9 +113,10 @@ def _speech_status(target: str, reply: asr_pb2.GetCapabilitiesResponse, *, servi
     )
 
 
-def _translation_status(
+def translation_status(
     target: str, reply: translate_pb2.GetCapabilitiesResponse, *, serving: bool
 ) -> Status:
+    """What a translation service says of itself."""
     device = convert.device(reply.device)
     engines = sorted({model.model.engine for model in reply.models})
     offer = routing.Offer(
