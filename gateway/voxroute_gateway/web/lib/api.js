@@ -78,7 +78,8 @@ export function failureOf(status, text, retryAfterS = 0) {
   });
 }
 
-function sentence(text) {
+/** What a service says, with a capital and a full stop. */
+export function sentence(text) {
   const begun = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }

@@ -1,7 +1,7 @@
 // What this gateway has: models, languages, jobs; and the services behind it, how busy they are.
 
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
-import { get } from "../lib/api.js";
+import { get, sentence } from "../lib/api.js";
 import { count, languageName } from "../lib/words.js";
 
 export function ServicesView() {
@@ -57,7 +57,7 @@ function Behind({ asked, kind }) {
     ${list.map((one) => html`<li key=${one.address}>
       <h3><code>${one.address}</code>${" "}<span class=${`state ${one.error ? "failed" : one.serving ? "succeeded" : ""}`}>${
         one.error ? "Away" : one.serving ? "Serving" : "Loading, or ending"}</span></h3>
-      ${one.error && html`<p class="muted">${one.error}</p>`}
+      ${one.error && html`<p class="muted">${sentence(one.error)}</p>`}
       ${one.models && html`<dl>
         <dt>Models</dt><dd>${one.models.join(", ") || "none"}</dd>
         <dt>Device</dt><dd>${one.device}</dd>
