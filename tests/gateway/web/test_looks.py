@@ -15,6 +15,12 @@ from tests.gateway.web.test_film import saved
 pytestmark = pytest.mark.slow
 
 VIEWS = ("jobs", "new", "live", "services", "help", "job")
+KEPT = {
+    "spoken": ["en"],
+    "targets": ["hi", "ar"],
+    "lines": [{"id": "a", "text": "Good night.", "done": True, "start": 0.3, "end": 1.4}],
+    "translations": {"a": {"hi": {"text": "शुभ रात्रि।"}}},
+}
 NARROW = {"width": 360, "height": 740}
 WIDE = {"width": 1920, "height": 1080}
 AXE = """
@@ -57,6 +63,29 @@ def test_nobody_is_kept_out(opened: Opened, axe: str, job_id: str, view: str) ->
             assert page.evaluate(AXE) == [], (scheme, size)
             assert page.evaluate(SIDEWAYS) <= 0, (scheme, size)
             page.close()
+
+
+def test_nobody_is_kept_out_of_what_was_said(opened: Opened, axe: str) -> None:
+    """Live text with its translations, one that failed, and sound that is kept."""
+    page = opened("live", viewport=NARROW)
+    page.evaluate("(kept) => localStorage.setItem('voxroute:live', JSON.stringify(kept))", KEPT)
+    page.route("**/translate", lambda route: route.abort())
+    page.reload()
+    expect(page.get_by_text("Not translated to Arabic")).to_be_visible()
+    page.evaluate(
+        "async () => { const { live } = await import('/ui/live/live.js');"
+        " live.recording.add(new ArrayBuffer(480_000)); }"
+    )
+    expect(page.get_by_role("button", name="Save as a job")).to_be_enabled()
+    page.evaluate(axe)
+    assert page.evaluate(AXE) == []
+    assert page.evaluate(SIDEWAYS) <= 0
+    page.get_by_role("button", name="Clear").press("Enter")
+    expect(page.get_by_role("dialog", name="Clear all of it?")).to_be_visible()
+    page.evaluate(axe)
+    assert page.evaluate(AXE) == []
+    page.get_by_role("dialog").get_by_role("button", name="Clear").press("Enter")
+    expect(page.get_by_role("region", name="What is said")).to_contain_text("is written here")
 
 
 @pytest.mark.parametrize("name", ["Export", "Speakers"])

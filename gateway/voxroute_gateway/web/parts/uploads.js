@@ -17,7 +17,7 @@ class Uploads extends Store {
     this.busy = false;
   }
 
-  /** Takes files; `config` is the job's, without the name of the file. */
+  /** Takes files; `config` is the job's, without the name of the file. Returns their keys. */
   add(files, config) {
     const added = [...files].map((file) => ({
       key: newId(),
@@ -26,6 +26,7 @@ class Uploads extends Store {
     this.set({ files: [...this.state.files, ...added] });
     added.forEach((one, i) => this.queue.push({ key: one.key, file: files[i], config, stop: new AbortController() }));
     this.#next();
+    return added.map((one) => one.key);
   }
 
   /** Ends one that is not done; forgets one that is. */

@@ -33,11 +33,21 @@ export function speed(text, seconds, language) {
 
 /** How many lines of a subtitle the text takes, and the longest of them. */
 export function lines(text) {
+  const { most, width } = limits(text);
+  const found = broken(text);
+  return { count: found.length, longest: Math.ceil(Math.max(0, ...found.map(width))), most };
+}
+
+function limits(text) {
   const wide = WIDE.test(text);
-  const most = wide ? WIDE_LINE : LINE;
-  const width = (one) => (wide ? wideWidth(one) : characters(one));
-  const pieces = joiner(text) === "" ? [...text] : text.split(/\s+/).filter(Boolean);
-  const between = joiner(text) === "" ? "" : " ";
+  return { most: wide ? WIDE_LINE : LINE, width: wide ? wideWidth : characters };
+}
+
+/** The text as lines of a subtitle. */
+export function broken(text) {
+  const { most, width } = limits(text);
+  const between = joiner(text);
+  const pieces = between === "" ? [...text] : text.split(/\s+/).filter(Boolean);
   const found = [];
   let line = "";
   for (const piece of pieces) {
@@ -48,7 +58,7 @@ export function lines(text) {
     } else line = longer;
   }
   if (line) found.push(line);
-  return { count: found.length, longest: Math.ceil(Math.max(0, ...found.map(width))), most };
+  return found;
 }
 
 function wideWidth(text) {

@@ -7,7 +7,6 @@ import { tagOf } from "../web/lib/languages.js";
 import { address, parsed } from "../web/lib/router.js";
 import { Pace } from "../web/lib/upload.js";
 import { clock, direction, secondsOf, size, span } from "../web/lib/words.js";
-import { Speaking } from "../web/live/speaking.js";
 import { Heights } from "../web/transcript/heights.js";
 import { meant } from "../web/transcript/keys.js";
 import { characters, lines, speed } from "../web/transcript/reading.js";
@@ -112,31 +111,4 @@ test("speed and time left are those of the last seconds", () => {
   assert.deepEqual(pace.tell(100, 1000), { perSecond: 100, leftS: 9 });
   now = 6000;
   assert.ok(pace.tell(1000, 1000).leftS === 0);
-});
-
-test("live text is settled, tentative, and whole after a break", () => {
-  const sockets = [];
-  const speaking = new Speaking({ connect: () => {
-    const socket = { sent: [], send: (text) => socket.sent.push(JSON.parse(text)), close: () => {} };
-    sockets.push(socket);
-    return socket;
-  } });
-  const kind = "conversation.item.input_audio_transcription";
-  speaking.start("hi");
-  speaking.send(new ArrayBuffer(4));
-  assert.equal(sockets[0].sent.length, 0);
-  speaking.heard({ type: "session.created" });
-  assert.equal(sockets[0].sent[0].session.audio.input.transcription.language, "hi");
-  speaking.heard({ type: "session.updated" });
-  assert.equal(sockets[0].sent[1].audio, "AAAAAA==");
-  speaking.heard({ type: `${kind}.delta`, item_id: "a", delta: "one" });
-  speaking.heard({ type: "voxroute.tentative", item_id: "a", text: "tow" });
-  assert.equal(speaking.state.tentative, "tow");
-  speaking.heard({ type: `${kind}.delta`, item_id: "a", delta: " two" });
-  assert.deepEqual([speaking.state.lines[0].text, speaking.state.tentative], ["one two", ""]);
-  sockets[0].onclose();
-  assert.equal(speaking.state.state, "away");
-  assert.equal(speaking.state.lines[0].text, "one two");
-  speaking.stop();
-  assert.equal(speaking.state.state, "off");
 });
