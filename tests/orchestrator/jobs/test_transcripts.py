@@ -233,6 +233,21 @@ def test_a_text_that_a_person_has_seen_is_not_left_out_as_doubtful(stub: Stub, f
     assert got(stub, job_id)[1][3].flags == ["LOW_CONFIDENCE"]
 
 
+def test_doubts_stay_with_the_text_that_they_are_of(stub: Stub, job_id: str) -> None:
+    """A client that leaves flags out, or sends others, takes none from a text that it leaves."""
+    for sent, text, flags in (
+        ([], "", ["LOW_CONFIDENCE"]),
+        (["REPETITION"], "", ["LOW_CONFIDENCE"]),
+        (["LOW_CONFIDENCE", "REPETITION"], "teen chaar", ["LOW_CONFIDENCE", "REPETITION"]),
+        ([], "teen", []),
+    ):
+        head, segments = got(stub, job_id)
+        segments[3].flags[:] = sent
+        segments[3].text = text or segments[3].text
+        put(stub, job_id, head.revision, segments)
+        assert got(stub, job_id)[1][3].flags == flags
+
+
 def test_of_two_who_work_on_a_revision_one_is_told_of_the_other(stub: Stub, job_id: str) -> None:
     """Of eight at once one is kept, and the others are told which revision there is."""
     _, segments = got(stub, job_id)

@@ -201,6 +201,7 @@ class _Merge:
                 raise InvalidJobError.of_field(f"{path}.flags[{number}]", "use [A-Z0-9_] alone")
         language = self._language(sent, before, path)
         start_s, end_s = seconds(sent.start), seconds(sent.end)
+        known = before is not None
         if before is None:
             number, self._next = self._next, self._next + 1
             before = Segment(id=number, start_s=-1, end_s=-1, text="", language=language)
@@ -216,7 +217,8 @@ class _Merge:
                 "language": language,
                 "speaker": sent.speaker,
                 "words": self._words(sent, before, path),
-                "flags": tuple(sent.flags),
+                # what the recogniser doubts is true of its text until that is another
+                "flags": before.flags if known and sent.text == before.text else tuple(sent.flags),
             }
         )
 
