@@ -1,10 +1,12 @@
 """The transcript of a job in people's hands: a real job service, its clients, and its disk."""
 
+import asyncio
 import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from tests.orchestrator import daemon as stand_ins
 from tests.orchestrator import recordings
 from tests.orchestrator.daemon import (
     Daemon,
@@ -24,12 +27,15 @@ from tests.orchestrator.daemon import (
     messages,
     stand_in_services,
 )
+from tests.orchestrator.stand_in import Translation
 from voxroute.common.v1 import common_pb2
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.client.jobs import batches
 from voxroute_orchestrator.client.messages import duration, seconds
-from voxroute_orchestrator.jobs.editing.revisions import KEPT
-from voxroute_orchestrator.transcript import Segment, Transcript, TranslatedSegment, Word
+from voxroute_orchestrator.jobs.editing.again import Again
+from voxroute_orchestrator.jobs.editing.revisions import KEPT, Mark, Revision
+from voxroute_orchestrator.transcript import Media, Segment, Transcript, TranslatedSegment, Word
 
 SECONDS = 8
 FORMATS = ["srt", "vtt", "ass", "ttml", "json"]
@@ -425,6 +431,97 @@ def test_changed_lines_are_translated_again(stub: Stub, job_id: str) -> None:
         with pytest.raises(grpc.RpcError, match=f"{field.split('[')[0]}"):
             call()
     assert refused(lambda: retranslated(stub, job_id, 2, ["1"]))[2]["revision"] == "3"
+
+
+def test_what_is_written_during_the_work_stays_and_so_does_the_work(
+    film: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revisions come while a service translates: it is told which segments are others by then."""
+    at_work, goes_on = threading.Event(), threading.Event()
+    goes_on.set()
+
+    class Slow(Translation):
+        async def Translate(  # noqa: N802 - the contract's name
+            self, request_iterator: Any, context: Any
+        ) -> AsyncIterator[translate_pb2.TranslateResponse]:
+            at_work.set()
+            await asyncio.to_thread(goes_on.wait, 60)
+            async for response in super().Translate(request_iterator, context):
+                yield response
+
+    monkeypatch.setattr(stand_ins, "Translation", Slow)
+    with stand_in_services() as own:
+        flags = ("--asr-endpoints", own.asr, "--translate-endpoints", own.translate)
+        service = Daemon(tmp_path, flags)
+        service.start()
+        try:
+            stub = service.stub()
+            job_id = done(stub, film)
+            _, segments = got(stub, job_id)
+            for one in segments[:5]:
+                one.text += " naya"
+            put(stub, job_id, 1, segments)
+            at_work.clear()
+            goes_on.clear()
+            ids = [one.id for one in segments[:5]]
+            with ThreadPoolExecutor() as pool:
+                answer = pool.submit(retranslated, stub, job_id, 2, ids)
+                assert at_work.wait(30)
+                segments[0].text = "mine"
+                translation(segments[1]).text = "by hand"
+                segments[3].speaker = "SPEAKER_00"
+                segments[7].text = "elsewhere"
+                put(stub, job_id, 2, segments)
+                del segments[4]
+                put(stub, job_id, 3, segments, SPEAKER_00="Anna")
+                goes_on.set()
+                told = answer.result(60)
+            head, after = got(stub, job_id)
+        finally:
+            goes_on.set()
+            service.close()
+    assert (told.revision, head.revision, head.speakers[0].name) == (5, 5, "Anna")
+    assert [(one.segment_id, one.language, one.reason) for one in told.left] == [
+        ("1", "en", "CHANGED"), ("2", "en", "CHANGED"), ("5", "en", "CHANGED"),
+    ]  # fmt: skip
+    assert [(one.text, translation(one).text, translation(one).stale) for one in after[:4]] == [
+        ("mine", "en:word0", True),
+        ("word1 naya", "by hand", False),
+        ("word2 naya", "en:word2 naya", False),
+        ("word3 naya", "en:word3 naya", False),
+    ]
+    assert (after[3].speaker, after[-1].text) == ("SPEAKER_00", "elsewhere")
+    assert [one.id for one in after] == ["1", "2", "3", "4", "6", "7", "8"]
+
+
+def test_times_are_for_the_segments_that_have_stayed_where_they_were() -> None:
+    """Words that were found in another stretch of the recording are nobody's."""
+    texts = ["a", "b", "c", "d"]
+    segments = [
+        Segment(id=n, start_s=n, end_s=n + 0.5, text=text, language="hi")
+        for n, text in enumerate(texts, 1)
+    ]
+    media = Media(
+        path="film.wav", title="film", duration_s=8, audio_start_s=0,
+        format="wav", audio_codec="pcm_s16le", audio_stream=0,
+    )  # fmt: skip
+    transcript = Transcript(voxroute_version="1", media=media, language="hi", segments=segments)
+    base = Revision(number=2, transcript=transcript)
+    work = Again(base)
+    for one in segments:
+        words = (Word(text=one.text, start_s=one.start_s + 0.1, end_s=one.start_s + 0.2),)
+        times = {"words": words, "start_s": one.start_s + 0.1, "end_s": one.start_s + 0.2}
+        work.timed[one.id] = one.model_copy(update=times)
+    others = {1: {"text": "x"}, 2: {"end_s": 2.6}, 3: {"speaker": "SPEAKER_00"}}
+    meanwhile = [one.model_copy(update=others.get(one.id, {})) for one in segments]
+    newest = base.with_segments(meanwhile, {3: Mark(edited=True)})
+    found, left = work.put_on(newest)
+    assert [(one.segment_id, one.reason) for one in left] == [("1", "CHANGED"), ("2", "CHANGED")]
+    assert [one.start_s for one in found.transcript.segments] == [1, 2, 3.1, 4.1]
+    assert [len(one.words) for one in found.transcript.segments] == [0, 0, 1, 1]
+    assert found.transcript.segments[2].speaker == "SPEAKER_00"
+    assert found.marks == newest.marks
+    assert work.put_on(base)[1] == []
 
 
 def test_words_that_no_service_can_time_stay_as_they_are(stub: Stub, one_job: str) -> None:

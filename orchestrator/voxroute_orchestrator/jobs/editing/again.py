@@ -34,6 +34,7 @@ from voxroute_serving.telemetry.logs import get_logger
 
 TRANSLATION_FAILED = "TRANSLATION_FAILED"
 TRANSLATION_REFUSED = "TRANSLATION_REFUSED"
+CHANGED = "CHANGED"
 _PATIENCE_S = 30.0  # a person waits, and can ask again
 _AROUND_S = 1.0  # of the recording, before the first of the segments and behind the last
 
@@ -75,7 +76,13 @@ class Again:
     """What came out."""
 
     revision: Revision
-    """With what went well."""
+    """What was worked on."""
+    translated: dict[str, list[TranslatedSegment]] = field(
+        default_factory=dict[str, list[TranslatedSegment]]
+    )
+    """What went well, by language."""
+    timed: dict[int, Segment] = field(default_factory=dict[int, Segment])
+    """What went well, by number of the segment."""
     left: list[jobs_pb2.LeftSegment] = field(default_factory=list[jobs_pb2.LeftSegment])
     """What has stayed as it was."""
     hidden: Callable[[str], str] = str
@@ -90,6 +97,61 @@ class Again:
             message=self.hidden(sentence),
         )
         self.left.append(left)
+
+    def put_on(self, newest: Revision) -> tuple[Revision, list[jobs_pb2.LeftSegment]]:
+        """The newest revision with what went well, and what of it is of something else by now.
+
+        The work takes a while, and people go on writing: what they wrote stays, and so does what
+        was made of all that they left alone.
+        """
+        fresh = Again(self.revision, hidden=self.hidden)
+        before = {segment.id: segment for segment in self.revision.transcript.segments}
+        there = newest.by_id()
+        timed: dict[int, Segment] = {}
+        for number, made in self.timed.items():
+            was = before[number]
+            now = there.get(self.revision.id_of(was))
+            if now is None or _told(now) != _told(was) or _times(now) != _times(was):
+                fresh.leave(was, CHANGED, "its text or its times have changed meanwhile")
+                continue
+            times = {"start_s": made.start_s, "end_s": made.end_s, "words": made.words}
+            timed[now.id] = now.model_copy(update=times)
+        translated: dict[str, list[TranslatedSegment]] = {}
+        for language, items in self.translated.items():
+            old, new = _texts(self.revision, language), _texts(newest, language)
+            for item in items:
+                was = before[item.segment_id]
+                now = there.get(self.revision.id_of(was))
+                if (
+                    now is None
+                    or language not in newest.transcript.translations
+                    or _told(now) != _told(was)
+                    or new.get(now.id) != old.get(was.id)
+                ):
+                    why = "its text or its translation has changed meanwhile"
+                    fresh.leave(was, CHANGED, why, language)
+                    continue
+                # one that was removed and put back has another number
+                kept = item.model_copy(update={"segment_id": now.id})
+                translated.setdefault(language, []).append(kept)
+        found = translated_anew(newest, translated) if translated else newest
+        if timed:
+            segments = [timed.get(one.id, one) for one in found.transcript.segments]
+            found = found.with_segments(segments, found.marks)
+        return found, fresh.left
+
+
+def _told(segment: Segment) -> tuple[str, str]:
+    return segment.text, segment.language
+
+
+def _times(segment: Segment) -> tuple[float, float]:
+    return segment.start_s, segment.end_s
+
+
+def _texts(revision: Revision, language: str) -> dict[int, str]:
+    translation = revision.transcript.translations.get(language, Translation())
+    return {item.segment_id: item.text for item in translation.items}
 
 
 # --- translations ---------------------------------------------------------------------------------
@@ -143,7 +205,6 @@ async def retranslate(
     """
     before = again.revision.transcript.segments
     place = {segment.id: number for number, segment in enumerate(before)}
-    done: dict[str, list[TranslatedSegment]] = {}
     async with found.connected(job, speech=False) as connected:
         events = _Events(connected.next_translate)
         targets = [
@@ -168,9 +229,7 @@ async def retranslate(
     for target in targets:
         if isinstance(target.error, ServiceUnavailableError):
             raise target.error
-        done[target.target] = _kept(again, target, segments)
-    if any(done.values()):
-        again.revision = translated_anew(again.revision, done)
+        again.translated[target.target] = _kept(again, target, segments)
 
 
 def _kept(
@@ -201,7 +260,6 @@ async def retime(again: Again, job: Job, segments: Sequence[Segment], found: Ser
     They begin and end with their words then. Raises VoxrouteError.
     """
     media = await reading(Watch(job.recording.label), lambda: looked_at(job))
-    timed: dict[int, Segment] = {}
     async with found.connected(job, speech=True) as connected:
         for language in dict.fromkeys(segment.language for segment in segments):
             spoken = [one for one in segments if one.language == language]
@@ -220,16 +278,13 @@ async def retime(again: Again, job: Job, segments: Sequence[Segment], found: Ser
                 continue
             for segment in aligned:
                 if segment.words:
-                    timed[segment.id] = _with_its_words(segment)
+                    again.timed[segment.id] = _with_its_words(segment)
                 else:
                     again.leave(
                         segment, ALIGNMENT_FAILED,
                         "its words are not found in the recording between its start and its end,"
                         " or it has none, or it is longer than 30 s",
                     )  # fmt: skip
-    if timed:
-        changed = [timed.get(one.id, one) for one in again.revision.transcript.segments]
-        again.revision = again.revision.with_segments(changed, again.revision.marks)
 
 
 async def _aligned(

@@ -11,7 +11,7 @@ from voxroute_orchestrator.jobs.editing import again
 from voxroute_orchestrator.jobs.editing.again import Again, Services
 from voxroute_orchestrator.jobs.editing.revisions import Revision, Revisions
 from voxroute_orchestrator.jobs.editing.segments import MAX_SEGMENTS, changed, head, messages
-from voxroute_orchestrator.jobs.errors import InvalidJobError
+from voxroute_orchestrator.jobs.errors import InvalidJobError, RevisionConflictError
 from voxroute_orchestrator.jobs.recordings import CHUNK_BYTES
 from voxroute_orchestrator.jobs.runner import Runner
 from voxroute_orchestrator.subtitles.formats import FORMATS
@@ -123,8 +123,8 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
         async def work(done: Again, segments: Sequence[Segment]) -> None:
             await again.retranslate(done, job, segments, languages, self._services)
 
-        done = await self._again(request.job_id, base, request.segment_ids, work)
-        return jobs_pb2.RetranslateResponse(revision=done.revision.number, left=done.left)
+        number, left = await self._again(request.job_id, base, request.segment_ids, work)
+        return jobs_pb2.RetranslateResponse(revision=number, left=left)
 
     async def Retime(
         self, request: jobs_pb2.RetimeRequest, context: Context
@@ -137,8 +137,8 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
         async def work(done: Again, segments: Sequence[Segment]) -> None:
             await again.retime(done, job, segments, self._services)
 
-        done = await self._again(request.job_id, base, request.segment_ids, work)
-        return jobs_pb2.RetimeResponse(revision=done.revision.number, left=done.left)
+        number, left = await self._again(request.job_id, base, request.segment_ids, work)
+        return jobs_pb2.RetimeResponse(revision=number, left=left)
 
     async def _base(self, job_id: str, number: int) -> Revision:
         return await asyncio.to_thread(self._revisions.at, job_id, number)
@@ -149,8 +149,8 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
         base: Revision,
         ids: Sequence[str],
         work: Callable[[Again, Sequence[Segment]], Awaitable[None]],
-    ) -> Again:
-        """What the work makes of some segments, kept as a revision where it is another."""
+    ) -> tuple[int, list[jobs_pb2.LeftSegment]]:
+        """Keeps what the work makes of some segments; the revision, and what has stayed."""
         there = base.by_id()
         for number, name in enumerate(ids):
             if name not in there:
@@ -163,12 +163,19 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
         done = Again(base, hidden=self._runner.hidden(job_id))
         with self._runner.told(job_id):
             await work(done, segments)
-        if done.revision != base:
-            number = await asyncio.to_thread(
-                self._revisions.add, job_id, base.number, done.revision
-            )
-            done.revision = done.revision.model_copy(update={"number": number})
-        return done
+
+        def put() -> tuple[int, list[jobs_pb2.LeftSegment]]:
+            while True:
+                newest = self._revisions.read(job_id)
+                found, changed_meanwhile = done.put_on(newest)
+                left = [*done.left, *changed_meanwhile]
+                if found == newest:
+                    return base.number, left
+                # who writes between the two lines is put together with it the next time
+                with contextlib.suppress(RevisionConflictError):
+                    return self._revisions.add(job_id, newest.number, found), left
+
+        return await asyncio.to_thread(put)
 
 
 def _for_readers(revision: Revision) -> Transcript:
