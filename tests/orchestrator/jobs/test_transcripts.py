@@ -254,6 +254,50 @@ def test_doubts_stay_with_the_text_that_they_are_of(stub: Stub, job_id: str) -> 
         assert got(stub, job_id)[1][3].flags == flags
 
 
+def test_what_is_stale_stays_so_when_segments_are_cut_and_joined(stub: Stub, job_id: str) -> None:
+    """Until a person writes it, or it is translated again; nobody has written parts of a text."""
+
+    def into_english(segments: Segments) -> list[tuple[str, bool, bool]]:
+        return [(t.text, t.stale, t.edited) for one in segments[:3] for t in one.translations]
+
+    def parts(segment: jobs_pb2.TranscriptSegment, text: str, *, stale: bool) -> None:
+        del segment.translations[:]
+        segment.translations.add(language="en", text=text, stale=stale)
+
+    _, segments = got(stub, job_id)
+    translation(segments[0]).text = "by hand"
+    assert put(stub, job_id, 1, segments) == 2
+    second = jobs_pb2.TranscriptSegment(id="new-1", start=duration(0.5), end=segments[0].end)
+    segments[0].end.CopyFrom(duration(0.5))
+    segments[0].text, second.text = "wo", "rd0"
+    parts(segments[0], "by", stale=True)
+    parts(second, "hand", stale=True)
+    assert put(stub, job_id, 2, [segments[0], second, *segments[1:]]) == 3
+    _, cut = got(stub, job_id)
+    assert into_english(cut) == [
+        ("by", True, False), ("hand", True, False), ("en:word1", False, False),
+    ]  # fmt: skip
+    cut[2].text = "rd0 word1"
+    parts(cut[2], "hand en:word1", stale=True)
+    cut[2].start.CopyFrom(cut[1].start)
+    del cut[1]
+    assert put(stub, job_id, 3, cut) == 4
+    _, joined = got(stub, job_id)
+    assert into_english(joined)[:2] == [("by", True, False), ("hand en:word1", True, False)]
+    # a client that says nothing of it makes nothing fresh
+    parts(joined[1], "hand en:word1", stale=False)
+    assert put(stub, job_id, 4, joined) == 5
+    _, same = got(stub, job_id)
+    assert into_english(same)[1] == ("hand en:word1", True, False)
+    parts(same[1], "hand", stale=False)
+    assert put(stub, job_id, 5, same) == 6
+    assert retranslated(stub, job_id, 6, ["1"]).revision == 7
+    assert into_english(got(stub, job_id)[1])[:2] == [
+        ("en:wo", False, False),
+        ("hand", False, True),
+    ]
+
+
 def test_of_two_who_work_on_a_revision_one_is_told_of_the_other(stub: Stub, job_id: str) -> None:
     """Of eight at once one is kept, and the others are told which revision there is."""
     _, segments = got(stub, job_id)

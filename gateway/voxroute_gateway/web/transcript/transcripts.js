@@ -43,6 +43,8 @@ function sent(segment, whole) {
   const found = { id, start_s, end_s, text, language, speaker };
   if (!whole) return found;
   const translations = {};
-  for (const [tag, one] of Object.entries(segment.translations ?? {})) translations[tag] = { text: one.text, status: one.status };
+  for (const [tag, { text: told, status, stale }] of Object.entries(segment.translations ?? {})) {
+    translations[tag] = { text: told, status, stale: Boolean(stale) };
+  }
   return { ...found, words: (segment.words ?? []).map(({ fitted, ...word }) => word), flags: segment.flags ?? [], translations };
 }

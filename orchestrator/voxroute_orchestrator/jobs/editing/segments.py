@@ -292,11 +292,11 @@ class _Merge:
             said = told.get(language)
             if said is not None and said.text != (item.text if item else ""):
                 item = TranslatedSegment(segment_id=segment.id, text=said.text, status="OK")
-                translated.add(language)
-                stale.discard(language)
-                if before is None and said.stale:  # a part of a segment that was split
-                    stale.add(language)
-            elif item is not None and retold:
+                # a part of one that was cut, or two that were joined: nobody has written it
+                fresh = not said.stale
+                (stale.discard if fresh else stale.add)(language)
+                (translated.add if fresh else translated.discard)(language)
+            elif item is not None and (retold or (said is not None and said.stale)):
                 stale.add(language)
             if item is not None:
                 self._items[language].append(item)

@@ -5,7 +5,7 @@ import test from "node:test";
 import { ApiError } from "../web/lib/api.js";
 import { Desk } from "../web/transcript/desk.js";
 import { Drafts } from "../web/transcript/drafts.js";
-import { replaced, withText } from "../web/transcript/segments.js";
+import { merged, replaced, split, withText } from "../web/transcript/segments.js";
 import { body } from "../web/transcript/transcripts.js";
 
 /** Storage as browsers have it; may be full. */
@@ -257,5 +257,13 @@ test("what is long is sent for changed segments alone", () => {
   assert.equal(sent([old]).base_revision, 3);
   assert.equal(sent([old]).segments[0].words, undefined);
   assert.deepEqual(sent([changed]).segments[0].words, [{ start_s: 0, end_s: 1, text: "a" }]);
-  assert.deepEqual(sent([changed]).segments[0].translations, { hi: { text: "b", status: "OK" } });
+  assert.deepEqual(sent([changed]).segments[0].translations, { hi: { text: "b", status: "OK", stale: false } });
+});
+
+test("what is stale of a segment that was cut, or joined with another, is sent as stale", () => {
+  const one = (id, text, stale) => ({ id, start_s: 0, end_s: 1, text, translations: { hi: { text: `HI ${text}`, status: "OK", stale } } });
+  const [a, b] = [one("1", "a a", false), one("2", "b", true)];
+  const stale = (segments) => JSON.parse(body(3, segments, {}, { segments: [a, b] })).segments.map((s) => s.translations?.hi.stale);
+  assert.deepEqual(stale(split([a, b], 0, 1, "new-1")), [true, true, undefined]);
+  assert.deepEqual(stale(merged([a, b], 0)), [true]);
 });
