@@ -298,6 +298,34 @@ def test_what_is_stale_stays_so_when_segments_are_cut_and_joined(stub: Stub, job
     ]
 
 
+def test_what_is_as_the_job_made_it_again_has_no_marks(stub: Stub, job_id: str) -> None:
+    """After an undo that comes when the change is saved already; also of a removal."""
+    _, segments = got(stub, job_id)
+    _, made = got(stub, job_id)
+    segments[3].text = "teen"
+    segments[3].flags[:] = []
+    segments[1].end.CopyFrom(duration(1.5))
+    segments[2].text = "nayi"
+    translation(segments[2]).text = "new"
+    translation(segments[6]).text = "by hand"
+    del segments[4]
+    assert put(stub, job_id, 1, segments) == 2
+    assert [one.id for one in got(stub, job_id)[1] if one.edited] == ["2", "3", "4"]
+    back = [jobs_pb2.TranscriptSegment.FromString(one.SerializeToString()) for one in made]
+    back[3].flags[:] = []
+    assert put(stub, job_id, 2, back) == 3
+    assert got(stub, job_id)[1] == made
+    # a translation of another text stays stale with the job's text
+    translation(back[0]).text, back[0].text = "new", "nayi"
+    assert put(stub, job_id, 3, back) == 4
+    back[0].text = made[0].text
+    assert put(stub, job_id, 4, back) == 5
+    after = got(stub, job_id)[1][0]
+    assert (after.edited, translation(after).stale, translation(after).edited) == (
+        False, True, True,
+    )  # fmt: skip
+
+
 def test_of_two_who_work_on_a_revision_one_is_told_of_the_other(stub: Stub, job_id: str) -> None:
     """Of eight at once one is kept, and the others are told which revision there is."""
     _, segments = got(stub, job_id)

@@ -95,15 +95,17 @@ def messages(revision: Revision) -> Iterator[jobs_pb2.TranscriptSegment]:
 
 def changed(
     base: Revision,
+    first: Revision,
     sent: Sequence[jobs_pb2.TranscriptSegment],
     speakers: Iterable[jobs_pb2.SpeakerName],
 ) -> Revision:
     """What a person has made of a revision; what is not as it was is marked.
 
     A segment of another text, time, speaker or language is edited; its translations are stale then,
-    where its text is another, and they are not written anew themselves. Raises InvalidJobError.
+    where its text is another, and they are not written anew themselves. What is as in the first
+    revision again, such as after an undo, has no mark. Raises InvalidJobError.
     """
-    merge = _Merge(base)
+    merge = _Merge(base, first)
     for number, segment in enumerate(sent):
         merge.take(segment, f"segments[{number}]")
     names = _names(speakers)
@@ -135,24 +137,29 @@ class _Before:
     items: dict[str, TranslatedSegment]
 
 
+def _by_id(revision: Revision) -> dict[str, _Before]:
+    items: dict[int, dict[str, TranslatedSegment]] = {}
+    for language, translation in revision.transcript.translations.items():
+        for item in translation.items:
+            items.setdefault(item.segment_id, {})[language] = item
+    return {
+        name: _Before(segment, revision.mark_of(segment), items.get(segment.id, {}))
+        for name, segment in revision.by_id().items()
+    }
+
+
 class _Merge:
     """The segments that are sent, one after the other, over those of a revision."""
 
-    def __init__(self, base: Revision) -> None:
+    def __init__(self, base: Revision, first: Revision) -> None:
         transcript = base.transcript
         self._base = base
         self._languages = tuple(transcript.translations)
         length_s = transcript.media.duration_s or _NO_LENGTH_S
         self._limit_s = max(length_s, _end_s(base)) + _SAME_S
         self._next = base.next_number
-        items: dict[int, dict[str, TranslatedSegment]] = {}
-        for language, translation in transcript.translations.items():
-            for item in translation.items:
-                items.setdefault(item.segment_id, {})[language] = item
-        self._before = {
-            name: _Before(segment, base.mark_of(segment), items.get(segment.id, {}))
-            for name, segment in base.by_id().items()
-        }
+        self._before = _by_id(base)
+        self._made = self._before if first is base else _by_id(first)
         self._taken: set[str] = set()
         self._segments: list[Segment] = []
         self._marks: dict[int, Mark] = {}
@@ -168,12 +175,16 @@ class _Merge:
         before = self._before.get(sent.id)
         segment = self._segment(sent, before.segment if before else None, path)
         mark = before.mark if before else Mark(id=sent.id, edited=True)
-        retold = before is not None and (
-            (segment.text, segment.language) != (before.segment.text, before.segment.language)
-        )
+        retold = before is not None and _retold(segment, before.segment)
         if before is not None and (retold or _moved(segment, before.segment)):
             mark = mark.model_copy(update={"edited": True})
+        made = self._made.get(sent.id)
+        if made is not None and _retold(segment, made.segment):
+            made = None
+        if made is not None and not _moved(segment, made.segment):
+            mark = mark.model_copy(update={"edited": False})
         mark = self._translate(sent, segment, before, mark, retold=retold, path=path)
+        mark = self._as_made(segment, made, mark) if made is not None else mark
         self._segments.append(segment)
         self._marks[segment.id] = mark
 
@@ -201,7 +212,6 @@ class _Merge:
                 raise InvalidJobError.of_field(f"{path}.flags[{number}]", "use [A-Z0-9_] alone")
         language = self._language(sent, before, path)
         start_s, end_s = seconds(sent.start), seconds(sent.end)
-        known = before is not None
         if before is None:
             number, self._next = self._next, self._next + 1
             before = Segment(id=number, start_s=-1, end_s=-1, text="", language=language)
@@ -217,10 +227,21 @@ class _Merge:
                 "language": language,
                 "speaker": sent.speaker,
                 "words": self._words(sent, before, path),
-                # what the recogniser doubts is true of its text until that is another
-                "flags": before.flags if known and sent.text == before.text else tuple(sent.flags),
+                "flags": self._flags(sent, before),
             }
         )
+
+    def _flags(self, sent: jobs_pb2.TranscriptSegment, before: Segment) -> tuple[str, ...]:
+        """Those of the text, as long as it is the same or the job's own; those sent with another.
+
+        The recogniser has found them: a client may not know them.
+        """
+        made = self._made.get(sent.id)
+        if sent.id in self._before and sent.text == before.text:
+            return before.flags
+        if made is not None and sent.text == made.segment.text:
+            return made.segment.flags
+        return tuple(sent.flags)
 
     def _language(self, sent: jobs_pb2.TranscriptSegment, before: Segment | None, path: str) -> str:
         known = before.language if before else self._base.transcript.language or ""
@@ -304,6 +325,25 @@ class _Merge:
             update={"stale": _ordered(stale), "translated": _ordered(translated)}
         )
 
+    def _as_made(self, segment: Segment, made: _Before, mark: Mark) -> Mark:
+        """Puts the job's own translations where theirs is the text; the mark without them."""
+        own: set[str] = set()
+        for language in {*mark.stale, *mark.translated}:
+            items, item = self._items[language], made.items.get(language)
+            if (
+                item is not None
+                and items
+                and (items[-1].segment_id, items[-1].text) == (segment.id, item.text)
+            ):
+                items[-1] = item.model_copy(update={"segment_id": segment.id})
+                own.add(language)
+        return mark.model_copy(
+            update={
+                "stale": _ordered({*mark.stale} - own),
+                "translated": _ordered({*mark.translated} - own),
+            }
+        )
+
 
 def _ordered(languages: set[str]) -> tuple[str, ...]:
     return tuple(sorted(languages))
@@ -322,9 +362,13 @@ def _same(time_s: float, before_s: float) -> bool:
 
 
 def _moved(segment: Segment, before: Segment) -> bool:
-    return (segment.start_s, segment.end_s, segment.speaker) != (
-        before.start_s, before.end_s, before.speaker,
-    )  # fmt: skip
+    return segment.speaker != before.speaker or not (
+        _same(segment.start_s, before.start_s) and _same(segment.end_s, before.end_s)
+    )
+
+
+def _retold(segment: Segment, before: Segment) -> bool:
+    return (segment.text, segment.language) != (before.text, before.language)
 
 
 def _alike(words: Sequence[Word], before: Sequence[Word]) -> bool:

@@ -11,7 +11,11 @@ from voxroute_orchestrator.jobs.editing import again
 from voxroute_orchestrator.jobs.editing.again import Again, Services
 from voxroute_orchestrator.jobs.editing.revisions import Revision, Revisions
 from voxroute_orchestrator.jobs.editing.segments import MAX_SEGMENTS, changed, head, messages
-from voxroute_orchestrator.jobs.errors import InvalidJobError, RevisionConflictError
+from voxroute_orchestrator.jobs.errors import (
+    ArtifactNotFoundError,
+    InvalidJobError,
+    RevisionConflictError,
+)
 from voxroute_orchestrator.jobs.recordings import CHUNK_BYTES
 from voxroute_orchestrator.jobs.runner import Runner
 from voxroute_orchestrator.subtitles.formats import FORMATS
@@ -72,7 +76,12 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
 
         def put() -> int:
             base = self._revisions.at(config.job_id, config.base_revision)
-            revision = changed(base, sent, config.speakers)
+            first = base
+            if base.number > 1:
+                # an operator may have lost it; what people write now is kept all the same
+                with contextlib.suppress(ArtifactNotFoundError):
+                    first = self._revisions.read(config.job_id, 1)
+            revision = changed(base, first, sent, config.speakers)
             return self._revisions.add(config.job_id, base.number, revision)
 
         # a client that leaves now may leave a revision behind, which is whole

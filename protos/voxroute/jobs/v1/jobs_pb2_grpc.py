@@ -228,7 +228,8 @@ class JobServiceServicer(object):
 
     def Retranslate(self, request, context):
         """Translates segments of a revision again, with the job's model and glossary. What comes out is the
-        next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+        next revision. What somebody has written meanwhile stays; `left` names the segments that the work
+        was for. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,7 +237,8 @@ class JobServiceServicer(object):
 
     def Retime(self, request, context):
         """Finds out again when the words of segments are said, in the job's recording. Segments begin and
-        end with their words then. What comes out is the next revision. Statuses as of Retranslate.
+        end with their words then. What comes out is the next revision, put together with others' as that
+        of Retranslate is. Statuses as of Retranslate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -98,11 +98,13 @@ class JobServiceStub:
     """
     Retranslate: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RetranslateRequest, _jobs_pb2.RetranslateResponse]
     """Translates segments of a revision again, with the job's model and glossary. What comes out is the
-    next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+    next revision. What somebody has written meanwhile stays; `left` names the segments that the work
+    was for. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
     """
     Retime: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RetimeRequest, _jobs_pb2.RetimeResponse]
     """Finds out again when the words of segments are said, in the job's recording. Segments begin and
-    end with their words then. What comes out is the next revision. Statuses as of Retranslate.
+    end with their words then. What comes out is the next revision, put together with others' as that
+    of Retranslate is. Statuses as of Retranslate.
     """
 
 @_typing.type_check_only
@@ -175,11 +177,13 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     Retranslate: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RetranslateRequest, _jobs_pb2.RetranslateResponse]  # type: ignore[assignment]
     """Translates segments of a revision again, with the job's model and glossary. What comes out is the
-    next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+    next revision. What somebody has written meanwhile stays; `left` names the segments that the work
+    was for. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
     """
     Retime: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RetimeRequest, _jobs_pb2.RetimeResponse]  # type: ignore[assignment]
     """Finds out again when the words of segments are said, in the job's recording. Segments begin and
-    end with their words then. What comes out is the next revision. Statuses as of Retranslate.
+    end with their words then. What comes out is the next revision, put together with others' as that
+    of Retranslate is. Statuses as of Retranslate.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -327,7 +331,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.RetranslateResponse, _abc.Awaitable[_jobs_pb2.RetranslateResponse]]:
         """Translates segments of a revision again, with the job's model and glossary. What comes out is the
-        next revision. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
+        next revision. What somebody has written meanwhile stays; `left` names the segments that the work
+        was for. Statuses as of PutTranscript; UNAVAILABLE: no service can do it now.
         """
 
     @_abc_1.abstractmethod
@@ -337,7 +342,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.RetimeResponse, _abc.Awaitable[_jobs_pb2.RetimeResponse]]:
         """Finds out again when the words of segments are said, in the job's recording. Segments begin and
-        end with their words then. What comes out is the next revision. Statuses as of Retranslate.
+        end with their words then. What comes out is the next revision, put together with others' as that
+        of Retranslate is. Statuses as of Retranslate.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
