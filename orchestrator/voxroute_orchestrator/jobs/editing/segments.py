@@ -313,8 +313,9 @@ class _Merge:
             said = told.get(language)
             if said is not None and said.text != (item.text if item else ""):
                 item = TranslatedSegment(segment_id=segment.id, text=said.text, status="OK")
-                # a part of one that was cut, or two that were joined: nobody has written it
-                fresh = not said.stale
+                # a part of one that was cut, or two that were joined: nobody has written it; with
+                # the same text a client only repeats what it has read
+                fresh = not (said.stale and (before is None or retold))
                 (stale.discard if fresh else stale.add)(language)
                 (translated.add if fresh else translated.discard)(language)
             elif item is not None and (retold or (said is not None and said.stale)):
