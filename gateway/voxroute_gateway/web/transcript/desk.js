@@ -2,7 +2,7 @@
 // others have saved meanwhile.
 
 import { ApiError } from "../lib/api.js";
-import { alike, applied, difference, merge } from "./merging.js";
+import { alike, difference, merge } from "./merging.js";
 import { Store } from "../lib/store.js";
 
 const SAVE_AFTER_MS = 1200;
@@ -13,7 +13,7 @@ const MOST_UNANSWERED = 20;
 const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
 
 /**
- * `server` has `read(revision)` (none for the newest), `write(base, segments, speakers, changed)`, both
+ * `server` has `read()` of the newest revision and `write(base, segments, speakers, changed)`, both
  * of which throw ApiError; `drafts` is of drafts.js. Its state:
  * `segments`, `speakers`, `untranscribed`, `about` (the rest of the transcript), `conflicts`,
  * `saving` ("saved", "waiting", "saving", "away", "refused"), `why`, `undo` and `redo` (whether there
@@ -44,25 +44,13 @@ export class Desk extends Store {
     let conflicts = [];
     this.base = { revision: newest.revision, ...state };
     for (const draft of this.drafts.take(this.kind)) {
-      const from = draft.revision === newest.revision ? newest : await this.#older(draft, newest);
-      const before = { segments: from.segments, speakers: from.speakers ?? {} };
-      const found = merge(before, applied(before, draft), state);
+      const found = merge(draft.base, draft.mine, state);
       state = { segments: found.segments, speakers: found.speakers };
       conflicts = [...conflicts, ...found.conflicts, ...(draft.conflicts ?? [])];
     }
     const { segments, speakers, ...about } = newest;
     this.set({ ...state, conflicts, about, untranscribed: newest.untranscribed ?? [] });
     if (this.dirty || conflicts.length) this.#changed();
-  }
-
-  async #older(draft, newest) {
-    try {
-      return await this.server.read(draft.revision);
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      // so old that nobody knows it: against the newest, each of its texts is a change of mine
-      return newest;
-    }
   }
 
   get dirty() {
@@ -139,8 +127,7 @@ export class Desk extends Store {
     try {
       if (!this.dirty && !conflicts.length) this.drafts.drop(this.kind);
       else {
-        const content = { revision: this.base.revision, conflicts, ...difference(this.base, this.#now()) };
-        this.drafts.keep(this.kind, content);
+        this.drafts.keep(this.kind, { conflicts, ...difference(this.base, this.#now()) });
       }
       if (this.state.unkept) this.set({ unkept: false });
     } catch {

@@ -48,8 +48,8 @@ export function merge(base, mine, theirs) {
     const changed = my.get(one.id);
     if (changed === undefined) {
       if (before === undefined) found.push(one); // they added it
-      else if (!same(before, one)) {
-        // I removed it, they wrote in it
+      else if (essence(before) !== essence(one)) {
+        // I removed it, they wrote in it; what the service alone adds to a segment is no writing
         found.push(one);
         conflicts.push({ id: one.id, field: "removed", mine: before.text, theirs: one.text, start_s: one.start_s });
       }
@@ -132,22 +132,12 @@ function names(base = {}, mine = {}, theirs = {}, conflicts) {
   return next;
 }
 
-/** What of `now` differs from `base`, small enough to be kept in the browser. */
+/** What of `now` differs from `base`, small enough to be kept in the browser: `{base, mine}`, of which
+ * `merge` makes the same as of the two whole ones, whatever revisions the service still has. */
 export function difference(base, now) {
-  const old = byId(base.segments);
-  const changed = {};
-  for (const one of now.segments) if (old.get(one.id) !== one) changed[one.id] = one;
-  const order =
-    base.segments.length === now.segments.length && base.segments.every((one, i) => one.id === now.segments[i].id)
-      ? null
-      : now.segments.map((one) => one.id);
-  return { changed, order, speakers: now.speakers };
-}
-
-/** The other way round. */
-export function applied(base, { changed, order, speakers }) {
-  const known = byId(base.segments);
-  const ids = order ?? base.segments.map((one) => one.id);
-  const segments = ids.map((id) => changed[id] ?? known.get(id)).filter((one) => one !== undefined);
-  return { segments, speakers };
+  const [old, my] = [byId(base.segments), byId(now.segments)];
+  return {
+    base: { segments: base.segments.filter((one) => my.get(one.id) !== one), speakers: base.speakers },
+    mine: { segments: now.segments.filter((one) => old.get(one.id) !== one), speakers: now.speakers },
+  };
 }

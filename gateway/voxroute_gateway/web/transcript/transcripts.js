@@ -8,7 +8,7 @@ const texts = new WeakMap();
 export function transcriptOf(jobId) {
   const path = `/api/jobs/${encodeURIComponent(jobId)}`;
   return {
-    read: (revision) => get(`${path}/transcript${revision === undefined ? "" : `?revision=${revision}`}`),
+    read: () => get(`${path}/transcript`),
     write: (base, segments, speakers, before) =>
       call("PUT", `${path}/transcript`, { json: body(base, segments, speakers, before) }),
     act: (name, json) => call("POST", `${path}/${name}`, { json }),

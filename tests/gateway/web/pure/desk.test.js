@@ -24,7 +24,9 @@ class Storage {
   }
 }
 
-/** A service that keeps revisions, and may be away. */
+const KEPT = 20;
+
+/** A service that keeps some revisions, and may be away. */
 class Service {
   constructor() {
     const segments = [0, 1, 2].map((i) => ({ id: String(i), start_s: i, end_s: i + 1, text: `text ${i}`, words: [], translations: {} }));
@@ -33,9 +35,10 @@ class Service {
     this.writes = 0;
   }
 
-  async read(revision) {
+  async read(revision = this.revisions.length - 1) {
     if (this.failure) throw this.failure;
-    return structuredClone(this.revisions[revision ?? this.revisions.length - 1]);
+    if (revision <= this.revisions.length - 1 - KEPT) throw new ApiError(404, "no longer there");
+    return structuredClone(this.revisions[revision]);
   }
 
   async write(base, segments, speakers) {
@@ -199,6 +202,30 @@ test("what is not saved outlives a reload, also where others have saved meanwhil
   await after.save();
   assert.deepEqual(service.texts, ["text 0", "mine", "theirs"]);
   assert.ok(!Object.keys(storage).some((name) => name.includes("draft")));
+  other.close();
+  after.close();
+});
+
+test("what is not saved loses nothing of others', also where its revision is no longer kept", async () => {
+  const service = new Service();
+  const [storage, session] = [new Storage(), new Storage()];
+  const before = await opened(service, storage, session);
+  service.failure = new ApiError(0, "away");
+  type(before, 1, "mine");
+  before.change({ segments: split(before.state.segments, 2, 4, "new-mine") });
+  before.close();
+  service.failure = null;
+  const other = await opened(service);
+  type(other, 1, "theirs");
+  other.change({ segments: split(other.state.segments, 0, 4, "new-theirs") });
+  for (let i = 0; i < KEPT + 4; i += 1) {
+    type(other, 0, `text of ${i}`);
+    await other.save();
+  }
+  const after = await opened(service, storage, session);
+  await after.save();
+  assert.deepEqual(service.texts, [`text of ${KEPT + 3}`, "0", "theirs", "text", "2"]);
+  assert.deepEqual(after.state.conflicts.map((one) => [one.mine, one.theirs]), [["mine", "theirs"]]);
   other.close();
   after.close();
 });
