@@ -173,6 +173,36 @@ def test_doubts_and_silent_stretches_are_found(
     expect(segment_texts(page)).to_have_count(1)
 
 
+def test_the_row_that_is_written_in_stays(
+    opened: Opened, client: httpx.Client, job_id: str
+) -> None:
+    """Also once it is no longer what is searched or shown; it goes when the focus has gone."""
+    segments = transcript(client, job_id)["segments"]
+    segments[1] |= {"text": "Doubtful text.", "flags": ["LOW_CONFIDENCE"]}
+    put(client, job_id, segments=segments)
+    page = opened(f"job/{job_id}")
+    search = page.get_by_label("Search in the text")
+    search.fill("doubtful text")
+    text = segment_texts(page)
+    expect(text).to_have_count(1)
+    text.focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Certain now")
+    expect(text).to_be_focused()
+    expect(text).to_have_value("Certain now")
+    page.keyboard.press("Home")
+    for _ in "Certain":
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Control+Enter")  # its second half has never been what is searched
+    expect(text).to_have_value("now")
+    expect(text).to_be_focused()
+    saved(page)
+    assert [one for one in texts(client, job_id) if one in ("Certain", "now")] == ["Certain", "now"]
+    search.press("End")
+    search.press_sequentially("!")
+    expect(text).to_have_count(0)
+
+
 def test_all_formats_of_all_languages_are_taken_along(
     opened: Opened, client: httpx.Client, job_id: str
 ) -> None:

@@ -33,9 +33,12 @@ export function Editor({ job, desk, server, title }) {
   const list = useRef(null);
 
   const counts = useMemo(() => countsOf(state, language), [state.segments, state.untranscribed, state.conflicts, language]);
+  // looked up when it is drawn: a row that loses the focus goes with the next drawing, not from under a click
+  const focused = () => list.current?.wanted?.key ?? document.activeElement?.closest("[data-key]")?.dataset.key;
+  const written = filter === "all" && !search ? "" : (focused() ?? "");
   const rows = useMemo(
-    () => rowsOf(state, { filter, search, language }),
-    [state.segments, state.untranscribed, state.conflicts, filter, search, language],
+    () => rowsOf(state, { filter, search, language, written }),
+    [state.segments, state.untranscribed, state.conflicts, filter, search, language, written],
   );
   const acts = useMemo(() => actsOf(desk, playing, list), [desk]);
 

@@ -34,8 +34,12 @@ export function doubts(segment, language = "") {
 const isDoubtful = (segment, language) => segment.flags?.length > 0 || doubted(segment, language) !== undefined;
 
 /** The rows, `{key, index, segment}` or `{key, gap}`. `filter` is "all", "doubtful", "gaps", "edited",
- * "stale" or "conflicts"; `search` is a text that has to be in a segment. */
-export function rowsOf({ segments, untranscribed, conflicts }, { filter = "all", search = "", language = "" }) {
+ * "stale" or "conflicts"; `search` is a text that has to be in a segment. The row `written` is there
+ * whatever it has become by what is written in it. */
+export function rowsOf(
+  { segments, untranscribed, conflicts },
+  { filter = "all", search = "", language = "", written = "" },
+) {
   const sought = search.trim().toLocaleLowerCase();
   const told = new Set(conflicts.map((one) => one.id));
   const rows = [];
@@ -50,14 +54,15 @@ export function rowsOf({ segments, untranscribed, conflicts }, { filter = "all",
   segments.forEach((segment, index) => {
     gapsBefore(segment.start_s);
     if (
-      (filter === "all" ||
+      segment.id === written ||
+      ((filter === "all" ||
         (filter === "doubtful" && isDoubtful(segment, language)) ||
         (filter === "edited" && segment.edited) ||
         (filter === "stale" && segment.translations?.[language]?.stale) ||
         (filter === "conflicts" && told.has(segment.id))) &&
-      (!sought ||
-        segment.text.toLocaleLowerCase().includes(sought) ||
-        (language && segment.translations?.[language]?.text?.toLocaleLowerCase().includes(sought)))
+        (!sought ||
+          segment.text.toLocaleLowerCase().includes(sought) ||
+          (language && segment.translations?.[language]?.text?.toLocaleLowerCase().includes(sought))))
     ) {
       rows.push({ key: segment.id, index, segment });
     }

@@ -54,6 +54,7 @@ test("rows are segments and silent stretches, by time, filtered", () => {
   assert.deepEqual(keys({ filter: "gaps" }), ["gap-5"]);
   assert.deepEqual(keys({ filter: "stale", language: "hi" }), ["2"]);
   assert.deepEqual(keys({ search: "WORLD" }), ["2"]);
+  assert.deepEqual(keys({ search: "hello", written: "2" }), ["1", "2"]);
   assert.deepEqual(countsOf(state, "hi"), { doubtful: 2, edited: 1, stale: 1, gaps: 1, conflicts: 0 });
   assert.deepEqual(doubts(segments[0]), ["unsure"]);
   assert.equal(speakerName("SPEAKER_00", {}), "Speaker 1");
