@@ -130,6 +130,34 @@ def test_what_is_written_without_a_gateway_is_saved_once_it_is_back(
     expect(segment_texts(page).nth(1)).to_have_value("Written by another program.")
 
 
+def test_a_duplicated_tab_writes_over_nothing(
+    opened: Opened, client: httpx.Client, job_id: str
+) -> None:
+    """And what tabs have not saved is there as soon as they are closed."""
+    before = texts(client, job_id)
+    page = opened(f"job/{job_id}")
+    page.context.route(
+        "**/transcript",
+        lambda route: route.abort() if route.request.method == "PUT" else route.continue_(),
+    )
+    expect(segment_texts(page).first).to_have_value(before[0])
+    with page.expect_popup() as found:
+        page.evaluate("window.open(location.href)")
+    other = found.value
+    expect(segment_texts(other).first).to_have_value(before[0])
+    for i, one in enumerate((page, other)):
+        segment_texts(one).nth(i).fill(f"Written in tab {i}.")
+        expect(one.locator(".saving")).to_contain_text("Kept in this browser")
+    page.close()
+    other.close()
+    after = opened(f"job/{job_id}", context=page.context)
+    for i in range(2):
+        expect(segment_texts(after).nth(i)).to_have_value(f"Written in tab {i}.")
+    after.context.unroute_all()
+    saved(after)
+    assert texts(client, job_id)[:2] == ["Written in tab 0.", "Written in tab 1."]
+
+
 def test_what_was_written_is_timed_and_translated_again(
     opened: Opened, client: httpx.Client, job_id: str
 ) -> None:

@@ -43,14 +43,15 @@ export class Desk extends Store {
     let state = { segments: newest.segments, speakers: newest.speakers ?? {} };
     let conflicts = [];
     this.base = { revision: newest.revision, ...state };
-    for (const draft of this.drafts.take(this.kind)) {
+    for (const draft of await this.drafts.take(this.kind)) {
       const found = merge(draft.base, draft.mine, state);
       state = { segments: found.segments, speakers: found.speakers };
       conflicts = [...conflicts, ...found.conflicts, ...(draft.conflicts ?? [])];
     }
     const { segments, speakers, ...about } = newest;
     this.set({ ...state, conflicts, about, untranscribed: newest.untranscribed ?? [] });
-    if (this.dirty || conflicts.length) this.#changed();
+    this.keep();
+    if (this.dirty) this.#changed();
   }
 
   get dirty() {

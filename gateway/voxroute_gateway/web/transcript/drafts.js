@@ -5,14 +5,26 @@
 
 import { newId } from "../lib/ids.js";
 
-const GONE_AFTER_MS = 10_000;
+// a page that is left or closed takes a while to go
+const RELOAD_MS = 1000;
+const CLOSING_MS = 200;
 
-/** The drafts of this tab. `storage` and `session` are localStorage and sessionStorage. */
+/**
+ * The drafts of this tab. `storage` and `session` are localStorage and sessionStorage, `hold` is of
+ * holding.js: a tab is there as long as its page holds its name.
+ */
 export class Drafts {
-  constructor({ storage, session, now = Date.now, makeId = newId }) {
-    Object.assign(this, { storage, now });
-    // a reload keeps the session, and so its tab
-    this.tab = session?.getItem("voxroute:tab") ?? makeId();
+  constructor({ storage, session, hold, makeId = newId }) {
+    Object.assign(this, { storage, hold, taken: [] });
+    this.tab = makeId();
+    this.ready = this.#settle(session);
+  }
+
+  /** A reload keeps the session, and so its tab; but a tab that is duplicated has the session of the other. */
+  async #settle(session) {
+    const before = session?.getItem("voxroute:tab");
+    if (before && (await this.hold(`voxroute:tab:${before}`, RELOAD_MS))) this.tab = before;
+    else await this.hold(`voxroute:tab:${this.tab}`);
     session?.setItem("voxroute:tab", this.tab);
   }
 
@@ -20,31 +32,41 @@ export class Drafts {
     return `voxroute:draft:${kind}:${tab}`;
   }
 
-  /** Keeps a draft. Throws where the browser has no room for it. */
+  /** Keeps a draft, in place of those that were taken. Throws where the browser has no room for it. */
   keep(kind, content) {
-    this.storage.setItem(this.#name(kind), JSON.stringify({ at: this.now(), content }));
+    this.storage.setItem(this.#name(kind), JSON.stringify(content));
+    this.#forget(kind);
   }
 
   drop(kind) {
     this.storage.removeItem(this.#name(kind));
+    this.#forget(kind);
   }
 
-  /** Drafts of this tab and of those that are gone; they are this tab's to keep from now on. */
-  take(kind) {
+  #forget(kind) {
     const prefix = this.#name(kind, "");
-    const found = [];
-    for (const name of Object.keys(this.storage)) {
-      if (!name.startsWith(prefix)) continue;
-      try {
-        const { at, content } = JSON.parse(this.storage.getItem(name));
-        const mine = name === this.#name(kind);
-        if (!mine && this.now() - at < GONE_AFTER_MS) continue;
-        found.push(content);
-        if (!mine) this.storage.removeItem(name);
-      } catch {
-        // no draft of ours
-      }
+    for (const name of this.taken.filter((one) => one.startsWith(prefix))) this.storage.removeItem(name);
+    this.taken = this.taken.filter((one) => !one.startsWith(prefix));
+  }
+
+  /** Drafts of this tab and of those that are gone; they are this tab's from now on. */
+  async take(kind) {
+    await this.ready;
+    const prefix = this.#name(kind, "");
+    const names = Object.keys(this.storage).filter((name) => name.startsWith(prefix));
+    const found = await Promise.all(names.map((name) => this.#takeOne(name, name.slice(prefix.length))));
+    return found.filter((content) => content !== null);
+  }
+
+  async #takeOne(name, tab) {
+    if (!(await this.hold(`voxroute:tab:${tab}`, CLOSING_MS))) return null;
+    try {
+      const content = JSON.parse(this.storage.getItem(name));
+      // it stays until this tab has kept what is in it
+      if (tab !== this.tab && content) this.taken.push(name);
+      return content;
+    } catch {
+      return null; // no draft of ours
     }
-    return found;
   }
 }

@@ -4,6 +4,7 @@ import { html, useEffect, useMemo, useState } from "../vendor/preact-htm.js";
 import { get, post } from "../lib/api.js";
 import { Desk } from "../transcript/desk.js";
 import { Drafts } from "../transcript/drafts.js";
+import { holder } from "../lib/holding.js";
 import { isOpen, stateOf, titleOf } from "../lib/jobs.js";
 import { address } from "../lib/router.js";
 import { transcriptOf } from "../transcript/transcripts.js";
@@ -68,7 +69,11 @@ export function JobView({ id }) {
 function Work({ job }) {
   const server = useMemo(() => transcriptOf(job.id), [job.id]);
   const desk = useMemo(() => {
-    drafts ??= new Drafts({ storage: localStorage, session: sessionStorage });
+    drafts ??= new Drafts({
+      storage: localStorage,
+      session: sessionStorage,
+      hold: holder(navigator.locks ?? new BroadcastChannel("voxroute")), // no locks where there is no https
+    });
     return new Desk(job.id, server, drafts);
   }, [server]);
   const [ready, setReady] = useState(false);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { ApiError } from "../web/lib/api.js";
+import { holder } from "../web/lib/holding.js";
 import { Desk } from "../web/transcript/desk.js";
 import { Drafts } from "../web/transcript/drafts.js";
 import { merged, replaced, split, withText } from "../web/transcript/segments.js";
@@ -62,12 +63,43 @@ const texts = (desk) => desk.state.segments.map((one) => one.text);
 const type = (desk, i, text) =>
   desk.change({ segments: replaced(desk.state.segments, i, withText(desk.state.segments[i], text)) }, `${i}`);
 
-async function opened(service, storage = new Storage(), session = new Storage(), now = Date.now) {
-  let n = 0;
-  const drafts = new Drafts({ storage, session, now, makeId: () => `tab-${Math.random()}-${(n += 1)}` });
+/** navigator.locks of one page; pages of a browser have `names` in common. */
+class Locks {
+  constructor(names) {
+    Object.assign(this, { names, mine: [] });
+  }
+
+  async request(name, { signal }, callback) {
+    for (; this.names.has(name); await new Promise((resolve) => setTimeout(resolve, 5))) {
+      if (!signal) return callback(null);
+      signal.throwIfAborted();
+    }
+    this.names.add(name);
+    this.mine.push(name);
+    return callback({ name });
+  }
+
+  end() {
+    for (const name of this.mine) this.names.delete(name);
+  }
+}
+
+const browsers = new WeakMap(); // by what they store
+
+async function opened(service, storage = new Storage(), session = new Storage()) {
+  if (!browsers.has(storage)) browsers.set(storage, new Set());
+  const locks = new Locks(browsers.get(storage));
+  const drafts = new Drafts({ storage, session, hold: holder(locks) });
   const desk = new Desk("job", service, drafts, { soonMs: 5, delays: [5, 5] });
+  desk.locks = locks;
   await desk.open();
   return desk;
+}
+
+/** The end of a page, by a reload or for good. */
+function left(desk) {
+  desk.close();
+  desk.locks.end();
 }
 
 const until = async (condition) => {
@@ -192,7 +224,7 @@ test("what is not saved outlives a reload, also where others have saved meanwhil
   const before = await opened(service, storage, session);
   service.failure = new ApiError(0, "away");
   type(before, 1, "mine");
-  before.close();
+  left(before);
   service.failure = null;
   const other = await opened(service);
   type(other, 2, "theirs");
@@ -213,7 +245,7 @@ test("what is not saved loses nothing of others', also where its revision is no 
   service.failure = new ApiError(0, "away");
   type(before, 1, "mine");
   before.change({ segments: split(before.state.segments, 2, 4, "new-mine") });
-  before.close();
+  left(before);
   service.failure = null;
   const other = await opened(service);
   type(other, 1, "theirs");
@@ -230,22 +262,51 @@ test("what is not saved loses nothing of others', also where its revision is no 
   after.close();
 });
 
-test("a draft of a tab that is gone is taken over, one of a tab that is there is not", async () => {
+test("a draft of a tab that is gone is taken over at once, one of a tab that is there is not", async () => {
   const service = new Service();
   const storage = new Storage();
-  let now = 1_000_000;
-  const gone = await opened(service, storage, new Storage(), () => now);
+  const one = await opened(service, storage);
   service.failure = new ApiError(0, "away");
-  type(gone, 0, "of the tab that crashed");
-  gone.close();
+  type(one, 0, "of the other tab");
+  one.keep();
   service.failure = null;
-  const early = await opened(service, storage, new Storage(), () => now + 1000);
-  assert.deepEqual(texts(early)[0], "text 0");
-  now += 60_000;
-  const late = await opened(service, storage, new Storage(), () => now);
-  assert.deepEqual(texts(late)[0], "of the tab that crashed");
-  early.close();
-  late.close();
+  const early = await opened(service, storage);
+  assert.equal(texts(early)[0], "text 0");
+  left(one);
+  const late = await opened(service, storage);
+  assert.equal(texts(late)[0], "of the other tab");
+  await late.save();
+  assert.ok(!Object.keys(storage).some((name) => name.includes("draft")));
+  left(early);
+  left(late);
+});
+
+test("a tab that is duplicated has drafts of its own", async () => {
+  const service = new Service();
+  const [storage, session] = [new Storage(), new Storage()];
+  const one = await opened(service, storage, session);
+  const other = await opened(service, storage, Object.assign(new Storage(), session));
+  service.failure = new ApiError(0, "away");
+  type(one, 0, "one's");
+  type(other, 1, "other's");
+  left(one);
+  left(other);
+  service.failure = null;
+  const after = await opened(service, storage);
+  assert.deepEqual(texts(after), ["one's", "other's", "text 2"]);
+  left(after);
+});
+
+test("without locks, pages ask each other", async () => {
+  const channels = [1, 2, 3].map(() => new BroadcastChannel("test"));
+  const [one, other, third] = channels.map(holder);
+  assert.deepEqual((await Promise.all([one("a"), other("a"), third("a")])).sort(), [false, false, true]);
+  assert.equal(await one("b"), true);
+  assert.equal(await one("b"), true);
+  assert.equal(await other("b"), false);
+  channels[0].close();
+  assert.equal(await other("b"), true);
+  for (const channel of channels.slice(1)) channel.close();
 });
 
 test("a conflict that is not settled outlives a reload", async () => {
@@ -256,7 +317,7 @@ test("a conflict that is not settled outlives a reload", async () => {
   await one.save();
   type(other, 0, "other's");
   await other.save();
-  other.close();
+  left(other);
   const again = await opened(service, storage, session);
   assert.deepEqual(again.state.conflicts.map((c) => c.mine), ["other's"]);
   one.close();
