@@ -34,6 +34,7 @@ export class Desk extends Store {
     this.dirtySince = 0;
     this.running = null;
     this.unanswered = []; // what was sent and had no answer: it may be saved all the same
+    this.opened = false;
     this.closed = false;
   }
 
@@ -50,6 +51,7 @@ export class Desk extends Store {
     }
     const { segments, speakers, ...about } = newest;
     this.set({ ...state, conflicts, about, untranscribed: newest.untranscribed ?? [] });
+    this.opened = true;
     this.keep();
     if (this.dirty) this.#changed();
   }
@@ -124,6 +126,7 @@ export class Desk extends Store {
   keep() {
     clearTimeout(this.keeping);
     this.keeping = null;
+    if (!this.opened) return; // what was kept before is not in it yet
     const { conflicts } = this.state;
     try {
       if (!this.dirty && !conflicts.length) this.drafts.drop(this.kind);

@@ -281,6 +281,23 @@ test("a draft of a tab that is gone is taken over at once, one of a tab that is 
   left(late);
 });
 
+test("a page that is left before it could open anything drops no draft", async () => {
+  const service = new Service();
+  const [storage, session] = [new Storage(), new Storage()];
+  const before = await opened(service, storage, session);
+  service.failure = new ApiError(0, "away");
+  type(before, 1, "mine");
+  left(before);
+  const hold = async () => true;
+  const unable = new Desk("job", service, new Drafts({ storage, session, hold }));
+  await assert.rejects(unable.open());
+  unable.close();
+  service.failure = null;
+  const after = await opened(service, storage, session);
+  assert.equal(texts(after)[1], "mine");
+  left(after);
+});
+
 test("a tab that is duplicated has drafts of its own", async () => {
   const service = new Service();
   const [storage, session] = [new Storage(), new Storage()];
