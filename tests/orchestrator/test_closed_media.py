@@ -375,11 +375,11 @@ def test_a_read_that_stands_still_ends_with_a_sentence(
 
 def test_a_file_of_endless_zeros_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sparse file is no progress, however much of it is read."""
-    monkeypatch.setattr(reading, "STALL_S", 1.0)
     path = recordings.write(tmp_path / "film.mkv", recordings.steps(4))
     with path.open("r+b") as file:
         file.truncate(1 << 42)
     reader = PcmReader(probe(path))
+    monkeypatch.setattr(reading, "STALL_S", 1.0)
     with pytest.raises(MediaError):
         reading.read(reader.watch, lambda: list(iter(reader.read, b"")))
 

@@ -38,7 +38,12 @@ _LOOK_S = 0.2
 app = typer.Typer(add_completion=False)
 
 
-@app.command("ui", epilog=f"Ctrl-C ends it, and all that it has started. {EXIT_CODES}")
+@app.command(
+    "ui",
+    epilog="It runs on this computer alone: a job service and the gateway; speech and translation"
+    " are started by the first job, unless they are named or warm. Ctrl-C ends it, and all that it"
+    f" has started. {EXIT_CODES}",
+)
 def ui(
     *,
     port: Annotated[
@@ -61,11 +66,7 @@ def ui(
     config: ConfigOption = None,
     log_level: LogLevelOption = LogLevel.warning,
 ) -> None:
-    """Show the web page: films to subtitles, to correct and to take along, on this computer alone.
-
-    It starts a job service and the gateway; speech and translation are started by the first job,
-    unless they are named or warm.
-    """
+    """Show the web page: films to subtitles, to correct and to take along."""
     if importlib.util.find_spec("voxroute_gateway") is None:
         raise UsageError(
             "the gateway is not installed here; `pip install voxroute-gateway` adds it"

@@ -25,6 +25,7 @@ from voxroute_orchestrator.cli import run as cli_run
 from voxroute_orchestrator.cli import serve as cli_serve
 from voxroute_orchestrator.cli import services as cli_services
 from voxroute_orchestrator.cli import tracks as cli_tracks
+from voxroute_orchestrator.cli import ui as cli_ui
 from voxroute_orchestrator.cli import workflow as cli_prepare
 from voxroute_orchestrator.transcript import same_language, standard_tag
 
@@ -37,6 +38,7 @@ MODULES = (
     cli_serve,
     cli_services,
     cli_tracks,
+    cli_ui,
 )
 COMMAND = [sys.executable, "-m", "voxroute_orchestrator"]
 HEAVY = {
