@@ -7,6 +7,7 @@ import { joiner } from "./reading.js";
 const MOST_LETTERS = 5000; // of a text
 const LONGEST_WORD = 256; // letters
 const MOST_WORDS = 1000; // of a segment
+const SHORTEST_S = 0.05; // a part of a segment that is cut
 const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g;
 
 /** A text as a file can hold it: no half of a character, nothing that no screen shows. */
@@ -106,7 +107,8 @@ export function split(segments, index, offset, newId) {
   const end = cut < 0 ? between : words[cut - 1].end_s;
   const start = cut < 0 ? between : Math.max(end, words[cut].start_s);
   // both have to last: words of an engine may have no length
-  const at = end > whole.start_s && start < whole.end_s ? [end, start] : [between, between];
+  const last = end - whole.start_s > SHORTEST_S && whole.end_s - start > SHORTEST_S;
+  const at = last ? [end, start] : [between, between];
   const translations = [{}, {}];
   for (const [language, one] of Object.entries(whole.translations ?? {})) {
     const parts = divided(one.text ?? "", share);

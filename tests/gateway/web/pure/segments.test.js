@@ -21,6 +21,15 @@ test("a word that is corrected keeps its time, and its neighbours all they had",
   assert.ok(needsTranslation(one, "hi"));
 });
 
+test("both parts of a cut last", () => {
+  const one = { ...segment("1", "a b"), words: [
+    { start_s: 0, end_s: 2, text: "a" }, { start_s: 2 - 1e-12, end_s: 2, text: "b" },
+  ] };
+  const [first, second] = split([one], 0, 1, "new");
+  assert.equal(first.end_s, 1);
+  assert.deepEqual([second.start_s, second.end_s], [1, 2]);
+});
+
 test("what the job service would refuse is never made", () => {
   const long = withText(segment("1", "a b"), `see https://example.org/${"x".repeat(300)}`);
   assert.deepEqual(long.words, []);
