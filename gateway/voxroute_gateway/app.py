@@ -15,12 +15,12 @@ from voxroute_gateway.interfaces.libretranslate import Translations
 from voxroute_gateway.interfaces.openai_audio import OpenAiAudio
 from voxroute_gateway.interfaces.openai_realtime import PATH, OpenAiRealtime, offered_token
 from voxroute_gateway.interfaces.resumable import ResumableUploads
-from voxroute_gateway.interfaces.services import Services
 from voxroute_gateway.interfaces.transcripts import Transcripts
 from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.live.secrets import TOKEN
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.page.files import FOLDER, PageFiles
+from voxroute_gateway.page.services import Services
 from voxroute_gateway.page.sessions import Sessions
 from voxroute_gateway.uploads import json_object, small_form
 from voxroute_orchestrator.client.failures import CallFailedError

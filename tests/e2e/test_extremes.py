@@ -67,10 +67,14 @@ CONFIGS: dict[str, Message] = {
     ),
     "TranslateRequest": translate_pb2.TranslateConfig(source_language="hi", target_language="en"),
     "SubmitJobRequest": jobs_pb2.SubmitJobConfig(job=jobs_pb2.JobConfig(upload_name="film.wav")),
+    "PutTranscriptRequest": jobs_pb2.PutTranscriptConfig(job_id="none", base_revision=1),
 }
 """A config that is right, for each stream."""
 for _config in CONFIGS.values():
-    if isinstance(_config, jobs_pb2.SubmitJobConfig | translate_pb2.TranslateConfig):
+    if isinstance(
+        _config,
+        jobs_pb2.SubmitJobConfig | jobs_pb2.PutTranscriptConfig | translate_pb2.TranslateConfig,
+    ):
         continue
     if isinstance(_config, live_pb2.CaptionConfig):
         _config.speech.audio.pcm.sample_rate_hz = 16_000
