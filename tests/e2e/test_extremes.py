@@ -26,7 +26,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.e2e.processes import translate_service
 from tests.orchestrator.daemon import Daemon
 from tests.serving import fake_service
-from tests.serving.process.test_load import PROBE, QUIET_S
+from tests.serving.process.test_load import PROBE, QUIET_S, probed
 from voxroute.asr.v1 import asr_pb2
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute.live.v1 import live_pb2
@@ -308,8 +308,7 @@ def asked_for_health(*addresses: str) -> Generator[list[list[float]]]:
         assert probe.stdout.readline()
         yield found
         probe.terminate()
-        lines = probe.stdout.read().splitlines()
-    found += [[float(part) for part in line.split()] for line in lines if line.count(" ") == 1]
+        found += probed(probe.stdout.read())
 
 
 def attack(target: Target, chosen: Callable[[MethodDescriptor], Iterable[Case]]) -> int:

@@ -65,6 +65,13 @@ while True:
 """
 
 
+def probed(output: str) -> list[list[float]]:
+    """What the probe has written: of each moment the times of the answers, in seconds."""
+    # the last line may end amid a number, where the probe was stopped
+    whole = [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    return [[float(part) for part in line.split()] for line in whole]
+
+
 @dataclass
 class Endings:
     """How the calls of all clients ended."""
@@ -177,13 +184,12 @@ def test_a_full_service_refuses_stays_healthy_and_does_not_grow(tmp_path: Path) 
                 clients.submit(_client, service.address, audio, until, endings)
             memory = _resident_bytes(service, until)
             probe.terminate()
-            lines = probe.stdout.read().splitlines()
+            times = probed(probe.stdout.read())
         clients.shutdown()
         with grpc.insecure_channel(service.address) as channel:
             stub = asr_pb2_grpc.AsrServiceStub(channel)
             queue = stub.GetCapabilities(asr_pb2.GetCapabilitiesRequest(), timeout=10).queue
         assert (queue.calls_in_flight, queue.work_queued) == (0, 0)
-    times = [[float(part) for part in line.split()] for line in lines if line.count(" ") == 1]
     loaded_s, idle_s = ([pair[i] for pair in times] for i in (0, 1))
     scale = max(1.0, _percentile(idle_s, 0.99) / QUIET_S)
     early = statistics.median(memory[len(memory) // 5 :][: max(1, len(memory) // 10)])
