@@ -24,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.processes import translate_service
-from tests.orchestrator.daemon import Daemon
+from tests.orchestrator.daemon import Daemon, stand_in_services
 from tests.serving import fake_service
 from tests.serving.process.test_load import PROBE, QUIET_S, probed
 from voxroute.asr.v1 import asr_pb2
@@ -271,14 +271,16 @@ def translation(folder: Path) -> Generator[Target]:
 
 @contextlib.contextmanager
 def jobs(folder: Path) -> Generator[Target]:
-    """The job service, which is told of no other service."""
-    daemon = Daemon(folder, ())
-    try:
-        daemon.start()
-        assert daemon.process is not None
-        yield Target(daemon.target, daemon.process.pid, (jobs_pb2, live_pb2))
-    finally:
-        daemon.close()
+    """The job service, in front of services without a model."""
+    with fake_service.running(folder) as speech, stand_in_services() as others:
+        flags = ("--asr-endpoints", speech.address, "--translate-endpoints", others.translate)
+        daemon = Daemon(folder, flags)
+        try:
+            daemon.start()
+            assert daemon.process is not None
+            yield Target(daemon.target, daemon.process.pid, (jobs_pb2, live_pb2))
+        finally:
+            daemon.close()
 
 
 SERVICES: dict[str, Callable[[Path], contextlib.AbstractContextManager[Target]]] = {

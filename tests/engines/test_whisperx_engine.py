@@ -136,6 +136,7 @@ def test_text_is_that_of_whisperx(
         assert len(their[len(text) :].split()) <= 1
 
 
+@pytest.mark.slow  # decodes every window twice
 def test_a_batch_gives_what_its_windows_give_alone(
     model: AsrModel, noise: list[np.ndarray]
 ) -> None:
@@ -421,6 +422,7 @@ def test_the_example_gets_the_text_that_whisperx_gives_it(
     assert ours == library_texts(directory, windows)
 
 
+@pytest.mark.slow  # decodes every window twice
 def test_text_that_fills_the_context_tells_where_the_rest_begins(
     bundled_asr: Path, load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,7 @@ def _by_bazarr(url: str, recording: Path) -> object:
     ("ask", "error"),
     [
         (_by_openai, openai.APIConnectionError),
-        (_streamed, openai.APIError),
+        pytest.param(_streamed, openai.APIError, marks=pytest.mark.slow),
         # Bazarr bans a server for requests' ConnectionError, not for this one
         (_by_bazarr, requests.exceptions.ChunkedEncodingError),
     ],
@@ -108,6 +108,7 @@ def test_a_call_goes_on_at_another_service(clip: Path) -> None:
             assert answer.json()["text"] == whole
 
 
+@pytest.mark.slow  # two services have to start
 def test_a_recording_goes_where_there_is_a_place(samples: bytes, short: Path) -> None:
     """The other service has one for each of two that come at once, and none is refused."""
     one = ["--max-concurrent-calls", "1"]

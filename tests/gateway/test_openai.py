@@ -285,6 +285,7 @@ def test_a_place_to_wait_may_be_wanting(full: processes.Service, short: Path) ->
     assert all(answer.json()["error"]["type"] == "rate_limit_error" for answer in refused)
 
 
+@pytest.mark.slow  # the bundled model decodes three tracks
 def test_of_several_tracks_the_one_in_the_language_is_heard(
     server: Gateway, short: Path, clip: Path, tmp_path: Path
 ) -> None:

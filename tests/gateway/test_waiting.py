@@ -88,6 +88,7 @@ def test_an_answer_may_take_longer_than_its_client_waits(
         assert [one.result() for one in answers] == [text, text]
 
 
+@pytest.mark.slow  # waits twenty seconds
 def test_a_client_survives_the_wait_for_a_place(
     patient: Gateway,
     one_place: processes.Service,

@@ -194,6 +194,7 @@ def test_a_long_answer_in_webvtt_is_a_file_of_it(asr: processes.Service, short: 
     assert 'requests_total{route="/asr",status="200"} 1.0' in page
 
 
+@pytest.mark.slow  # the bundled model decodes four recordings
 def test_what_a_person_should_know_is_told(server: Gateway, clip: Path) -> None:
     """Damage by a header and in JSON; words that nobody can time too."""
     damaged = bytearray(clip.read_bytes())

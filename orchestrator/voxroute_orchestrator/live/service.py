@@ -28,6 +28,7 @@ from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import standard_tag
 from voxroute_serving import errors
+from voxroute_serving.asr.live.messages import live_options
 from voxroute_serving.calls.requests import Context, Requests, Send, relayed
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -179,6 +180,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             translate_model=config.translation_model or self._offered.spec.translate_model,
             strict=speech.strict_options,
         )
+        live_options(speech)  # refuses what no service takes before one is started
         speech.ClearField("model")  # the clients of the services know what to name
         return spec, terms
 

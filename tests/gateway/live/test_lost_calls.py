@@ -150,6 +150,7 @@ async def test_a_call_that_breaks_between_utterances_goes_on_with_another_one() 
     assert again_s == pytest.approx(2 - offsets[1], abs=1e-4)
 
 
+@pytest.mark.slow  # services have to start
 async def test_a_session_goes_on_where_one_of_two_services_ends() -> None:
     """Real ones: what was said into the first is closed, and the other hears the rest."""
     with live_service() as one, live_service() as other:
@@ -233,6 +234,7 @@ async def test_who_sends_while_a_model_is_loaded_is_read_so_far_and_no_further()
     assert audio == b"".join(bytes([number]) * len(SECOND) for number in range(n_seconds))
 
 
+@pytest.mark.slow  # services have to start
 async def test_a_full_service_is_told_after_a_short_wait() -> None:
     """Nobody who speaks waits for minutes; the code says to come again."""
 

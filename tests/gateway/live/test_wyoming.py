@@ -191,6 +191,7 @@ async def test_a_client_that_leaves_frees_its_place(port: int, asr: LiveService)
     await asyncio.to_thread(asr.wait_until, 0)
 
 
+@pytest.mark.slow  # a service has to start twice
 async def test_connections_are_bounded_and_a_lost_service_is_told() -> None:
     """Both with an error, since the protocol has no other word."""
     flags = ("--asr-endpoint", "127.0.0.1:1", "--max-live-connections", "1")

@@ -170,6 +170,7 @@ async def test_a_second_interrupt_ends_it_at_once(film: Path) -> None:
     assert code == 130
 
 
+@pytest.mark.slow  # a service has to start twice
 async def test_a_service_that_comes_back_is_gone_on_with(film: Path) -> None:
     """It is told, times go on, and no word is missing or there twice."""
     recordings.write(film, said(4))

@@ -295,16 +295,19 @@ async def test_a_pair_that_nobody_translates_is_refused() -> None:
     [
         ({"language": "klingonish"}, "config.speech.language"),
         ({"model": "/etc"}, "config.speech.model"),
+        ({"vad": asr_pb2.VadOptions(disabled=True)}, "vad.disabled"),
     ],
 )
-async def test_what_cannot_be_meant_is_refused(opening: dict[str, str], field: str) -> None:
-    """The reason names the field."""
-    async with _world(LiveSpeech(), SlowTranslation()) as world, world.client() as client:
+async def test_what_cannot_be_meant_is_refused(opening: dict[str, Any], field: str) -> None:
+    """The reason names the field; no service is asked."""
+    speech = LiveSpeech()
+    async with _world(speech, SlowTranslation()) as world, world.client() as client:
         await client.open("en", **opening)
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await client.ended()
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (refusal.value.details() or "").startswith(field)
+    assert not speech.requests
 
 
 async def test_without_a_service_for_live_speech_the_reason_is_told() -> None:

@@ -32,6 +32,7 @@ async def test_serve_captions_beside_the_jobs_and_ends_them_in_order(tmp_path: P
             stub: Any = live_pb2_grpc.LiveServiceStub(channel)
             call = stub.Caption()
             speech = asr_pb2.LiveConfig(language="hi")
+            speech.audio.pcm.sample_rate_hz = 16_000
             config = live_pb2.CaptionConfig(speech=speech, target_languages=["en"])
             await call.write(live_pb2.CaptionRequest(config=config))
             await call.write(live_pb2.CaptionRequest(audio=b"one two"))

@@ -86,6 +86,7 @@ def test_a_part_of_a_recording_has_parts(tmp_path: Path) -> None:
     assert (n_found, told) == (n_samples, [])
 
 
+@pytest.mark.slow  # reads each recording twice, by processes
 def test_what_only_a_whole_reading_knows_is_told_as_by_one(tmp_path: Path) -> None:
     """A hole, damage, a file that is cut off: the sound and the words are those of one reading."""
     whole = write(tmp_path / "whole.mkv", "mkv").read_bytes()
