@@ -233,14 +233,17 @@ def _explained(source: Source) -> Generator[None]:
     except PermissionError as error:
         raise MediaNotFoundError(f"{label} may not be read; check its permissions") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        advice = (
-            "a playlist is read where --hls-folder says that its folder may be"
-            if _is_playlist(path)
-            else "it is another kind of file, or damaged, or its download was cut off"
-        )
-        raise CorruptMediaError(
-            f"{label} cannot be opened as media ({reason_of(error)}): {advice}"
-        ) from error
+        if _is_playlist(path) and not source.hls_folder:
+            sentence = (
+                f"{label} is a playlist of other files; with --hls-folder it may open those in its"
+                " folder and below"
+            )
+        else:
+            sentence = (
+                f"{label} cannot be opened as media ({reason_of(error)}): it is another kind of"
+                " file, or damaged, or its download was cut off"
+            )
+        raise CorruptMediaError(sentence) from error
 
 
 class _Forward:
