@@ -55,6 +55,7 @@ def model(engine: MlxWhisperEngine) -> MlxWhisperModel:
 
 
 @pytest.mark.parametrize("temperatures", [(0.0,), pytest.param((0.7,), marks=pytest.mark.slow)])
+@pytest.mark.slow  # MLX decodes on a processor
 def test_a_batch_gives_what_each_window_gives_alone(
     model: MlxWhisperModel, noise: list[Samples], temperatures: tuple[float, ...]
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_window_goes_on_where_its_text_was_cut_off() -> None:
     assert part.rest_from_s == pytest.approx(9.5)
 
 
+@pytest.mark.slow  # MLX decodes on a processor
 def test_sampling_differs_from_step_to_step(model: MlxWhisperModel, noise: list[Samples]) -> None:
     """Samples are drawn anew at every step, and the same again for the same window."""
     options = options_of(temperatures=(1.0,))

@@ -119,7 +119,15 @@ def library_texts(directory: Path, windows: list[np.ndarray], **options: Any) ->
     return [" ".join(result["segments"][0]["text"].split()) for result in results]
 
 
-@pytest.mark.parametrize("options", [{}, {"beam_size": 1}, {"initial_prompt": "कल"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"initial_prompt": "कल"},
+        # the library decodes all windows once more for each
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"beam_size": 1}, marks=pytest.mark.slow),
+    ],
+)
 def test_text_is_that_of_whisperx(
     model: AsrModel, converted: Path, noise: list[np.ndarray], options: dict[str, Any]
 ) -> None:

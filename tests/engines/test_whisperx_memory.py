@@ -160,6 +160,7 @@ def test_a_librarys_error_walks_down_the_ladder_to_the_same_text(
     assert model.compute_type == "int8"
 
 
+@pytest.mark.slow  # the model is loaded again and again
 def test_after_every_fallback_it_is_out_of_memory(
     build: Callable[..., FallbackModel],
     windows: list[np.ndarray],
@@ -175,6 +176,7 @@ def test_after_every_fallback_it_is_out_of_memory(
     assert all(texts(model, windows))
 
 
+@pytest.mark.slow  # the model is loaded again and again
 def test_language_detection_steps_down(
     build: Callable[..., FallbackModel],
     windows: list[np.ndarray],

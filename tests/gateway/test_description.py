@@ -81,6 +81,7 @@ def test_each_route_is_described(description: dict[str, Any]) -> None:
             assert one["summary"]
 
 
+@pytest.mark.slow  # a minute of made-up requests
 def test_whatever_is_asked_is_answered_as_described(
     whole: Gateway, short: Path, tmp_path: Path
 ) -> None:

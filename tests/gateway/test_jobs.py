@@ -303,6 +303,7 @@ def test_what_is_wrong_with_a_job_is_told(
     assert answer.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.slow  # a service has to start twice
 def test_events_go_on_while_the_job_service_starts_again(
     asr: processes.Service, translation: processes.Service, clip: Path, tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def _by_bazarr(url: str, recording: Path) -> object:
         (_by_openai, openai.APIConnectionError),
         pytest.param(_streamed, openai.APIError, marks=pytest.mark.slow),
         # Bazarr bans a server for requests' ConnectionError, not for this one
-        (_by_bazarr, requests.exceptions.ChunkedEncodingError),
+        pytest.param(_by_bazarr, requests.exceptions.ChunkedEncodingError, marks=pytest.mark.slow),
     ],
 )
 def test_a_service_that_dies_after_the_headers_breaks_the_connection(
@@ -97,6 +97,7 @@ def test_a_service_that_dies_after_the_headers_breaks_the_connection(
         assert 'status="499"' not in counted  # the client did not leave
 
 
+@pytest.mark.slow  # two services have to start
 def test_a_call_goes_on_at_another_service(clip: Path) -> None:
     """Where several are configured and one dies; the answer is the whole one."""
     with processes.asr_service() as first, processes.asr_service() as second:

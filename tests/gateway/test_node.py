@@ -83,6 +83,7 @@ def test_the_client_reads_a_stream_and_a_translation(openai: dict[str, Any]) -> 
     assert openai["translation"]["text"] == openai["json"]["text"]
 
 
+@pytest.mark.slow  # waits for the first line feeds
 def test_line_feeds_ahead_of_an_answer_do_no_harm(
     clients: Path,
     asr: processes.Service,

@@ -132,6 +132,7 @@ def narrow(translation: processes.Service) -> Iterator[Gateway]:
         yield running
 
 
+@pytest.mark.slow  # the bundled model decodes four recordings
 def test_four_films_at_once_are_all_transcribed(narrow: Gateway, samples: bytes) -> None:
     """Bazarr bans a server for a day that refuses one, so that they wait here."""
     requests = [recorded(ASR.format(task=t), samples) for t in ("transcribe", "translate") * 2]

@@ -62,7 +62,16 @@ def write(path: Path, kind: str, **how: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["mp4", "mov", "mkv", "webm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mp4",
+        "mkv",
+        # the same formats, as others write them
+        pytest.param("mov", marks=pytest.mark.slow),
+        pytest.param("webm", marks=pytest.mark.slow),
+    ],
+)
 def test_parts_are_what_one_reader_hears(name: str, tmp_path: Path) -> None:
     """Every beep once and in its time, over the ends of parts too, and as many samples."""
     path = write(tmp_path / f"film{KINDS[name].suffix}", name, video=name in {"mp4", "mkv"})
@@ -143,6 +152,7 @@ def test_a_close_ends_the_processes(tmp_path: Path) -> None:
     assert reader.read() == b""
 
 
+@pytest.mark.slow  # reads by several processes
 def test_a_limit_holds_over_parts(tmp_path: Path) -> None:
     """More sound than may be taken is refused, wherever the end of what may be is."""
     path = write(tmp_path / "film.mp4", "mp4")
@@ -150,6 +160,7 @@ def test_a_limit_holds_over_parts(tmp_path: Path) -> None:
         by_parts(path, max_s=40.0)
 
 
+@pytest.mark.slow  # reads by several processes
 def test_short_recordings_and_those_that_cannot_be_opened_anywhere_have_none(
     tmp_path: Path,
 ) -> None:
