@@ -299,6 +299,53 @@ def test_what_is_stale_stays_so_when_segments_are_cut_and_joined(stub: Stub, job
     ]
 
 
+def test_a_translation_that_is_put_back_is_as_old_as_it_was(stub: Stub, job_id: str) -> None:
+    """An undo over what was written by hand, after each key was saved; what is between counts."""
+    _, segments = got(stub, job_id)
+    made = translation(segments[0]).text
+    segments[0].text = "another"
+    assert put(stub, job_id, 1, segments) == 2
+    for number, (text, stale, edited) in enumerate(
+        [("b", False, True), ("by", False, True), ("b", False, True), (made, True, False)], 2
+    ):
+        one = translation(segments[0])
+        one.text, one.stale = text, stale
+        assert put(stub, job_id, number, segments) == number + 1
+        now = translation(got(stub, job_id)[1][0])
+        assert (now.text, now.stale, now.edited) == (text, stale, edited)
+
+
+def test_an_emptied_segment_is_in_no_subtitles(stub: Stub, job_id: str) -> None:
+    """Nor what was translated of it, unless somebody writes that; with its text it comes back."""
+    _, segments = got(stub, job_id)
+    text, made = segments[0].text, translation(segments[0]).text
+    segments[0].text = ""
+    assert put(stub, job_id, 1, segments) == 2
+    for kind in [*FORMATS, "txt"]:
+        assert made not in exported(stub, job_id, kind, "en")[1], kind
+    translation(segments[0]).text = "(he sighs)"
+    assert put(stub, job_id, 2, segments) == 3
+    assert "(he sighs)" in exported(stub, job_id, "srt", "en")[1]
+    translation(segments[0]).text, segments[0].text = made, text
+    assert put(stub, job_id, 3, segments) == 4
+    assert made in exported(stub, job_id, "srt", "en")[1]
+
+
+def test_what_an_engine_has_written_does_not_keep_people_from_writing(
+    stub: Stub, daemon: Daemon, job_id: str
+) -> None:
+    """A control in a text that nobody has touched is sent back; a new one is refused elsewhere."""
+    path = daemon.data / "jobs" / job_id / "results" / "film.transcript.json"
+    transcript = Transcript.model_validate_json(path.read_bytes())
+    transcript.segments[0] = transcript.segments[0].model_copy(update={"text": "bell\x07"})
+    path.write_text(transcript.to_json(), encoding="utf-8")
+    _, segments = got(stub, job_id)
+    segments[1].text = "another"
+    assert put(stub, job_id, 1, segments) == 2
+    with pytest.raises(grpc.RpcError, match="U\\+0007, which no screen shows"):
+        put(stub, job_id, 2, segments, SPEAKER_00="bell\x07")
+
+
 def test_what_is_as_the_job_made_it_again_has_no_marks(stub: Stub, job_id: str) -> None:
     """After an undo that comes when the change is saved already; also of a removal."""
     _, segments = got(stub, job_id)
@@ -397,6 +444,14 @@ def _word(start_s: float, end_s: float) -> jobs_pb2.TranscriptWord:
         (_wrong(end=duration(SECONDS + 1)), "segments[1].end"),
         (_wrong(end=Duration(seconds=2**40)), "segments.segments[1].end"),
         (_wrong(text="x" * 5001), "segments[1].text"),
+        (_wrong(text="a\x00b"), "segments[1].text"),
+        (_wrong(text="a\x1b[2J"), "segments[1].text"),
+        (_wrong(text="a\uffffb"), "segments[1].text"),
+        (_wrong(words=[jobs_pb2.TranscriptWord(text="\x7f")]), "segments[1].words[0].text"),
+        (
+            _wrong(translations=[jobs_pb2.SegmentTranslation(language="en", text="\x08")]),
+            "segments[1].translations[0].text",
+        ),
         (_wrong(language="?"), "segments[1].language"),
         (_wrong(id="new", language="?"), "segments[1].language"),
         (_wrong(flags=["bad flag"]), "segments[1].flags[0]"),

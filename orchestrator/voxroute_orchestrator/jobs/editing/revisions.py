@@ -50,6 +50,8 @@ class Mark(BaseModel):
     """Languages whose translation is of an earlier text."""
     translated: tuple[str, ...] = ()
     """Languages whose translation a person has written."""
+    earlier: dict[str, str] = Field(default_factory=dict[str, str])
+    """The stale translations that were there before those, by language."""
 
 
 UNMARKED = Mark()

@@ -21,6 +21,8 @@ MAX_SEGMENTS = 10_000
 MAX_CHARACTERS = 5_000  # of a text, as of those that are aligned
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FLAG = re.compile(r"[A-Z0-9_]{1,64}")
+_UNSHOWN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+"""What no screen shows, and what makes XML, such as TTML, unreadable."""
 _SAME_S = 1e-6  # times that differ by less went through a message and back
 _NO_LENGTH_S = 366 * 86_400.0  # the contract's longest, for a recording that does not tell its own
 
@@ -119,6 +121,7 @@ def _names(speakers: Iterable[jobs_pb2.SpeakerName]) -> dict[str, str]:
             raise InvalidJobError.of_field(
                 f"config.speakers[{number}].speaker", "name each speaker once"
             )
+        _check_shown(f"config.speakers[{len(names)}].name", one.name)
         names[one.speaker] = one.name.strip()
     return {speaker: name for speaker, name in names.items() if name}
 
@@ -206,7 +209,7 @@ class _Merge:
     def _segment(
         self, sent: jobs_pb2.TranscriptSegment, before: Segment | None, path: str
     ) -> Segment:
-        _check_length(f"{path}.text", sent.text)
+        _check_text(f"{path}.text", sent.text, before.text if before else "")
         for number, flag in enumerate(sent.flags):
             if not _FLAG.fullmatch(flag):
                 raise InvalidJobError.of_field(f"{path}.flags[{number}]", "use [A-Z0-9_] alone")
@@ -272,6 +275,7 @@ class _Merge:
         for number, word in enumerate(words):
             place = f"{path}.words[{number}]"
             self._check_times(word.start_s, word.end_s, place)
+            _check_shown(f"{place}.text", word.text)
             if word.confidence is not None and not 0 <= word.confidence <= 1:
                 raise InvalidJobError.of_field(f"{place}.probability", "is not from 0 to 1")
         return words
@@ -305,9 +309,11 @@ class _Merge:
                     f"{quoted(one.language)} is there twice, or the transcript has no translations"
                     " to it",
                 )
-            _check_length(f"{path}.translations[{number}].text", one.text)
+            item = before.items.get(one.language) if before else None
+            was = item.text if item else ""
+            _check_text(f"{path}.translations[{number}].text", one.text, was)
             told[one.language] = one
-        stale, translated = set(mark.stale), set(mark.translated)
+        stale, translated, earlier = set(mark.stale), set(mark.translated), dict(mark.earlier)
         for language in self._languages:
             item = before.items.get(language) if before else None
             said = told.get(language)
@@ -316,15 +322,23 @@ class _Merge:
                 # a part of one that was cut, or two that were joined: nobody has written it; with
                 # the same text a client only repeats what it has read
                 fresh = not (said.stale and (before is None or retold))
+                # what an undo puts back is as old as it was
+                fresh = fresh and not (said.stale and said.text == earlier.get(language))
+                if fresh and language in stale and before is not None:
+                    earlier[language] = before.items[language].text
                 (stale.discard if fresh else stale.add)(language)
                 (translated.add if fresh else translated.discard)(language)
             elif item is not None and (retold or (said is not None and said.stale)):
                 stale.add(language)
             if item is not None:
                 self._items[language].append(item)
+        if retold:
+            earlier = {}  # of another text
         return mark.model_copy(
-            update={"stale": _ordered(stale), "translated": _ordered(translated)}
-        )
+            update={
+                "stale": _ordered(stale), "translated": _ordered(translated), "earlier": earlier
+            }
+        )  # fmt: skip
 
     def _as_made(self, segment: Segment, made: _Before, mark: Mark) -> Mark:
         """Puts the job's own translations where theirs is the text; the mark without them."""
@@ -350,11 +364,22 @@ def _ordered(languages: set[str]) -> tuple[str, ...]:
     return tuple(sorted(languages))
 
 
-def _check_length(field: str, text: str) -> None:
-    """Raises InvalidJobError."""
+def _check_text(field: str, text: str, before: str) -> None:
+    """Looks at a text that was not there before. Raises InvalidJobError."""
     if len(text) > MAX_CHARACTERS:
         raise InvalidJobError.of_field(
             field, f"has {len(text)} characters; send at most {MAX_CHARACTERS}"
+        )
+    if text != before:  # who changes something else cannot help what an engine has written
+        _check_shown(field, text)
+
+
+def _check_shown(field: str, text: str) -> None:
+    """Raises InvalidJobError."""
+    found = _UNSHOWN.search(text)
+    if found is not None:
+        raise InvalidJobError.of_field(
+            field, f"holds U+{ord(found[0]):04X}, which no screen shows; leave it out"
         )
 
 

@@ -188,7 +188,10 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
 
 
 def _for_readers(revision: Revision) -> Transcript:
-    """The transcript with the speakers' names; a text that a person has seen is not in doubt."""
+    """The transcript with the speakers' names; a text that a person has seen is not in doubt.
+
+    A segment that was emptied says nothing, and nor does what was translated of its earlier text.
+    """
     segments = [
         segment.model_copy(
             update={
@@ -198,4 +201,21 @@ def _for_readers(revision: Revision) -> Transcript:
         )
         for segment in revision.transcript.segments
     ]
-    return revision.transcript.model_copy(update={"segments": segments})
+    emptied = {
+        segment.id: revision.mark_of(segment).stale for segment in segments if not segment.text
+    }
+    translations = {
+        language: translation.model_copy(
+            update={
+                "items": [
+                    item
+                    for item in translation.items
+                    if language not in emptied.get(item.segment_id, ())
+                ]
+            }
+        )
+        for language, translation in revision.transcript.translations.items()
+    }
+    return revision.transcript.model_copy(
+        update={"segments": segments, "translations": translations}
+    )
