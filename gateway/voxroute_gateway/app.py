@@ -20,6 +20,7 @@ from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.live.secrets import TOKEN
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.page.files import FOLDER, PageFiles
+from voxroute_gateway.page.models import Models
 from voxroute_gateway.page.services import Services
 from voxroute_gateway.page.sessions import Sessions
 from voxroute_gateway.uploads import json_object, small_form
@@ -38,7 +39,7 @@ _TO_PAGES = {
     "Access-Control-Max-Age": "600",
 }
 _FIELDS_ONLY = frozenset({"/translate", "/detect"})  # LibreTranslate's
-_OWN = ("/api/jobs", "/api/uploads", FOLDER)
+_OWN = ("/api/jobs", "/api/uploads", "/api/services", FOLDER)
 """What no page of another host may change unless it is named, even where no token is asked for."""
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _INERT = "default-src 'none'; frame-ancestors 'none'; sandbox"
@@ -65,7 +66,7 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     realtime = OpenAiRealtime(gateway)
     for interface in (
         OpenAiAudio(gateway), realtime, WhisperAsr(gateway), Translations(gateway), uploads, jobs,
-        Transcripts(gateway), Services(gateway), sessions, page,
+        Transcripts(gateway), Services(gateway), Models(gateway), sessions, page,
     ):  # fmt: skip
         app.add_routes(interface.routes())
     app.on_shutdown.append(jobs.leave)
@@ -219,13 +220,15 @@ class _Surrounding:
         """Raises RequestError where tokens are asked for and this one is not known."""
         if self._tokens is None or request.path in _OPEN or request.path.startswith(FOLDER):
             return
-        offered = await _offered(request)
+        by_cookie = self._sessions.token_of(request)
+        # what the page sends has no token in it, and is not read for one: it may be long
+        offered = await _offered(request, in_body=by_cookie is None or not _from_own_page(request))
         if request.path == PATH and self._secrets.session_of(offered, self._is_known) is not None:
             return
         if offered and self._tokens.name_of(offered) is not None:
             request[TOKEN] = digest_of(offered)
             return
-        signed_in = None if offered else self._sessions.token_of(request)
+        signed_in = None if offered else by_cookie
         if signed_in is None:
             raise RequestError(401, "send a token that this gateway knows", "invalid_api_key")
         request[TOKEN] = signed_in
@@ -250,7 +253,7 @@ def _foreign(why: str) -> RequestError:
     return RequestError(403, why, "origin", "Origin")
 
 
-async def _offered(request: web.Request) -> str:
+async def _offered(request: web.Request, *, in_body: bool) -> str:
     """The token of a request, wherever its client puts one; "" for none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
@@ -260,7 +263,7 @@ async def _offered(request: web.Request) -> str:
         return named.strip()
     if request.path == PATH:
         return offered_token(request)
-    return await _in_body(request)
+    return await _in_body(request) if in_body else ""
 
 
 async def _in_body(request: web.Request) -> str:
@@ -268,7 +271,9 @@ async def _in_body(request: web.Request) -> str:
     with_fields = request.content_type == "multipart/form-data" and request.path in _FIELDS_ONLY
     if with_fields or request.content_type == "application/x-www-form-urlencoded":
         return str((await small_form(request)).get("api_key", ""))
-    if request.content_type == "application/json":
+    # a transcript of many hours has none, and who is signed out is to be told that
+    short = (request.content_length or 0) <= _MAX_BODY_BYTES
+    if request.content_type == "application/json" and short:
         return str((await json_object(request)).get("api_key", ""))
     return ""
 

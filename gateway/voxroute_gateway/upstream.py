@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from voxroute_gateway.errors import RequestError
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_orchestrator.client.asr import AsrClient
+from voxroute_orchestrator.client.connection import Endpoint
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import ServiceUnavailableError, VoxrouteError
@@ -369,6 +370,17 @@ class Upstream:
             asked += [ask(kind, one, self.settings) for one in targets if one not in there]
         told = await asyncio.gather(*asked)
         return sorted(told, key=lambda status: (status.kind, status.target))
+
+    def endpoints(self) -> list[Endpoint]:
+        """The services that are configured, or that the gateway has, by kind and address."""
+        known = [
+            *(one.endpoint for one in self._speech.known().speech),
+            *(one.endpoint for one in self._translation.known().translators),
+            *(Endpoint(SPEECH, one) for one in self.settings.asr_endpoints),
+            *(Endpoint(TRANSLATION, one) for one in self.settings.translate_endpoints),
+        ]
+        by_target = {one.target: one for one in known}
+        return sorted(by_target.values(), key=lambda one: (one.name, one.target))
 
     async def close(self) -> None:
         """Closes all connections."""

@@ -69,6 +69,22 @@ def test_the_cookie_is_taken_as_the_token_is(guarded: Gateway) -> None:
         assert client.get("/api/jobs").status_code == 401
 
 
+def test_a_transcript_of_many_hours_is_taken_with_the_cookie(guarded: Gateway) -> None:
+    """As with the token; and without either it is said that somebody has to sign in."""
+    long = {"base_revision": 1, "segments": [], "speakers": {}, "more": "x" * 12_000_000}
+    path = "/api/jobs/x/transcript"
+    with _signed_in(guarded) as client:
+        answer = client.put(path, json=long, headers=OWN)
+        assert answer.json()["error"]["code"] == "no_job_service"  # it was let in
+    by_token = httpx.put(
+        f"{guarded.url}{path}", json=long, headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    assert by_token.json()["error"]["code"] == "no_job_service"
+    assert httpx.put(f"{guarded.url}{path}", json=long).status_code == 401
+    in_body = httpx.put(f"{guarded.url}{path}", json={"api_key": TOKEN})
+    assert in_body.json()["error"]["code"] == "no_job_service"
+
+
 def test_the_cookie_is_kept_from_scripts_and_from_other_hosts(guarded: Gateway) -> None:
     """And from connections without TLS, where there is TLS in front of the gateway."""
     body = {"token": TOKEN}
