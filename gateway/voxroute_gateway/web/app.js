@@ -30,7 +30,10 @@ function Page() {
   const shown = VIEWS.find((one) => one.view === place.view) ?? VIEWS[0];
 
   useEffect(() => {
-    const go = () => setPlace(parsed(location.hash));
+    const go = () => {
+      setPlace(parsed(location.hash));
+      main.current.focus({ preventScroll: true }); // the next Tab is in the view, and a screen reader begins there
+    };
     addEventListener("hashchange", go);
     return () => removeEventListener("hashchange", go);
   }, []);

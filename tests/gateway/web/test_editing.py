@@ -100,6 +100,80 @@ def test_two_tabs_lose_nothing(opened: Opened, client: httpx.Client, job_id: str
     assert texts(client, job_id)[1] == "The first tab was slower."
 
 
+def test_a_cut_of_what_another_tab_has_corrected_is_asked_about(
+    opened: Opened, client: httpx.Client, job_id: str
+) -> None:
+    """As a whole: no half of it stands beside theirs, whichever side stays."""
+    before = texts(client, job_id)
+    page = opened(f"job/{job_id}")
+    first = segment_texts(page).first
+    expect(first).to_have_value(before[0])
+    segments = transcript(client, job_id)["segments"]
+    segments[0]["text"] = f"{before[0]} Really."
+    put(client, job_id, segments=segments)
+    first.focus()
+    page.keyboard.press("Home")
+    for _ in before[0].split()[0]:
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Control+Enter")
+    told = page.get_by_role("alert", name="Conflicts")
+    expect(told).to_contain_text("Cut, joined or removed")
+    expect(first).to_have_value(f"{before[0]} Really.")
+    saved(page)
+    assert texts(client, job_id) == [f"{before[0]} Really.", *before[1:]]
+    told.get_by_role("button", name="Keep what I wrote").click()
+    saved(page)
+    word, _, rest = before[0].partition(" ")
+    assert texts(client, job_id) == [word, rest, *before[1:]]
+
+
+def test_times_are_set_by_hand(opened: Opened, client: httpx.Client, job_id: str) -> None:
+    """By fields, arrows, keys and in the strip; what cannot be is told and not saved."""
+    before = transcript(client, job_id)["segments"]
+    page = opened(f"job/{job_id}")
+    expect(segment_texts(page).first).to_have_value(before[0]["text"])
+    row = page.get_by_role("listitem").nth(1)
+    segment_texts(page).nth(1).focus()
+    row.get_by_role("button", name=re.compile("^Times of")).press("Enter")
+    begins = row.get_by_label("Begins", exact=True)
+    expect(begins).to_be_focused()
+    begins.fill("0:00.001")
+    begins.press("Enter")
+    expect(row.get_by_role("alert")).to_have_text("The segment before begins later than that.")
+    begins.fill(str(before[1]["start_s"]))
+    for key in ("ArrowUp", "ArrowUp", "Shift+ArrowUp"):
+        begins.press(key)
+    saved(page)
+    start_s = transcript(client, job_id)["segments"][1]["start_s"]
+    assert start_s == pytest.approx(before[1]["start_s"] + 0.21, abs=2e-3)
+
+    at_s = (start_s + before[1]["end_s"]) / 2
+    page.wait_for_function("() => document.querySelector('video').readyState > 0")
+    page.evaluate("(s) => { document.querySelector('video').currentTime = s; }", at_s)
+    segment_texts(page).nth(1).focus()
+    page.keyboard.press("F9")
+    saved(page)
+    now = transcript(client, job_id)["segments"][1]
+    assert now["end_s"] == pytest.approx(at_s, abs=0.05)
+    assert all(word["end_s"] <= now["end_s"] for word in now["words"])
+    page.keyboard.press("Control+z")
+    saved(page)
+    assert transcript(client, job_id)["segments"][1]["end_s"] == before[1]["end_s"]
+
+    strip = page.locator("canvas.timeline")
+    box = strip.bounding_box()
+    assert box is not None
+    per_s = box["width"] / 40  # seconds that it shows, from the beginning of so short a recording
+    edge = box["x"] + before[1]["end_s"] * per_s
+    page.mouse.move(edge, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(edge - 0.5 * per_s, box["y"] + 20, steps=5)
+    page.mouse.up()
+    saved(page)
+    end_s = transcript(client, job_id)["segments"][1]["end_s"]
+    assert end_s == pytest.approx(before[1]["end_s"] - 0.5, abs=0.1)
+
+
 def test_what_is_written_without_a_gateway_is_saved_once_it_is_back(
     opened: Opened, client: httpx.Client, job_id: str
 ) -> None:

@@ -1,5 +1,7 @@
 // Requests of the gateway: JSON in, JSON out, and failures as a sentence for a person.
 
+import { sayingOf } from "./saying.js";
+
 /** What went wrong; `status` is 0 where the gateway was not reached. */
 export class ApiError extends Error {
   constructor(status, message, { code = "", param = "", retryAfterS = 0, body = null } = {}) {
@@ -69,8 +71,8 @@ export function failureOf(status, text, retryAfterS = 0) {
     // a proxy's own page, for example
   }
   const told = body?.error;
-  const message = (typeof told === "string" ? told : told?.message) || `The gateway answered ${status}.`;
-  return new ApiError(status, sentence(message), {
+  const said = sayingOf(status, typeof told === "string" ? { message: told } : (told ?? {}));
+  return new ApiError(status, sentence(said || `The gateway answered ${status}.`), {
     code: told?.code ?? "",
     param: told?.param ?? "",
     retryAfterS,

@@ -11,6 +11,12 @@ export function clock(seconds, { tenths = false } = {}) {
   return tenths ? `${text}.${whole % 10}` : text;
 }
 
+/** 3723.4 as "1:02:03.400", as times are written by hand. */
+export function exactly(seconds) {
+  const ms = Math.max(0, Math.round(seconds * 1000));
+  return `${clock(Math.floor(ms / 1000))}.${String(ms % 1000).padStart(3, "0")}`;
+}
+
 /** "1:02:03.4", "62:03" or "12,5" as seconds; null for what is no time. */
 export function secondsOf(text) {
   const parts = text.trim().replace(",", ".").split(":");

@@ -4,15 +4,16 @@ import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm
 import { newId } from "../lib/ids.js";
 import { meant, placeOf } from "../transcript/keys.js";
 import { Playing } from "../transcript/playing.js";
-import { countsOf, rowsOf } from "../transcript/rows.js";
-import { indexAt, merged, needsTimes, needsTranslation, replaced, split, withText, withTranslation } from "../transcript/segments.js";
+import { seenOf } from "../transcript/rows.js";
+import { indexAt, merged, needsTimes, needsTranslation, replaced, split, timed, withText, withTranslation } from "../transcript/segments.js";
 import { useStore } from "../lib/store.js";
 import { count, languageName } from "../lib/words.js";
 import { Conflicts } from "./conflicts.js";
 import { Exporting } from "./exporting.js";
 import { notify, say } from "./notices.js";
-import { Player } from "./player.js";
+import { Player } from "../player/player.js";
 import { Speakers } from "./speakers.js";
+import { Timeline } from "../player/timeline.js";
 import { Tools } from "./tools.js";
 import { Transcript } from "./transcript.js";
 
@@ -22,7 +23,7 @@ const SPEAKER = "SPEAKER_";
 
 export function Editor({ job, desk, server, title }) {
   const state = useStore(desk);
-  const languages = useMemo(() => languagesOf(state), [state.segments, state.about]);
+  const languages = useMemo(() => languagesOf(state), [state.segments.length, state.about]);
   const [language, setLanguage] = useState(() => languages[0] ?? "");
   const [filter, setFilter] = useState("all");
   const [search, setSearch] = useState("");
@@ -32,14 +33,12 @@ export function Editor({ job, desk, server, title }) {
   const playing = useMemo(() => new Playing(), []);
   const list = useRef(null);
 
-  const counts = useMemo(() => countsOf(state, language), [state.segments, state.untranscribed, state.conflicts, language]);
   // looked up when it is drawn: a row that loses the focus goes with the next drawing, not from under a click
   const focused = () => list.current?.wanted?.key ?? document.activeElement?.closest("[data-key]")?.dataset.key;
   const written = filter === "all" && !search ? "" : (focused() ?? "");
-  const rows = useMemo(
-    () => rowsOf(state, { filter, search, language, written }),
-    [state.segments, state.untranscribed, state.conflicts, filter, search, language, written],
-  );
+  const seen = useRef(null);
+  seen.current = seenOf(state, { filter, search, language, written }, seen.current);
+  const { rows, counts, known } = seen.current;
   const acts = useMemo(() => actsOf(desk, playing, list), [desk]);
 
   useEffect(() => {
@@ -54,6 +53,8 @@ export function Editor({ job, desk, server, title }) {
       previous: () => list.current.step(-1),
       next: () => list.current.step(1),
       split: () => acts.split(),
+      beginHere: () => acts.here("begin"),
+      endHere: () => acts.here("end"),
       undo: () => desk.undo(),
       redo: () => desk.redo(),
       save: () => desk.save().catch(() => {}),
@@ -84,8 +85,7 @@ export function Editor({ job, desk, server, title }) {
     }
     setBusy("");
   };
-  const toTime = state.segments.filter(needsTimes).map((one) => one.id);
-  const toTranslate = language ? state.segments.filter((one) => needsTranslation(one, language)).map((one) => one.id) : [];
+  const idsOf = (wants) => desk.state.segments.filter(wants).map((one) => one.id);
   const exporting = async () => {
     try {
       await desk.save();
@@ -99,15 +99,15 @@ export function Editor({ job, desk, server, title }) {
   return html`<div class="editor">
     <section class="left" aria-label="Recording">
       <${Player} playing=${playing} server=${server} desk=${desk} language=${language} title=${title} />
+      <${Timeline} playing=${playing} desk=${desk} acts=${acts} />
     </section>
     <section class="right" aria-label="Transcript">
       <${Tools} ...${{ title, state, desk, languages, language, setLanguage, filter, setFilter, search, setSearch, counts, follow, setFollow, busy, acts }}
-        toTime=${toTime.length} toTranslate=${toTranslate.length}
-        retime=${() => work("retime", "Re-time", toTime)}
-        retranslate=${() => work("retranslate", "Re-translate", toTranslate, { languages: [language] })}
+        retime=${() => work("retime", "Re-time", idsOf(needsTimes))}
+        retranslate=${() => work("retranslate", "Re-translate", idsOf((one) => needsTranslation(one, language)), { languages: [language] })}
         speakers=${() => setOpen("speakers")} exporting=${exporting} />
       ${state.conflicts.length > 0 && html`<${Conflicts} state=${state} desk=${desk} show=${(id) => list.current.show(id)} />`}
-      <${Transcript} handle=${list} rows=${rows} speakers=${state.speakers} language=${language} playing=${playing}
+      <${Transcript} handle=${list} rows=${rows} known=${known} speakers=${state.speakers} language=${language} playing=${playing}
         follow=${follow} acts=${acts} empty=${search || filter !== "all"} />
     </section>
     ${open === "speakers" && html`<${Speakers} desk=${desk} close=${() => setOpen("")} />`}
@@ -131,7 +131,7 @@ function actsOf(desk, playing, list) {
     if (index < 0) return;
     desk.change({ segments: replaced(segments, index, change(segments[index])) }, step);
   };
-  return {
+  const acts = {
     write: (id, language, text) =>
       update(id, (one) => (language ? withTranslation(one, language, text) : withText(one, text)), `${id} ${language}`),
     speaker: (id, speaker) => {
@@ -140,6 +140,26 @@ function actsOf(desk, playing, list) {
       const name = () => SPEAKER + String(number).padStart(2, "0");
       while (speaker === "new" && known.has(name())) number += 1;
       update(id, (one) => ({ ...one, speaker: speaker === "new" ? name() : speaker }));
+    },
+    /** Other times; why not, or "". `step` is that of the desk. */
+    times: (id, start, end, step = "") => {
+      const { segments, about } = desk.state;
+      const next = timed(segments, at(id), start, end, about.duration_s);
+      if (typeof next === "string") return next;
+      desk.change({ segments: next }, step);
+      return "";
+    },
+    heard: () => playing.time,
+    /** The segment that is written in, or heard, begins or ends at what is heard now. */
+    here: (which) => {
+      const { segments } = desk.state;
+      const written = document.activeElement?.closest("[data-key]")?.dataset.key;
+      const one = segments[written ? at(written) : indexAt(segments, playing.time)];
+      if (!one) return;
+      const times = which === "begin" ? [playing.time, one.end_s] : [one.start_s, playing.time];
+      const why = acts.times(one.id, ...times);
+      if (why) notify(why, "bad");
+      else say(which === "begin" ? "It begins here" : "It ends here");
     },
     seek: (seconds) => playing.seek(seconds),
     play: (seconds) => {
@@ -186,4 +206,5 @@ function actsOf(desk, playing, list) {
       say("Removed; Control Z takes it back");
     },
   };
+  return acts;
 }

@@ -4,6 +4,7 @@ import { html, useState } from "../vendor/preact-htm.js";
 import { useStore } from "../lib/store.js";
 import { languageName, size } from "../lib/words.js";
 import { Dialog } from "./dialog.js";
+import { History } from "./history.js";
 
 const FORMATS = [
   ["srt", "SubRip", "for nearly every player"],
@@ -19,6 +20,7 @@ export function Files({ job }) {
   if (!job.artifacts?.length) return null;
   return html`<details>
     <summary>Files of the job, unedited</summary>
+    ${job.config.mux && html`<p class="muted">The copy of the recording has the subtitles as they were before anybody edited them.</p>`}
     <ul class="made">
       ${job.artifacts.map(({ name, bytes }) => html`<li key=${name}>
         <a download dir="auto" href=${`/api/jobs/${encodeURIComponent(job.id)}/artifacts/${encodeURIComponent(name)}`}>${name}</a>
@@ -46,6 +48,7 @@ export function Exporting({ job, server, desk, languages, close }) {
       </li>`)}
     </ul>
     <${Files} job=${job} />
+    <${History} job=${job} />
     ${saving !== "saved" && html`<p class="muted">What was written after the last save is not in it.</p>`}
   <//>`;
 }

@@ -5,6 +5,7 @@ import { lines, speed } from "../transcript/reading.js";
 import { doubts, reasonOf, speakerName } from "../transcript/rows.js";
 import { wordPlaces } from "../transcript/segments.js";
 import { clock, direction, languageName } from "../lib/words.js";
+import { Times } from "./times.js";
 
 const UNSURE = 0.5;
 
@@ -45,12 +46,13 @@ export class Row extends Steady {
           label=${`Text at ${at}`} words=${segment.words} segment=${segment} word=${word} />
         ${translation && html`<${Text} id=${segment.id} language=${language} tag=${language} value=${translation.text ?? ""} acts=${acts}
           keepCursor=${keepCursor} label=${`${languageName(language)} at ${at}`} stale=${translation.stale} />`}
-        <p class="notes">
+        <div class="notes">
           ${told.map((text) => html`<span class="chip doubt" key=${text}>${text}</span>`)}
-          ${translation?.stale && html`<span class="chip stale">text changed since</span>`}
+          ${translation?.stale && html`<span class="chip stale">${segment.text ? "text changed since" : "not in the subtitles: no text"}</span>`}
+          <${Times} id=${segment.id} start=${segment.start_s} end=${segment.end_s} acts=${acts} />
           <${Reading} text=${translation?.text || segment.text} seconds=${segment.end_s - segment.start_s}
             tag=${translation?.text ? language : segment.language} />
-        </p>
+        </div>
       </div>
       <button class="plain icon remove" aria-label=${`Remove the segment at ${at}`} onClick=${() => acts.remove(segment.id)}>×</button>
     </div>`;

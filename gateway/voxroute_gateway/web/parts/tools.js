@@ -16,8 +16,9 @@ const stay = (event) => event.preventDefault();
 
 export function Tools({
   title, state, desk, languages, language, setLanguage, filter, setFilter, search, setSearch, counts, follow, setFollow,
-  busy, acts, toTime, toTranslate, retime, retranslate, speakers, exporting,
+  busy, acts, retime, retranslate, speakers, exporting,
 }) {
+  const { toTime, toTranslate } = counts;
   const toggle = (key) => setFilter(filter === key ? "all" : key);
   return html`<div class="tools">
     <div class="tools-head">

@@ -187,7 +187,7 @@ export class Transcript extends Component {
     }
   }
 
-  render({ rows, speakers, language, acts, empty }, { top, height, now, word }) {
+  render({ rows, speakers, known, language, acts, empty }, { top, height, now, word }) {
     const first = this.heights.at(Math.max(0, top - BESIDE_PX));
     const last = Math.min(rows.length - 1, this.heights.at(top + height + BESIDE_PX));
     const shown = [];
@@ -198,7 +198,6 @@ export class Transcript extends Component {
     const wanted = this.wanted ? this.indexes.get(this.wanted.key) : undefined;
     if (wanted !== undefined && !shown.includes(wanted)) shown.push(wanted);
     shown.sort((a, b) => a - b); // Tab goes by this order
-    const known = speakerList(rows, speakers, this);
     return html`<div class="list" ref=${this.scroller} onScroll=${this.scrolled} onWheel=${this.byHand} onTouchMove=${this.byHand}>
       ${rows.length === 0 && html`<p class="muted empty-list">${empty ? "Nothing that fits." : "Nothing was said."}</p>`}
       <div class="rows" role="list" aria-label="Segments" style=${{ height: `${this.heights.top(rows.length)}px` }}>
@@ -213,15 +212,4 @@ export class Transcript extends Component {
       </div>
     </div>`;
   }
-}
-
-/** The speakers that a row offers; the same list while nothing of it changes. */
-function speakerList(rows, speakers, kept) {
-  if (kept.speakerRows === rows && kept.speakerNames === speakers) return kept.speakers;
-  const found = new Set(Object.keys(speakers));
-  for (const { segment } of rows) if (segment?.speaker) found.add(segment.speaker);
-  const list = [...found].sort();
-  if (list.join() !== kept.speakers?.join()) kept.speakers = list;
-  Object.assign(kept, { speakerRows: rows, speakerNames: speakers });
-  return kept.speakers;
 }

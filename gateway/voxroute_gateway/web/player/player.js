@@ -1,7 +1,7 @@
 // The recording: video or sound, with the transcript as captions.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact-htm.js";
-import { indexAt } from "../transcript/segments.js";
+import { indexAt, translationOf } from "../transcript/segments.js";
 import { direction } from "../lib/words.js";
 
 const LINGER_S = 1;
@@ -11,6 +11,7 @@ export function Player({ playing, server, desk, language, title }) {
   const [source, setSource] = useState({ kind: "media", url: server.media });
   const [wrong, setWrong] = useState("");
   const [picture, setPicture] = useState(true);
+  const [ready, setReady] = useState(false); // for playing
   const media = useRef(null);
   const stage = useRef(null);
   const input = useRef(null);
@@ -23,6 +24,7 @@ export function Player({ playing, server, desk, language, title }) {
   const toSound = () => {
     playing.wanted = playing.time;
     setSource({ kind: "sound", url: server.sound });
+    setReady(false);
     setPicture(false);
   };
   const failed = () => {
@@ -31,6 +33,7 @@ export function Player({ playing, server, desk, language, title }) {
   };
   const loaded = () => {
     setWrong("");
+    setReady(true);
     const { videoWidth, duration } = media.current;
     setPicture(videoWidth > 0);
     // a container that opens, with nothing in it that this browser knows
@@ -56,7 +59,8 @@ export function Player({ playing, server, desk, language, title }) {
       <button class="plain" onClick=${() => input.current.click()}>Play a file of mine…</button>
       <input ref=${input} type="file" hidden accept="audio/*,video/*,.mkv" aria-label="File to play" onChange=${own} />
     </div>
-    ${source.kind === "sound" && !wrong && html`<p class="muted small">This browser cannot play the recording itself, so that its sound is played.</p>`}
+    ${source.kind === "sound" && !wrong && html`<p class="muted small" role="status">This browser cannot play the recording itself, so that its sound is played.${
+      !ready && " It is made the first time, which takes about a minute for a film of two hours."}</p>`}
     ${wrong && html`<p class="bad small" role="alert">${wrong}</p>`}
   `;
 }
@@ -73,7 +77,7 @@ function Captions({ playing, desk, language }) {
     const ends = [playing.listen(look), desk.watch(look)];
     return () => ends.forEach((end) => end());
   }, []);
-  const translated = language && now?.translations?.[language]?.text;
+  const translated = language && translationOf(now, language);
   const [text, tag] = translated ? [translated, language] : [now?.text, now?.language];
   return html`<div class="captions">${text && html`<p lang=${tag} dir=${direction(tag)}>${text}</p>`}</div>`;
 }

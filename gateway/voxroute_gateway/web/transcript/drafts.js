@@ -9,6 +9,13 @@ import { newId } from "../lib/ids.js";
 const RELOAD_MS = 1000;
 const CLOSING_MS = 200;
 
+const PREFIX = "voxroute:draft:";
+
+/** Removes what any tab has kept of a job that is gone: nothing can be made of it any more. */
+export function forgetDrafts(storage, job) {
+  for (const name of Object.keys(storage)) if (name.startsWith(`${PREFIX}${job}:`)) storage.removeItem(name);
+}
+
 /**
  * The drafts of this tab. `storage` and `session` are localStorage and sessionStorage, `hold` is of
  * holding.js: a tab is there as long as its page holds its name.
@@ -29,7 +36,7 @@ export class Drafts {
   }
 
   #name(kind, tab = this.tab) {
-    return `voxroute:draft:${kind}:${tab}`;
+    return `${PREFIX}${kind}:${tab}`;
   }
 
   /** Keeps a draft, in place of those that were taken. Throws where the browser has no room for it. */

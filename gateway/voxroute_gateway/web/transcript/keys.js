@@ -12,12 +12,14 @@ export const KEYS = [
   { does: "next", keys: ["↓"], and: ["Alt+↓", "Enter"], text: "The next segment" },
   { does: "split", keys: [], and: ["Ctrl+Enter"], text: "Cut the segment where the cursor is" },
   { does: "merge", keys: [], and: ["Backspace at the beginning", "Delete at the end"], text: "Join it with its neighbour" },
+  { does: "beginHere", keys: ["F8"], and: ["F8"], text: "The segment begins at what is heard now" },
+  { does: "endHere", keys: ["F9"], and: ["F9"], text: "The segment ends at what is heard now" },
   { does: "undo", keys: ["Ctrl+Z"], and: ["Ctrl+Z"], text: "Take back" },
   { does: "redo", keys: ["Ctrl+Shift+Z"], and: ["Ctrl+Y"], text: "Do it again" },
   { does: "save", keys: ["Ctrl+S"], and: ["Ctrl+S"], text: "Save now; it is saved by itself too" },
 ];
 
-const ANYWHERE = { F1: "back", F2: "forward", F3: "slower", F4: "faster", Escape: "toggle" };
+const ANYWHERE = { F1: "back", F2: "forward", F3: "slower", F4: "faster", F8: "beginHere", F9: "endHere", Escape: "toggle" };
 const ELSEWHERE = {
   " ": "toggle", k: "toggle", j: "farBack", l: "farForward", ",": "slower", ".": "faster",
   ArrowLeft: "back", ArrowRight: "forward", ArrowUp: "previous", ArrowDown: "next",

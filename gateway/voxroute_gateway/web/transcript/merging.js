@@ -1,7 +1,10 @@
 // Changes of two people, or of two tabs, put together: nothing that somebody wrote is lost.
 //
 // What only one side has changed is taken. Where both changed the same thing, theirs stands in the
-// transcript and mine is a conflict, which the person settles.
+// transcript and mine is a conflict, which the person settles. A segment that one side has cut, joined
+// or removed is one thing with all that came of it: half of a cut beside the whole would be said twice.
+
+import { indexAt } from "./segments.js";
 
 const keys = new WeakMap();
 
@@ -37,36 +40,115 @@ const byId = (segments) => new Map(segments.map((one) => [one.id, one]));
 /** What I made of `base`, put into `theirs`: `{segments, speakers, conflicts}`.
  *
  * Each of the three is `{segments, speakers}`. A conflict is `{id, field, mine, theirs, start_s}`, its
- * field "text", "speaker", "times", "removed", or "translation LANGUAGE".
+ * field "text", "speaker", "times", "translation LANGUAGE", "name SPEAKER", or "passage": segments that
+ * were cut, joined or removed, for which `put` has the `ids` of theirs and the `segments` of mine.
  */
 export function merge(base, mine, theirs) {
-  const [old, my, their] = [base, mine, theirs].map((one) => byId(one.segments));
+  const old = byId(base.segments);
+  const my = byId(mine.segments);
   const conflicts = [];
+  const { of, passages } = passagesOf(base.segments, mine.segments, theirs.segments);
   const found = [];
   for (const one of theirs.segments) {
-    const before = old.get(one.id);
+    if (of.has(one.id)) continue;
     const changed = my.get(one.id);
-    if (changed === undefined) {
-      if (before === undefined) found.push(one); // they added it
-      else if (essence(before) !== essence(one)) {
-        // I removed it, they wrote in it; what the service alone adds to a segment is no writing
-        found.push(one);
-        conflicts.push({ id: one.id, field: "removed", mine: before.text, theirs: one.text, start_s: one.start_s });
-      }
-      continue;
-    }
-    if (same(changed, one)) found.push(changed);
+    const before = old.get(one.id);
+    if (changed === undefined || same(changed, one)) found.push(changed ?? one); // they added it, or it is the same
     else if (same(changed, before)) found.push(one);
     else if (same(one, before)) found.push(changed);
     else found.push(joined(before ?? { translations: {} }, changed, one, conflicts));
   }
-  for (const one of mine.segments) {
-    if (their.has(one.id)) continue;
-    const before = old.get(one.id);
-    if (before === undefined) insert(found, one); // I added it
-    else if (!same(before, one)) lost(before, one, found, conflicts); // they removed what I wrote in
-  }
+  for (const one of mine.segments) if (!of.has(one.id) && !old.has(one.id)) insert(found, one); // I added it
+  for (const passage of passages) for (const one of passed(passage, conflicts)) insert(found, one);
+  conflicts.sort((a, b) => a.start_s - b.start_s);
   return { segments: found, speakers: names(base.speakers, mine.speakers, theirs.speakers, conflicts), conflicts };
+}
+
+/** What one side cut, joined or removed, each with all that both made of the same stretch:
+ * `{base, mine, theirs}` with the segments of each; `of` tells which ids are in one. */
+function passagesOf(base, mine, theirs) {
+  const parent = new Map();
+  const root = (id) => {
+    let at = id;
+    while (parent.has(at)) at = parent.get(at);
+    return at;
+  };
+  const inOne = (a, b) => {
+    const [one, other] = [root(a), root(b)];
+    if (one !== other) parent.set(one, other);
+  };
+  const heads = new Set();
+  const [old, my, their] = [base, mine, theirs].map(byId);
+  for (const [side, known, others] of [[mine, my, their], [theirs, their, my]]) {
+    for (const one of base) {
+      if (known.has(one.id)) continue;
+      heads.add(one.id); // removed, or joined with what is over it now
+      const over = side[indexAt(side, one.start_s)];
+      if (over && spans(over, one) && !alikeIn(over, old.get(over.id))) inOne(one.id, over.id);
+    }
+    for (const one of side) {
+      if (old.has(one.id) || others.has(one.id)) continue;
+      const under = base[indexAt(base, one.start_s)];
+      if (!under || !spans(under, one) || alikeIn(under, known.get(under.id))) continue;
+      heads.add(one.id); // cut off from what was there
+      inOne(one.id, under.id);
+    }
+  }
+  const groups = new Map();
+  for (const id of heads) groups.set(root(id), { base: [], mine: [], theirs: [] });
+  const of = new Set();
+  for (const [name, segments] of Object.entries({ base, mine, theirs })) {
+    for (const one of segments) {
+      const group = groups.get(root(one.id));
+      if (!group) continue;
+      group[name].push(one);
+      of.add(one.id);
+    }
+  }
+  return { of, passages: [...groups.values()] };
+}
+
+const spans = (long, one) => long.end_s > one.start_s || long.end_s >= one.end_s;
+
+/** Whether it has the same text and times. */
+const alikeIn = (a, b) => a !== undefined && b !== undefined && a.text === b.text && sameTimes(a, b);
+const sameTimes = (a, b) => Math.abs(a.start_s - b.start_s) < 0.001 && Math.abs(a.end_s - b.end_s) < 0.001;
+
+/** The segments of a passage: of the side that changed it; of theirs where both did, and mine is told. */
+function passed({ base, mine, theirs }, conflicts) {
+  if (quiet(base, mine)) return withSpeakers(theirs, base, mine);
+  if (quiet(base, theirs) || alikeAll(mine, theirs)) return withSpeakers(mine, base, theirs);
+  const [one] = theirs.length ? theirs : mine.length ? mine : base;
+  conflicts.push({
+    id: one.id, field: "passage", mine: said(mine), theirs: said(theirs), start_s: one.start_s,
+    put: { ids: theirs.map(({ id }) => id), segments: mine },
+  });
+  return theirs;
+}
+
+const said = (segments) => segments.map((one) => one.text).join(" | ");
+
+const alikeAll = (a, b) => a.length === b.length && a.every((one, i) => one.id === b[i].id && alikeIn(one, b[i]));
+
+/** Whether nobody has cut, joined, moved or written in it; what a service translates again is no writing. */
+function quiet(base, side) {
+  return alikeAll(base, side) && base.every((before, i) =>
+    Object.entries(side[i].translations ?? {}).every(([language, { text, edited }]) =>
+      !edited || text === before.translations?.[language]?.text));
+}
+
+/** The segments with the speakers that the other side has put there. */
+function withSpeakers(segments, base, other) {
+  let next = segments;
+  base.forEach((before) => {
+    const speaker = other.find((one) => one.id === before.id)?.speaker ?? before.speaker;
+    if (speaker === before.speaker) return;
+    next = next.map((one) => {
+      const inIt = one.speaker === before.speaker && one.start_s >= before.start_s && one.start_s < before.end_s;
+      return inIt ? { ...one, speaker } : one;
+    });
+  });
+  return next;
 }
 
 /** One segment of which both changed something. */
@@ -101,22 +183,8 @@ function joined(before, mine, theirs, conflicts) {
   return next;
 }
 
-/** What I wrote in a segment that they removed: told where its time is now. */
-function lost(before, mine, found, conflicts) {
-  const at = found.findLast((one) => one.start_s <= mine.start_s) ?? found[0];
-  const tell = (field, text, theirs) =>
-    conflicts.push({ id: at?.id ?? mine.id, field, mine: text, theirs, start_s: mine.start_s });
-  if (mine.text !== before.text) tell("text", mine.text, at?.text ?? "");
-  for (const [language, one] of Object.entries(mine.translations ?? {})) {
-    const is = at?.translations?.[language]?.text ?? "";
-    if (one.text !== before.translations?.[language]?.text) tell(`translation ${language}`, one.text, is);
-  }
-}
-
 function insert(segments, one) {
-  let at = segments.length;
-  while (at > 0 && segments[at - 1].start_s > one.start_s) at -= 1;
-  segments.splice(at, 0, one);
+  segments.splice(indexAt(segments, one.start_s) + 1, 0, one);
 }
 
 function names(base = {}, mine = {}, theirs = {}, conflicts) {
@@ -136,8 +204,14 @@ function names(base = {}, mine = {}, theirs = {}, conflicts) {
  * `merge` makes the same as of the two whole ones, whatever revisions the service still has. */
 export function difference(base, now) {
   const [old, my] = [byId(base.segments), byId(now.segments)];
-  return {
-    base: { segments: base.segments.filter((one) => my.get(one.id) !== one), speakers: base.speakers },
-    mine: { segments: now.segments.filter((one) => old.get(one.id) !== one), speakers: now.speakers },
+  const kept = (segments, other) => {
+    const changed = segments.map((one) => other.get(one.id) !== one);
+    // who speaks at the same time as a changed one is not part of it: that has to be seen
+    const beside = (one, i) => changed[i] && Math.min(one.end_s, segments[i].end_s) > Math.max(one.start_s, segments[i].start_s);
+    return segments.filter((one, i) => changed[i] || beside(one, i - 1) || beside(one, i + 1));
   };
+  const was = kept(base.segments, my);
+  const ids = new Set(was.map((one) => one.id));
+  const is = now.segments.filter((one) => ids.has(one.id) || old.get(one.id) !== one);
+  return { base: { segments: was, speakers: base.speakers }, mine: { segments: is, speakers: now.speakers } };
 }

@@ -22,6 +22,14 @@ export function replaced(segments, index, segment) {
   return next;
 }
 
+/** The list with other segments in place of those with some ids, each where its time is. */
+export function withPassage(segments, { ids, segments: others }) {
+  const gone = new Set([...ids, ...others.map((one) => one.id)]);
+  const next = segments.filter((one) => !gone.has(one.id));
+  for (const one of others) next.splice(indexAt(next, one.start_s) + 1, 0, one);
+  return next;
+}
+
 /** Another text; what was translated of the old one is stale, and words keep their times. */
 export function withText(segment, written) {
   const text = clean(written);
@@ -46,7 +54,7 @@ export function withTranslation(segment, language, written) {
   const text = clean(written);
   const before = segment.translations?.[language] ?? { status: "OK" };
   if (before.text === text) return segment;
-  const translations = { ...segment.translations, [language]: { ...before, text, stale: false } };
+  const translations = { ...segment.translations, [language]: { ...before, text, stale: false, edited: true } };
   return { ...segment, translations };
 }
 
@@ -97,7 +105,7 @@ function round(seconds) {
 /** The list with the segment cut at a place of its text; the same list where nothing is on one side. */
 export function split(segments, index, offset, newId) {
   const whole = segments[index];
-  const texts = [whole.text.slice(0, offset).trim(), whole.text.slice(offset).trim()];
+  const texts = [whole.text.slice(0, offset), whole.text.slice(offset)].map((text) => clean(text).trim());
   if (!texts[0] || !texts[1]) return segments;
   const words = whole.words ?? [];
   const inFirst = texts[0].split(/\s+/).length;
@@ -113,7 +121,7 @@ export function split(segments, index, offset, newId) {
   for (const [language, one] of Object.entries(whole.translations ?? {})) {
     const parts = divided(one.text ?? "", share);
     parts.forEach((text, i) => {
-      translations[i][language] = { ...one, text, stale: true };
+      translations[i][language] = { ...one, text, stale: true, edited: false };
     });
   }
   const first = {
@@ -137,11 +145,31 @@ function divided(text, share) {
   return best < 0 ? [text, ""] : [text.slice(0, best).trim(), text.slice(best).trim()];
 }
 
+/** The list with a segment at other times, still between its neighbours' beginnings; a text why not.
+ *
+ * Words keep their times as far as they are inside. */
+export function timed(segments, index, startS, endS, lengthS = Infinity) {
+  const [start, end] = [round(startS), round(endS)];
+  const one = segments[index];
+  if (!(start >= 0)) return "That is before the recording begins.";
+  if (end > Math.max(lengthS, one.end_s) + 0.0005) return "That is after the recording ends.";
+  if (!(end - start >= SHORTEST_S)) return "It has to end after it begins.";
+  if (index > 0 && start < segments[index - 1].start_s) return "The segment before begins later than that.";
+  if (segments[index + 1] && start > segments[index + 1].start_s) return "The next segment begins earlier than that.";
+  if (start === one.start_s && end === one.end_s) return segments;
+  const inside = (seconds) => Math.min(end, Math.max(start, seconds));
+  const words = (one.words ?? []).map((word) => {
+    const [from, to] = [inside(word.start_s), inside(word.end_s)];
+    return from === word.start_s && to === word.end_s ? word : { ...word, start_s: from, end_s: to, fitted: true };
+  });
+  return replaced(segments, index, { ...one, start_s: start, end_s: end, words, edited: true });
+}
+
 /** The list with a segment and the one after it as one; the same list where that were too long. */
 export function merged(segments, index) {
   const [first, second] = [segments[index], segments[index + 1]];
   if (!first || !second) return segments;
-  const text = together(first.text, second.text);
+  const text = clean(together(first.text, second.text));
   const words = [...(first.words ?? []), ...(second.words ?? [])];
   if (text.length > MOST_LETTERS || words.length > MOST_WORDS) return segments;
   const translations = {};
@@ -151,6 +179,7 @@ export function merged(segments, index) {
       ...(parts[0] ?? parts[1]),
       text: together(parts[0]?.text ?? "", parts[1]?.text ?? ""),
       stale: parts.some((one) => !one || one.stale),
+      edited: parts.every((one) => one?.edited),
     };
   }
   const whole = {
@@ -179,6 +208,12 @@ export function needsTimes(segment) {
 export function needsTranslation(segment, language) {
   const one = segment.translations?.[language];
   return Boolean(segment.text) && (!one || Boolean(one.stale));
+}
+
+/** What is said of a segment in a language; "" where what it was translated from is gone. */
+export function translationOf(segment, language) {
+  const one = segment?.translations?.[language];
+  return one && (segment.text || !one.stale) ? (one.text ?? "") : "";
 }
 
 /** The last segment that begins by then; -1 before the first. */

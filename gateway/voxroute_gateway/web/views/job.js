@@ -3,13 +3,14 @@
 import { html, useEffect, useMemo, useState } from "../vendor/preact-htm.js";
 import { get, post } from "../lib/api.js";
 import { Desk } from "../transcript/desk.js";
-import { Drafts } from "../transcript/drafts.js";
+import { Drafts, forgetDrafts } from "../transcript/drafts.js";
 import { holder } from "../lib/holding.js";
 import { isOpen, stateOf, titleOf } from "../lib/jobs.js";
 import { address } from "../lib/router.js";
 import { transcriptOf } from "../transcript/transcripts.js";
 import { Editor } from "../parts/editor.js";
 import { Files } from "../parts/exporting.js";
+import { History } from "../parts/history.js";
 import { notify } from "../parts/notices.js";
 import { STATES, Stages } from "./jobs.js";
 
@@ -33,6 +34,7 @@ export function JobView({ id }) {
       } catch (failure) {
         if (left) return;
         setError(failure);
+        if (failure.code === "job_not_found") forgetDrafts(localStorage, id);
         if (failure.passes || failure.status === 401) timer = setTimeout(look, LOOK_MS);
       }
     };
@@ -51,7 +53,7 @@ export function JobView({ id }) {
     post(`/api/jobs/${encodeURIComponent(id)}/${name}`).then(setJob, (failure) => notify(failure.message, "bad"));
   return html`<div class="page">
     <p><a href=${address("jobs")}>All jobs</a></p>
-    ${error && html`<p class="banner bad" role="alert">${error.status === 404 ? "There is no such job." : error.message}</p>`}
+    ${error && html`<p class="banner bad" role="alert">${error.message}</p>`}
     ${job && html`
       <div class="title"><h1 dir="auto">${titleOf(job)}</h1><span class=${`state ${stateOf(job)}`} role="status">${STATES[stateOf(job)]}</span></div>
       ${job.error && html`<p class="bad" dir="auto">${job.error}</p>`}
@@ -61,7 +63,8 @@ export function JobView({ id }) {
         ${stateOf(job) === "failed" && html`<button onClick=${act("retry")}>Retry</button>`}
         ${stateOf(job) === "cancelled" && html`<button onClick=${act("resume")}>Resume</button>`}
       </div>
-      <${Files} job=${job} />`}
+      <${Files} job=${job} />
+      <${History} job=${job} />`}
   </div>`;
 }
 

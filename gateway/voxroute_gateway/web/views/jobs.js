@@ -5,6 +5,7 @@ import { Jobs, isOpen, stagesOf, stateOf, titleOf } from "../lib/jobs.js";
 import { address } from "../lib/router.js";
 import { useStore } from "../lib/store.js";
 import { languageName, moment } from "../lib/words.js";
+import { forgetDrafts } from "../transcript/drafts.js";
 import { Question } from "../parts/dialog.js";
 import { notify, say } from "../parts/notices.js";
 
@@ -27,11 +28,7 @@ export function JobsView() {
       <h1>Jobs</h1>
       <a class="button main" href=${address("new")}>New job</a>
     </div>
-    ${error && html`<p class="banner bad" role="alert">${
-      error.code === "no_job_service"
-        ? "This gateway has no job service, so that there are no jobs. Whoever runs it names one with --jobs-endpoint."
-        : `${error.message} Trying again.`
-    }</p>`}
+    ${error && html`<p class="banner bad" role="alert">${error.message}${error.code !== "no_job_service" && " Trying again."}</p>`}
     ${list?.length > 0 && html`<div class="filters" role="group" aria-label="Which jobs">
       ${FILTERS.map(([key, name]) => html`<button key=${key} aria-pressed=${filter === key ? "true" : "false"}
         onClick=${() => setFilter(key)}>${name}</button>`)}
@@ -49,7 +46,7 @@ export function JobsView() {
     ${more && html`<button onClick=${() => jobs.readMore().catch((e) => notify(e.message, "bad"))}>Show older ones</button>`}
     ${going && html`<${Question} title="Delete this job?" yes="Delete" close=${() => setGoing(null)}
       text=${`“${titleOf(going)}”, its recording, transcript and subtitles are removed for good.`}
-      act=${() => jobs.remove(going).catch((e) => notify(e.message, "bad"))} />`}
+      act=${() => jobs.remove(going).then(() => forgetDrafts(localStorage, going.id), (e) => notify(e.message, "bad"))} />`}
   `;
 }
 

@@ -19,7 +19,7 @@ function kept() {
 export function NewView() {
   const [asked, setAsked] = useState(() => ({
     source_languages: [], target_languages: [], word_timestamps: true, speakers: false,
-    min_speakers: 0, max_speakers: 0, prompt: "", glossary: "", ...kept(),
+    min_speakers: 0, max_speakers: 0, mux: false, prompt: "", glossary: "", ...kept(),
   }));
   const [files, setFiles] = useState([]);
   const [why, setWhy] = useState("");
@@ -65,7 +65,7 @@ export function NewView() {
           tags=${asked.target_languages} change=${(tags) => change({ target_languages: tags })} />
       </div>
       <${LanguageList} />
-      <details open=${Boolean(asked.prompt || asked.glossary || asked.speakers)}>
+      <details open=${Boolean(asked.prompt || asked.glossary || asked.speakers || asked.mux)}>
         <summary>More</summary>
         <div class="stack">
           <${Check} label="Times of words" hint="Text lights up word by word, and can be cut between words."
@@ -76,6 +76,8 @@ export function NewView() {
             <${Number_} label="At least" value=${asked.min_speakers} set=${(v) => change({ min_speakers: v })} />
             <${Number_} label="At most" value=${asked.max_speakers} set=${(v) => change({ max_speakers: v })} />
           </div>`}
+          <${Check} label="A copy with the subtitles in it" hint="Beside the subtitle files; as they are before you edit them."
+            value=${asked.mux} set=${(v) => change({ mux: v })} />
           <label class="field">Names and spellings
             <textarea rows="2" maxlength="2000" value=${asked.prompt} dir="auto"
               onInput=${(e) => change({ prompt: e.target.value })}></textarea>

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { difference, merge } from "../web/transcript/merging.js";
-import { merged, replaced, split, withText, withTranslation } from "../web/transcript/segments.js";
+import { merged, replaced, split, withPassage, withText, withTranslation } from "../web/transcript/segments.js";
 
 const segment = (i) => ({
   id: String(i), start_s: i * 2, end_s: i * 2 + 2, text: `text ${i} here`, language: "en", speaker: "A", words: [], flags: [],
@@ -56,18 +56,63 @@ test("a cut here of what was written in there loses neither text", () => {
   const all = [...texts(found), ...found.conflicts.flatMap((one) => [one.mine, one.theirs])].join("|");
   for (const text of ["text", "2 here", "theirs wholly"]) assert.ok(all.includes(text), text);
   assert.ok(found.conflicts.length);
+  assert.ok(!texts(found).includes("2 here")); // not the half of it beside theirs
+});
+
+test("a cut here and a word corrected there are asked about, as a whole", () => {
+  const mine = with_(split(base.segments, 2, 4, "new-1"));
+  const found = merge(base, mine, copied(edited(base, 2, "text 2 there")));
+  assert.deepEqual(texts(found), texts(edited(base, 2, "text 2 there")));
+  const [one] = found.conflicts;
+  assert.deepEqual([one.field, one.mine, one.theirs], ["passage", "text | 2 here", "text 2 there"]);
+  assert.deepEqual(withPassage(found.segments, one.put), mine.segments);
+});
+
+test("a cut there and a word corrected here are asked about, as a whole", () => {
+  const theirs = copied(with_(split(base.segments, 2, 4, "new-1")));
+  const mine = edited(base, 2, "text 2 there");
+  const found = merge(base, mine, theirs);
+  assert.deepEqual(found.segments, theirs.segments);
+  assert.deepEqual(found.conflicts.map((one) => [one.mine, one.theirs]), [["text 2 there", "text | 2 here"]]);
+  assert.deepEqual(withPassage(found.segments, found.conflicts[0].put), mine.segments);
+});
+
+test("a cut here and another speaker there are put together, in both halves", () => {
+  const mine = with_(split(base.segments, 2, 4, "new-1"));
+  const theirs = copied(with_(replaced(base.segments, 2, { ...base.segments[2], speaker: "B" })));
+  const found = merge(base, mine, theirs);
+  assert.deepEqual(found.conflicts, []);
+  assert.deepEqual(found.segments.slice(1, 5).map((one) => one.speaker), ["A", "B", "B", "A"]);
+});
+
+test("the same cut of two is one cut, and what is written in its halves is put together", () => {
+  const cut = with_(split(base.segments, 2, 4, "new-1"));
+  const at = (state, id) => state.segments.findIndex((one) => one.id === id);
+  const write = (id, text) => edited(cut, at(cut, id), text);
+  const found = merge(cut, write("2", "mine"), copied(write("new-1", "theirs")));
+  assert.deepEqual(found.conflicts, []);
+  assert.deepEqual(texts(found).slice(2, 4), ["mine", "theirs"]);
+});
+
+test("a translation made anew there does not stand against a cut here", () => {
+  const theirs = copied(base);
+  theirs.segments[2].translations.hi.text = "made anew";
+  const mine = with_(split(base.segments, 2, 4, "new-1"));
+  assert.deepEqual(merge(base, mine, theirs), { ...mine, conflicts: [] });
+  theirs.segments[2].translations.hi.edited = true; // a person has written it
+  assert.equal(merge(base, mine, theirs).conflicts.length, 1);
 });
 
 test("what I wrote in a segment that they joined is told", () => {
   const theirs = copied(with_(merged(base.segments, 3)));
   const found = merge(base, edited(base, 4, "mine"), theirs);
-  assert.deepEqual(found.conflicts.map((one) => [one.id, one.mine]), [["3", "mine"]]);
+  assert.deepEqual(found.conflicts.map((one) => [one.id, one.mine]), [["3", "text 3 here | mine"]]);
 });
 
 test("what they wrote in a segment that I joined is told", () => {
   const found = merge(base, with_(merged(base.segments, 3)), copied(edited(base, 4, "theirs")));
-  assert.ok(texts(found).includes("theirs"));
-  assert.deepEqual(found.conflicts.map((one) => one.field), ["removed"]);
+  assert.deepEqual(texts(found).slice(3, 5), ["text 3 here", "theirs"]);
+  assert.deepEqual(found.conflicts.map((one) => one.mine), ["text 3 here text 4 here"]);
 });
 
 test("names of speakers are put together too", () => {
@@ -108,6 +153,65 @@ test("whatever two people do, each text of both is there or told", () => {
     const starts = found.segments.map((one) => one.start_s);
     assert.deepEqual(starts, [...starts].sort((a, b) => a - b));
     assert.equal(new Set(found.segments.map((one) => one.id)).size, found.segments.length);
+  }
+});
+
+test("whatever two people do, nothing is said twice, whichever side is kept", () => {
+  let seed = 11;
+  const random = (n) => {
+    seed = (seed * 1103515245 + 12345) % 2147483648;
+    return (seed >> 8) % n;
+  };
+  const said = (i) => [0, 1, 2, 3].map((n) => `w${i}.${n}`).join(" ");
+  const start = with_(base.segments.map((one, i) => ({ ...one, text: said(i) })));
+  const every = start.segments.flatMap((one) => one.text.split(" "));
+  let asked = 0;
+  for (let round = 0; round < 2000; round += 1) {
+    const work = (name) => {
+      let list = start.segments;
+      for (let step = 0; step < 1 + random(4); step += 1) {
+        const i = random(list.length);
+        const what = random(4);
+        const { text } = list[i];
+        if (what === 0) list = replaced(list, i, withText(list[i], `${text} ${name}${round}.${step}`));
+        else if (what === 1) list = split(list, i, text.indexOf(" ") + 1, `new-${name}-${step}`);
+        else if (what === 2) list = merged(list, i);
+        else if (list.length > 1) list = list.toSpliced(i, 1);
+      }
+      return with_(list);
+    };
+    const [mine, theirs] = [work("m"), work("t")];
+    const found = merge(start, mine, copied(theirs));
+    const words = (segments) => segments.flatMap((one) => one.text.split(" "));
+    const once = (segments, which) => {
+      const there = words(segments);
+      assert.equal(new Set(there).size, there.length, `round ${round}, ${which}: ${there}`);
+      assert.equal(new Set(segments.map((one) => one.id)).size, segments.length);
+    };
+    once(found.segments, "theirs");
+    const kept = found.conflicts.filter((one) => one.put).reduce((list, one) => withPassage(list, one.put), found.segments);
+    once(kept, "mine");
+    const told = new Set([...words(found.segments), ...words(kept), ...found.conflicts.flatMap((one) => [...one.mine.split(/[ |]+/), ...one.theirs.split(/[ |]+/)])]);
+    for (const word of every) {
+      const both = [mine, theirs].every((side) => words(side.segments).includes(word));
+      if (both) assert.ok(told.has(word), `round ${round}: ${word}`);
+    }
+    for (const side of [mine, theirs]) for (const word of words(side.segments)) if (!every.includes(word)) assert.ok(told.has(word), word);
+    asked += found.conflicts.length;
+  }
+  assert.ok(asked > 100);
+});
+
+test("who speaks at the same time as a segment that is cut is no part of it, from a draft too", () => {
+  const over = { ...segment(9), id: "over", start_s: 5, end_s: 5.5, text: "somebody else" };
+  const both = with_(base.segments.toSpliced(3, 0, over));
+  const mine = with_(split(both.segments, 2, 4, "new-1"));
+  const theirs = copied(edited(both, 2, "theirs"));
+  const draft = JSON.parse(JSON.stringify(difference(both, mine)));
+  for (const found of [merge(both, mine, theirs), merge(draft.base, draft.mine, theirs)]) {
+    assert.equal(found.conflicts.length, 1);
+    const kept = withPassage(found.segments, found.conflicts[0].put);
+    assert.deepEqual(kept.map((one) => one.id), mine.segments.map((one) => one.id));
   }
 });
 

@@ -6,16 +6,17 @@ import { after, stagesOf } from "../web/lib/jobs.js";
 import { tagOf } from "../web/lib/languages.js";
 import { address, parsed } from "../web/lib/router.js";
 import { Pace } from "../web/lib/upload.js";
-import { clock, direction, secondsOf, size, span } from "../web/lib/words.js";
+import { clock, direction, exactly, secondsOf, size, span } from "../web/lib/words.js";
 import { Heights } from "../web/transcript/heights.js";
 import { meant } from "../web/transcript/keys.js";
 import { characters, lines, speed } from "../web/transcript/reading.js";
-import { countsOf, doubts, rowsOf, speakerName } from "../web/transcript/rows.js";
+import { countsOf, doubts, rowsOf, seenOf, speakerName } from "../web/transcript/rows.js";
 
 test("times and sizes", () => {
   assert.equal(clock(3723.46), "1:02:03");
   assert.equal(clock(59.96, { tenths: true }), "0:59.9");
   assert.equal(secondsOf("1:02:03.5"), 3723.5);
+  for (const seconds of [0, 0.004, 59.9996, 61.25, 3723.5]) assert.equal(secondsOf(exactly(seconds)), Math.round(seconds * 1000) / 1000);
   assert.equal(secondsOf("x"), null);
   assert.deepEqual([0, 999, 1536, 20e9].map(size), ["0 B", "999 B", "1.5 kB", "20.0 GB"]);
   assert.deepEqual([5, 100, 4800, Infinity].map(span), ["5 s", "2 min", "80 min", ""]);
@@ -55,9 +56,36 @@ test("rows are segments and silent stretches, by time, filtered", () => {
   assert.deepEqual(keys({ filter: "stale", language: "hi" }), ["2"]);
   assert.deepEqual(keys({ search: "WORLD" }), ["2"]);
   assert.deepEqual(keys({ search: "hello", written: "2" }), ["1", "2"]);
-  assert.deepEqual(countsOf(state, "hi"), { doubtful: 2, edited: 1, stale: 1, gaps: 1, conflicts: 0 });
+  assert.deepEqual(countsOf(state, "hi"), { doubtful: 2, edited: 1, stale: 1, toTime: 1, toTranslate: 2, gaps: 1, conflicts: 0 });
   assert.deepEqual(doubts(segments[0]), ["unsure"]);
   assert.equal(speakerName("SPEAKER_00", {}), "Speaker 1");
+});
+
+test("what a key changes is found without the rest, and is the same as of all", () => {
+  const one = (i) => ({ id: `${i}`, start_s: i, text: `text ${i}`, flags: i % 3 ? [] : ["A"], words: [], speaker: `S${i % 2}`, translations: {} });
+  let state = {
+    segments: Array.from({ length: 30 }, (_, i) => one(i)), speakers: {}, conflicts: [],
+    untranscribed: [{ start_s: 3.5, end_s: 3.9 }, { start_s: 20.5, end_s: 20.9 }],
+  };
+  const changes = [
+    [4, { text: "other", edited: true }], [29, { translations: { hi: { text: "x", stale: true } } }], [0, { flags: [] }],
+    [7, { speaker: "S9" }], [21, { start_s: 20.7 }], [12, { id: "new" }],
+  ];
+  for (const filter of ["all", "doubtful", "edited", "stale"]) {
+    const how = { filter, search: "", language: "hi", written: "" };
+    let seen = seenOf(state, how);
+    for (const [i, change] of changes) {
+      const segments = state.segments.slice();
+      segments[i] = { ...segments[i], ...change };
+      state = { ...state, segments };
+      seen = seenOf(state, how, seen);
+      const { rows, counts, known } = seenOf(state, how);
+      assert.deepEqual([seen.rows, seen.counts, seen.known], [rows, counts, known]);
+    }
+    const rows = seen.rows;
+    seen = seenOf({ ...state, saving: "saving" }, how, seen);
+    assert.equal(seen.rows, rows); // nothing to draw
+  }
 });
 
 test("places of rows are right after any number of changes", () => {

@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { fitted, indexAt, merged, needsTimes, needsTranslation, replaced, split, withText, withTranslation, wordPlaces } from "../web/transcript/segments.js";
+import {
+  fitted, indexAt, merged, needsTimes, needsTranslation, replaced, split, timed, translationOf, withText, withTranslation, wordPlaces,
+} from "../web/transcript/segments.js";
 
 const words = (text, from = 0) =>
   text.split(" ").map((one, i) => ({ start_s: from + i, end_s: from + i + 0.8, text: one, probability: 0.9 }));
@@ -109,4 +111,33 @@ test("nothing is changed in place", () => {
   split(list, 0, 3, "new");
   merged(list, 0);
   replaced(list, 0, withText(list[0], "x"));
+});
+
+test("a segment begins and ends elsewhere, and its words with it", () => {
+  const list = [segment("1", "one two"), segment("2", "three four", 2), segment("3", "five", 5)];
+  const next = timed(list, 1, 1.5, 3.2, 10);
+  assert.deepEqual([next[1].start_s, next[1].end_s, next[1].edited], [1.5, 3.2, true]);
+  assert.deepEqual(next[1].words.map((one) => [one.start_s, one.end_s]), [[2, 2.8], [3, 3.2]]);
+  assert.ok(needsTimes(next[1])); // its last word was longer
+  assert.equal(next[0], list[0]);
+  assert.equal(timed(list, 1, 2, 4, 10), list);
+});
+
+test("times that cannot be are told in words", () => {
+  const list = [segment("1", "one two"), segment("2", "three four", 2), segment("3", "five", 5)];
+  const why = (index, start, end) => timed(list, index, start, end, 10);
+  assert.match(why(0, -1, 2), /before the recording/);
+  assert.match(why(2, 5, 11), /after the recording/);
+  assert.match(why(1, 3, 3), /end after it begins/);
+  assert.match(why(1, 2, NaN), /end after it begins/);
+  assert.match(why(2, 1, 6), /segment before/);
+  assert.match(why(0, 3, 4), /next segment/);
+});
+
+test("a translation of a text that is gone is not said", () => {
+  const one = segment("1", "one two");
+  assert.equal(translationOf(one, "hi"), "HI one two");
+  assert.equal(translationOf(withText(one, ""), "hi"), "");
+  assert.equal(translationOf(withTranslation(withText(one, ""), "hi", "(sighs)"), "hi"), "(sighs)");
+  assert.equal(translationOf(one, "fr"), "");
 });
