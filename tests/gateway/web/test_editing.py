@@ -163,7 +163,7 @@ def test_times_are_set_by_hand(opened: Opened, client: httpx.Client, job_id: str
     strip = page.locator("canvas.timeline")
     box = strip.bounding_box()
     assert box is not None
-    per_s = box["width"] / 40  # seconds that it shows, from the beginning of so short a recording
+    per_s = box["width"] / 20  # seconds that it shows, from the beginning of so short a recording
     edge = box["x"] + before[1]["end_s"] * per_s
     page.mouse.move(edge, box["y"] + 20)
     page.mouse.down()

@@ -64,12 +64,21 @@ async () => {
   return took.sort((a, b) => a - b);
 }
 """
-SHOWN = """
-() => {
-  const got = performance.getEntriesByType("resource").findLast((one) =>
-    one.name.endsWith("/transcript"));
-  return performance.now() - got.responseEnd;
-}
+OPENED = """
+(id) => new Promise((resolve) => {
+  const look = new MutationObserver(() => {
+    if (!document.querySelector(".segment")) return;
+    look.disconnect();
+    // once it is painted
+    requestAnimationFrame(() => setTimeout(() => {
+      const got = performance.getEntriesByType("resource").findLast((one) =>
+        one.name.endsWith("/transcript"));
+      resolve(performance.now() - got.responseEnd);
+    }));
+  });
+  look.observe(document.body, { childList: true, subtree: true });
+  location.hash = `#/job/${id}`;
+})
 """
 
 
@@ -82,9 +91,7 @@ def test_five_thousand_segments_are_as_easy_as_five(
     length_s = transcript(client, job_id)["duration_s"]
     put(client, job_id, segments=_long(5000, length_s))
     page = opened("help")
-    page.evaluate("(id) => { location.hash = `#/job/${id}`; }", job_id)
-    page.wait_for_selector(".segment")
-    first_ms = page.evaluate(SHOWN)
+    first_ms = page.evaluate(OPENED, job_id)
     rows = page.locator(".segment").count()
     segment_texts(page).nth(2).click()
     typed = page.evaluate(TYPED)
@@ -93,7 +100,8 @@ def test_five_thousand_segments_are_as_easy_as_five(
     scrolled = page.evaluate(SCROLLED)
     page.evaluate("document.querySelector('.list').scrollTop = 1e9")
     expect(page.get_by_role("listitem").last).to_have_attribute("aria-posinset", "5000")
-    figures = f"first view {first_ms:.0f} ms, {rows} rows; typing p95 {typed[37]:.0f} ms; scrolling"
+    figures = f"first view {first_ms:.0f} ms, {rows} rows; typing p50 {typed[20]:.0f},"
+    figures += f" p95 {typed[37]:.0f} ms; scrolling"
     figures += f" p95 {scrolled[95]:.0f} ms"
     logging.getLogger(__name__).info(figures)
     assert rows < 60, figures

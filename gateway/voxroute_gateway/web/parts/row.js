@@ -49,9 +49,9 @@ export class Row extends Steady {
         <div class="notes">
           ${told.map((text) => html`<span class="chip doubt" key=${text}>${text}</span>`)}
           ${translation?.stale && html`<span class="chip stale">${segment.text ? "text changed since" : "not in the subtitles: no text"}</span>`}
-          <${Times} id=${segment.id} start=${segment.start_s} end=${segment.end_s} acts=${acts} />
           <${Reading} text=${translation?.text || segment.text} seconds=${segment.end_s - segment.start_s}
             tag=${translation?.text ? language : segment.language} />
+          <${Times} id=${segment.id} start=${segment.start_s} end=${segment.end_s} acts=${acts} />
         </div>
       </div>
       <button class="plain icon remove" aria-label=${`Remove the segment at ${at}`} onClick=${() => acts.remove(segment.id)}>×</button>

@@ -24,8 +24,8 @@ export function Speakers({ desk, close }) {
         <span class="hint">${count(said(speaker), "segment")}</span>
       </label>`)}
       <div class="row end">
-        <button type="button" onClick=${close}>Cancel</button>
-        <button class="main">Rename</button>
+        <button type="button" onClick=${close}>${all.length ? "Cancel" : "Close"}</button>
+        ${all.length > 0 && html`<button class="main">Rename</button>`}
       </div>
     </form>
   <//>`;

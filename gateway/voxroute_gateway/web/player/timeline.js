@@ -1,4 +1,4 @@
-// The minute around what is heard, as a strip: segments, and speech without text. A click hears it from
+// Some seconds around what is heard, as a strip: segments, and speech without text. A click hears it from
 // there; the ends of segments can be drawn elsewhere. All of it can be done by keys in the list too.
 
 import { html, useEffect, useMemo, useRef } from "../vendor/preact-htm.js";
@@ -6,21 +6,26 @@ import { indexAt } from "../transcript/segments.js";
 import { clock } from "../lib/words.js";
 import { notify } from "../parts/notices.js";
 
-const SHOWN_S = 40;
+const SHOWN_S = 20;
 const GRIP_PX = 6;
 const EDGE_PX = 18; // below the segments, for the times
 const NAMES = ["--tone", "--wash", "--line", "--dim", "--ink", "--warn", "--warn-wash", "--sheet"];
-const TICKS_S = 10;
+const TICKS_S = 5;
+const REST_MS = 300;
 
 /** What is drawn, and where a pointer is in it. Lives as long as its canvas. */
 class Strip {
   constructor(canvas, { playing, desk, acts }) {
     Object.assign(this, { canvas, playing, desk, acts });
     this.pen = canvas.getContext("2d");
-    this.drag = null;
-    this.frame = 0;
+    // asking the canvas for its size would lay out the page
+    Object.assign(this, { width: 0, height: 0, drag: null, frame: 0 });
     this.soon = () => {
       this.frame ||= requestAnimationFrame(() => this.draw());
+    };
+    this.rest = () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(this.soon, REST_MS); // drawing at each key would slow the keys
     };
     this.recolour = () => {
       this.colours = null;
@@ -30,15 +35,19 @@ class Strip {
 
   begin() {
     const dark = matchMedia("(prefers-color-scheme: dark)");
-    const sized = new ResizeObserver(this.soon);
+    const sized = new ResizeObserver(([{ contentRect }]) => {
+      Object.assign(this, { width: contentRect.width, height: contentRect.height });
+      this.soon();
+    });
     sized.observe(this.canvas);
     dark.addEventListener("change", this.recolour);
-    const ends = [this.playing.listen(this.soon), this.desk.watch(this.soon)];
+    const ends = [this.playing.listen(this.soon), this.desk.watch(this.rest)];
     return () => {
       ends.forEach((end) => end());
       sized.disconnect();
       dark.removeEventListener("change", this.recolour);
       cancelAnimationFrame(this.frame);
+      clearTimeout(this.timer);
     };
   }
 
@@ -60,10 +69,6 @@ class Strip {
     return from + (x / this.width) * (to - from);
   }
 
-  get width() {
-    return this.canvas.clientWidth;
-  }
-
   /** The segments that are seen. */
   get seen() {
     const { segments } = this.desk.state;
@@ -79,8 +84,7 @@ class Strip {
 
   draw() {
     this.frame = 0;
-    const { canvas, pen, width } = this;
-    const height = canvas.clientHeight;
+    const { canvas, pen, width, height } = this;
     const scale = devicePixelRatio || 1;
     if (!width || !height) return;
     if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
@@ -111,7 +115,13 @@ class Strip {
       pen.fillRect(this.at(gap.start_s), 0, this.at(gap.end_s) - this.at(gap.start_s), body);
     }
     const now = this.playing.time;
-    for (const one of this.seen) this.block(one, body, one.start_s <= now && now < one.end_s);
+    let last = -1;
+    for (const one of this.seen) {
+      const spoken = one.start_s <= now && now < one.end_s;
+      const right = Math.floor(this.at(one.end_s) / 2);
+      if (right > last || spoken) this.block(one, body, spoken); // of many in two pixels one is seen
+      last = right;
+    }
     pen.fillStyle = colour["--ink"];
     pen.fillRect(this.at(now) - 1, 0, 2, body + 4);
   }
@@ -120,12 +130,16 @@ class Strip {
     const { pen, colours } = this;
     const [left, right] = [this.at(one.start_s) + 0.5, this.at(one.end_s) - 0.5];
     pen.fillStyle = colours["--wash"];
+    if (right - left < 6 && !spoken) {
+      pen.fillRect(left, 2, Math.max(1, right - left), body - 4);
+      return;
+    }
     pen.strokeStyle = spoken ? colours["--tone"] : colours["--line"];
     pen.beginPath();
     pen.roundRect(left, 2, Math.max(2, right - left), body - 4, 4);
     pen.fill();
     pen.stroke();
-    if (right - left < 24) return;
+    if (right - left < 44) return; // a letter or two say nothing
     pen.save();
     pen.beginPath();
     pen.rect(left + 4, 0, right - left - 8, body);

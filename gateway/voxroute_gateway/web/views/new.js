@@ -76,7 +76,7 @@ export function NewView() {
             <${Number_} label="At least" value=${asked.min_speakers} set=${(v) => change({ min_speakers: v })} />
             <${Number_} label="At most" value=${asked.max_speakers} set=${(v) => change({ max_speakers: v })} />
           </div>`}
-          <${Check} label="A copy with the subtitles in it" hint="Beside the subtitle files; as they are before you edit them."
+          <${Check} label="A subtitled copy of the recording" hint="With the texts as they are before you edit them."
             value=${asked.mux} set=${(v) => change({ mux: v })} />
           <label class="field">Names and spellings
             <textarea rows="2" maxlength="2000" value=${asked.prompt} dir="auto"
