@@ -13,6 +13,7 @@ from tests.gateway.web.test_film import saved
 
 pytestmark = pytest.mark.slow
 
+REASON = re.compile(r"speech: \S+ \(whisperx on cpu, \d+ of \d+ places taken\)")
 SCRIPT = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
 
 
@@ -256,6 +257,23 @@ def test_what_was_written_is_timed_and_translated_again(
     words = transcript(client, job_id)["segments"][1]["words"]
     assert " ".join(word["text"] for word in words) == after[1]["text"]
     assert all(a["end_s"] <= b["start_s"] + 1e-6 for a, b in itertools.pairwise(words))
+
+
+def test_a_job_tells_why_it_chose_its_services(opened: Opened, job_id: str) -> None:
+    """In the job, and of the newest one under Services, where models are loaded and unloaded."""
+    page = opened(f"job/{job_id}")
+    page.get_by_role("button", name="Export").press("Enter")
+    page.get_by_text("What the job told").click()
+    told = page.get_by_role("dialog").locator(".history")
+    expect(told).to_contain_text(REASON)
+    page.goto(page.url.partition("#")[0] + "#/services")
+    page.get_by_text("The newest one that is done").click()
+    expect(page.locator(".history")).to_contain_text(REASON)
+    speech = page.get_by_role("region", name="Speech")
+    speech.get_by_role("button", name=re.compile("^Unload")).first.click()
+    expect(speech.get_by_text("on the disk").first).to_be_visible()
+    speech.get_by_role("button", name=re.compile("^Load")).first.click()
+    expect(speech.get_by_role("button", name=re.compile("^Unload")).first).to_be_enabled()
 
 
 def test_doubts_and_silent_stretches_are_found(

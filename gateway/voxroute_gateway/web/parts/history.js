@@ -31,7 +31,7 @@ function Told({ job }) {
     for (const name of ["state", "stage", "message", "warning"]) stream.addEventListener(name, heard);
     return () => stream.close();
   }, []);
-  if (!lines.length) return html`<p class="muted">${ready ? "Nothing." : "Looking…"}</p>`;
+  if (!lines.length) return html`<p class="muted">${ready ? "It told nothing." : "Looking…"}</p>`;
   return html`<ol class="history">
     ${lines.map((one) => html`<li key=${one.sequence}>
       <time class="muted number" datetime=${one.time}>${moment(one.time)}</time>

@@ -21,7 +21,7 @@ export function ServicesView() {
       );
     ask("health", "/health");
     ask("about", "/openapi.json");
-    ask("jobs", "/api/jobs?page_size=1");
+    ask("jobs", "/api/jobs?page_size=1&state=succeeded");
     // those find the services, and the gateway knows them then
     Promise.all([ask("models", "/v1/models"), ask("languages", "/languages")]).then(() => {
       ask("services", "/api/services");
@@ -52,7 +52,7 @@ export function ServicesView() {
       <${Service} title="Translation" asked=${languages} slow="A service may have to start first." behind=${behind("translation")}
         good=${(list) => html`<p>From ${list.length} languages:</p><p class="muted">${list.map((one) => languageName(one.code)).join(", ")}</p>`} />
       <${Service} title="Jobs" asked=${jobs} good=${({ jobs: [newest] }) => html`<p>The job service answers.</p>
-          ${newest && html`<p class="muted">Each job tells which services it chose, and why.</p><${History} job=${newest} title=${`The newest one: ${titleOf(newest)}`} />`}`}
+          ${newest && html`<p class="muted">Each job tells which services it chose, and why.</p><${History} job=${newest} title=${`The newest one that is done: ${titleOf(newest)}`} />`}`}
         none=${(error) => error.code === "no_job_service" && "There is none behind this gateway."} />
     </div>
   `;
