@@ -13,8 +13,11 @@ ServingError
 +-- UploadTooLargeError   RESOURCE_EXHAUSTED    over the limit of an upload
 +-- SoundTooLongError     RESOURCE_EXHAUSTED    the recording is too long for a sound of its own
 +-- DiskFullError         RESOURCE_EXHAUSTED    the disk of the data folder is full
-+-- StoreBusyError        UNAVAILABLE           another process holds the store
++-- StoreBusyError        UNAVAILABLE           another process holds the store, or it is away
+|   +-- OutcomeUnknownError UNAVAILABLE         it has gone away within a write
 +-- StoreError            INTERNAL              the store is damaged or cannot be read
+
+LeaseLostError is none of them: no client hears of it.
 """
 
 import grpc
@@ -45,6 +48,15 @@ class JobNotFoundError(ServingError):
     def of(cls, job_id: str) -> "JobNotFoundError":
         """The error for one id."""
         return cls(f"there is no job {job_id[:64]!r}; ListJobs tells those that there are")
+
+
+class LeaseLostError(Exception):
+    """An attempt at a job is over, and has nothing more to write about it."""
+
+    @classmethod
+    def of(cls, job_id: str, epoch: int) -> "LeaseLostError":
+        """The error for one attempt."""
+        return cls(f"attempt {epoch} at job {job_id} is over")
 
 
 class MediaNotFoundError(ServingError):
@@ -122,10 +134,14 @@ class DiskFullError(LimitExceededError):
 
 
 class StoreBusyError(ServingError):
-    """Another process holds the store's lock."""
+    """Another process holds the store's lock, or the server that has the store does not answer."""
 
     status = grpc.StatusCode.UNAVAILABLE
     reason = "STORE_BUSY"
+
+
+class OutcomeUnknownError(StoreBusyError):
+    """The store has gone away within a write, which may have been kept."""
 
 
 class StoreError(ServingError):

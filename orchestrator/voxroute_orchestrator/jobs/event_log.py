@@ -15,6 +15,7 @@ from voxroute_serving.telemetry.logs import get_logger
 PROGRESS_EVERY_S = 1.0
 """At most one event of progress a second for each stage: a film makes thousands, not millions."""
 WARNING_CODE = "JOB_WARNING"  # a reporter's warnings have no code of their own
+_AT_ONCE = 200  # events, some 100 kB: a server that keeps them takes a megabyte
 _AGAIN_S = 2.0  # between tries to write to a full disk
 _LAST_TRY_S = 5.0
 
@@ -111,7 +112,7 @@ class EventLog:
                 self._more.clear()
                 await self._more.wait()
                 continue
-            events, self._waiting = self._waiting, []
+            events, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
             try:
                 await self._append(events)
             except ServingError as error:

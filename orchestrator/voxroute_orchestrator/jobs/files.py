@@ -1,7 +1,7 @@
 """The files of the job service: uploads, media below the roots, results.
 
     <data-dir>/voxroute-data.json    the marker; see data_folder.py
-    <data-dir>/jobs.sqlite           the store; see store.py
+    <data-dir>/jobs.sqlite           the store; see stores/sqlite.py
     <data-dir>/uploads/              files that are still on their way
     <data-dir>/jobs/<id>/media/      the uploaded file
     <data-dir>/jobs/<id>/journal.sqlite

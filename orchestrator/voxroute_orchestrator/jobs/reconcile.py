@@ -9,13 +9,14 @@ from pathlib import Path
 
 from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreError
 from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, Upload
-from voxroute_orchestrator.jobs.store import QUEUED, RUNNING, SUCCEEDED, Kept, Store
+from voxroute_orchestrator.jobs.store import QUEUED, RUNNING, SUCCEEDED, Store
+from voxroute_orchestrator.jobs.stores.sqlite import Kept, SqliteStore
 from voxroute_serving.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
 
-def reconcile(store: Store, folder: DataFolder) -> None:
+def reconcile(store: SqliteStore, folder: DataFolder) -> None:
     """Puts folder and store in order before any job runs. Blocking. Raises ServingError."""
     folder.clean(store.job_ids())
     for job in store.kept():
@@ -36,7 +37,7 @@ def reconcile(store: Store, folder: DataFolder) -> None:
             store.find_again(job.job_id)
 
 
-def _ready_to_run(store: Store, folder: DataFolder, job: Kept, files: JobFiles) -> None:
+def _ready_to_run(store: SqliteStore, folder: DataFolder, job: Kept, files: JobFiles) -> None:
     if job.upload_name and not (files.media / job.upload_name).is_file():
         _log.error("the upload of a job is gone", job=job.job_id)
         store.lose(

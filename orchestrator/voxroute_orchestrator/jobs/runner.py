@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.job import Job
-from voxroute_orchestrator.jobs.errors import of_failure
+from voxroute_orchestrator.jobs.errors import LeaseLostError, of_failure
 from voxroute_orchestrator.jobs.event_log import EventLog
 from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, media_of
 from voxroute_orchestrator.jobs.store import (
@@ -31,9 +30,9 @@ from voxroute_orchestrator.jobs.store import (
     FAILED,
     RUNNING,
     SUCCEEDED,
-    Claimed,
+    Attempt,
     Event,
-    Store,
+    JobStore,
 )
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
@@ -49,7 +48,6 @@ Work = Callable[[Job, Reporter], Awaitable[list[str]]]
 """What does a job: `pipeline.recording.transcribe_media`, with its settings."""
 
 _AGAIN_S = 2.0  # between tries of what must be written, on a disk that is full
-_KILLED = "the service was killed while the job ran; the job goes on"
 _STOPPED = "the service stops; the job goes on when it starts again"
 
 _log = get_logger(__name__)
@@ -71,41 +69,12 @@ class Defaults:
     """Those of the cues."""
 
 
-class Bells:
-    """Wakes those who watch a job when it has new events. Lives on one event loop."""
-
-    def __init__(self) -> None:
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-
-    def ring(self, job_id: str) -> None:
-        """Wakes the watchers of a job."""
-        for bell in self._waiting.get(job_id, ()):
-            bell.set()
-
-    def ring_all(self) -> None:
-        """Wakes everybody."""
-        for job_id in list(self._waiting):
-            self.ring(job_id)
-
-    def listen(self, job_id: str) -> asyncio.Event:
-        """A bell of one's own for a job, until `leave`."""
-        bell = asyncio.Event()
-        self._waiting[job_id].add(bell)
-        return bell
-
-    def leave(self, job_id: str, bell: asyncio.Event) -> None:
-        """Gives the bell back."""
-        self._waiting[job_id].discard(bell)
-        if not self._waiting[job_id]:
-            del self._waiting[job_id]
-
-
 class Runner:
     """The running jobs. Lives on one event loop."""
 
     def __init__(
         self,
-        store: Store,
+        store: JobStore,
         folder: DataFolder,
         work: Work,
         *,
@@ -113,7 +82,6 @@ class Runner:
         media_roots: Sequence[Path] = (),
         defaults: Defaults | None = None,
     ) -> None:
-        self.bells = Bells()
         self.stopping = False
         self._store = store
         self._folder = folder
@@ -121,11 +89,8 @@ class Runner:
         self._max_jobs = max_jobs
         self._media_roots = media_roots
         self._defaults = defaults or Defaults()
-        self._wake = asyncio.Event()
-        self._lock = asyncio.Lock()  # between claiming a job and having its task
-        self._jobs: dict[str, asyncio.Task[None]] = {}
-        self._works: dict[str, asyncio.Future[list[str]]] = {}
-        self._cancelled: set[str] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._works: set[asyncio.Future[list[str]]] = set()
         self._dispatcher: asyncio.Task[None] | None = None
 
     @property
@@ -134,22 +99,16 @@ class Runner:
         return len(self._jobs)
 
     async def start(self) -> None:
-        """Queues again what a killed service has left running, and begins. Raises ServingError."""
-        for job_id in await asyncio.to_thread(self._store.in_state, RUNNING):
-            _log.info("job goes on", job=job_id)
-            await asyncio.to_thread(self._store.requeue, job_id, _KILLED)
+        """Begins with what waits. Raises ServingError."""
+        await self._store.start()
         self._dispatcher = asyncio.ensure_future(self._dispatch())
-
-    def wake(self) -> None:
-        """Tells that a job may wait or a place may be free."""
-        self._wake.set()
 
     def stop(self) -> None:
         """Ends the running jobs without ending them in the store, and the calls that watch."""
         self.stopping = True
-        self._wake.set()
-        self.bells.ring_all()
-        for work in self._works.values():
+        self._store.waiting.set()
+        self._store.bells.ring_all()
+        for work in self._works:
             work.cancel()
 
     async def stopped(self) -> None:
@@ -158,26 +117,11 @@ class Runner:
         if self._dispatcher is not None:
             await self._dispatcher
         while self._jobs:
-            await asyncio.wait(self._jobs.values())
-
-    async def cancel(self, job_id: str) -> None:
-        """Returns once the job has ended. Raises JobNotFoundError."""
-        async with self._lock:
-            if await asyncio.to_thread(self._store.cancel_queued, job_id):
-                self.bells.ring(job_id)
-                return
-            job = self._jobs.get(job_id)
-            if job is None:
-                return
-            self._cancelled.add(job_id)
-            work = self._works.get(job_id)
-            if work is not None:
-                work.cancel()
-        await asyncio.wait([job])
+            await asyncio.wait(self._jobs)
 
     async def _dispatch(self) -> None:
         while not self.stopping:
-            self._wake.clear()
+            self._store.waiting.clear()
             try:
                 while len(self._jobs) < self._max_jobs and await self._begin_next():
                     pass
@@ -185,62 +129,68 @@ class Runner:
                 _log.error("the queue cannot be read; it is tried again", exc_info=error)
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            await self._wake.wait()
+            await self._store.waiting.wait()
 
     async def _begin_next(self) -> bool:
         """Whether a job has begun."""
-        async with self._lock:
-            if self.stopping:
-                return False
-            claimed = await asyncio.to_thread(self._store.claim)
-            if claimed is None:
-                return False
-            self.bells.ring(claimed.job_id)
-            task = asyncio.ensure_future(self._run(claimed))
-            self._jobs[claimed.job_id] = task
-            task.add_done_callback(lambda _: self._ended(claimed.job_id))
-            return True
+        if self.stopping:
+            return False
+        attempt = await self._store.claim()
+        if attempt is None:
+            return False
+        task = asyncio.ensure_future(self._run(attempt))
+        self._jobs.add(task)
+        task.add_done_callback(self._ended)
+        return True
 
-    def _ended(self, job_id: str) -> None:
-        del self._jobs[job_id]
-        self._cancelled.discard(job_id)
-        self._wake.set()
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._jobs.discard(task)
+        self._store.waiting.set()  # a place is free
 
-    async def _run(self, claimed: Claimed) -> None:
+    async def _run(self, attempt: Attempt) -> None:
         """One job from its beginning to the last word about it in the store."""
-        job_id, files = claimed.job_id, self._folder.job(claimed.job_id)
-        _log.info("job begins", job=job_id)
+        job_id = attempt.job_id
+        _log.info("job begins", job=job_id, attempt=attempt.epoch)
+        try:
+            await self._do_and_tell(attempt)
+        except LeaseLostError:
+            # another attempt goes on with the job, and its state is that one's to tell
+            _log.warning("job is done elsewhere", job=job_id, attempt=attempt.epoch)
+
+    async def _do_and_tell(self, attempt: Attempt) -> None:
+        """Raises LeaseLostError."""
+        job_id, files = attempt.job_id, self._folder.job(attempt.job_id)
 
         async def append(events: Sequence[Event]) -> None:
-            await asyncio.to_thread(self._store.append, job_id, events)
-            self.bells.ring(job_id)
+            with contextlib.suppress(LeaseLostError):  # the attempt has heard of it
+                await attempt.append(events)
 
         hidden = self.hidden(job_id)
         log = EventLog(append, without_paths=hidden)
-        work = asyncio.ensure_future(self._do(claimed, files, log))
-        self._works[job_id] = work
-        if self.stopping or job_id in self._cancelled:
+        work = asyncio.ensure_future(self._do(attempt, files, log))
+        self._works.add(work)
+        stopped = asyncio.ensure_future(attempt.stopped.wait())
+        stopped.add_done_callback(lambda _: work.cancel())
+        if self.stopping:
             work.cancel()
         await asyncio.wait([work])
-        del self._works[job_id]
+        self._works.discard(work)
+        stopped.cancel()
         await log.close()
-        state, error = self._outcome(job_id, work)
+        state, error = self._outcome(attempt, work)
         error = hidden(error)
         if state == RUNNING:
-            await self._insist(lambda: self._store.requeue(job_id, _STOPPED))
+            await self._insist(lambda: attempt.give_back(_STOPPED))
         else:
-            artifacts = await self._insist(files.artifacts)
-            await self._insist(
-                lambda: self._store.end(job_id, state, error=error, artifacts=artifacts or ())
-            )
+            artifacts = await self._insist(lambda: asyncio.to_thread(files.artifacts))
+            await self._insist(lambda: attempt.end(state, error=error, artifacts=artifacts or ()))
         _log.info("job ended", job=job_id, state=jobs_pb2.JobState.Name(state), error=error)
-        self.bells.ring(job_id)
 
-    async def _do(self, claimed: Claimed, files: JobFiles, log: EventLog) -> list[str]:
-        if claimed.fresh:
+    async def _do(self, attempt: Attempt, files: JobFiles, log: EventLog) -> list[str]:
+        if attempt.fresh:
             await asyncio.to_thread(files.forget)
-            await asyncio.to_thread(self._store.began_afresh, claimed.job_id)
-        lines = await self._work(await self._job_of(claimed.job_id, claimed.config), log)
+            await attempt.began_afresh()
+        lines = await self._work(await self._job_of(attempt.job_id, attempt.config), log)
         for line in lines:
             if not line.startswith(str(files.results)):  # a path here says nothing to a client
                 log.say(line)
@@ -251,7 +201,7 @@ class Runner:
 
         Raises ServingError.
         """
-        config = (await asyncio.to_thread(self._store.get, job_id)).config
+        config = (await self._store.get(job_id)).config
         if not media:
             files = self._folder.job(job_id)
             job = job_of(config, Path(name_of(config)), files, self._defaults)
@@ -282,13 +232,18 @@ class Runner:
         return hiding_paths(self._folder.job(job_id), (self._folder.path, *self._media_roots))
 
     def _outcome(
-        self, job_id: str, work: "asyncio.Future[list[str]]"
+        self, attempt: Attempt, work: "asyncio.Future[list[str]]"
     ) -> "tuple[jobs_pb2.JobState, str]":
-        """The state that the job is in now, and why; RUNNING where it is to go on later."""
+        """The state that the job is in now, and why; RUNNING where it is to go on later.
+
+        Raises LeaseLostError where that is another attempt's to say.
+        """
         if not work.cancelled() and work.exception() is None:
             return SUCCEEDED, ""
-        if job_id in self._cancelled:
+        if attempt.why == "cancelled":
             return CANCELLED, ""
+        if attempt.why == "lost":
+            raise LeaseLostError.of(attempt.job_id, attempt.epoch)
         if self.stopping:
             return RUNNING, ""
         if work.cancelled():
@@ -296,14 +251,17 @@ class Runner:
         error = work.exception()
         if isinstance(error, (VoxrouteError, ServingError)):
             return FAILED, str(error)
-        _log.error("job failed", job=job_id, exc_info=error)
+        _log.error("job failed", job=attempt.job_id, exc_info=error)
         return FAILED, f"a defect of the service ({type(error).__name__}); its log says more"
 
-    async def _insist(self, write: Callable[[], T]) -> T | None:
-        """What the function returns, tried until the disk lets it; None where the service stops."""
+    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T | None:
+        """What the function returns, tried until the disk lets it; None where the service stops.
+
+        Raises LeaseLostError.
+        """
         while True:
             try:
-                return await asyncio.to_thread(write)
+                return await write()
             except (ServingError, OSError) as error:
                 _log.error("the end of a job cannot be kept; it is tried again", exc_info=error)
                 if self.stopping:

@@ -41,8 +41,11 @@ from voxroute_orchestrator.jobs.store import (
     RUNNING,
     SUCCEEDED,
     Event,
+    JobStore,
     Store,
 )
+from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
+from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 from voxroute_orchestrator.live import service as live
 from voxroute_orchestrator.live.metrics import LiveMetrics
 from voxroute_orchestrator.names import is_path
@@ -130,18 +133,19 @@ class JobServicer(TranscriptServicer):
 
     def __init__(
         self,
-        store: Store,
+        store: JobStore,
         folder: DataFolder,
         runner: Runner,
         *,
+        on_threads: Store,
         services: Services,
         media_roots: Sequence[Path],
         max_upload_bytes: int,
     ) -> None:
-        super().__init__(runner, Revisions(store, folder), services)
+        super().__init__(runner, Revisions(on_threads, folder), services)
         self._store = store
         self._folder = folder
-        self._recordings = Recordings(store, folder, runner)
+        self._recordings = Recordings(on_threads, folder, runner)
         self._media_roots = media_roots
         self._max_upload_bytes = max_upload_bytes
 
@@ -153,7 +157,7 @@ class JobServicer(TranscriptServicer):
         requests = Requests[jobs_pb2.SubmitJobConfig](request_iterator, "data")
         submission = await requests.config()
         key, config = submission.idempotency_key, checked(submission)
-        there = await asyncio.to_thread(self._store.find_submission, key, config)
+        there = await self._store.find_submission(key, config)
         if there is not None:
             return jobs_pb2.SubmitJobResponse(job=there, created=False)
         if config.WhichOneof("media") == "media_path":
@@ -161,10 +165,8 @@ class JobServicer(TranscriptServicer):
         upload = self._folder.upload(self._max_upload_bytes)
         async with _blocking(upload):
             await self._receive(requests, upload, uploads=bool(config.upload_name))
-            keeping = asyncio.ensure_future(asyncio.to_thread(self._keep, upload, key, config))
-            keeping.add_done_callback(self._kept)
-            # a client that leaves now may leave a job behind, which is then to run
-            job, created = await asyncio.shield(keeping)
+            # a client that leaves now may leave a job behind, with all that is its own
+            job, created = await asyncio.shield(self._keep(upload, key, config))
         return jobs_pb2.SubmitJobResponse(job=job, created=created)
 
     async def _check_media(self, name: str) -> None:
@@ -186,22 +188,18 @@ class JobServicer(TranscriptServicer):
         if uploads and not upload.size:
             raise InvalidJobError.of_field("data", "the file is empty")
 
-    def _kept(self, keeping: "asyncio.Future[tuple[jobs_pb2.Job, bool]]") -> None:
-        if not keeping.cancelled() and keeping.exception() is None:
-            self._runner.wake()
-
-    def _keep(
+    async def _keep(
         self, upload: Upload, key: str, config: jobs_pb2.JobConfig
     ) -> tuple[jobs_pb2.Job, bool]:
-        job_id, files = self._folder.new_job()
+        job_id, files = await asyncio.to_thread(self._folder.new_job)
         created = False
         try:
             if config.upload_name:
-                upload.take(files.media / config.upload_name)
-            job, created = self._store.submit(job_id, key, config)
+                await asyncio.to_thread(upload.take, files.media / config.upload_name)
+            job, created = await self._store.submit(job_id, key, config)
         finally:
             if not created:
-                self._folder.remove(job_id)
+                await asyncio.to_thread(self._folder.remove, job_id)
         return job, created
 
     async def GetJob(
@@ -209,7 +207,7 @@ class JobServicer(TranscriptServicer):
     ) -> jobs_pb2.GetJobResponse:
         """The job as the store has it."""
         del context
-        return jobs_pb2.GetJobResponse(job=await asyncio.to_thread(self._store.get, request.job_id))
+        return jobs_pb2.GetJobResponse(job=await self._store.get(request.job_id))
 
     async def ListJobs(
         self, request: jobs_pb2.ListJobsRequest, context: Context
@@ -218,9 +216,7 @@ class JobServicer(TranscriptServicer):
         del context
         size = min(request.page_size or _DEFAULT_PAGE, _MAX_PAGE)
         before = _number_of(request.page_token) if request.page_token else None
-        jobs, following = await asyncio.to_thread(
-            self._store.page, list(request.states), size, before
-        )
+        jobs, following = await self._store.page(list(request.states), size, before)
         token = _token_of(following) if following is not None else ""
         return jobs_pb2.ListJobsResponse(jobs=jobs, next_page_token=token)
 
@@ -230,11 +226,11 @@ class JobServicer(TranscriptServicer):
         """Events from the store only: what a watcher has seen is there after a restart, too."""
         del context
         job_id, after = request.job_id, request.after_sequence
-        bell = self._runner.bells.listen(job_id)
+        bell = self._store.bells.listen(job_id)
         try:
             while True:
                 bell.clear()
-                batch = await asyncio.to_thread(self._store.events, job_id, after)
+                batch = await self._store.events(job_id, after)
                 for event in batch.events:
                     yield event
                     after = event.sequence
@@ -248,26 +244,22 @@ class JobServicer(TranscriptServicer):
                 if not batch.events:
                     await bell.wait()
         finally:
-            self._runner.bells.leave(job_id, bell)
+            self._store.bells.leave(job_id, bell)
 
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: Context
     ) -> jobs_pb2.CancelJobResponse:
         """Answers once the job has ended."""
         del context
-        await self._runner.cancel(request.job_id)
-        return jobs_pb2.CancelJobResponse(
-            job=await asyncio.to_thread(self._store.get, request.job_id)
-        )
+        await self._store.cancel(request.job_id)
+        return jobs_pb2.CancelJobResponse(job=await self._store.get(request.job_id))
 
     async def ResumeJob(
         self, request: jobs_pb2.ResumeJobRequest, context: Context
     ) -> jobs_pb2.ResumeJobResponse:
         """Queues the job again."""
         del context
-        job = await asyncio.to_thread(self._store.resume, request.job_id, restart=request.restart)
-        self._runner.bells.ring(request.job_id)
-        self._runner.wake()
+        job = await self._store.resume(request.job_id, restart=request.restart)
         return jobs_pb2.ResumeJobResponse(job=job)
 
     async def DeleteJob(
@@ -275,7 +267,7 @@ class JobServicer(TranscriptServicer):
     ) -> jobs_pb2.DeleteJobResponse:
         """Forgets the job, then removes its folder: a start in between puts that aside."""
         del context
-        await asyncio.to_thread(self._store.delete, request.job_id)
+        await self._store.delete(request.job_id)
         await asyncio.to_thread(self._folder.remove, request.job_id)
         return jobs_pb2.DeleteJobResponse()
 
@@ -284,7 +276,8 @@ class JobServicer(TranscriptServicer):
     ) -> AsyncIterator[jobs_pb2.GetArtifactResponse]:
         """The file from an offset on; only a name that the store has is ever opened."""
         del context
-        artifact = await asyncio.to_thread(self._store.artifact, request.job_id, request.name)
+        job = await self._store.get(request.job_id)
+        artifact = next((one for one in job.artifacts if one.name == request.name), None)
         if artifact is None:
             raise ArtifactNotFoundError(
                 f"job {request.job_id} has no file {quoted(request.name)}; GetJob tells its files"
@@ -391,7 +384,8 @@ class JobApp:
 
         self._folder = DataFolder(settings.data_dir)
         self._metrics = JobMetrics(runtime.metrics.registry)
-        self._store = Store(self._folder.path, self._observe, data_id=self._folder.id)
+        self._sqlite = SqliteStore(self._folder.path, self._observe, data_id=self._folder.id)
+        self._store = EmbeddedJobs(self._sqlite)
         spec = JobSpec(
             asr_model=settings.model,
             translate_model=settings.translate_model,
@@ -419,6 +413,7 @@ class JobApp:
             self._store,
             self._folder,
             self._runner,
+            on_threads=self._sqlite,
             services=Services(options, self._metrics.observe_route),
             media_roots=settings.media_root,
             max_upload_bytes=settings.max_upload_bytes,
@@ -436,9 +431,9 @@ class JobApp:
 
     async def start(self) -> None:
         """Puts in order what a killed service or a backup has left, and begins with what waits."""
-        await asyncio.to_thread(reconcile, self._store, self._folder)
+        await asyncio.to_thread(reconcile, self._sqlite, self._folder)
         self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
-        for job_id in await asyncio.to_thread(self._store.in_state, QUEUED):
+        for job_id in await asyncio.to_thread(self._sqlite.in_state, QUEUED):
             self._metrics.observe_state(job_id, "queued")
         await self._runner.start()
 
@@ -458,7 +453,7 @@ class JobApp:
     async def close(self) -> None:
         """Returns once the jobs have stopped and the store is closed."""
         await self._runner.stopped()
-        self._store.close()
+        await self._store.close()
         self._folder.close()
 
 

@@ -1,51 +1,34 @@
-"""What the job service knows of its jobs, in one SQLite file: jobs, their stages, events, results.
-
-A committed change outlives a power cut (`synchronous=FULL`), so the sequence number of an event
-that a watcher has seen is never given to another one.
+"""What the job service asks of whatever keeps its jobs, their events and the queue.
 
     QUEUED -- claim --> RUNNING -- end --> SUCCEEDED | FAILED | CANCELLED
        ^                   |                                |
-       +-- requeue --------+        +------- resume --------+
+       +-- give_back ------+        +------- resume --------+
+
+What every store promises; `tests/orchestrator/jobs/test_store_contract.py` asks it of each:
+
+- A call that returns is on the disk as a whole; one that raises has changed nothing.
+- The events of a job are numbered from 1 without a gap, and no number is given twice: what a
+  watcher has seen never stands for another event.
+- A job is done by one attempt at a time. One that another has followed can write nothing more.
+- Jobs are claimed in the order in which they were queued. One that is given back keeps its place,
+  one that is resumed goes to the end.
+- What was asked for with `restart` is remembered until an attempt has begun with it.
 """
 
-import contextlib
+import asyncio
 import json
-import sqlite3
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol
 
-from google.protobuf.json_format import MessageToJson, Parse
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.files import make_private
-from voxroute_orchestrator.jobs.database import (
-    APPLICATION_ID,
-    DAMAGED,
-    ID_FACT,
-    MIGRATIONS,
-    STORE_NAME,
-    check_ours,
-    disk,
-    id_of,
-    mapped,
-    pragma,
-)
-from voxroute_orchestrator.jobs.errors import (
-    InvalidJobError,
-    JobNotFoundError,
-    JobStateError,
-    StoreError,
-)
-
-_BUSY_S = 10.0  # for a backup or a person with the sqlite3 shell to be done
-_EVENTS_AT_ONCE = 500
-_PAGE_BYTES = 1 << 20  # of jobs, after which a page ends; clients take messages of 4 MiB
-_LAST_NUMBER = 2**63 - 1  # SQLite's largest
+from voxroute_orchestrator.jobs.errors import InvalidJobError, JobStateError
+from voxroute_serving.errors import InvalidInputError
 
 QUEUED = jobs_pb2.JOB_STATE_QUEUED
 RUNNING = jobs_pb2.JOB_STATE_RUNNING
@@ -54,10 +37,11 @@ FAILED = jobs_pb2.JOB_STATE_FAILED
 CANCELLED = jobs_pb2.JOB_STATE_CANCELLED
 ENDED = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
-LOST = "the data folder does not hold what the job needs"
-"""So begins the error of a job whose files are gone."""
+KILLED = "the service was killed while the job ran; the job goes on"
+"""What the watchers of such a job are told."""
 
 EventKind = Literal["state", "stage", "message", "warning"]
+Why = Literal["", "cancelled", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +51,6 @@ class Event:
     kind: EventKind
     body: jobs_pb2.WatchJobResponse
     time_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A job whose turn it is."""
-
-    job_id: str
-    config: jobs_pb2.JobConfig
-    fresh: bool
-    """Whether what is finished is to be thrown away first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What the store knows of a job's files."""
-
-    job_id: str
-    state: int
-    upload_name: str
-    """The media file; "" for one below a media root."""
-    artifacts: dict[str, int]
-    """The results, with their sizes in bytes."""
-    lost: bool
-    """Whether it has failed because its files were gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,411 +71,182 @@ def message_event(text: str) -> Event:
     return Event("message", jobs_pb2.WatchJobResponse(message=text), time.time_ns())
 
 
-class Store:
-    """The store in a folder. Safe for several threads; one process at a time (data_folder.py).
+def as_text(message: Message) -> str:
+    """The same text for equal messages, so that configs can be compared by it."""
+    return json.dumps(json.loads(MessageToJson(message)), sort_keys=True, ensure_ascii=False)
 
-    Every method raises DiskFullError, StoreBusyError or StoreError where the disk does not do as
-    it should; nothing is then changed.
+
+def key_taken(job_id: str) -> InvalidInputError:
+    """The error where an idempotency key is that of a job with another config."""
+    return InvalidJobError.of_field(
+        "config.idempotency_key",
+        f"it was used for job {job_id} with another config; take a new key for a new job",
+    )
+
+
+def check_resumable(job_id: str, state: int, *, restart: bool) -> None:
+    """Raises JobStateError where a job in this state cannot be resumed."""
+    if state not in ENDED:
+        raise JobStateError(f"job {job_id} has not ended; watch it, or cancel it first")
+    if state == SUCCEEDED and not restart:
+        raise JobStateError(
+            f"job {job_id} has succeeded, nothing is left to do; set `restart` to do it again"
+        )
+
+
+def check_deletable(job_id: str, state: int) -> None:
+    """Raises JobStateError where a job in this state cannot be deleted."""
+    if state not in ENDED:
+        raise JobStateError(f"job {job_id} has not ended; cancel it first")
+
+
+class Bells:
+    """Wakes those who watch a job when it has new events. Lives on one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def ring(self, job_id: str) -> None:
+        """Wakes the watchers of a job."""
+        for bell in self._waiting.get(job_id, ()):
+            bell.set()
+
+    def ring_all(self) -> None:
+        """Wakes everybody."""
+        for job_id in list(self._waiting):
+            self.ring(job_id)
+
+    def listen(self, job_id: str) -> asyncio.Event:
+        """A bell of one's own for a job, until `leave`."""
+        bell = asyncio.Event()
+        self._waiting[job_id].add(bell)
+        return bell
+
+    def leave(self, job_id: str, bell: asyncio.Event) -> None:
+        """Gives the bell back."""
+        self._waiting[job_id].discard(bell)
+        if not self._waiting[job_id]:
+            del self._waiting[job_id]
+
+
+class Attempt(Protocol):
+    """A job that is being done here, from its claim to its end.
+
+    Every write raises LeaseLostError, and changes nothing, once the attempt is over: it has ended
+    or given the job back, or another attempt has followed. Beside that, as JobStore.
     """
 
-    def __init__(
+    job_id: str
+    config: jobs_pb2.JobConfig
+    epoch: int
+    """How often the job was claimed, this time included."""
+    fresh: bool
+    """Whether what is finished is to be thrown away first."""
+    stopped: asyncio.Event
+    """Set once the work is to stop."""
+    why: Why
+    """For what: somebody has cancelled the job, or it is another attempt's."""
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Numbers and keeps the events, all or none, and wakes the watchers."""
+        ...
+
+    async def began_afresh(self) -> None:
+        """Notes that what was finished is thrown away, so that it is not done twice."""
+        ...
+
+    async def end(
         self,
-        folder: Path,
-        observe: Callable[[str, Sequence[Event]], None] | None = None,
+        state: "jobs_pb2.JobState",
         *,
-        data_id: str = "",
+        error: str = "",
+        artifacts: Sequence[jobs_pb2.Artifact] = (),
     ) -> None:
-        """Opens the store, making or migrating it. The folder is there already.
+        """Ends the job, with the files that it leaves."""
+        ...
 
-        `data_id` is the id of the folder, which the store gets if it has none; StoreError where
-        it has another one. "" asks for none. `observe` hears the id of a job and its events once
-        they are kept, on any thread.
-        """
-        self._observe = observe or _unobserved
-        self.path = folder / STORE_NAME
-        self._lock = threading.Lock()
-        with disk(folder):
-            make_private(self.path)  # SQLite gives -wal and -shm the permissions of this file
-        with mapped(self.path):
-            self._db = sqlite3.connect(
-                self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with mapped(self.path):
-                self._db.row_factory = sqlite3.Row
-                check_ours(self._db, self.path)
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.execute("PRAGMA foreign_keys=ON")
-                self._check_whole()
-            self._migrate(data_id)
-        except BaseException:
-            self._db.close()
-            raise
+    async def give_back(self, why: str) -> None:
+        """Queues the job again, at its own place; `why` is told to the watchers."""
+        ...
 
-    def close(self) -> None:
-        """Closes the file; another process may open the store then."""
-        with self._lock:
-            self._db.close()
 
-    def _check_whole(self) -> None:
-        """Raises StoreError for a damaged file: an old -wal beside a restored store makes one."""
-        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise StoreError(f"the job store {DAMAGED}")
+class JobStore(Protocol):
+    """The jobs. Lives on one event loop.
 
-    def _migrate(self, data_id: str) -> None:
-        with self._transaction() as db:
-            version = pragma(db, "user_version")
-            for migration in MIGRATIONS[version:]:
-                # not executescript: it would commit before the version is raised
-                for statement in migration.split(";"):
-                    db.execute(statement)
-            if version < len(MIGRATIONS):
-                db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            kept = id_of(db)
-            if data_id and not kept:
-                db.execute("INSERT INTO facts VALUES (?, ?)", (ID_FACT, data_id))
-            elif data_id and kept != data_id:
-                raise StoreError(
-                    f"{self.path} is the store of another data folder; put this folder's own back,"
-                    " from a backup if need be, or name another folder with --data-dir"
-                )
+    Every method raises DiskFullError, StoreBusyError or StoreError where the store does not do as
+    it should.
+    """
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._lock, mapped(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite ends some transactions by itself
-                    self._db.execute("ROLLBACK")
-                raise
+    bells: Bells
+    """Those of the watchers: rung when a job may have new events."""
+    waiting: asyncio.Event
+    """Set when a job may wait for somebody to claim it; who looks clears it first."""
 
-    # Submitting and looking:
+    async def start(self) -> None:
+        """Queues again what a killed service has left running here."""
+        ...
 
-    def find_submission(self, key: str, config: jobs_pb2.JobConfig) -> jobs_pb2.Job | None:
+    async def close(self) -> None:
+        """Returns once the store may be opened by another process."""
+        ...
+
+    async def find_submission(self, key: str, config: jobs_pb2.JobConfig) -> jobs_pb2.Job | None:
         """The job of an idempotency key; None for none.
 
         Raises InvalidJobError where the key was used with another config.
         """
-        if not key:
-            return None
-        with self._transaction() as db:
-            return _of_key(db, key, config)
+        ...
 
-    def submit(
+    async def submit(
         self, job_id: str, key: str, config: jobs_pb2.JobConfig
     ) -> tuple[jobs_pb2.Job, bool]:
         """The queued job and True, or the job that has the key already and False.
 
         Raises InvalidJobError where the key was used with another config.
         """
-        with self._transaction() as db:
-            there = _of_key(db, key, config) if key else None
-            if there is not None:
-                return there, False
-            cursor = db.execute(
-                "INSERT INTO jobs (id, idempotency_key, config, state, queued_at, create_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (job_id, key or None, _json(config), QUEUED, _next_place(db), time.time_ns()),
-            )
-            events = [state_event(QUEUED)]
-            _append(db, int(cursor.lastrowid or 0), events)
-            job = _job(db, _row(db, job_id))
-        self._observe(job_id, events)
-        return job, True
+        ...
 
-    def get(self, job_id: str) -> jobs_pb2.Job:
+    async def get(self, job_id: str) -> jobs_pb2.Job:
         """The job. Raises JobNotFoundError."""
-        with self._transaction() as db:
-            return _job(db, _row(db, job_id))
+        ...
 
-    def page(
+    async def page(
         self, states: Sequence[int], size: int, before: int | None
     ) -> tuple[list[jobs_pb2.Job], int | None]:
-        """At most `size` jobs, the newest first, older than number `before`.
+        """At most `size` jobs in any of the states, the newest first, older than number `before`.
 
-        Fewer where they are large. Also the number to go on with; None on the last page.
+        Fewer where they are large; in all states where none is named. Also the number to go on
+        with; None on the last page.
         """
-        marks = ",".join("?" * len(states))
-        where = f"state IN ({marks})" if states else "1"
-        jobs: list[jobs_pb2.Job] = []
-        last, used = None, 0
-        with self._transaction() as db:
-            rows = db.execute(
-                f"SELECT * FROM jobs WHERE {where} AND number < ? ORDER BY number DESC LIMIT ?",  # noqa: S608 - only question marks are put in
-                (*states, before if before is not None else _LAST_NUMBER, size + 1),
-            )
-            for row in rows:  # one by one: each may hold a glossary of a megabyte
-                if len(jobs) == size or used > _PAGE_BYTES:
-                    return jobs, last
-                jobs.append(_job(db, row))
-                last, used = int(row["number"]), used + jobs[-1].ByteSize()
-        return jobs, None
+        ...
 
-    def job_ids(self) -> set[str]:
-        """The ids of all jobs."""
-        with self._transaction() as db:
-            return {row["id"] for row in db.execute("SELECT id FROM jobs")}
-
-    def kept(self) -> list[Kept]:
-        """What the store knows of the files of every job."""
-        with self._transaction() as db:
-            files: defaultdict[int, dict[str, int]] = defaultdict(dict)
-            for row in db.execute("SELECT job, name, bytes FROM artifacts"):
-                files[row["job"]][row["name"]] = row["bytes"]
-            return [
-                Kept(
-                    row["id"],
-                    row["state"],
-                    json.loads(row["config"]).get("uploadName", ""),
-                    files.get(row["number"], {}),
-                    lost=row["error"].startswith(LOST),
-                )
-                for row in db.execute("SELECT number, id, state, config, error FROM jobs")
-            ]
-
-    def artifact(self, job_id: str, name: str) -> jobs_pb2.Artifact | None:
-        """A file of the job's results; None where it has no such. Raises JobNotFoundError."""
-        job = self.get(job_id)
-        return next((artifact for artifact in job.artifacts if artifact.name == name), None)
-
-    # Events:
-
-    def append(self, job_id: str, events: Sequence[Event]) -> None:
-        """Numbers and keeps the events, all or none."""
-        with self._transaction() as db:
-            _append(db, _row(db, job_id)["number"], events)
-        self._observe(job_id, events)
-
-    def events(self, job_id: str, after: int) -> Batch:
+    async def events(self, job_id: str, after: int) -> Batch:
         """The next events after a sequence number, some hundreds at most.
 
         Raises JobNotFoundError.
         """
-        with self._transaction() as db:
-            job = _row(db, job_id)
-            rows = db.execute(
-                "SELECT sequence, time_ns, body FROM events WHERE job = ? AND sequence > ?"
-                " ORDER BY sequence LIMIT ?",
-                (job["number"], after, _EVENTS_AT_ONCE),
-            ).fetchall()
-        events: list[jobs_pb2.WatchJobResponse] = []
-        for row in rows:
-            event = Parse(row["body"], jobs_pb2.WatchJobResponse(sequence=row["sequence"]))
-            event.time.FromNanoseconds(row["time_ns"])
-            events.append(event)
-        last = events[-1].sequence if events else after
-        return Batch(events, ended=job["state"] in ENDED and last >= job["last_sequence"])
+        ...
 
-    # The life of a job:
-
-    def claim(self) -> Claimed | None:
+    async def claim(self) -> Attempt | None:
         """The job that waits the longest, RUNNING from now on; None where none waits."""
-        with self._transaction() as db:
-            row = db.execute(
-                "SELECT * FROM jobs WHERE state = ? ORDER BY queued_at LIMIT 1", (QUEUED,)
-            ).fetchone()
-            if row is None:
-                return None
-            db.execute(
-                "UPDATE jobs SET state = ?, attempts = attempts + 1,"
-                " start_ns = coalesce(start_ns, ?) WHERE number = ?",
-                (RUNNING, time.time_ns(), row["number"]),
-            )
-            events = [state_event(RUNNING)]
-            _append(db, row["number"], events)
-            config = Parse(row["config"], jobs_pb2.JobConfig())
-        self._observe(row["id"], events)
-        return Claimed(row["id"], config, fresh=bool(row["fresh"]))
+        ...
 
-    def began_afresh(self, job_id: str) -> None:
-        """Notes that what was finished is thrown away, so that it is not done twice."""
-        with self._transaction() as db:
-            db.execute("UPDATE jobs SET fresh = 0 WHERE id = ?", (job_id,))
+    async def cancel(self, job_id: str) -> None:
+        """Returns once the job runs no more. Raises JobNotFoundError."""
+        ...
 
-    def end(
-        self,
-        job_id: str,
-        state: "jobs_pb2.JobState",
-        *,
-        error: str = "",
-        artifacts: Sequence[jobs_pb2.Artifact] = (),
-    ) -> None:
-        """Ends a job, with the files that it leaves."""
-        with self._transaction() as db:
-            number = _row(db, job_id)["number"]
-            db.execute(
-                "UPDATE jobs SET state = ?, error = ?, end_ns = ? WHERE number = ?",
-                (state, error, time.time_ns(), number),
-            )
-            db.execute("DELETE FROM artifacts WHERE job = ?", (number,))
-            db.executemany(
-                "INSERT INTO artifacts (job, name, bytes, sha256) VALUES (?, ?, ?, ?)",
-                [(number, a.name, a.bytes, a.sha256) for a in artifacts],
-            )
-            events = [state_event(state)]
-            _append(db, number, events)
-        self._observe(job_id, events)
-
-    def lose(self, job_id: str, why: str) -> None:
-        """Ends a job whose files are gone; what it had is kept for the day they are back."""
-        self._end_as(job_id, FAILED, f"{LOST}: {why}")
-
-    def find_again(self, job_id: str) -> None:
-        """Ends a job as SUCCEEDED whose results were gone and are back."""
-        self._end_as(job_id, SUCCEEDED, "")
-
-    def _end_as(self, job_id: str, state: "jobs_pb2.JobState", error: str) -> None:
-        with self._transaction() as db:
-            number = _row(db, job_id)["number"]
-            db.execute(
-                "UPDATE jobs SET state = ?, error = ?, end_ns = coalesce(end_ns, ?)"
-                " WHERE number = ?",
-                (state, error, time.time_ns(), number),
-            )
-            events = [state_event(state)]
-            _append(db, number, events)
-        self._observe(job_id, events)
-
-    def cancel_queued(self, job_id: str) -> bool:
-        """Whether the job waited; it is CANCELLED then. Raises JobNotFoundError."""
-        with self._transaction() as db:
-            row = _row(db, job_id)
-            if row["state"] != QUEUED:
-                return False
-            db.execute(
-                "UPDATE jobs SET state = ?, end_ns = ? WHERE number = ?",
-                (CANCELLED, time.time_ns(), row["number"]),
-            )
-            events = [state_event(CANCELLED)]
-            _append(db, row["number"], events)
-        self._observe(job_id, events)
-        return True
-
-    def resume(self, job_id: str, *, restart: bool) -> jobs_pb2.Job:
+    async def resume(self, job_id: str, *, restart: bool) -> jobs_pb2.Job:
         """The job, at the end of the queue. Raises JobNotFoundError, JobStateError."""
-        with self._transaction() as db:
-            row = _row(db, job_id)
-            if row["state"] in {QUEUED, RUNNING}:
-                raise JobStateError(f"job {job_id} has not ended; watch it, or cancel it first")
-            if row["state"] == SUCCEEDED and not restart:
-                raise JobStateError(
-                    f"job {job_id} has succeeded, nothing is left to do; set `restart` to do it"
-                    " again"
-                )
-            db.execute(
-                "UPDATE jobs SET state = ?, error = '', end_ns = NULL, fresh = max(fresh, ?),"
-                " queued_at = ? WHERE number = ?",
-                (QUEUED, int(restart), _next_place(db), row["number"]),
-            )
-            db.execute("DELETE FROM artifacts WHERE job = ?", (row["number"],))
-            if restart:
-                db.execute("DELETE FROM stages WHERE job = ?", (row["number"],))
-            events = [state_event(QUEUED)]
-            _append(db, row["number"], events)
-            job = _job(db, _row(db, job_id))
-        self._observe(job_id, events)
-        return job
+        ...
 
-    def delete(self, job_id: str) -> None:
+    async def delete(self, job_id: str) -> None:
         """Forgets a job that has ended. Raises JobNotFoundError, JobStateError."""
-        with self._transaction() as db:
-            row = _row(db, job_id)
-            if row["state"] not in ENDED:
-                raise JobStateError(f"job {job_id} has not ended; cancel it first")
-            db.execute("DELETE FROM jobs WHERE number = ?", (row["number"],))
-
-    def requeue(self, job_id: str, why: str) -> None:
-        """Puts a running job back to its own place in the queue."""
-        with self._transaction() as db:
-            number = _row(db, job_id)["number"]
-            db.execute("UPDATE jobs SET state = ? WHERE number = ?", (QUEUED, number))
-            events = [message_event(why), state_event(QUEUED)]
-            _append(db, number, events)
-        self._observe(job_id, events)
-
-    def in_state(self, state: "jobs_pb2.JobState") -> list[str]:
-        """The ids of the jobs in a state; RUNNING at the start: those whose service was killed."""
-        with self._transaction() as db:
-            found = db.execute("SELECT id FROM jobs WHERE state = ? ORDER BY number", (state,))
-            return [row["id"] for row in found]
+        ...
 
 
-def _unobserved(job_id: str, events: Sequence[Event]) -> None:
-    del job_id, events
+class Store(Protocol):
+    """The jobs for whoever works on a thread."""
 
-
-def _json(message: Any) -> str:
-    """The same text for equal messages, so that configs can be compared as text."""
-    return json.dumps(json.loads(MessageToJson(message)), sort_keys=True, ensure_ascii=False)
-
-
-def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
-    row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    if row is None:
-        raise JobNotFoundError.of(job_id)
-    return row
-
-
-def _of_key(db: sqlite3.Connection, key: str, config: jobs_pb2.JobConfig) -> jobs_pb2.Job | None:
-    row = db.execute("SELECT * FROM jobs WHERE idempotency_key = ?", (key,)).fetchone()
-    if row is None:
-        return None
-    if row["config"] != _json(config):
-        raise InvalidJobError.of_field(
-            "config.idempotency_key",
-            f"it was used for job {row['id']} with another config; take a new key for a new job",
-        )
-    return _job(db, row)
-
-
-def _next_place(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT coalesce(max(queued_at), 0) + 1 FROM jobs").fetchone()[0])
-
-
-def _append(db: sqlite3.Connection, number: int, events: Sequence[Event]) -> None:
-    sequence = int(
-        db.execute("SELECT last_sequence FROM jobs WHERE number = ?", (number,)).fetchone()[0]
-    )
-    for event in events:
-        sequence += 1
-        db.execute(
-            "INSERT INTO events (job, sequence, time_ns, kind, body) VALUES (?, ?, ?, ?, ?)",
-            (number, sequence, event.time_ns, event.kind, _json(event.body)),
-        )
-        if event.kind == "stage":
-            db.execute(
-                "INSERT INTO stages (job, name, began, body) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (job, name) DO UPDATE SET body = excluded.body",
-                (number, event.body.stage.name, sequence, _json(event.body.stage)),
-            )
-    db.execute("UPDATE jobs SET last_sequence = ? WHERE number = ?", (sequence, number))
-
-
-def _job(db: sqlite3.Connection, row: sqlite3.Row) -> jobs_pb2.Job:
-    number = row["number"]
-    stages = db.execute("SELECT body FROM stages WHERE job = ? ORDER BY began", (number,))
-    artifacts = db.execute("SELECT * FROM artifacts WHERE job = ? ORDER BY name", (number,))
-    job = jobs_pb2.Job(
-        id=row["id"],
-        config=Parse(row["config"], jobs_pb2.JobConfig()),
-        state=row["state"],
-        error=row["error"],
-        stages=[Parse(stage["body"], jobs_pb2.JobStage()) for stage in stages],
-        artifacts=[
-            jobs_pb2.Artifact(name=a["name"], bytes=a["bytes"], sha256=a["sha256"])
-            for a in artifacts
-        ],
-        last_sequence=row["last_sequence"],
-        attempts=row["attempts"],
-    )
-    job.create_time.FromNanoseconds(row["create_ns"])
-    if row["start_ns"] is not None:
-        job.start_time.FromNanoseconds(row["start_ns"])
-    if row["end_ns"] is not None:
-        job.end_time.FromNanoseconds(row["end_ns"])
-    return job
+    def get(self, job_id: str) -> jobs_pb2.Job:
+        """As JobStore.get. Blocking."""
+        ...

@@ -29,7 +29,8 @@ from voxroute_orchestrator.jobs.database import STORE_NAME
 from voxroute_orchestrator.jobs.errors import DiskFullError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.files import DataFolder
 from voxroute_orchestrator.jobs.reconcile import reconcile
-from voxroute_orchestrator.jobs.store import LOST, SUCCEEDED, Store
+from voxroute_orchestrator.jobs.store import SUCCEEDED
+from voxroute_orchestrator.jobs.stores.sqlite import LOST, SqliteStore
 from voxroute_serving.errors import ServingError
 
 CONFIG = jobs_pb2.JobConfig(upload_name="film.wav")
@@ -53,7 +54,7 @@ def start(path: Path) -> Kept:
     with (
         captured_logs() as logs,
         contextlib.closing(DataFolder(path)) as folder,
-        contextlib.closing(Store(folder.path, data_id=folder.id)) as store,
+        contextlib.closing(SqliteStore(folder.path, data_id=folder.id)) as store,
     ):
         reconcile(store, folder)
         jobs = {job.id: job for job in store.page([], 100, None)[0]}
@@ -106,7 +107,7 @@ def add_job(data: Path, *, done: bool) -> str:
     """A job as a run of the service leaves it: one that is done, or one that waits."""
     with (
         contextlib.closing(DataFolder(data)) as folder,
-        contextlib.closing(Store(folder.path, data_id=folder.id)) as store,
+        contextlib.closing(SqliteStore(folder.path, data_id=folder.id)) as store,
     ):
         job_id, of_job = folder.new_job()
         write(of_job.media / "film.wav", f"sound {job_id}")
@@ -114,8 +115,9 @@ def add_job(data: Path, *, done: bool) -> str:
         if done:
             for name in ("film.hi.srt", "film.transcript.json"):
                 write(of_job.results / name, f"{name} {job_id}")
-            store.claim()
-            store.end(job_id, SUCCEEDED, artifacts=of_job.artifacts())
+            claimed = store.claim()
+            assert claimed is not None
+            store.end(claimed, SUCCEEDED, artifacts=of_job.artifacts())
     return job_id
 
 
@@ -691,7 +693,7 @@ def test_only_uploads_that_the_service_itself_has_left_are_removed(data: Path) -
         write(data / "uploads" / f"{prefix}-folder.part" / "film.mp4", "film")
         write(data / "uploads" / "tmpabcdefgh", "of an earlier version")
         before = files(data)
-        with contextlib.closing(Store(folder.path, data_id=folder.id)) as store:
+        with contextlib.closing(SqliteStore(folder.path, data_id=folder.id)) as store:
             reconcile(store, folder)
         assert lost(before, data) == [f"uploads/{partial.name}"]
         assert not list((data / "uploads").iterdir())
@@ -732,7 +734,7 @@ def test_a_folder_that_is_open_to_others_is_closed_at_the_start(tmp_path: Path) 
 @pytest.mark.usefixtures("no_umask")
 def test_the_store_and_its_logs_are_closed_from_their_first_moment(tmp_path: Path) -> None:
     """Also before anything mends them: nobody opens them meanwhile."""
-    with contextlib.closing(Store(tmp_path)) as store:
+    with contextlib.closing(SqliteStore(tmp_path)) as store:
         store.submit("a", "", CONFIG)
         modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
     assert modes == dict.fromkeys((STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"), 0o600)

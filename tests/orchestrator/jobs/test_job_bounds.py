@@ -11,7 +11,7 @@ from voxroute.jobs.v1 import jobs_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.jobs import service as job_service
 from voxroute_orchestrator.jobs.errors import InvalidJobError
-from voxroute_orchestrator.jobs.store import Store
+from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 from voxroute_serving import bounds
 from voxroute_serving.errors import InvalidInputError
 
@@ -72,7 +72,7 @@ def test_large_jobs_end_a_page_early(tmp_path: Path) -> None:
     """A page stays below what a client takes of one message; all pages are the whole list."""
     term = translate_pb2.GlossaryTerm(source="ब" * 200, target="ब" * 200)
     large = jobs_pb2.JobConfig(upload_name="film.wav", glossary=[term] * 400)
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     try:
         for number in range(6):
             store.submit(str(number), "", large)

@@ -1,4 +1,4 @@
-"""The store of the job service, and the log that writes its events."""
+"""The SQLite store of the job service, and the log that writes its events."""
 
 import asyncio
 import sqlite3
@@ -8,70 +8,56 @@ from pathlib import Path
 import pytest
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jobs import store as store_module
 from voxroute_orchestrator.jobs.database import STORE_NAME
 from voxroute_orchestrator.jobs.errors import DiskFullError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.event_log import EventLog
-from voxroute_orchestrator.jobs.store import Event, Store, message_event
+from voxroute_orchestrator.jobs.store import Event, message_event
+from voxroute_orchestrator.jobs.stores import sqlite
+from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 
 CONFIG = jobs_pb2.JobConfig(upload_name="film.wav")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
     """A fresh store."""
-    opened = Store(tmp_path)
+    opened = SqliteStore(tmp_path)
     yield opened
     opened.close()
 
 
-def test_jobs_run_in_the_order_in_which_they_were_queued(store: Store) -> None:
-    """Also when a killed service queues one again; a resumed one goes to the end."""
+def test_what_a_killed_service_left_running_is_next(store: SqliteStore) -> None:
+    """At the place that it had, before all that came later."""
     for job_id in ("a", "b", "c"):
         store.submit(job_id, "", CONFIG)
-    first = store.claim()
-    assert first is not None
-    assert first.job_id == "a"
-    store.requeue("a", "killed")
-    assert store.cancel_queued("b")
-    store.resume("b", restart=False)
-    claimed = [store.claim() for _ in range(4)]
-    assert [one.job_id if one else None for one in claimed] == ["a", "c", "b", None]
-
-
-def test_a_restart_is_remembered_until_it_has_begun(store: Store) -> None:
-    """A service that is killed between the call and the run throws away what is finished later."""
-    store.submit("a", "", CONFIG)
-    store.cancel_queued("a")
-    store.resume("a", restart=True)
     for _ in range(2):
-        claimed = store.claim()
-        assert claimed is not None
-        assert claimed.fresh
-        store.requeue("a", "killed")
-    store.began_afresh("a")
-    claimed = store.claim()
-    assert claimed is not None
-    assert not claimed.fresh
+        store.claim()
+    assert store.requeue_left("killed") == ["a", "b"]
+    claimed = [store.claim() for _ in range(4)]
+    assert [one and (one.job_id, one.epoch) for one in claimed] == [
+        ("a", 2), ("b", 2), ("c", 1), None
+    ]  # fmt: skip
 
 
-def test_a_full_disk_is_told_and_changes_nothing(store: Store) -> None:
+def test_a_full_disk_is_told_and_changes_nothing(store: SqliteStore) -> None:
     """DiskFullError; the events before it are there, and none of those that did not fit."""
     store.submit("a", "", CONFIG)
+    claimed = store.claim()
+    assert claimed is not None
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(DiskFullError, match="free some space"):
-        store.append("a", [message_event("x" * 10_000) for _ in range(50)])
-    assert store.get("a").last_sequence == 1
+        store.append(claimed, [message_event("x" * 10_000) for _ in range(50)])
+    assert store.get("a").last_sequence == 2
     store._db.execute("PRAGMA max_page_count = 1000000")
-    store.append("a", [message_event("it fits now")])
-    assert [event.sequence for event in store.events("a", 0).events] == [1, 2]
+    store.append(claimed, [message_event("it fits now")])
+    assert [event.sequence for event in store.events("a", 0).events] == [1, 2, 3]
 
 
 def test_a_locked_store_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """UNAVAILABLE, with the advice to come back, when another process writes for too long."""
-    monkeypatch.setattr(store_module, "_BUSY_S", 0.1)
-    store = Store(tmp_path)
+    monkeypatch.setattr(sqlite, "_BUSY_S", 0.1)
+    store = SqliteStore(tmp_path)
     other = sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -87,16 +73,16 @@ def test_a_locked_store_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_store_of_a_newer_version_or_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     """StoreError; a store is never downgraded."""
-    Store(tmp_path).close()
+    SqliteStore(tmp_path).close()
     database = sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)
     database.execute("PRAGMA user_version = 99")
     database.close()
     with pytest.raises(StoreError, match="newer"):
-        Store(tmp_path)
+        SqliteStore(tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / STORE_NAME).write_text("no database " * 100)
     with pytest.raises(StoreError, match="no SQLite file"):
-        Store(tmp_path / "other")
+        SqliteStore(tmp_path / "other")
 
 
 async def test_progress_is_kept_once_a_second_for_each_stage() -> None:

@@ -1,0 +1,84 @@
+"""The engines that keep jobs, for tests that ask the same of each."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jobs.store import Attempt, JobStore, message_event
+from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
+from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
+
+
+class Engine(Protocol):
+    """Jobs that outlive the store through which they are reached."""
+
+    store: JobStore
+
+    async def open(self) -> None:
+        """A service starts."""
+        ...
+
+    async def kill(self) -> None:
+        """It is gone, without a word to anybody."""
+        ...
+
+
+class Sqlite:
+    """Jobs in one SQLite file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.sqlite: SqliteStore
+        self.store: JobStore
+
+    async def open(self) -> None:
+        """A service starts."""
+        self.sqlite = SqliteStore(self._folder)
+        self.store = EmbeddedJobs(self.sqlite)
+        await self.store.start()
+
+    async def kill(self) -> None:
+        """It is gone; SQLite's own lock goes with the process."""
+        self.sqlite.close()
+
+
+async def claimed(store: JobStore, job_id: str = "") -> Attempt:
+    """The next attempt, which is at that job; waits until there is one."""
+    async with asyncio.timeout(30):
+        while True:
+            store.waiting.clear()
+            attempt = await store.claim()
+            if attempt is not None:
+                break
+            await store.waiting.wait()
+    assert attempt.job_id == (job_id or attempt.job_id)
+    return attempt
+
+
+async def texts(store: JobStore, job_id: str, after: int = 0) -> list[str]:
+    """What a watcher is told behind a number: messages, and states by their names."""
+    return [
+        event.message
+        or jobs_pb2.JobState.Name(event.state).removeprefix("JOB_STATE_")
+        or event.stage.name
+        for event in await events(store, job_id, after)
+    ]
+
+
+async def events(
+    store: JobStore, job_id: str, after: int = 0
+) -> Sequence[jobs_pb2.WatchJobResponse]:
+    """All events behind a number, as often as one has to ask."""
+    found: list[jobs_pb2.WatchJobResponse] = []
+    while True:
+        batch = await store.events(job_id, found[-1].sequence if found else after)
+        found += batch.events
+        if not batch.events or batch.ended:
+            return found
+
+
+async def say(attempt: Attempt, *texts: str) -> None:
+    """Messages of an attempt, kept together."""
+    await attempt.append([message_event(text) for text in texts])
