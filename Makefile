@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check test-slow lint format types protos protos-check lock upgrade \
-	audit real-models models-eval kill-test bench certs clean
+	audit real-models nats-server models-eval kill-test bench certs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,9 @@ audit: install ## Check the dependencies for known vulnerabilities (asks OSV) an
 
 real-models: install ## Fetch real models and recordings into models/real, for slow tests and benchmarks
 	@$(RUN)python -m scripts.real_models
+
+nats-server: install ## Fetch a nats-server into .tools/nats, for the tests of several services
+	@$(RUN)python -m scripts.nats_server
 
 models-eval: install ## Print the held-out figures of the bundled models (needs espeak-ng)
 	@$(RUN)python models/evaluate.py

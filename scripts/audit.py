@@ -36,6 +36,7 @@ ALLOWED = frozenset(
         "HPND",
         "ISC",
         "MIT",
+        "MIT-0",
         "MIT-CMU",
         "PSF-2.0",
         "Unlicense",

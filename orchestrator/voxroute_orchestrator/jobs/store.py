@@ -6,7 +6,9 @@
 
 What every store promises; `tests/orchestrator/jobs/test_store_contract.py` asks it of each:
 
-- A call that returns is on the disk as a whole; one that raises has changed nothing.
+- A call that returns is on the disk as a whole; one that raises has changed nothing, but for
+  OutcomeUnknownError. Whoever then asks for the same again, a submission by its key, doubles
+  nothing.
 - The events of a job are numbered from 1 without a gap, and no number is given twice: what a
   watcher has seen never stands for another event.
 - A job is done by one attempt at a time. One that another has followed can write nothing more.

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tests.orchestrator.jobs.nats_server import NatsServer
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.link import Link
 from voxroute_orchestrator.jobs.store import Attempt, JobStore, message_event
 from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
+from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
 from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 
 
@@ -42,6 +45,27 @@ class Sqlite:
     async def kill(self) -> None:
         """It is gone; SQLite's own lock goes with the process."""
         self.sqlite.close()
+
+
+class Nats:
+    """Jobs on a nats-server; services that go without a word are missed after a second."""
+
+    def __init__(self, server: NatsServer) -> None:
+        self.server = server
+        self.store: JobStore
+
+    async def open(self) -> None:
+        """A service starts."""
+        self.store = self.service()
+        await self.store.start()
+
+    def service(self) -> JetStreamJobs:
+        """Another service, which has not started."""
+        return JetStreamJobs(lambda: Link.open(self.server.url), lease_s=1.0, lost_s=2.0)
+
+    async def kill(self) -> None:
+        """It is gone; its jobs are still its own for a while."""
+        await self.store.close()
 
 
 async def claimed(store: JobStore, job_id: str = "") -> Attempt:

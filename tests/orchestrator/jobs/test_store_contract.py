@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.jobs.engines import Engine, Sqlite, claimed, events, say, texts
+from tests.orchestrator.jobs.engines import Engine, Nats, Sqlite, claimed, events, say, texts
+from tests.orchestrator.jobs.nats_server import running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.jobs.errors import (
@@ -32,13 +33,20 @@ OTHER = jobs_pb2.JobConfig(upload_name="other.wav")
 RESULT = jobs_pb2.Artifact(name="film.srt", bytes=7, sha256="f" * 64)
 
 
-@pytest.fixture(params=["sqlite"])
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+@pytest.fixture(params=["sqlite", "nats"])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """An engine without jobs, and one service on it."""
-    engine = Sqlite(tmp_path)
-    await engine.open()
-    yield engine
-    await engine.store.close()
+    if request.param == "sqlite":
+        engine: Engine = Sqlite(tmp_path)
+        await engine.open()
+        yield engine
+        await engine.store.close()
+        return
+    with running(tmp_path) as server:
+        engine = Nats(server)
+        await engine.open()
+        yield engine
+        await engine.store.close()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""NATS JetStream, where `--engine` names it."""

@@ -1,0 +1,470 @@
+"""The one way to a NATS server: requests that are tried again, and writes that are never doubled.
+
+Nothing else imports `nats`. Of nats-py only the connection is used, with its requests and
+subscriptions; what JetStream does is asked for by its own messages (`$JS.API`), because what the
+client has on top of them loses pulls and streams of messages when a server goes.
+
+Every write says which message of its subject it follows, so that of two writers one is refused. A
+write whose answer is lost is looked up before it is told to have failed.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from voxroute_serving.telemetry.logs import get_logger
+
+T = TypeVar("T")
+
+LEAST_SERVER = (2, 10, 27)
+"""Older ones strand messages of work queues, and let the servers of a cluster differ."""
+PATIENCE_S = 5.0
+"""How long a call tries, where its caller says nothing else."""
+_TRY_S = 2.0  # for one answer; a request that was under way when its server went has none
+_PAUSE_S = 0.1
+_CONNECT_S = 10.0
+_PULL_S = 0.25  # in which a ticket comes that is there
+_PULLED = 256  # messages in one pull: 256 kB of jobs
+_READER_IDLE_S = 30  # after which a server forgets a reader whose client has gone
+_API = "$JS.API."
+
+_NO_MESSAGE = 10037
+_CONFLICTS = frozenset({10071, 10164})  # wrong last sequence
+_FULL = frozenset({10077, 10023, 10047})  # the stream's bytes, the account's, the disk's
+_AWAY_CODE = 503  # no leader yet, or JetStream is starting
+
+_log = get_logger(__name__)
+
+
+class LinkError(Exception):
+    """Something about the server. The sentence is for its operator."""
+
+
+class AwayError(LinkError):
+    """No server has answered in time; `unsure` is whether a write may have been kept."""
+
+    def __init__(self, sentence: str, *, unsure: bool = False) -> None:
+        super().__init__(sentence)
+        self.unsure = unsure
+
+
+class ConflictError(LinkError):
+    """Another message has come first."""
+
+
+class FullError(LinkError):
+    """A limit of the stream, of the account or of the disk is reached."""
+
+
+class RefusedError(LinkError):
+    """The server says no to what was asked; `code` is JetStream's."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of a stream, or one that was published again from it."""
+
+    subject: str
+    sequence: int
+    """Its number in the stream."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A message of a work queue that is this client's until it says so, or the time is up."""
+
+    subject: str
+    reply: str
+
+
+class Link:
+    """A connection that comes back by itself. Lives on one event loop."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._reconnected: list[Callable[[], None]] = []
+
+    @classmethod
+    async def open(cls, url: str, *, name: str = "voxroute", credentials: str = "") -> Self:
+        """Connects; `credentials` is the path of a file with an NKey seed.
+
+        Raises AwayError where nobody answers, LinkError where the server is too old or has no
+        JetStream.
+        """
+        client = Client()
+        link = cls(client)
+        options: dict[str, Any] = {
+            "name": name,
+            "error_cb": _on_error,
+            "reconnected_cb": link._on_reconnected,
+            "connect_timeout": _TRY_S,
+            "reconnect_time_wait": _PAUSE_S,
+            "max_reconnect_attempts": -1,  # the default ends after 60 tries
+            "ping_interval": 5,  # a peer that is cut off is noticed after 10 s
+            "max_outstanding_pings": 2,
+            "pending_size": 0,  # nothing is sent late that was told to have failed
+            "inbox_prefix": "_INR",
+        }
+        if credentials:
+            options["nkeys_seed"] = credentials
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await client.connect(url, **options)
+            await link._check()
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            await link.close()
+            raise AwayError(
+                f"no NATS server answers at {url.rpartition('@')[2]} within {_CONNECT_S:.0f} s"
+                f" ({_said(client.last_error or error)})"
+            ) from error
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def _check(self) -> None:
+        version = self._client.connected_server_version
+        if (version.major, version.minor, version.patch) < LEAST_SERVER:
+            least = ".".join(str(part) for part in LEAST_SERVER)
+            raise LinkError(
+                f"the NATS server has version {version.major}.{version.minor}.{version.patch};"
+                f" install {least} or newer: older ones lose jobs when they are killed"
+            )
+        try:
+            await self.call("INFO")
+        except RefusedError as error:
+            raise LinkError(
+                f"the NATS server has no JetStream ({error}); start it with -js"
+            ) from error
+
+    async def close(self) -> None:
+        """Leaves the server. What is under way fails."""
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            await self._client.close()
+
+    def on_reconnected(self, call: Callable[[], None]) -> None:
+        """Has a function called after each time that the connection was away."""
+        self._reconnected.append(call)
+
+    async def _on_reconnected(self) -> None:
+        _log.info("the NATS server is there again")
+        for call in self._reconnected:
+            call()
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest message that the server takes."""
+        return self._client.max_payload
+
+    # What a server is asked:
+
+    async def call(
+        self, what: str, body: dict[str, Any] | None = None, patience_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
+        """JetStream's answer to a request of its API. One that may be asked twice.
+
+        Raises AwayError, RefusedError.
+        """
+        data = json.dumps(body).encode() if body else b""
+        return await self._insist(_API + what, data, {}, patience_s)
+
+    async def append(
+        self,
+        stream: str,
+        subject: str,
+        data: bytes,
+        follows: int,
+        patience_s: float = PATIENCE_S,
+    ) -> int:
+        """Keeps a message behind message `follows` of its subject, 0 for none; its own number.
+
+        The data is one that no other writer would keep in this place: by it the message is known
+        again where the answer was lost. Raises ConflictError, FullError, AwayError, RefusedError.
+        """
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(follows)}
+        tries = _Tries()
+        try:
+            answer = await self._insist(subject, data, headers, patience_s, tries)
+        except RefusedError as error:
+            if tries.unsure:
+                found = await self.next(stream, subject, follows + 1, patience_s)
+                if found is not None and found.data == data:
+                    return found.sequence
+            if error.code in _CONFLICTS:
+                raise ConflictError(str(error)) from error
+            if error.code in _FULL:
+                raise FullError(str(error)) from error
+            raise
+        return int(answer["seq"])
+
+    async def last(self, stream: str, subject: str) -> Message | None:
+        """The last message of a subject. Raises AwayError, RefusedError."""
+        return await self._message(stream, {"last_by_subj": subject}, PATIENCE_S)
+
+    async def next(
+        self, stream: str, subject: str, sequence: int, patience_s: float = PATIENCE_S
+    ) -> Message | None:
+        """The first message of a subject from a number on. Raises AwayError, RefusedError."""
+        return await self._message(stream, {"seq": sequence, "next_by_subj": subject}, patience_s)
+
+    async def _message(
+        self, stream: str, which: dict[str, Any], patience_s: float
+    ) -> Message | None:
+        try:
+            answer = await self.call(f"STREAM.MSG.GET.{stream}", which, patience_s)
+        except RefusedError as error:
+            if error.code == _NO_MESSAGE:
+                return None
+            raise
+        message = answer["message"]
+        data = base64.b64decode(message.get("data", ""))
+        return Message(message["subject"], int(message["seq"]), data)
+
+    async def _insist(
+        self,
+        subject: str,
+        data: bytes,
+        headers: dict[str, Any],
+        patience_s: float,
+        tries: "_Tries | None" = None,
+    ) -> dict[str, Any]:
+        until = time.monotonic() + patience_s
+        tries = tries or _Tries()
+        while True:
+            try:
+                reply = await self._request(subject, data, headers=headers or None)
+                answer: dict[str, Any] = json.loads(reply.data)
+                refusal = answer.get("error")
+                if not refusal:
+                    return answer
+                sentence, code = f"{refusal.get('description')} ({subject})", refusal["err_code"]
+                if refusal["code"] != _AWAY_CODE or code in _FULL:
+                    raise RefusedError(code, sentence)
+            except (nats.errors.NoRespondersError, nats.errors.OutboundBufferLimitError) as error:
+                sentence = _said(error)  # and nobody has it
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                tries.unsure = True
+                sentence = _said(error)
+            if time.monotonic() > until:
+                raise AwayError(
+                    f"the NATS server does not answer ({sentence})", unsure=tries.unsure
+                )
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _request(
+        self,
+        subject: str,
+        data: bytes,
+        timeout_s: float = _TRY_S,
+        *,
+        headers: dict[str, Any] | None = None,
+        old_style: bool = False,
+    ) -> Msg:
+        return await _alone(
+            self._client.request(
+                subject, data, timeout=timeout_s, headers=headers, old_style=old_style
+            )
+        )
+
+    # Work queues:
+
+    async def pull(self, stream: str, consumer: str) -> Ticket | None:
+        """A message that waits in a work queue. Raises AwayError, RefusedError."""
+        subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        try:
+            # in the old style: the other one's inbox drops a message that has its own subject
+            message = await self._request(subject, _pulling(1, _PULL_S), old_style=True)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+        if _status(message):
+            return None
+        return Ticket(message.subject, message.reply)
+
+    async def keep(self, ticket: Ticket) -> None:
+        """Has the time of a ticket begin anew; nobody knows whether that has arrived."""
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await _alone(self._client.publish(ticket.reply, b"+WPI"))
+
+    async def done(self, ticket: Ticket) -> None:
+        """Takes a ticket out of the queue. One that stays comes again."""
+        await self._settle(ticket, b"+ACK")
+
+    async def give_back(self, ticket: Ticket, delay_s: float = 0.0) -> None:
+        """Puts a ticket back to its place. One that stays comes back when its time is up."""
+        delay = json.dumps({"delay": int(delay_s * 1e9)}) if delay_s else ""
+        await self._settle(ticket, f"-NAK {delay}".strip().encode())
+
+    async def _settle(self, ticket: Ticket, how: bytes) -> None:
+        try:
+            await self._request(ticket.reply, how)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            _log.warning("a ticket comes again", subject=ticket.subject, error=_said(error))
+
+    # Streams:
+
+    async def read(
+        self, stream: str, subject: str, start: int = 0, *, only_last: bool = False
+    ) -> AsyncGenerator[Message]:
+        """The messages of subjects that are there now, from a number on, in their order.
+
+        `only_last`: the last one of each subject. Raises AwayError, RefusedError.
+        """
+        policy: dict[str, Any] = {"deliver_policy": "all"}
+        if only_last:
+            policy = {"deliver_policy": "last_per_subject"}
+        elif start:
+            policy = {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
+        config = policy | {
+            "filter_subject": subject,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": _READER_IDLE_S * 10**9,
+        }
+        made = await self.call(
+            f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config}
+        )
+        reader, left = str(made["name"]), int(made["num_pending"])
+        try:
+            while left > 0:
+                for message in await self._pulled(stream, reader, min(left, _PULLED)):
+                    left -= 1
+                    yield message
+        finally:
+            with contextlib.suppress(LinkError):
+                await self.call(f"CONSUMER.DELETE.{stream}.{reader}", patience_s=0)
+
+    async def _pulled(self, stream: str, reader: str, count: int) -> list[Message]:
+        """So many messages. Raises AwayError where they do not come."""
+        inbox = self._client.new_inbox()
+        found: list[Message] = []
+        try:
+            answers = await self._subscribed(inbox)
+            try:
+                subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{reader}"
+                asked = self._client.publish(subject, _pulling(count, _TRY_S), reply=inbox)
+                await _alone(asked)
+                while len(found) < count:
+                    message = await answers.next_msg(timeout=2 * _TRY_S)
+                    if _status(message):
+                        raise AwayError("the NATS server ends a reading early")
+                    found.append(Message(message.subject, _sequence(message), message.data))
+            finally:
+                await _alone(answers.unsubscribe())
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+        return found
+
+    # What is said once:
+
+    async def listen(
+        self, subject: str, hear: Callable[[Message], None]
+    ) -> Callable[[], Awaitable[None]]:
+        """Has a function called for each message that is said; ends with what comes back.
+
+        What a stream publishes again has its number there; what was said while the connection was
+        away is missing. Raises AwayError.
+        """
+
+        async def on(message: Msg) -> None:
+            number = int((message.headers or {}).get("Nats-Sequence", 0))
+            hear(Message(message.subject, number, message.data))
+
+        return (await self._subscribed(subject, on)).unsubscribe
+
+    async def answer(self, subject: str) -> Callable[[], Awaitable[None]]:
+        """Answers who asks if somebody is there; ends with what comes back. Raises AwayError."""
+
+        async def on(message: Msg) -> None:
+            with contextlib.suppress(nats.errors.Error):
+                await message.respond(b"+")
+
+        return (await self._subscribed(subject, on)).unsubscribe
+
+    async def _subscribed(
+        self, subject: str, on: Callable[[Msg], Awaitable[None]] | None = None
+    ) -> Subscription:
+        client: Any = self._client  # of `subscribe` (2.16.0) some types are unknown
+        try:
+            return await _alone(client.subscribe(subject, cb=on))
+        except nats.errors.Error as error:
+            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+
+    async def is_answered(self, subject: str, timeout_s: float) -> bool:
+        """Whether somebody answers a question. Raises AwayError while the connection is away."""
+        try:
+            await self._request(subject, b"", timeout_s)
+        except nats.errors.NoRespondersError:
+            return False
+        except (nats.errors.TimeoutError, TimeoutError) as error:
+            if self._client.is_connected:
+                return False
+            raise AwayError("the NATS server has gone") from error
+        except nats.errors.Error as error:
+            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+        return True
+
+    async def say(self, subject: str) -> None:
+        """Wakes whoever listens. Who does not hear it looks for himself after a while."""
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await _alone(self._client.publish(subject, b""))
+
+
+@dataclass(slots=True)
+class _Tries:
+    """Whether one of the tries may have been kept."""
+
+    unsure: bool = False
+
+
+async def _alone(work: Coroutine[Any, Any, T]) -> T:
+    """What something of the client gives, as a task of its own.
+
+    The client (2.16.0) swallows the cancellation of whoever waits for it, who would then go on.
+    """
+    return await asyncio.shield(asyncio.ensure_future(work))
+
+
+def _pulling(count: int, within_s: float) -> bytes:
+    """What asks a consumer for messages.
+
+    Not with `no_wait`: of several such pulls at once some are never answered (2.10.27).
+    """
+    return json.dumps({"batch": count, "expires": int(within_s * 1e9)}).encode()
+
+
+async def _on_error(error: Exception) -> None:
+    _log.warning("the NATS server says", error=_said(error))
+
+
+def _status(message: Msg) -> str:
+    """What a server says in place of a message; "" for a message."""
+    return str((message.headers or {}).get("Status", ""))
+
+
+def _sequence(message: Msg) -> int:
+    """The number in its stream of a message that a consumer has delivered."""
+    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>
+    # and with a domain and an account behind $JS.ACK, and a token at the end
+    parts = message.reply.split(".")
+    return int(parts[5] if len(parts) == 9 else parts[7])  # noqa: PLR2004 - the parts of the old form
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

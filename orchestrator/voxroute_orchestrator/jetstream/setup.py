@@ -1,0 +1,74 @@
+"""The streams of a fleet, and what their subjects mean.
+
+    vr.job.<id>           a job: its last message is the job, all of them are its events
+    vr.conf.<id>.<n>      what was asked for, in parts
+    vr.key.<digest>       the job of an idempotency key
+    vr.q.<id>.<turn>      a ticket: somebody is to look whether the job waits. It is not the truth:
+                          one may be lost or come twice
+    vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
+    vr.own.<id>.<epoch>   answered by whoever does the job
+    vr.bell               a ticket may be there
+
+The first three are the stream VR_JOBS, the tickets are VR_QUEUE.
+"""
+
+from typing import Any
+
+from voxroute_orchestrator.jetstream.link import Link, LinkError, RefusedError
+
+JOBS, QUEUE = "VR_JOBS", "VR_QUEUE"
+RUN = "run"
+"""The consumer that hands out tickets."""
+BELL = "vr.bell"
+_LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
+_NO_STREAM = 10059
+
+_STREAMS: dict[str, dict[str, Any]] = {
+    JOBS: {
+        "subjects": ["vr.job.*", "vr.conf.*.*", "vr.key.*"],
+        "republish": {"src": "vr.job.*", "dest": "vr.live.job.{{wildcard(1)}}"},
+    },
+    QUEUE: {
+        "subjects": ["vr.q.*.*"],
+        "retention": "workqueue",
+        "max_msgs_per_subject": 1,
+        "discard_new_per_subject": True,
+    },
+}
+
+
+async def set_up(link: Link, lease_s: float) -> None:
+    """Makes the streams that are missing; leaves alone what is there, and what it was limited to.
+
+    A ticket that nobody speaks of comes again after `lease_s`. Raises LinkError.
+    """
+    for name, own in _STREAMS.items():
+        try:
+            there = (await link.call(f"STREAM.INFO.{name}"))["config"]
+        except RefusedError as error:
+            if error.code != _NO_STREAM:
+                raise
+            config = {
+                "name": name,
+                "storage": "file",
+                "discard": "new",  # what is full says so, and loses nothing
+                "metadata": {"voxroute": _LAYOUT},
+            }
+            there = (await link.call(f"STREAM.CREATE.{name}", config | own))["config"]
+        layout = there.get("metadata", {}).get("voxroute")
+        if layout != _LAYOUT:
+            raise LinkError(
+                f"the stream {name} of the NATS server is not this voxroute's (its layout is"
+                f" {layout}, this one knows {_LAYOUT}); install the voxroute that has made it, or"
+                " use an account of its own"
+            )
+    consumer = {
+        "durable_name": RUN,
+        "ack_policy": "explicit",
+        "ack_wait": int(lease_s * 1e9),
+        "max_ack_pending": 20_000,  # jobs that run at once; the default is 1000
+        "max_waiting": 4096,
+    }
+    await link.call(
+        f"CONSUMER.DURABLE.CREATE.{QUEUE}.{RUN}", {"stream_name": QUEUE, "config": consumer}
+    )

@@ -1,0 +1,572 @@
+"""The jobs of a fleet on NATS JetStream: any number of services share them.
+
+A job is one subject; its last message is the job, and all of them are its events (entries.py). Each
+message says which one it follows, so state, events and whose the job is change together or not at
+all, and of two that write at once one is refused and looks again. Tickets in a queue only tell that
+somebody should look: one that is lost is made again, one that comes twice finds the job taken.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from google.protobuf.json_format import Parse
+
+from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.link import (
+    AwayError,
+    ConflictError,
+    FullError,
+    Link,
+    LinkError,
+    Message,
+    Ticket,
+)
+from voxroute_orchestrator.jetstream.setup import BELL, JOBS, QUEUE, RUN, set_up
+from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreBusyError, StoreError
+from voxroute_orchestrator.jobs.store import (
+    CANCELLED,
+    ENDED,
+    KILLED,
+    QUEUED,
+    RUNNING,
+    Attempt,
+    Batch,
+    Bells,
+    Event,
+    as_text,
+    check_deletable,
+    check_resumable,
+    key_taken,
+    message_event,
+    state_event,
+)
+from voxroute_orchestrator.jobs.stores.entries import Entry, first_entry
+from voxroute_orchestrator.jobs.stores.leases import Lease, serving_errors
+from voxroute_serving.errors import ServingError
+from voxroute_serving.telemetry.logs import get_logger
+
+LEASE_S = 30.0
+"""After so long without a word of its service a job is another one's."""
+LOST_S = 60.0
+"""After so long it is looked whether a job that waits has a ticket."""
+_LOOK_S = 5.0  # a ticket that comes again rings no bell
+_ASKED_S = 2.0  # for whoever does a job to say so
+_PART_BYTES = 512 * 1024
+_EVENTS_AT_ONCE = 500
+_PAGE_BYTES = 1 << 20  # of jobs, after which a page ends; clients take messages of 4 MiB
+_CONFIGS = 64  # that are remembered; the largest have a megabyte
+_PLACES = 1000  # of watchers
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+_log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What every service remembers of a job."""
+
+    number: int
+    sequence: int
+    """Of its last message."""
+    state: int
+    epoch: int
+    turn: int
+    deleted: bool
+    since: float = field(default_factory=time.monotonic)
+
+
+class JetStreamJobs:
+    """JobStore, and what its attempts ask of it: one of several services on the same streams."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Link]],
+        observe: Callable[[str, Sequence[Event]], None] | None = None,
+        *,
+        lease_s: float = LEASE_S,
+        lost_s: float = LOST_S,
+    ) -> None:
+        """Nothing is asked of a server before `start`.
+
+        `observe` hears the id of a job and its events, whichever service has made them.
+        """
+        self.bells = Bells()
+        self.waiting = asyncio.Event()
+        self._connect = connect
+        self._observe = observe
+        self._lease_s = lease_s
+        self._lost_s = lost_s
+        self._link: Link | None = None
+        self._name = secrets.token_hex(8)
+        self._count = itertools.count()
+        self._jobs: dict[str, _Known] = {}
+        self._seen = 0  # the last message of all that were read
+        self._leases: dict[str, Lease] = {}
+        self._configs: dict[str, jobs_pb2.JobConfig] = {}
+        self._places: dict[tuple[str, int], int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._empty = False  # whether the last look into the queue has found nothing
+
+    async def start(self) -> None:
+        """As JobStore. Makes the streams where there are none; here errors are for the operator."""
+        try:
+            self._link = await self._connect()
+            await set_up(self._link, self._lease_s)
+            await self._link.listen("vr.live.job.*", self._hear)
+            await self._link.listen(BELL, lambda _: self.waiting.set())
+            await self._read_on()
+        except AwayError as error:
+            raise StoreBusyError(str(error)) from error
+        except LinkError as error:
+            raise StoreError(str(error)) from error
+        self._link.on_reconnected(self.waiting.set)
+        self._tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                self._again(self._lease_s / 3, self._keep_leases),
+                self._again(min(_LOOK_S, self._lease_s / 2), self._look),
+                self._again(self._lost_s / 2, self._mend),
+            )
+        ]
+        self.waiting.set()
+
+    async def close(self) -> None:
+        """As JobStore. Jobs that are under way here are another service's before long."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._link is not None:
+            await self._link.close()
+
+    @property
+    def link(self) -> Link:
+        """The connection. StoreError before `start`."""
+        if self._link is None:
+            raise StoreError("the service has not begun yet")
+        return self._link
+
+    # Submitting and looking:
+
+    async def find_submission(self, key: str, config: jobs_pb2.JobConfig) -> jobs_pb2.Job | None:
+        """As JobStore."""
+        if not key:
+            return None
+        with serving_errors():
+            found, _ = await self._of_key(_digest(key), config)
+            return await self._whole(found) if found is not None else None
+
+    async def submit(
+        self, job_id: str, key: str, config: jobs_pb2.JobConfig
+    ) -> tuple[jobs_pb2.Job, bool]:
+        """As JobStore.
+
+        Config, key, job, ticket, in this order: with the key it is settled whose it is, and what
+        comes behind that is done by the next one who has it, if need be.
+        """
+        digest = _digest(key) if key else ""
+        text = as_text(config).encode()
+        parts = [text[at : at + _PART_BYTES] for at in range(0, len(text), _PART_BYTES)]
+        with serving_errors():
+            for number, part in enumerate(parts):
+                await self.link.append(JOBS, f"vr.conf.{job_id}.{number}", part, 0)
+            while digest:
+                found, follows = await self._of_key(digest, config)
+                if found is not None:
+                    await self._purge(f"vr.conf.{job_id}.*")
+                    if found.job.state == QUEUED:  # whoever has made it may not have come so far
+                        await self._put_ticket(found.job.id, found.turn)
+                    return await self._whole(found), False
+                record: dict[str, Any] = {"id": job_id, "parts": len(parts)}
+                record["config"] = hashlib.sha256(text).hexdigest()
+                with contextlib.suppress(ConflictError):
+                    await self.link.append(
+                        JOBS, f"vr.key.{digest}", json.dumps(record).encode(), follows
+                    )
+                    break
+            return await self._whole(await self._begin(job_id, len(parts), digest)), True
+
+    async def _of_key(self, digest: str, config: jobs_pb2.JobConfig) -> tuple[Entry | None, int]:
+        """The job of a key, and the number of the key's message.
+
+        A job that was not made any more is made now. Raises InvalidJobError, LinkError.
+        """
+        kept = await self.link.last(JOBS, f"vr.key.{digest}")
+        if kept is None:
+            return None, 0
+        record: dict[str, Any] = json.loads(kept.data)
+        job_id = record["id"]
+        message = await self.link.last(JOBS, f"vr.job.{job_id}")
+        if message is not None and Entry.load(message.data, message.sequence).deleted:
+            return None, kept.sequence
+        if record["config"] != hashlib.sha256(as_text(config).encode()).hexdigest():
+            raise key_taken(job_id)
+        if message is None:
+            return await self._begin(job_id, record["parts"], digest), kept.sequence
+        return Entry.load(message.data, message.sequence), kept.sequence
+
+    async def _begin(self, job_id: str, parts: int, key: str) -> Entry:
+        """Keeps the first message of a job, or finds that another has; and has it looked at."""
+        entry = first_entry(job_id, parts=parts, key=key, events=[state_event(QUEUED)])
+        try:
+            entry, _ = await self._append(entry, 0)
+        except ConflictError:
+            entry, _ = await self._last(job_id)
+        await self._put_ticket(job_id, entry.turn)
+        return entry
+
+    async def get(self, job_id: str) -> jobs_pb2.Job:
+        """As JobStore."""
+        with serving_errors():
+            entry, _ = await self._last(job_id)
+            return await self._whole(entry)
+
+    async def page(
+        self, states: Sequence[int], size: int, before: int | None
+    ) -> tuple[list[jobs_pb2.Job], int | None]:
+        """As JobStore; what another service does is here some milliseconds later."""
+        known = sorted(
+            (
+                (job.number, job_id)
+                for job_id, job in self._jobs.items()
+                if not job.deleted
+                and (not states or job.state in states)
+                and (before is None or job.number < before)
+            ),
+            reverse=True,
+        )
+        jobs: list[jobs_pb2.Job] = []
+        last, used = None, 0
+        for number, job_id in known:
+            if len(jobs) == size or used > _PAGE_BYTES:
+                return jobs, last
+            last = number
+            with contextlib.suppress(JobNotFoundError):  # it was deleted meanwhile
+                jobs.append(await self.get(job_id))
+                used += jobs[-1].ByteSize()
+        return jobs, None
+
+    async def events(self, job_id: str, after: int) -> Batch:
+        """As JobStore."""
+        with serving_errors():
+            entry, _ = await self._last(job_id)
+            if after >= entry.before:  # mostly: who watches has seen all but the last
+                new = [event for event in entry.events if event.sequence > after]
+                return Batch(new, ended=entry.ended)
+            found: list[jobs_pb2.WatchJobResponse] = []
+            start = self._places.pop((job_id, after), entry.number)
+            async with contextlib.aclosing(
+                self.link.read(JOBS, f"vr.job.{job_id}", start)
+            ) as messages:
+                async for message in messages:
+                    later = Entry.load(message.data, message.sequence)
+                    found += [event for event in later.events if event.sequence > after]
+                    start = message.sequence + 1
+                    if len(found) >= _EVENTS_AT_ONCE:
+                        break
+        last = found[-1].sequence if found else after
+        self._places[job_id, last] = start
+        if len(self._places) > _PLACES:
+            del self._places[next(iter(self._places))]
+        return Batch(found, ended=entry.ended and last >= entry.job.last_sequence)
+
+    async def _last(self, job_id: str) -> tuple[Entry, int]:
+        """What a job is now, and the number of its last message.
+
+        Raises JobNotFoundError, LinkError.
+        """
+        message = None
+        if _ID.fullmatch(job_id):  # anything else may be a pattern of subjects
+            message = await self.link.last(JOBS, f"vr.job.{job_id}")
+        if message is None:
+            raise JobNotFoundError.of(job_id)
+        entry = Entry.load(message.data, message.sequence)
+        self.note(entry, message.sequence)
+        if entry.deleted:
+            raise JobNotFoundError.of(job_id)
+        return entry, message.sequence
+
+    async def _whole(self, entry: Entry) -> jobs_pb2.Job:
+        """The job with its config. Raises LinkError."""
+        job = jobs_pb2.Job()
+        job.CopyFrom(entry.job)
+        job.config.CopyFrom(await self._config(entry))
+        return job
+
+    async def _config(self, entry: Entry) -> jobs_pb2.JobConfig:
+        job_id = entry.job.id
+        config = self._configs.pop(job_id, None)
+        if config is None:
+            text = b""
+            for number in range(entry.parts):
+                part = await self.link.last(JOBS, f"vr.conf.{job_id}.{number}")
+                if part is None:
+                    raise JobNotFoundError.of(job_id)  # it was deleted meanwhile
+                text += part.data
+            config = Parse(text, jobs_pb2.JobConfig(), ignore_unknown_fields=True)
+        self._configs[job_id] = config
+        if len(self._configs) > _CONFIGS:
+            del self._configs[next(iter(self._configs))]
+        return config
+
+    # Writing:
+
+    async def _append(self, entry: Entry, follows: int) -> tuple[Entry, int]:
+        """Keeps an entry of a job; as it is then, and its number.
+
+        Raises ConflictError, LinkError.
+        """
+        entry = self.signed(entry)
+        sequence = await self.link.append(JOBS, f"vr.job.{entry.job.id}", entry.dump(), follows)
+        entry = replace(entry, number=entry.number or sequence)
+        self.note(entry, sequence)
+        return entry, sequence
+
+    def signed(self, entry: Entry) -> Entry:
+        """The entry as no other service, and this one never again, would write it."""
+        return replace(entry, by=f"{self._name}.{next(self._count)}")
+
+    async def _change(self, job_id: str, change: Callable[[Entry], Entry | None]) -> Entry:
+        """A job's entry as a function has made it of the last one; None leaves that.
+
+        The function is asked again where another was faster. Raises JobNotFoundError, LinkError,
+        what the function raises.
+        """
+        while True:
+            last, sequence = await self._last(job_id)
+            new = change(last)
+            if new is None:
+                return last
+            with contextlib.suppress(ConflictError):
+                return (await self._append(new, sequence))[0]
+
+    async def _put_ticket(self, job_id: str, turn: int) -> None:
+        """Has somebody look at a job. Where that fails it is found later, by `_mend`."""
+        try:
+            await self.link.append(QUEUE, f"vr.q.{job_id}.{turn}", self._name.encode(), 0)
+        except (ConflictError, FullError):
+            pass  # there is one
+        except LinkError as error:
+            _log.warning("a job waits without a ticket", job=job_id, error=str(error))
+        await self.link.say(BELL)
+
+    async def _purge(self, subject: str, up_to: int = 0) -> None:
+        body = {"filter": subject} | ({"seq": up_to + 1} if up_to else {})
+        await self.link.call(f"STREAM.PURGE.{JOBS}", body)
+
+    # The life of a job:
+
+    async def claim(self) -> Attempt | None:
+        """As JobStore."""
+        with serving_errors():
+            while True:
+                ticket = await self.link.pull(QUEUE, RUN)
+                self._empty = ticket is None
+                if ticket is None:
+                    return None
+                lease = await self._claimed(ticket)
+                if lease is not None:
+                    return lease
+
+    async def _claimed(self, ticket: Ticket) -> Lease | None:
+        """The attempt that a ticket leads to; None where the job is nobody's or another's."""
+        _, _, job_id, turn = ticket.subject.split(".")
+        while True:
+            try:
+                last, sequence = await self._last(job_id)
+            except JobNotFoundError:
+                await self.link.done(ticket)
+                return None
+            if last.ended or last.turn != int(turn):
+                await self.link.done(ticket)
+                return None
+            if last.job.state == RUNNING and await self.link.is_answered(
+                _own(job_id, last.job.attempts), _ASKED_S
+            ):
+                await self.link.give_back(ticket, self._lease_s)  # its owner's word still counts
+                return None
+            try:
+                if last.cancel:  # and whoever was to stop is gone
+                    await self._append(last.followed([state_event(CANCELLED)]), sequence)
+                    await self.link.done(ticket)
+                    return None
+                config = await self._config(last)
+                entry, sequence = await self._append(_claim_of(last), sequence)
+            except ConflictError:
+                continue
+            except JobNotFoundError:
+                await self.link.done(ticket)
+                return None
+            lease = Lease(self, self.link, ticket, (entry, sequence), config)
+            self._leases[job_id] = lease
+            await lease.begin(_own(job_id, lease.epoch))
+            return lease
+
+    def over(self, lease: Lease) -> None:
+        """An attempt of this service is over."""
+        if self._leases.get(lease.job_id) is lease:
+            del self._leases[lease.job_id]
+
+    async def cancel(self, job_id: str) -> None:
+        """As JobStore."""
+
+        def change(last: Entry) -> Entry | None:
+            if last.job.state == QUEUED:
+                return last.followed([state_event(CANCELLED)])
+            if last.job.state == RUNNING and not last.cancel:
+                return last.followed([], cancel=True)
+            return None
+
+        bell = self.bells.listen(job_id)
+        try:
+            while True:
+                bell.clear()
+                with serving_errors():
+                    if (await self._change(job_id, change)).ended:
+                        return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(bell.wait(), _LOOK_S)
+        finally:
+            self.bells.leave(job_id, bell)
+
+    async def resume(self, job_id: str, *, restart: bool) -> jobs_pb2.Job:
+        """As JobStore."""
+
+        def change(last: Entry) -> Entry:
+            check_resumable(job_id, last.job.state, restart=restart)
+            job = jobs_pb2.Job()
+            job.CopyFrom(last.job)
+            for name in ("error", "artifacts", *(["stages"] if restart else [])):
+                job.ClearField(name)
+            return last.followed(
+                [state_event(QUEUED)],
+                job,
+                turn=last.turn + 1,
+                fresh=last.fresh or restart,
+                cancel=False,
+            )
+
+        with serving_errors():
+            entry = await self._change(job_id, change)
+            await self._put_ticket(job_id, entry.turn)
+            return await self._whole(entry)
+
+    async def delete(self, job_id: str) -> None:
+        """As JobStore. The job is gone with its last message: what is purged then may come back."""
+
+        def change(last: Entry) -> Entry:
+            check_deletable(job_id, last.job.state)
+            return last.followed([], deleted=True)
+
+        with serving_errors():
+            entry = await self._change(job_id, change)
+            if entry.key:
+                kept = await self.link.last(JOBS, f"vr.key.{entry.key}")
+                if kept is not None and json.loads(kept.data)["id"] == job_id:
+                    await self._purge(f"vr.key.{entry.key}", kept.sequence)
+            await self._purge(f"vr.conf.{job_id}.*")
+            await self._purge(f"vr.job.{job_id}")
+        self._configs.pop(job_id, None)
+
+    # What goes on meanwhile:
+
+    def note(self, entry: Entry, sequence: int) -> None:
+        """Remembers what a job is since a message of the stream, and wakes who waits for that."""
+        job_id, known = entry.job.id, self._jobs.get(entry.job.id)
+        if known is not None and known.sequence >= sequence:
+            return
+        self._jobs[job_id] = _Known(
+            entry.number,
+            sequence,
+            entry.job.state,
+            entry.job.attempts,
+            entry.turn,
+            entry.deleted,
+        )
+        if self._observe is not None:
+            self._observe(job_id, entry.observed())
+        lease = self._leases.get(job_id)
+        if lease is not None:
+            lease.hear(entry)
+        self.bells.ring(job_id)
+        if entry.job.state == QUEUED:
+            self.waiting.set()
+
+    def _hear(self, message: Message) -> None:
+        try:
+            self.note(Entry.load(message.data, message.sequence), message.sequence)
+        except (ValueError, KeyError, TypeError) as error:
+            _log.error("a message is no job's", subject=message.subject, exc_info=error)
+
+    async def _read_on(self) -> None:
+        """Reads what was said while nobody here has listened. Raises LinkError."""
+        last = (await self.link.call(f"STREAM.INFO.{JOBS}"))["state"]["last_seq"]
+        if last <= self._seen:
+            return
+        start, only_last = self._seen + 1, not self._seen
+        async for message in self.link.read(JOBS, "vr.job.*", start, only_last=only_last):
+            self._hear(message)
+        self._seen = last
+
+    async def _again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await work()
+            except (LinkError, ServingError) as error:
+                _log.warning("the NATS server is asked again", error=str(error))
+
+    async def _keep_leases(self) -> None:
+        for lease in list(self._leases.values()):
+            await self.link.keep(lease.ticket)
+
+    async def _look(self) -> None:
+        await self._read_on()
+        self.waiting.set()
+
+    async def _mend(self) -> None:
+        """Makes tickets of jobs that nobody looks at: the old ones were lost, or hang."""
+        if not self._empty:
+            return
+        for job_id, known in list(self._jobs.items()):
+            if known.deleted or known.state in ENDED or job_id in self._leases:
+                continue
+            if time.monotonic() - known.since < self._lost_s:
+                continue
+            if known.state == RUNNING and await self.link.is_answered(
+                _own(job_id, known.epoch), _ASKED_S
+            ):
+                continue
+            known.since = time.monotonic()
+            _log.warning("a job is queued again whose ticket was lost", job=job_id)
+            subject = f"vr.q.{job_id}.{known.turn}"
+            await self.link.call(f"STREAM.PURGE.{QUEUE}", {"filter": subject})
+            await self._put_ticket(job_id, known.turn)
+
+
+def _claim_of(last: Entry) -> Entry:
+    """The entry with which a job is another attempt's."""
+    events = [state_event(RUNNING)]
+    if last.job.state == RUNNING:
+        events = [message_event(KILLED), state_event(QUEUED), *events]
+    job = jobs_pb2.Job()
+    job.CopyFrom(last.job)
+    job.attempts += 1
+    return last.followed(events, job)
+
+
+def _own(job_id: str, epoch: int) -> str:
+    """The subject that an attempt answers."""
+    return f"vr.own.{job_id}.{epoch}"
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
