@@ -13,6 +13,7 @@
     |   +-- DeviceMemoryError                 its device is too small, and so is every other's
     |   +-- JobFailedError                    a job of a job service has failed or was cancelled
     +-- OutputError                      6    a result, or standard output, cannot be written
+    |   +-- TakenError                        another run writes it
     +-- JobInterruptedError            130    Ctrl-C; 143 after SIGTERM, 129 after SIGHUP
 
 0 is success. The message of each is a sentence that says what to do.
@@ -96,6 +97,10 @@ class OutputError(VoxrouteError):
     """A result cannot be written."""
 
     exit_code = 6
+
+
+class TakenError(OutputError):
+    """Another run writes the result."""
 
 
 class JobInterruptedError(VoxrouteError):

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from voxroute_orchestrator.errors import OutputError
+from voxroute_orchestrator.errors import OutputError, TakenError
 from voxroute_orchestrator.names import fitted
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -87,7 +87,8 @@ def make_private(path: Path) -> None:
 def claimed(folder: Path, title: str) -> Generator[None]:
     """Keeps other runs from the results of a title in a folder, which is made.
 
-    The lock goes with the process, however that ends. Raises OutputError where another run has it.
+    The lock goes with the process, however that ends. Raises TakenError where another run has it,
+    OutputError where the folder cannot be written.
     """
     path = folder / fitted(title, ".voxroute-lock", beginning=".")
     try:
@@ -104,7 +105,7 @@ def claimed(folder: Path, title: str) -> Generator[None]:
 
 
 def _locked(path: Path) -> int:
-    """The descriptor of the lock's file, which has this process's id in it. Raises OutputError."""
+    """The descriptor of the lock's file, which has this process's id in it. Raises TakenError."""
     while True:
         descriptor = _opened_lock(path)
         try:
@@ -112,7 +113,7 @@ def _locked(path: Path) -> int:
         except BlockingIOError as error:
             owner = os.read(descriptor, _PID_DIGITS).decode(errors="replace").strip()
             os.close(descriptor)
-            raise OutputError(
+            raise TakenError(
                 f"another voxroute{f' (process {owner})' if owner else ''} writes the results of"
                 f" this title to {path.parent}; wait for its end, or name another folder with -o"
             ) from error

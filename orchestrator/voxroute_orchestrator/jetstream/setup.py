@@ -3,13 +3,14 @@
     vr.job.<id>           a job: its last message is the job, all of them are its events
     vr.conf.<id>.<n>      what was asked for, in parts
     vr.key.<digest>       the job of an idempotency key
+    vr.fact.folder        the id of the folder in which recordings, journals and results are
     vr.q.<id>.<turn>      a ticket: somebody is to look whether the job waits. It is not the truth:
                           one may be lost or come twice
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job
     vr.bell               a ticket may be there
 
-The first three are the stream VR_JOBS, the tickets are VR_QUEUE.
+The first four are the stream VR_JOBS, the tickets are VR_QUEUE.
 """
 
 from typing import Any
@@ -20,12 +21,13 @@ JOBS, QUEUE = "VR_JOBS", "VR_QUEUE"
 RUN = "run"
 """The consumer that hands out tickets."""
 BELL = "vr.bell"
+FOLDER = "vr.fact.folder"
 _LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
 _NO_STREAM = 10059
 
 _STREAMS: dict[str, dict[str, Any]] = {
     JOBS: {
-        "subjects": ["vr.job.*", "vr.conf.*.*", "vr.key.*"],
+        "subjects": ["vr.job.*", "vr.conf.*.*", "vr.key.*", "vr.fact.*"],
         "republish": {"src": "vr.job.*", "dest": "vr.live.job.{{wildcard(1)}}"},
     },
     QUEUE: {

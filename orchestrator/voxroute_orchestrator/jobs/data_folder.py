@@ -25,6 +25,7 @@ from voxroute_orchestrator.jobs.database import (
     disk,
     exclusive_lock,
     id_of_earlier_store,
+    shared_lock,
 )
 from voxroute_orchestrator.jobs.errors import StoreError
 from voxroute_serving.telemetry.logs import get_logger
@@ -34,11 +35,16 @@ LOCK_NAME = "lock.sqlite"
 UPLOADS, JOBS, ASIDE = "uploads", "jobs", "aside"
 
 _KIND = "voxroute job service"
+_SHARED_KIND = "voxroute fleet"  # which earlier versions refuse: they would put its jobs aside
 _VERSION = 1
 _MARKER_BYTES = 4096  # more than any marker has
 _MAGIC_BYTES = 8  # of SQLite's rollback journals; zero where nothing is to be rolled back
 _ID = re.compile(r"[0-9a-f]{32}")
 _NEW_MARKER = re.compile(re.escape(f".{MARKER_NAME}.") + r"[0-9a-f]{16}")
+_NOT_SHARED = (
+    "{} is that of a job service which keeps its jobs in it; name another folder with --data-dir,"
+    " or leave out --engine"
+)
 _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = (UPLOADS, JOBS, ASIDE)
 _DATABASES = tuple(
@@ -53,19 +59,23 @@ _log = get_logger(__name__)
 
 
 class OwnedFolder:
-    """A data folder that is this process's until it ends, or until `close`."""
+    """A data folder that is this process's until it ends, or until `close`.
 
-    def __init__(self, path: Path) -> None:
+    One that is `shared` is at the same time that of others who share it.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         """Takes the folder, which is made or marked where it may be.
 
         Raises StoreError with the reason why the service may not work in it; StoreBusyError where
         another service does; DiskFullError.
         """
         self.path = _folder(path)
-        _check(self.path)  # the lock's file is the first that is written
+        self._shared = shared
+        _check(self.path, shared=shared)  # the lock's file is the first that is written
         with disk(self.path):
             make_private(self.path / LOCK_NAME)
-        self._lock = exclusive_lock(self.path / LOCK_NAME)
+        self._lock = (shared_lock if shared else exclusive_lock)(self.path / LOCK_NAME)
         try:
             self.id = self._marked()
             with disk(self.path):
@@ -80,12 +90,13 @@ class OwnedFolder:
 
     def _marked(self) -> str:
         """The folder's id. Makes the marker where there is none."""
-        found = _check(self.path)
+        found = _check(self.path, shared=self._shared)
         if not (self.path / MARKER_NAME).exists():
             found = found or uuid.uuid4().hex
             was_new = not (self.path / STORE_NAME).exists()
             with disk(self.path):
-                _write_marker(self.path, found)
+                _write_marker(self.path, found, shared=self._shared)
+            found = _check(self.path, shared=self._shared)  # another one may have been faster
             tell = _log.info if was_new else _log.warning
             tell("the data folder had no marker; it has one now", path=str(self.path), id=found)
         return found
@@ -99,7 +110,7 @@ class OwnedFolder:
             mended += _mend(self.path / name, 0o600)
         for name in _FOLDERS:
             mended += _mend(self.path / name, 0o700)
-        for name in _FOLDERS[:2]:
+        for name in _FOLDERS[:2] if not self._shared else ():  # others work there
             mended += _mend_below(self.path / name)
         if mended:
             _log.warning("files of the data folder were open to others; no longer", count=mended)
@@ -119,7 +130,7 @@ def _folder(path: Path) -> Path:
         return path.resolve(strict=True)
 
 
-def _check(folder: Path) -> str:
+def _check(folder: Path, *, shared: bool) -> str:
     """The id that the folder has; "" for none yet. Changes nothing.
 
     Raises StoreError where the service may not work in the folder.
@@ -138,7 +149,9 @@ def _check(folder: Path) -> str:
             if name in _FOLDERS or name in _DATABASES or name == MARKER_NAME:
                 _check_kind(folder / name)
         if MARKER_NAME in names:
-            return _read_marker(folder / MARKER_NAME)
+            return _read_marker(folder / MARKER_NAME, shared=shared)
+        if shared and STORE_NAME in names:
+            raise StoreError(_NOT_SHARED.format(folder))
         if not foreign:
             return ""
         earlier = id_of_earlier_store(folder / STORE_NAME)
@@ -226,7 +239,7 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004 - those shown
 
 
-def _read_marker(path: Path) -> str:
+def _read_marker(path: Path, *, shared: bool) -> str:
     """The id. Raises StoreError for a marker that this version does not understand."""
     with path.open("rb") as file:
         text = file.read(_MARKER_BYTES)
@@ -236,7 +249,14 @@ def _read_marker(path: Path) -> str:
         content = None
     marker = cast("dict[str, object]", content) if isinstance(content, dict) else {}
     version, own_id = marker.get("version"), marker.get("id")
-    if marker.get("kind") != _KIND or not isinstance(version, int):
+    if marker.get("kind") == _SHARED_KIND and not shared:
+        raise StoreError(
+            f"{path.parent} is that of services that share their jobs; start this one with their"
+            " --engine, or name another folder with --data-dir"
+        )
+    if marker.get("kind") == _KIND and shared:
+        raise StoreError(_NOT_SHARED.format(path.parent))
+    if marker.get("kind") not in {_KIND, _SHARED_KIND} or not isinstance(version, int):
         raise StoreError(
             f"{path} is no marker of the job service; restore it from a backup, or name another"
             " folder with --data-dir"
@@ -254,17 +274,19 @@ def _read_marker(path: Path) -> str:
     return own_id
 
 
-def _write_marker(folder: Path, own_id: str) -> None:
-    """Writes the marker, whole and to stay. Raises OSError."""
+def _write_marker(folder: Path, own_id: str, *, shared: bool) -> None:
+    """Writes the marker, whole and to stay, unless it is there. Raises OSError."""
     new = folder / f".{MARKER_NAME}.{secrets.token_hex(8)}"
-    text = json.dumps({"kind": _KIND, "version": _VERSION, "id": own_id}) + "\n"
+    kind = _SHARED_KIND if shared else _KIND
+    text = json.dumps({"kind": kind, "version": _VERSION, "id": own_id}) + "\n"
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        new.replace(folder / MARKER_NAME)
+        with contextlib.suppress(FileExistsError):
+            os.link(new, folder / MARKER_NAME)  # `replace` would take the place of another's
         sync_folder(folder)
     finally:
         with contextlib.suppress(OSError):

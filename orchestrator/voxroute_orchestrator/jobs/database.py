@@ -87,6 +87,27 @@ def exclusive_lock(path: Path) -> sqlite3.Connection:
         return lock
 
 
+def shared_lock(path: Path) -> sqlite3.Connection:
+    """Holds a lock beside others of its kind; whoever holds one keeps out `exclusive_lock`.
+
+    Raises StoreBusyError.
+    """
+    with mapped(path):
+        lock = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+        try:
+            lock.execute("BEGIN")
+            lock.execute("SELECT count(*) FROM sqlite_master").fetchone()  # takes it
+        except sqlite3.OperationalError as error:
+            lock.close()
+            if _primary(error) == sqlite3.SQLITE_BUSY:
+                raise StoreBusyError(
+                    f"a job service that shares its folder with nobody works in {path.parent}; stop"
+                    " it, or name another folder with --data-dir"
+                ) from error
+            raise
+        return lock
+
+
 def id_of_earlier_store(path: Path) -> str:
     """The id of the data folder that a store is of; "" for one of a version that had none.
 

@@ -167,11 +167,14 @@ class Upload:
 
 
 class DataFolder:
-    """The data folder of the service, which no other process works in until `close`."""
+    """The data folder of the service, which no other process works in until `close`.
 
-    def __init__(self, path: Path) -> None:
+    But for services that share it, as `--engine` has them do.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         """Takes the folder; see OwnedFolder for what it raises."""
-        self._owned = OwnedFolder(path)
+        self._owned = OwnedFolder(path, shared=shared)
         self.path = self._owned.path
         self.id = self._owned.id
         self.uploads = self.path / UPLOADS

@@ -20,7 +20,7 @@ import platformdirs
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.client.failures import CallFailedError
-from voxroute_orchestrator.errors import VoxrouteError
+from voxroute_orchestrator.errors import TakenError, VoxrouteError
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.errors import LeaseLostError, of_failure
 from voxroute_orchestrator.jobs.event_log import EventLog
@@ -190,11 +190,29 @@ class Runner:
         if attempt.fresh:
             await asyncio.to_thread(files.forget)
             await attempt.began_afresh()
-        lines = await self._work(await self._job_of(attempt.job_id, attempt.config), log)
+        lines = await self._worked(attempt, log)
         for line in lines:
             if not line.startswith(str(files.results)):  # a path here says nothing to a client
                 log.say(line)
         return lines
+
+    async def _worked(self, attempt: Attempt, log: EventLog) -> list[str]:
+        """What the work says at its end, once no earlier attempt has the job's files any more.
+
+        A process that was taken for dead may have them: one that hangs, or was stopped.
+        """
+        job = await self._job_of(attempt.job_id, attempt.config)
+        told = False
+        while True:
+            try:
+                return await self._work(job, log)
+            except TakenError:
+                if attempt.epoch == 1:
+                    raise
+            if not told:
+                log.say("the service that had the job before still holds its files; the job waits")
+                told = True
+            await asyncio.sleep(_AGAIN_S)
 
     async def job(self, job_id: str, *, media: bool = True) -> Job:
         """A job of the store, as its work has it now; without `media` it cannot be opened.

@@ -6,7 +6,7 @@ import base64
 import binascii
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -27,6 +27,7 @@ from voxroute_orchestrator.jobs.errors import (
     ArtifactNotFoundError,
     InvalidJobError,
     MediaNotFoundError,
+    OutcomeUnknownError,
     StoreError,
 )
 from voxroute_orchestrator.jobs.files import DataFolder, Upload, check_upload_name, media_below
@@ -42,6 +43,7 @@ from voxroute_orchestrator.jobs.store import (
     SUCCEEDED,
     Event,
     JobStore,
+    OnThreads,
     Store,
 )
 from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
@@ -97,6 +99,18 @@ class JobServerSettings(ServerSettings, ClientServerSettings):
         ge=1,
         description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
         " for each other in the services' queues",
+    )
+    engine: str = Field(
+        default="",
+        pattern=r"^(nats://\S+)?$",
+        description="nats://HOST:PORT of the server that keeps the jobs of several services, which"
+        " share the folder --data-dir; by default they are kept in that folder, by one service",
+    )
+    engine_lease_s: float = Field(
+        default=30.0,
+        ge=1,
+        description="seconds without a word of a service after which its jobs are another one's."
+        " Too low has jobs repeat a window on a slow network, too high lets them wait",
     )
     media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
         default=[],
@@ -197,6 +211,9 @@ class JobServicer(TranscriptServicer):
             if config.upload_name:
                 await asyncio.to_thread(upload.take, files.media / config.upload_name)
             job, created = await self._store.submit(job_id, key, config)
+        except OutcomeUnknownError:
+            created = True  # for all that is known, and then it needs its folder
+            raise
         finally:
             if not created:
                 await asyncio.to_thread(self._folder.remove, job_id)
@@ -382,10 +399,18 @@ class JobApp:
         async def work(job: Job, told: Reporter) -> list[str]:
             return await transcribe_media(job, options, told, self._metrics.observe_route)
 
-        self._folder = DataFolder(settings.data_dir)
+        self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))
         self._metrics = JobMetrics(runtime.metrics.registry)
-        self._sqlite = SqliteStore(self._folder.path, self._observe, data_id=self._folder.id)
-        self._store = EmbeddedJobs(self._sqlite)
+        self._sqlite: SqliteStore | None = None
+        self._store: JobStore
+        on_threads: Store
+        if settings.engine:
+            self._store = _shared_jobs(settings, self._folder.id, self._observe)
+            on_threads = OnThreads(self._store)
+        else:
+            self._sqlite = SqliteStore(self._folder.path, self._observe, data_id=self._folder.id)
+            self._store = EmbeddedJobs(self._sqlite)
+            on_threads = self._sqlite
         spec = JobSpec(
             asr_model=settings.model,
             translate_model=settings.translate_model,
@@ -413,7 +438,7 @@ class JobApp:
             self._store,
             self._folder,
             self._runner,
-            on_threads=self._sqlite,
+            on_threads=on_threads,
             services=Services(options, self._metrics.observe_route),
             media_roots=settings.media_root,
             max_upload_bytes=settings.max_upload_bytes,
@@ -430,11 +455,15 @@ class JobApp:
         live_pb2_grpc.add_LiveServiceServicer_to_server(self._live, server)
 
     async def start(self) -> None:
-        """Puts in order what a killed service or a backup has left, and begins with what waits."""
-        await asyncio.to_thread(reconcile, self._sqlite, self._folder)
+        """Puts in order what a killed service or a backup has left, and begins with what waits.
+
+        In a folder that is shared nothing is put in order: others work there.
+        """
+        if self._sqlite is not None:
+            await asyncio.to_thread(reconcile, self._sqlite, self._folder)
+            for job_id in await asyncio.to_thread(self._sqlite.in_state, QUEUED):
+                self._metrics.observe_state(job_id, "queued")
         self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
-        for job_id in await asyncio.to_thread(self._sqlite.in_state, QUEUED):
-            self._metrics.observe_state(job_id, "queued")
         await self._runner.start()
 
     def _observe(self, job_id: str, events: Sequence[Event]) -> None:
@@ -455,6 +484,23 @@ class JobApp:
         await self._runner.stopped()
         await self._store.close()
         self._folder.close()
+
+
+def _shared_jobs(
+    settings: JobServerSettings, folder_id: str, observe: Callable[[str, Sequence[Event]], None]
+) -> JobStore:
+    """The jobs of `--engine`. Raises InvalidInputError, which ends the process."""
+    try:
+        from voxroute_orchestrator.jobs.stores import jetstream  # noqa: PLC0415 - most have no nats
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "nats":
+            raise
+        raise InvalidInputError(
+            "--engine needs nats-py; `pip install 'voxroute-orchestrator[fleet]'` adds it"
+        ) from error
+    return jetstream.jobs_at(
+        settings.engine, observe, folder_id=folder_id, lease_s=settings.engine_lease_s
+    )
 
 
 def _options(settings: JobServerSettings) -> Settings:

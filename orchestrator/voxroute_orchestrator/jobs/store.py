@@ -252,3 +252,15 @@ class Store(Protocol):
     def get(self, job_id: str) -> jobs_pb2.Job:
         """As JobStore.get. Blocking."""
         ...
+
+
+class OnThreads:
+    """Store on a JobStore of the event loop that runs."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+
+    def get(self, job_id: str) -> jobs_pb2.Job:
+        """As JobStore.get. Blocking, and not for the loop's own thread."""
+        return asyncio.run_coroutine_threadsafe(self._store.get(job_id), self._loop).result()

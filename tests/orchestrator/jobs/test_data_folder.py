@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -700,6 +701,39 @@ def test_only_uploads_that_the_service_itself_has_left_are_removed(data: Path) -
         assert folder.count_aside() == 5
         assert film.read_text() == "film"
         upload.__exit__(None, None, None)
+
+
+# --- services that share it
+
+
+def test_a_folder_is_shared_by_those_who_say_so_and_nobody_else(tmp_path: Path) -> None:
+    """All that start at once have one marker; whoever wants it alone is told, during and after."""
+    data = tmp_path / "data"
+    with ThreadPoolExecutor(4) as threads:
+        sharing = list(threads.map(lambda _: DataFolder(data, shared=True), range(4)))
+    assert len({folder.id for folder in sharing}) == 1
+    before = files(data)
+    with pytest.raises(StoreError, match="start this one with their --engine"):
+        DataFolder(data)
+    for folder in sharing:
+        folder.close()
+    with pytest.raises(StoreError, match="start this one with their --engine"):
+        DataFolder(data)
+    assert files(data) == before
+    DataFolder(data, shared=True).close()
+
+
+def test_a_folder_with_jobs_of_its_own_is_not_shared(tmp_path: Path) -> None:
+    """Nor one of the first version, which had no marker; every file is as it was."""
+    data = tmp_path / "data"
+    add_job(data, done=True)
+    for change in (lambda: None, lambda: make_earlier(data)):
+        change()
+        before = everything(data)
+        with pytest.raises(StoreError, match="leave out --engine"):
+            DataFolder(data, shared=True)
+        assert everything(data) == before
+    assert start(data).jobs
 
 
 # --- who can read it

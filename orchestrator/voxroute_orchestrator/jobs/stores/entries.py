@@ -9,7 +9,16 @@ from typing import Any, Self
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jobs.store import ENDED, QUEUED, RUNNING, Event, EventKind
+from voxroute_orchestrator.jobs.store import (
+    ENDED,
+    KILLED,
+    QUEUED,
+    RUNNING,
+    Event,
+    EventKind,
+    message_event,
+    state_event,
+)
 
 _PLAIN = ("parts", "key", "turn", "fresh", "cancel", "deleted", "by")  # as they are, in JSON
 
@@ -67,6 +76,16 @@ class Entry:
             numbered.append(body)
             _advance(new, body)
         return replace(self, job=new, events=numbered, **changes)
+
+    def claimed(self) -> Self:
+        """The entry with which the job is another attempt's."""
+        events = [state_event(RUNNING)]
+        if self.job.state == RUNNING:
+            events = [message_event(KILLED), state_event(QUEUED), *events]
+        job = jobs_pb2.Job()
+        job.CopyFrom(self.job)
+        job.attempts += 1
+        return self.followed(events, job)
 
     def observed(self) -> list[Event]:
         """The events as those who count them know them."""

@@ -30,12 +30,11 @@ from voxroute_orchestrator.jetstream.link import (
     Message,
     Ticket,
 )
-from voxroute_orchestrator.jetstream.setup import BELL, JOBS, QUEUE, RUN, set_up
+from voxroute_orchestrator.jetstream.setup import BELL, FOLDER, JOBS, QUEUE, RUN, set_up
 from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
     ENDED,
-    KILLED,
     QUEUED,
     RUNNING,
     Attempt,
@@ -46,7 +45,6 @@ from voxroute_orchestrator.jobs.store import (
     check_deletable,
     check_resumable,
     key_taken,
-    message_event,
     state_event,
 )
 from voxroute_orchestrator.jobs.stores.entries import Entry, first_entry
@@ -92,17 +90,21 @@ class JetStreamJobs:
         connect: Callable[[], Awaitable[Link]],
         observe: Callable[[str, Sequence[Event]], None] | None = None,
         *,
+        folder_id: str = "",
         lease_s: float = LEASE_S,
         lost_s: float = LOST_S,
     ) -> None:
         """Nothing is asked of a server before `start`.
 
-        `observe` hears the id of a job and its events, whichever service has made them.
+        `observe` hears the id of a job and its events, whichever service has made them; of a job
+        that was there before, its state. `folder_id` is that of the folder that all services share;
+        StoreError at the start where theirs is another one.
         """
         self.bells = Bells()
         self.waiting = asyncio.Event()
         self._connect = connect
         self._observe = observe
+        self._folder_id = folder_id
         self._lease_s = lease_s
         self._lost_s = lost_s
         self._link: Link | None = None
@@ -121,6 +123,7 @@ class JetStreamJobs:
         try:
             self._link = await self._connect()
             await set_up(self._link, self._lease_s)
+            await self._check_folder()
             await self._link.listen("vr.live.job.*", self._hear)
             await self._link.listen(BELL, lambda _: self.waiting.set())
             await self._read_on()
@@ -146,6 +149,19 @@ class JetStreamJobs:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._link is not None:
             await self._link.close()
+
+    async def _check_folder(self) -> None:
+        """Raises StoreError where the jobs are those of services with another folder."""
+        if not self._folder_id:
+            return
+        with contextlib.suppress(ConflictError):
+            await self.link.append(JOBS, FOLDER, self._folder_id.encode(), 0)
+        kept = await self.link.last(JOBS, FOLDER)
+        if kept is None or kept.data != self._folder_id.encode():
+            raise StoreError(
+                "the jobs that this server keeps are in another data folder; mount that of the"
+                " other services here and name it with --data-dir, or use an account of its own"
+            )
 
     @property
     def link(self) -> Link:
@@ -399,7 +415,7 @@ class JetStreamJobs:
                     await self.link.done(ticket)
                     return None
                 config = await self._config(last)
-                entry, sequence = await self._append(_claim_of(last), sequence)
+                entry, sequence = await self._append(last.claimed(), sequence)
             except ConflictError:
                 continue
             except JobNotFoundError:
@@ -492,7 +508,7 @@ class JetStreamJobs:
             entry.deleted,
         )
         if self._observe is not None:
-            self._observe(job_id, entry.observed())
+            self._observe(job_id, entry.observed() if known else [state_event(entry.job.state)])
         lease = self._leases.get(job_id)
         if lease is not None:
             lease.hear(entry)
@@ -552,15 +568,15 @@ class JetStreamJobs:
             await self._put_ticket(job_id, known.turn)
 
 
-def _claim_of(last: Entry) -> Entry:
-    """The entry with which a job is another attempt's."""
-    events = [state_event(RUNNING)]
-    if last.job.state == RUNNING:
-        events = [message_event(KILLED), state_event(QUEUED), *events]
-    job = jobs_pb2.Job()
-    job.CopyFrom(last.job)
-    job.attempts += 1
-    return last.followed(events, job)
+def jobs_at(
+    url: str,
+    observe: Callable[[str, Sequence[Event]], None],
+    *,
+    folder_id: str,
+    lease_s: float,
+) -> JetStreamJobs:
+    """The jobs that the server at an address keeps; it is asked at the start."""
+    return JetStreamJobs(lambda: Link.open(url), observe, folder_id=folder_id, lease_s=lease_s)
 
 
 def _own(job_id: str, epoch: int) -> str:

@@ -1,0 +1,203 @@
+"""Two job services as processes, on one nats-server and one folder."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.orchestrator import recordings
+from tests.orchestrator.daemon import (
+    Daemon,
+    Services,
+    artifact,
+    config,
+    ended,
+    job,
+    messages,
+    stand_in_services,
+    wait,
+)
+from tests.orchestrator.jobs.nats_server import NatsServer, running
+from voxroute.jobs.v1 import jobs_pb2
+
+SECONDS = 20
+LEASE_S = 2.0
+pytestmark = pytest.mark.slow  # a minute
+
+FILM = config(upload_name="film.wav")
+
+
+@dataclass
+class Sharing(Daemon):
+    """`voxroute serve --engine`, with a folder that is another one's, too."""
+
+    shared: Path = Path()
+
+    @property
+    def data(self) -> Path:
+        return self.shared
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Services]:
+    """The stand-ins that all jobs here use."""
+    with stand_in_services() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A recording whose seconds tell their number."""
+    path = tmp_path_factory.mktemp("film") / "film.wav"
+    return recordings.write(path, recordings.steps(SECONDS)).read_bytes()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server without jobs."""
+    with running(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def pair(tmp_path: Path, server: NatsServer, services: Services) -> Iterator[list[Sharing]]:
+    """Both of them."""
+    services.speech.delay_s = 0.0
+    flags = (
+        "--asr-endpoints", services.asr, "--translate-endpoints", services.translate,
+        "--engine", server.url, "--engine-lease-s", str(LEASE_S),
+    )  # fmt: skip
+    daemons: list[Sharing] = []
+    try:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            daemons.append(Sharing(tmp_path / name, flags, shared=tmp_path / "shared"))
+            daemons[-1].start()
+        yield daemons
+    finally:
+        for daemon in daemons:
+            daemon.close()
+
+
+def _watched(stub: Any, job_id: str) -> list[jobs_pb2.WatchJobResponse]:
+    return list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id), timeout=60))
+
+
+def _texts(stub: Any, job_id: str) -> list[str]:
+    done = ended(stub, job_id)
+    assert done.state == jobs_pb2.JOB_STATE_SUCCEEDED, done.error
+    transcript = json.loads(artifact(stub, job_id, "film.transcript.json"))
+    return [segment["text"] for segment in transcript["segments"]]
+
+
+def test_a_job_is_submitted_here_and_watched_and_fetched_there(
+    pair: list[Sharing], film: bytes
+) -> None:
+    """Whoever does it; the same key is the same job, and every event is told once."""
+    here, there = (daemon.stub() for daemon in pair)
+    job_id = here.SubmitJob(messages(FILM, film, key="k"), timeout=60).job.id
+    again = there.SubmitJob(messages(FILM, film, key="k"), timeout=60)
+    assert (again.job.id, again.created) == (job_id, False)
+    told = _watched(there, job_id)
+    assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+    assert told[-1].state == jobs_pb2.JOB_STATE_SUCCEEDED
+    assert _watched(here, job_id) == told
+    for stub in (here, there):
+        assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
+        assert [one.id for one in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs] == [job_id]
+    there.DeleteJob(jobs_pb2.DeleteJobRequest(job_id=job_id), timeout=60)
+    with pytest.raises(grpc.RpcError) as error:
+        job(here, job_id)
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    for daemon in pair:
+        assert daemon.end() == 0
+
+
+def _runner(pair: list[Sharing], services: Services, job_id: str) -> tuple[Sharing, Sharing]:
+    """The service that does the job, and the other one."""
+    wait(lambda: services.speech.open_calls)
+    logs = [(daemon.folder / "log").read_text() for daemon in pair]
+    (number,) = [n for n, log in enumerate(logs) if "job begins" in log and job_id in log]
+    return pair[number], pair[1 - number]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_service_that_ends_hands_its_job_on(
+    pair: list[Sharing], services: Services, film: bytes, end: int
+) -> None:
+    """At once where it stops, after its lease where it is killed; nothing is told twice."""
+    services.speech.delay_s = 0.3
+    job_id = pair[0].stub().SubmitJob(messages(FILM, film), timeout=60).job.id
+    runner, other = _runner(pair, services, job_id)
+    stub = other.stub()
+    with ThreadPoolExecutor(1) as thread:
+        watching = thread.submit(_watched, stub, job_id)
+        wait(lambda: job(stub, job_id).last_sequence > 3)
+        runner.end(end)
+        told = watching.result(60)
+    assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+    done = ended(stub, job_id)
+    assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 2)
+    assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
+
+
+def test_a_service_that_was_taken_for_dead_tells_nothing_more(
+    pair: list[Sharing], services: Services, film: bytes
+) -> None:
+    """Stopped for longer than its lease, it finds the job another's when it wakes up.
+
+    That one waits for the files of the job, which a process that is not dead still holds.
+    """
+    services.speech.delay_s = 0.3
+    job_id = pair[0].stub().SubmitJob(messages(FILM, film), timeout=60).job.id
+    runner, other = _runner(pair, services, job_id)
+    assert runner.process is not None
+    stub = other.stub()
+    runner.process.send_signal(signal.SIGSTOP)
+    watching = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id), timeout=60)
+    assert any("still holds its files" in event.message for event in watching)
+    watching.cancel()
+    runner.process.send_signal(signal.SIGCONT)
+    done = ended(stub, job_id)
+    wait(lambda: "job is done elsewhere" in (runner.folder / "log").read_text())
+    told = _watched(stub, job_id)
+    assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 2), done.error
+    assert [event.sequence for event in told] == list(range(1, done.last_sequence + 1))
+    assert _watched(runner.stub(), job_id) == told
+    assert _texts(runner.stub(), job_id) == [f"word{k}" for k in range(SECONDS)]
+
+
+def test_services_on_different_folders_are_told_apart(
+    pair: list[Sharing], server: NatsServer, services: Services, tmp_path: Path
+) -> None:
+    """The second would look for recordings where they are not: it does not start."""
+    del pair
+    (tmp_path / "three").mkdir()
+    flags = ("--asr-endpoints", services.asr, "--engine", server.url)
+    stranger = Sharing(tmp_path / "three", flags, shared=tmp_path / "elsewhere")
+    with pytest.raises(grpc.RpcError):
+        stranger.start()
+    assert stranger.process is not None
+    assert stranger.process.stdout is not None
+    assert stranger.process.wait(60) == 1
+    stranger.process.stdout.close()
+    assert "another data folder" in (tmp_path / "three" / "log").read_text()
+    stranger.close()
+
+
+def test_without_an_engine_nothing_of_it_is_imported() -> None:
+    """Neither nats-py nor what is built on it."""
+    code = (
+        "import sys, voxroute_orchestrator.jobs.service, voxroute_orchestrator.cli.serve\n"
+        "print([n for n in sys.modules if n.split('.')[0] == 'nats' or 'jetstream' in n])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
