@@ -5,6 +5,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import importlib.util
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -399,6 +400,8 @@ class JobApp:
         async def work(job: Job, told: Reporter) -> list[str]:
             return await transcribe_media(job, options, told, self._metrics.observe_route)
 
+        if settings.engine:
+            _needs_nats()  # before the folder is one that is shared
         self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))
         self._metrics = JobMetrics(runtime.metrics.registry)
         self._sqlite: SqliteStore | None = None
@@ -486,21 +489,21 @@ class JobApp:
         self._folder.close()
 
 
+def _needs_nats() -> None:
+    """Raises InvalidInputError, which ends the process, where `--engine` cannot be had."""
+    if importlib.util.find_spec("nats") is None:
+        raise InvalidInputError(
+            "--engine needs nats-py; `pip install 'voxroute-orchestrator[fleet]'` adds it"
+        )
+
+
 def _shared_jobs(
     settings: JobServerSettings, folder_id: str, observe: Callable[[str, Sequence[Event]], None]
 ) -> JobStore:
-    """The jobs of `--engine`. Raises InvalidInputError, which ends the process."""
-    try:
-        from voxroute_orchestrator.jobs.stores import jetstream  # noqa: PLC0415 - most have no nats
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "nats":
-            raise
-        raise InvalidInputError(
-            "--engine needs nats-py; `pip install 'voxroute-orchestrator[fleet]'` adds it"
-        ) from error
-    return jetstream.jobs_at(
-        settings.engine, observe, folder_id=folder_id, lease_s=settings.engine_lease_s
-    )
+    """The jobs of `--engine`."""
+    from voxroute_orchestrator.jobs.stores.jetstream import jobs_at  # noqa: PLC0415 - needs nats
+
+    return jobs_at(settings.engine, observe, folder_id=folder_id, lease_s=settings.engine_lease_s)
 
 
 def _options(settings: JobServerSettings) -> Settings:

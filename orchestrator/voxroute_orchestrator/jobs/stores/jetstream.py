@@ -273,12 +273,13 @@ class JetStreamJobs:
     async def events(self, job_id: str, after: int) -> Batch:
         """As JobStore."""
         with serving_errors():
-            entry, _ = await self._last(job_id)
+            entry, sequence = await self._last(job_id)
             if after >= entry.before:  # mostly: who watches has seen all but the last
                 new = [event for event in entry.events if event.sequence > after]
+                self._put_place(job_id, entry.job.last_sequence, sequence + 1)
                 return Batch(new, ended=entry.ended)
             found: list[jobs_pb2.WatchJobResponse] = []
-            start = self._places.pop((job_id, after), entry.number)
+            start = self._places.get((job_id, after), entry.number)
             async with contextlib.aclosing(
                 self.link.read(JOBS, f"vr.job.{job_id}", start)
             ) as messages:
@@ -289,10 +290,14 @@ class JetStreamJobs:
                     if len(found) >= _EVENTS_AT_ONCE:
                         break
         last = found[-1].sequence if found else after
-        self._places[job_id, last] = start
+        self._put_place(job_id, last, start)
+        return Batch(found, ended=entry.ended and last >= entry.job.last_sequence)
+
+    def _put_place(self, job_id: str, after: int, start: int) -> None:
+        """Remembers behind which message the events behind a number are."""
+        self._places[job_id, after] = start
         if len(self._places) > _PLACES:
             del self._places[next(iter(self._places))]
-        return Batch(found, ended=entry.ended and last >= entry.job.last_sequence)
 
     async def _last(self, job_id: str) -> tuple[Entry, int]:
         """What a job is now, and the number of its last message.
