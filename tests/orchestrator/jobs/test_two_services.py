@@ -1,9 +1,12 @@
 """Two job services as processes, on one nats-server and one folder."""
 
+import itertools
 import json
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -173,6 +176,58 @@ def test_a_service_that_was_taken_for_dead_tells_nothing_more(
     assert [event.sequence for event in told] == list(range(1, done.last_sequence + 1))
     assert _watched(runner.stub(), job_id) == told
     assert _texts(runner.stub(), job_id) == [f"word{k}" for k in range(SECONDS)]
+
+
+class _Watcher:
+    """A client that watches one job through whichever service answers."""
+
+    def __init__(self, pair: list[Sharing], job_id: str) -> None:
+        self._stubs = [daemon.stub() for daemon in pair]
+        self._job_id = job_id
+        self.told: list[jobs_pb2.WatchJobResponse] = []
+
+    def watch(self) -> None:
+        """Returns with the end of the job."""
+        for stub in itertools.cycle(self._stubs):
+            last = self.told[-1].sequence if self.told else 0
+            request = jobs_pb2.WatchJobRequest(job_id=self._job_id, after_sequence=last)
+            try:
+                for event in stub.WatchJob(request, timeout=300):
+                    self.told.append(event)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                time.sleep(0.1)  # until somebody is there again
+            else:
+                return
+
+
+@pytest.mark.timeout(600)
+def test_a_job_outlives_kills_at_random_moments(
+    pair: list[Sharing], server: NatsServer, services: Services, film: bytes
+) -> None:
+    """Of either service and of the server, up to ten: every word is there, and told once."""
+    services.speech.delay_s = 1.0
+    job_id = pair[0].stub().SubmitJob(messages(FILM, film), timeout=60).job.id
+    watcher = _Watcher(pair, job_id)
+    chance = random.Random(1)  # noqa: S311 - the same moments each time, as far as that goes
+    with ThreadPoolExecutor(1) as thread:
+        watching = thread.submit(watcher.watch)
+        for _ in range(10):
+            one: Sharing | NatsServer = chance.choice([*pair, server])
+            wait(lambda: services.speech.open_calls or watching.done(), 120)
+            if watching.done():  # a machine that starts services slowly
+                break
+            time.sleep(chance.uniform(0, 1.5))  # a window takes one
+            one.end(signal.SIGKILL)
+            one.start()
+        services.speech.delay_s = 0.0
+        watching.result(120)
+    assert _texts(pair[0].stub(), job_id) == [f"word{k}" for k in range(SECONDS)]
+    done = job(pair[1].stub(), job_id)
+    assert done.attempts > 1
+    assert [event.sequence for event in watcher.told] == list(range(1, done.last_sequence + 1))
+    assert watcher.told[-1].state == jobs_pb2.JOB_STATE_SUCCEEDED
 
 
 def test_services_on_different_folders_are_told_apart(
