@@ -285,8 +285,11 @@ def _write_marker(folder: Path, own_id: str, *, shared: bool) -> None:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.link(new, folder / MARKER_NAME)  # `replace` would take the place of another's
+        if shared:
+            with contextlib.suppress(FileExistsError):
+                os.link(new, folder / MARKER_NAME)  # `replace` would take the place of another's
+        else:
+            new.replace(folder / MARKER_NAME)  # there are file systems without links
         sync_folder(folder)
     finally:
         with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ from tests.orchestrator.daemon import (
     wait,
 )
 from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.test_transcripts import got, put
 from voxroute.jobs.v1 import jobs_pb2
 
 SECONDS = 20
@@ -130,6 +131,27 @@ def _runner(pair: list[Sharing], services: Services, job_id: str) -> tuple[Shari
     logs = [(daemon.folder / "log").read_text() for daemon in pair]
     (number,) = [n for n, log in enumerate(logs) if "job begins" in log and job_id in log]
     return pair[number], pair[1 - number]
+
+
+def test_of_two_who_change_a_transcript_at_once_one_is_told(
+    pair: list[Sharing], film: bytes
+) -> None:
+    """Each through a service of their own: nobody's revision takes the place of another's."""
+    stubs = [daemon.stub() for daemon in pair]
+    job_id = stubs[0].SubmitJob(messages(FILM, film), timeout=60).job.id
+    ended(stubs[0], job_id)
+    _, segments = got(stubs[0], job_id)
+
+    def change(stub: Any, base: int) -> grpc.StatusCode | int:
+        try:
+            return put(stub, job_id, base, segments)
+        except grpc.RpcError as error:
+            return error.code()
+
+    with ThreadPoolExecutor() as pool:
+        for base in range(1, 21):
+            found = list(pool.map(change, stubs, [base] * 2))
+            assert sorted(found, key=str) == [base + 1, grpc.StatusCode.FAILED_PRECONDITION]
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

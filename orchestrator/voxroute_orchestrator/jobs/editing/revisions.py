@@ -9,9 +9,11 @@ that has run again since, is never taken for a revision of this one. A file is w
 flushed and renamed, so that after a power cut it is there as a whole or not at all.
 """
 
+import contextlib
+import fcntl
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +35,7 @@ from voxroute_orchestrator.transcript import Segment, Transcript
 
 KEPT = 20
 """The newest revisions that are kept, beside the first."""
+_LOCK_NAME = "lock"
 _TRANSCRIPT_DIGITS = 16
 _MAX_BYTES = 1 << 28  # of a file; a transcript of 10,000 long segments has a quarter of that
 
@@ -162,8 +165,8 @@ class Revisions:
 
         Raises RevisionConflictError where another was faster; DiskFullError; as `read`.
         """
-        with self._writing:
-            origin = self._origin(job_id)
+        origin = self._origin(job_id)
+        with self._alone(origin):
             newest = self._newest(origin)
             if newest != base:
                 raise RevisionConflictError.of(base, newest)
@@ -198,3 +201,18 @@ class Revisions:
 
     def _newest(self, origin: _Origin) -> int:
         return max(self._numbers(origin), default=1)
+
+    @contextlib.contextmanager
+    def _alone(self, origin: _Origin) -> Generator[None]:
+        """Keeps whoever else has the folder from adding: threads, and services that share it."""
+        folder = self._path(origin, 0).parent
+        with self._writing, contextlib.ExitStack() as stack:
+            try:
+                with written():
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                    lock = stack.enter_context((folder / _LOCK_NAME).open("wb"))
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+            except StoreError:
+                self._store.get(origin.job_id)  # it may have been deleted meanwhile
+                raise
+            yield
