@@ -34,6 +34,7 @@ PATIENCE_S = 5.0
 _TRY_S = 2.0  # for one answer; a request that was under way when its server went has none
 _PAUSE_S = 0.1
 _CONNECT_S = 10.0
+_CLOSE_S = 5.0
 _PULL_S = 0.25  # in which a ticket comes that is there
 _PULLED = 256  # messages in one pull: 256 kB of jobs
 _READER_IDLE_S = 30  # after which a server forgets a reader whose client has gone
@@ -155,8 +156,10 @@ class Link:
 
     async def close(self) -> None:
         """Leaves the server. What is under way fails."""
-        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-            await self._client.close()
+        closing = asyncio.ensure_future(self._client.close())
+        await asyncio.wait([closing], timeout=_CLOSE_S)
+        if not closing.done() or closing.exception() is not None:
+            _log.warning("the connection to the NATS server did not close")
 
     def on_reconnected(self, call: Callable[[], None]) -> None:
         """Has a function called after each time that the connection was away."""

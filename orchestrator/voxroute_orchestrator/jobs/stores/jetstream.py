@@ -58,6 +58,7 @@ LOST_S = 60.0
 """After so long it is looked whether a job that waits has a ticket."""
 _LOOK_S = 5.0  # a ticket that comes again rings no bell
 _ASKED_S = 2.0  # for whoever does a job to say so
+_CANCEL_AGAIN_S = 1.0
 _PART_BYTES = 512 * 1024
 _EVENTS_AT_ONCE = 500
 _PAGE_BYTES = 1 << 20  # of jobs, after which a page ends; clients take messages of 4 MiB
@@ -144,9 +145,11 @@ class JetStreamJobs:
 
     async def close(self) -> None:
         """As JobStore. Jobs that are under way here are another service's before long."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # more than once: the client (2.16.0) swallows a cancellation now and then
+        while waiting := [task for task in self._tasks if not task.done()]:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
         if self._link is not None:
             await self._link.close()
 
