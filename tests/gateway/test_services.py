@@ -61,6 +61,7 @@ def test_models_are_loaded_and_unloaded(server: Gateway, translation: processes.
     assert ask(address=AWAY).json()["error"]["code"] == "service_not_found"
     assert ask(model="no-such-model").status_code == 404
     assert ask(loaded="yes").status_code == 400
+    assert ask(model="/etc").status_code == 400
     foreign = httpx.post(
         f"{server.url}/api/services/models",
         json={"address": address, "model": model, "loaded": False},

@@ -28,6 +28,7 @@ from voxroute_orchestrator.client.connection import Endpoint, connect, policy, u
 from voxroute_orchestrator.client.credentials import of_settings
 from voxroute_orchestrator.client.failures import of_rpc_error
 from voxroute_orchestrator.errors import VoxrouteError
+from voxroute_orchestrator.names import is_path
 
 _LOADING_S = 3600.0
 """For a model that has to be converted first."""
@@ -75,6 +76,8 @@ class Models:
         address, model, loaded = (asked.get(name) for name in ("address", "model", "loaded"))
         if not isinstance(model, str):
             raise bad_field("model", "write a text")
+        if is_path(model):
+            raise bad_field("model", "name a model, no folder of the service's host")
         if not isinstance(loaded, bool):
             raise bad_field("loaded", "write true or false")
         known = {one.target: one for one in self._gateway.upstream.endpoints()}
