@@ -66,6 +66,7 @@ async () => {
 """
 OPENED = """
 (id) => new Promise((resolve) => {
+  const began = performance.now();
   const look = new MutationObserver(() => {
     if (!document.querySelector(".segment")) return;
     look.disconnect();
@@ -73,7 +74,7 @@ OPENED = """
     requestAnimationFrame(() => setTimeout(() => {
       const got = performance.getEntriesByType("resource").findLast((one) =>
         one.name.endsWith("/transcript"));
-      resolve(performance.now() - got.responseEnd);
+      resolve([performance.now() - got.responseEnd, performance.now() - began]);
     }));
   });
   look.observe(document.body, { childList: true, subtree: true });
@@ -91,7 +92,7 @@ def test_five_thousand_segments_are_as_easy_as_five(
     length_s = transcript(client, job_id)["duration_s"]
     put(client, job_id, segments=_long(5000, length_s))
     page = opened("help")
-    first_ms = page.evaluate(OPENED, job_id)
+    first_ms, opened_ms = page.evaluate(OPENED, job_id)
     rows = page.locator(".segment").count()
     segment_texts(page).nth(2).click()
     typed = page.evaluate(TYPED)
@@ -100,7 +101,8 @@ def test_five_thousand_segments_are_as_easy_as_five(
     scrolled = page.evaluate(SCROLLED)
     page.evaluate("document.querySelector('.list').scrollTop = 1e9")
     expect(page.get_by_role("listitem").last).to_have_attribute("aria-posinset", "5000")
-    figures = f"first view {first_ms:.0f} ms, {rows} rows; typing p50 {typed[20]:.0f},"
+    figures = f"first view {first_ms:.0f} ms after the answer, {opened_ms:.0f} after the click,"
+    figures += f" {rows} rows; typing p50 {typed[20]:.0f},"
     figures += f" p95 {typed[37]:.0f} ms; scrolling"
     figures += f" p95 {scrolled[95]:.0f} ms"
     logging.getLogger(__name__).info(figures)
