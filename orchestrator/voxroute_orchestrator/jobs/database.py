@@ -5,7 +5,7 @@ import errno
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from voxroute_orchestrator.jobs.errors import DiskFullError, StoreBusyError, StoreError
@@ -72,19 +72,7 @@ def exclusive_lock(path: Path) -> sqlite3.Connection:
 
     A file of its own: backups of the store itself are welcome at any time.
     """
-    with mapped(path):
-        lock = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            lock.close()
-            if _primary(error) == sqlite3.SQLITE_BUSY:
-                raise StoreBusyError(
-                    f"another job service works in {path.parent}; stop it, or name another folder"
-                    " with --data-dir"
-                ) from error
-            raise
-        return lock
+    return _locked(path, ("BEGIN EXCLUSIVE",), "another job service works")
 
 
 def shared_lock(path: Path) -> sqlite3.Connection:
@@ -92,17 +80,22 @@ def shared_lock(path: Path) -> sqlite3.Connection:
 
     Raises StoreBusyError.
     """
+    # the transaction takes its lock with the first look
+    look = ("BEGIN", "SELECT count(*) FROM sqlite_master")
+    return _locked(path, look, "a job service that shares its folder with nobody works")
+
+
+def _locked(path: Path, statements: Sequence[str], busy: str) -> sqlite3.Connection:
     with mapped(path):
         lock = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
-            lock.execute("BEGIN")
-            lock.execute("SELECT count(*) FROM sqlite_master").fetchone()  # takes it
+            for statement in statements:
+                lock.execute(statement).fetchone()
         except sqlite3.OperationalError as error:
             lock.close()
             if _primary(error) == sqlite3.SQLITE_BUSY:
                 raise StoreBusyError(
-                    f"a job service that shares its folder with nobody works in {path.parent}; stop"
-                    " it, or name another folder with --data-dir"
+                    f"{busy} in {path.parent}; stop it, or name another folder with --data-dir"
                 ) from error
             raise
         return lock

@@ -183,6 +183,13 @@ async def test_a_job_stays_with_a_service_that_does_it(services: list[JetStreamJ
     assert (await there.get("a")).attempts == 1
 
 
+async def _taken_for_dead(service: JetStreamJobs, attempt: Lease) -> None:
+    """Has the attempt answer nobody, and its ticket be somebody's again."""
+    assert attempt._unanswer is not None
+    await attempt._unanswer()
+    await service.link.give_back(attempt.ticket)
+
+
 async def test_a_service_that_was_taken_for_dead_writes_nothing_more(
     services: list[JetStreamJobs],
 ) -> None:
@@ -192,9 +199,7 @@ async def test_a_service_that_was_taken_for_dead_writes_nothing_more(
     old = await claimed(here)
     assert isinstance(old, Lease)
     await say(old, "working")
-    assert old._unanswer is not None
-    await old._unanswer()
-    await here.link.give_back(old.ticket)
+    await _taken_for_dead(here, old)
     new = await claimed(there, "a")
     await asyncio.wait_for(old.stopped.wait(), 10)
     assert old.why == "lost"
@@ -218,9 +223,7 @@ async def test_a_refused_writer_has_changed_nothing_even_if_it_has_heard_nothing
     old = await claimed(here)
     assert isinstance(old, Lease)
     here._leases.clear()  # so that it hears nothing
-    assert old._unanswer is not None
-    await old._unanswer()
-    await here.link.give_back(old.ticket)
+    await _taken_for_dead(here, old)
     await claimed(there, "a")
     assert not old.stopped.is_set()
     with pytest.raises(LeaseLostError):
