@@ -85,8 +85,13 @@ TranslateEvent = Accepted | TranslatedSegment | Note | TranslationStats
 
 def duration(seconds: float) -> Duration:
     """Seconds as a Duration, to the nanosecond."""
-    nanos = round(seconds * _NANOS)
-    return Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
+    return Duration(**duration_fields(seconds))
+
+
+def duration_fields(seconds: float) -> dict[str, int]:
+    """The fields of such a Duration."""
+    whole, nanos = divmod(round(seconds * _NANOS), _NANOS)
+    return {"seconds": whole, "nanos": nanos}
 
 
 def seconds(value: Duration) -> float:

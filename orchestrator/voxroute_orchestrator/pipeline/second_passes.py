@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from voxroute_orchestrator.client.asr import AsrClient
@@ -56,7 +57,7 @@ async def add_words(
             kept |= {segment.id: segment.words for segment in aligned}
         if journal is not None:
             dumped = {
-                str(number): [w.model_dump() for w in words] for number, words in kept.items()
+                str(number): [asdict(word) for word in words] for number, words in kept.items()
             }
             journal.keep_fact(_WORDS, dumped)
         told.finish(ALIGNING)
@@ -70,10 +71,7 @@ def _kept_words(journal: Journal | None) -> dict[int, tuple[Word, ...]] | None:
     fact: dict[str, list[Any]] | None = journal.fact(_WORDS) if journal is not None else None
     if fact is None:
         return None
-    return {
-        int(number): tuple(Word.model_validate(word) for word in words)
-        for number, words in fact.items()
-    }
+    return {int(number): tuple(Word(**word) for word in words) for number, words in fact.items()}
 
 
 def _no_aligner(language: str) -> Note:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.client.messages import duration, seconds
+from voxroute_orchestrator.client.messages import duration, duration_fields, seconds
 from voxroute_orchestrator.jobs.editing.revisions import Mark, Revision
 from voxroute_orchestrator.jobs.errors import InvalidJobError
 from voxroute_orchestrator.transcript import (
@@ -67,13 +67,14 @@ def messages(revision: Revision) -> Iterator[jobs_pb2.TranscriptSegment]:
             text=segment.text,
             language=segment.language,
             speaker=segment.speaker,
+            # as fields: a third of the time that messages take, and a film has 20,000 words
             words=[
-                jobs_pb2.TranscriptWord(
-                    start=duration(word.start_s),
-                    end=duration(word.end_s),
-                    text=word.text,
-                    probability=word.confidence,
-                )
+                {
+                    "start": duration_fields(word.start_s),
+                    "end": duration_fields(word.end_s),
+                    "text": word.text,
+                    "probability": word.confidence,
+                }
                 for word in segment.words
             ],
             flags=segment.flags,

@@ -46,13 +46,11 @@ class TranscriptServicer(jobs_pb2_grpc.JobServiceServicer):
         """A revision, in messages below every limit of gRPC's."""
         del context
 
-        def read() -> tuple[jobs_pb2.TranscriptHead, list[jobs_pb2.TranscriptSegments]]:
-            revision = self._revisions.read(request.job_id, request.revision)
-            return head(revision), list(batches(messages(revision)))
-
-        first, rest = await asyncio.to_thread(read)
-        yield jobs_pb2.GetTranscriptResponse(head=first)
-        for segments in rest:
+        revision = await asyncio.to_thread(self._revisions.read, request.job_id, request.revision)
+        yield jobs_pb2.GetTranscriptResponse(head=head(revision))
+        parts = batches(messages(revision))
+        # one after the other: who reads them works on the first while the next is made
+        while (segments := await asyncio.to_thread(next, parts, None)) is not None:
             yield jobs_pb2.GetTranscriptResponse(segments=segments)
 
     async def PutTranscript(

@@ -11,6 +11,7 @@ that make no sense.
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -48,6 +49,9 @@ Settings = TypeVar("Settings", bound=ServerSettings)
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 _FREE_S = 10.0  # for freeing the models; after it the process ends with them
 _ABANDON_S = 2.0  # the same while a model is still being loaded
+_GARBAGE = 10_000
+"""Objects made before garbage is looked for. By Python's 700, reading a film's transcript takes
+three times as long: what is looked through are its own words, and torch."""
 
 _log = get_logger(__name__)
 
@@ -113,6 +117,7 @@ def run_process(
     except (ValidationError, SettingsError) as error:
         _say(_settings_message(error))
         sys.exit(EXIT_USAGE)
+    gc.set_threshold(_GARBAGE)
     prepare_for_cpu(str(getattr(settings, "device", "auto")))
     set_up_logs(settings.log_level, settings.log_format, log_text=settings.log_text)
     for name, meant in misspelt_variables(settings_class, os.environ):
