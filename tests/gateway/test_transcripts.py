@@ -74,6 +74,19 @@ def test_the_first_revision_has_what_the_jobs_file_has(client: httpx.Client, pat
             assert export.headers[header] == same.headers[header]
 
 
+def test_each_segment_is_a_line(client: httpx.Client, path: str) -> None:
+    """So that who reads by lines need not wait for the last; HEAD has the headers alone."""
+    answer = client.get(f"{path}/transcript")
+    first, *lines, last = answer.text.split("\n")
+    told = answer.json()
+    assert json.loads(f"{first}]}}") == {**told, "segments": []}
+    assert [json.loads(line.removesuffix(",")) for line in lines] == told["segments"]
+    assert last == "]}"
+    head = client.head(f"{path}/transcript")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == answer.headers["content-type"]
+
+
 def test_a_person_changes_a_transcript_and_services_do_the_rest(
     client: httpx.Client, path: str
 ) -> None:

@@ -1,16 +1,25 @@
 """The transcript of a job over HTTP: read, changed, timed and translated again, exported."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_gateway.answers import JSON, Answer, File, as_json, patient, response
+from voxroute_gateway.answers import (
+    JSON,
+    Answer,
+    File,
+    as_json,
+    broken,
+    ended,
+    patient,
+    response,
+)
 from voxroute_gateway.description import (
     BINARY,
     BOOLEAN,
@@ -30,6 +39,7 @@ from voxroute_gateway.errors import bad_field
 from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.uploads import json_object, whole_number
 from voxroute_orchestrator.client.messages import duration, seconds
+from voxroute_orchestrator.errors import VoxrouteError
 
 T = TypeVar("T")
 
@@ -101,11 +111,32 @@ class Transcripts:
         ]
 
     @Operation({200: {JSON: _TRANSCRIPT}}, _ERRORS, query={"revision": _POSITIVE})
-    async def transcript(self, request: web.Request) -> web.Response:
-        """A revision of a job's transcript; the newest where none is named."""
+    async def transcript(self, request: web.Request) -> web.StreamResponse:
+        """A revision of a job's transcript; the newest where none is named.
+
+        Each segment is a line of its own, sent while the next ones are made: who reads by lines has
+        the first long before the last. An answer that breaks off has no end.
+        """
         job_id, revision = request.match_info["job_id"], _revision(request)
-        head, segments = await self._gateway.jobs.transcript(job_id, _segment_told, revision)
-        return response(_told(head, segments))
+        replies = self._gateway.jobs.transcript(job_id, revision)
+        async with contextlib.aclosing(replies) as sent:
+            head = (await anext(sent, jobs_pb2.GetTranscriptResponse())).head
+            answer = web.StreamResponse()
+            answer.content_type, answer.charset = JSON, "utf-8"
+            await answer.prepare(request)
+            if request.method != "HEAD":
+                await answer.write(_head_told(head).encode())
+                begin = ""
+                try:
+                    async for reply in sent:
+                        lines = await asyncio.to_thread(_lines, reply.segments.segments)
+                        await answer.write(f"{begin}{lines}".encode())
+                        begin = ",\n"
+                except VoxrouteError as error:
+                    raise broken(request, error) from error
+                await answer.write(b"\n]}" if begin else b"]}")
+            await ended(request, answer)
+        return answer
 
     @Operation(
         {200: {JSON: whole(revision=INTEGER)}},
@@ -224,8 +255,9 @@ class Transcripts:
 # --- to JSON --------------------------------------------------------------------------------------
 
 
-def _told(head: jobs_pb2.TranscriptHead, segments: Sequence[str]) -> Answer:
-    answer = as_json(
+def _head_told(head: jobs_pb2.TranscriptHead) -> str:
+    """The first line of a transcript."""
+    told = _JSON.encode(
         {
             "revision": head.revision,
             "duration_s": seconds(head.duration),
@@ -237,8 +269,11 @@ def _told(head: jobs_pb2.TranscriptHead, segments: Sequence[str]) -> Answer:
             ],
         }
     )
-    body = f'{answer.body.removesuffix("}")}, "segments": [{", ".join(segments)}]}}'
-    return replace(answer, body=body)
+    return told.removesuffix("}") + ', "segments": [\n'
+
+
+def _lines(segments: Iterable[jobs_pb2.TranscriptSegment]) -> str:
+    return ",\n".join(map(_segment_told, segments))
 
 
 def _times_told(stretch: Any) -> dict[str, Any]:

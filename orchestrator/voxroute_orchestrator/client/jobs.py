@@ -63,7 +63,6 @@ _SETTLED = {
 _UNARY_TIMEOUT_S = 60.0  # a cancelled job answers once its services have stopped
 _AGAIN_TIMEOUT_S = 3600.0  # a service may have to load its model, or hear hours of a recording
 Reply = TypeVar("Reply", bound=Message)
-T = TypeVar("T")
 Media = Callable[[], AsyncGenerator[bytes]]
 """What gives the bytes of a recording, from their start however often it is called."""
 
@@ -266,29 +265,26 @@ class JobClient:
                     raise broken_stream(str(self.endpoint), f"sent {file.name} in part only")
 
     async def transcript(
-        self, job_id: str, form: Callable[[jobs_pb2.TranscriptSegment], T], revision: int = 0
-    ) -> tuple[jobs_pb2.TranscriptHead, list[T]]:
-        """A revision of the job's transcript; the newest for 0.
-
-        `form` makes of each segment what is wanted, on a thread while the next ones are coming.
-        """
+        self, job_id: str, revision: int = 0
+    ) -> AsyncGenerator[jobs_pb2.GetTranscriptResponse]:
+        """A revision of the job's transcript, the newest for 0: its head, then its segments."""
         request = jobs_pb2.GetTranscriptRequest(job_id=job_id, revision=revision)
-
-        def formed(some: Iterable[jobs_pb2.TranscriptSegment]) -> list[T]:
-            return [form(one) for one in some]
-
-        async def whole() -> tuple[jobs_pb2.TranscriptHead, list[T]]:
-            head, segments = jobs_pb2.TranscriptHead(), list[T]()
-            replies = self._replies(self._stub.GetTranscript, request)
-            async with contextlib.aclosing(replies) as sent:
-                async for reply in sent:
-                    if reply.HasField("head"):
-                        head = reply.head
-                    if reply.segments.segments:
-                        segments += await asyncio.to_thread(formed, reply.segments.segments)
-            return head, segments
-
-        return await Retry(self.endpoint, self._policy).run(whole)
+        n_read = 0
+        retry = Retry(self.endpoint, self._policy)
+        async for attempt in retry.attempts():
+            with attempt:
+                replies = self._replies(self._stub.GetTranscript, request)
+                async with contextlib.aclosing(replies) as sent:
+                    n_sent = 0
+                    async for reply in sent:
+                        n_sent += 1
+                        if n_sent <= n_read:
+                            continue
+                        n_read = n_sent
+                        # a revision never changes: another call for it goes on where this one ends
+                        request.revision = reply.head.revision or request.revision
+                        retry.progress()
+                        yield reply
 
     async def put_transcript(
         self,

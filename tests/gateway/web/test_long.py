@@ -67,17 +67,21 @@ async () => {
 OPENED = """
 (id) => new Promise((resolve) => {
   const began = performance.now();
+  const seen = [];
   const look = new MutationObserver(() => {
-    if (!document.querySelector(".segment")) return;
-    look.disconnect();
+    const editor = document.querySelector(".editor");
+    const whole = editor && !editor.inert;
+    if (!document.querySelector(".segment") || seen.length === (whole ? 2 : 1)) return;
+    seen.length = whole ? 2 : 1;
     // once it is painted
     requestAnimationFrame(() => setTimeout(() => {
-      const got = performance.getEntriesByType("resource").findLast((one) =>
-        one.name.endsWith("/transcript"));
-      resolve([performance.now() - got.responseEnd, performance.now() - began]);
+      seen[0] ??= performance.now() - began;
+      if (!whole) return;
+      look.disconnect();
+      resolve([seen[0], performance.now() - began]);
     }));
   });
-  look.observe(document.body, { childList: true, subtree: true });
+  look.observe(document.body, { childList: true, subtree: true, attributes: true });
   location.hash = `#/job/${id}`;
 })
 """
@@ -86,13 +90,13 @@ OPENED = """
 def test_five_thousand_segments_are_as_easy_as_five(
     opened: Opened, client: httpx.Client, clip: Path
 ) -> None:
-    """The first view within a second of the answer, keys within 50 ms, few rows in the page."""
+    """The first view within a second, keys within 50 ms, few rows in the page."""
     asked = {"source_languages": ["hi"], "target_languages": ["en"], "upload_name": clip.name}
     job_id = finished_job(client, clip, **asked)["id"]
     length_s = transcript(client, job_id)["duration_s"]
     put(client, job_id, segments=_long(5000, length_s))
     page = opened("help")
-    first_ms, opened_ms = page.evaluate(OPENED, job_id)
+    first_ms, whole_ms = page.evaluate(OPENED, job_id)
     rows = page.locator(".segment").count()
     segment_texts(page).nth(2).click()
     typed = page.evaluate(TYPED)
@@ -101,7 +105,7 @@ def test_five_thousand_segments_are_as_easy_as_five(
     scrolled = page.evaluate(SCROLLED)
     page.evaluate("document.querySelector('.list').scrollTop = 1e9")
     expect(page.get_by_role("listitem").last).to_have_attribute("aria-posinset", "5000")
-    figures = f"first view {first_ms:.0f} ms after the answer, {opened_ms:.0f} after the click,"
+    figures = f"first view {first_ms:.0f} ms after the click, the whole {whole_ms:.0f},"
     figures += f" {rows} rows; typing p50 {typed[20]:.0f},"
     figures += f" p95 {typed[37]:.0f} ms; scrolling"
     figures += f" p95 {scrolled[95]:.0f} ms"

@@ -29,8 +29,58 @@ export function tellSignedOut() {
   for (const listener of signedOut) listener();
 }
 
+const BROKEN = "The gateway's answer was broken off."; // its headers went ahead, and then its connection broke
+
 /** One request; its answer's JSON, or null where there is none. Throws ApiError. */
-export async function call(method, path, { json, body, headers = {}, signal } = {}) {
+export async function call(method, path, options) {
+  const answer = await answered(method, path, options);
+  if (answer.status === 204) return null;
+  try {
+    return JSON.parse(await answer.text());
+  } catch {
+    throw new ApiError(0, BROKEN);
+  }
+}
+
+/** An answer whose list, its last member, has a line for each item: `{head, items}`. `first` is called
+ * with the same of what has come by then, once there is an item. Throws ApiError. */
+export async function linesOf(path, first) {
+  const answer = await answered("GET", path);
+  const read = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const items = [];
+  let head = null;
+  let text = "";
+  try {
+    for (;;) {
+      const { done, value } = await read.read();
+      text += value ?? "";
+      const whole = text.lastIndexOf("\n");
+      if (whole >= 0) {
+        let lines = text.slice(0, whole);
+        text = text.slice(whole + 1);
+        if (head === null) {
+          const end = lines.indexOf("\n");
+          head = JSON.parse(`${end < 0 ? lines : lines.slice(0, end)}]}`);
+          lines = end < 0 ? "" : lines.slice(end + 1);
+        }
+        if (lines) for (const one of JSON.parse(`[${lines.replace(/,$/, "")}]`)) items.push(one);
+        if (first && items.length) {
+          first({ head, items: [...items] });
+          first = null;
+        }
+      }
+      if (done) break;
+    }
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError(0, BROKEN);
+  }
+  if (text !== "]}") throw new ApiError(0, BROKEN);
+  return { head, items };
+}
+
+/** What a request is answered. Throws ApiError. */
+async function answered(method, path, { json, body, headers = {}, signal } = {}) {
   let answer;
   try {
     answer = await fetch(path, {
@@ -44,13 +94,7 @@ export async function call(method, path, { json, body, headers = {}, signal } = 
     throw new ApiError(0, AWAY);
   }
   if (!answer.ok) throw await failure(answer);
-  if (answer.status === 204) return null;
-  try {
-    return JSON.parse(await answer.text());
-  } catch {
-    // an answer whose headers went ahead and whose connection then broke
-    throw new ApiError(0, "The gateway's answer was broken off.");
-  }
+  return answer;
 }
 
 /** What an answer that is none says. */

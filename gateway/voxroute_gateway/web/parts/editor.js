@@ -60,7 +60,7 @@ export function Editor({ job, desk, server, title }) {
       save: () => desk.save().catch(() => {}),
     };
     const pressed = (event) => {
-      const what = event.defaultPrevented ? "" : meant(event, placeOf(event.target));
+      const what = event.defaultPrevented || desk.state.opening ? "" : meant(event, placeOf(event.target));
       if (!what) return;
       event.preventDefault();
       does[what]();
@@ -96,7 +96,7 @@ export function Editor({ job, desk, server, title }) {
     setOpen("export");
   };
 
-  return html`<div class="editor">
+  return html`<div class="editor" inert=${state.opening} aria-busy=${state.opening}>
     <section class="left" aria-label="Recording">
       <${Player} playing=${playing} server=${server} desk=${desk} language=${language} title=${title} />
       <${Timeline} playing=${playing} desk=${desk} acts=${acts} />

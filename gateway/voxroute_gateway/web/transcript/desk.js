@@ -13,8 +13,10 @@ const MOST_UNANSWERED = 20;
 const RETRY_MS = [1000, 2000, 4000, 8000, 15_000];
 
 /**
- * `server` has `read()` of the newest revision and `write(base, segments, speakers, changed)`, both
- * of which throw ApiError; `drafts` is of drafts.js. Its state:
+ * `server` has `read(first)` of the newest revision, whose beginning `first` is told when it is there,
+ * and `write(base, segments, speakers, changed)`, both of which throw ApiError; `drafts` is of
+ * drafts.js. Its state:
+ * `opening` (it is the beginning alone, and nothing can be changed yet),
  * `segments`, `speakers`, `untranscribed`, `about` (the rest of the transcript), `conflicts`,
  * `saving` ("saved", "waiting", "saving", "away", "refused"), `why`, `undo` and `redo` (whether there
  * is something), `unkept` (the browser has no room for what is not saved).
@@ -23,7 +25,7 @@ export class Desk extends Store {
   constructor(kind, server, drafts, { delays = RETRY_MS, soonMs = SAVE_AFTER_MS } = {}) {
     super({
       segments: [], speakers: {}, untranscribed: [], about: {}, conflicts: [],
-      saving: "saved", why: "", undo: false, redo: false, unkept: false,
+      saving: "saved", why: "", undo: false, redo: false, unkept: false, opening: true,
     });
     Object.assign(this, { kind, server, drafts, delays, soonMs });
     this.base = { revision: 0, segments: [], speakers: {} };
@@ -34,13 +36,17 @@ export class Desk extends Store {
     this.dirtySince = 0;
     this.running = null;
     this.unanswered = []; // what was sent and had no answer: it may be saved all the same
-    this.opened = false;
     this.closed = false;
   }
 
-  /** Reads the transcript, and puts in it what was not saved before. Throws ApiError. */
-  async open() {
-    const newest = await this.server.read();
+  /** Reads the transcript, and puts in it what was not saved before; `begun` is called once its beginning
+   * can be seen. Throws ApiError. */
+  async open(begun = () => {}) {
+    const newest = await this.server.read(({ segments, speakers = {}, untranscribed = [], ...about }) => {
+      this.base = { revision: about.revision, segments, speakers }; // nothing in it is a change
+      this.set({ segments, speakers, untranscribed, about });
+      begun();
+    });
     let state = { segments: newest.segments, speakers: newest.speakers ?? {} };
     let conflicts = [];
     this.base = { revision: newest.revision, ...state };
@@ -50,8 +56,7 @@ export class Desk extends Store {
       conflicts = [...conflicts, ...found.conflicts, ...(draft.conflicts ?? [])];
     }
     const { segments, speakers, ...about } = newest;
-    this.set({ ...state, conflicts, about, untranscribed: newest.untranscribed ?? [] });
-    this.opened = true;
+    this.set({ ...state, conflicts, about, untranscribed: newest.untranscribed ?? [], opening: false });
     this.keep();
     if (this.dirty) this.#changed();
   }
@@ -63,7 +68,7 @@ export class Desk extends Store {
   /** A change by the person: other segments, other names of speakers. `step` joins those of one kind. */
   change({ segments = this.state.segments, speakers = this.state.speakers }, step = "") {
     const before = this.#now();
-    if (segments === before.segments && speakers === before.speakers) return;
+    if (this.state.opening || (segments === before.segments && speakers === before.speakers)) return;
     const last = this.done.at(-1);
     const at = Date.now();
     const joins = step && last?.step === step && at - last.at < ONE_STEP_MS;
@@ -126,7 +131,7 @@ export class Desk extends Store {
   keep() {
     clearTimeout(this.keeping);
     this.keeping = null;
-    if (!this.opened) return; // what was kept before is not in it yet
+    if (this.state.opening) return; // what was kept before is not in it yet
     const { conflicts } = this.state;
     try {
       if (!this.dirty && !conflicts.length) this.drafts.drop(this.kind);

@@ -1,6 +1,6 @@
 // A job's transcript at the gateway.
 
-import { call, get } from "../lib/api.js";
+import { call, linesOf } from "../lib/api.js";
 
 const texts = new WeakMap();
 
@@ -8,7 +8,10 @@ const texts = new WeakMap();
 export function transcriptOf(jobId) {
   const path = `/api/jobs/${encodeURIComponent(jobId)}`;
   return {
-    read: () => get(`${path}/transcript`),
+    read: async (first) => {
+      const whole = ({ head, items }) => ({ ...head, segments: items });
+      return whole(await linesOf(`${path}/transcript`, first && ((part) => first(whole(part)))));
+    },
     write: (base, segments, speakers, before) =>
       call("PUT", `${path}/transcript`, { json: body(base, segments, speakers, before) }),
     act: (name, json) => call("POST", `${path}/${name}`, { json }),

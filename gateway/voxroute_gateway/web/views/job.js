@@ -84,12 +84,13 @@ function Work({ job }) {
   useEffect(() => {
     let timer = 0;
     const open = () =>
-      desk.open().then(
+      desk.open(() => setReady(true)).then(
         () => {
           setWhy(null);
           setReady(true);
         },
         (failure) => {
+          setReady(false);
           setWhy(failure);
           if (failure.passes || failure.status === 401) timer = setTimeout(open, LOOK_MS);
         },

@@ -36,10 +36,12 @@ class Service {
     this.writes = 0;
   }
 
-  async read(revision = this.revisions.length - 1) {
+  async read(first = () => {}) {
     if (this.failure) throw this.failure;
-    if (revision <= this.revisions.length - 1 - KEPT) throw new ApiError(404, "no longer there");
-    return structuredClone(this.revisions[revision]);
+    const newest = structuredClone(this.revisions.at(-1));
+    first({ ...newest, segments: newest.segments.slice(0, 1) });
+    if (this.brokenOff) throw this.brokenOff;
+    return newest;
   }
 
   async write(base, segments, speakers) {
@@ -279,6 +281,33 @@ test("a draft of a tab that is gone is taken over at once, one of a tab that is 
   assert.ok(!Object.keys(storage).some((name) => name.includes("draft")));
   left(early);
   left(late);
+});
+
+test("the beginning of a transcript can be seen, not changed, and is never saved as the whole", async () => {
+  const service = new Service();
+  const [storage, session] = [new Storage(), new Storage()];
+  const before = await opened(service, storage, session);
+  service.failure = new ApiError(0, "away");
+  type(before, 1, "mine");
+  left(before);
+  service.failure = null;
+  service.brokenOff = new ApiError(0, "broken off");
+  const desk = new Desk("job", service, new Drafts({ storage, session, hold: async () => true }));
+  let seen = [];
+  await assert.rejects(desk.open(() => {
+    seen = texts(desk);
+    type(desk, 0, "too early");
+  }));
+  assert.deepEqual(seen, ["text 0"]);
+  assert.deepEqual(texts(desk), ["text 0"], "nothing was changed");
+  assert.equal(desk.dirty, false);
+  await desk.save();
+  desk.close();
+  assert.equal(service.writes, 0);
+  service.brokenOff = null;
+  const after = await opened(service, storage, session);
+  assert.deepEqual(texts(after), ["text 0", "mine", "text 2"], "the draft is still there");
+  left(after);
 });
 
 test("a page that is left before it could open anything drops no draft", async () => {
