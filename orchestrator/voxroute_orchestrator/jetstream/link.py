@@ -13,7 +13,7 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -31,13 +31,16 @@ LEAST_SERVER = (2, 10, 27)
 """Older ones strand messages of work queues, and let the servers of a cluster differ."""
 PATIENCE_S = 5.0
 """How long a call tries, where its caller says nothing else."""
+START_S = 20.0
+"""The same at a start: the servers of a cluster may be starting as well."""
 _TRY_S = 2.0  # for one answer; a request that was under way when its server went has none
 _PAUSE_S = 0.1
 _CONNECT_S = 10.0
 _CLOSE_S = 5.0
-_PULL_S = 0.25  # in which a ticket comes that is there
-_PULLED = 256  # messages in one pull: 256 kB of jobs
-_READER_IDLE_S = 30  # after which a server forgets a reader whose client has gone
+# In that time a ticket comes that is there. Not with `no_wait`: of several such pulls at once some
+# are never answered (2.10.27).
+_PULL = json.dumps({"batch": 1, "expires": 250_000_000}).encode()
+_AT_ONCE = 64  # questions about single messages
 _API = "$JS.API."
 
 _NO_MESSAGE = 10037
@@ -102,9 +105,12 @@ class Link:
         self._reconnected: list[Callable[[], None]] = []
 
     @classmethod
-    async def open(cls, url: str, *, name: str = "voxroute", credentials: str = "") -> Self:
-        """Connects; `credentials` is the path of a file with an NKey seed.
+    async def open(
+        cls, servers: Sequence[str], *, name: str = "voxroute", credentials: str = ""
+    ) -> Self:
+        """Connects to one of the servers, and to another one of their cluster when it goes.
 
+        `servers` are nats://HOST:PORT; `credentials` is the path of a file with an NKey seed.
         Raises AwayError where nobody answers, LinkError where the server is too old or has no
         JetStream.
         """
@@ -126,12 +132,12 @@ class Link:
             options["nkeys_seed"] = credentials
         try:
             async with asyncio.timeout(_CONNECT_S):
-                await client.connect(url, **options)
+                await client.connect(list(servers), **options)
             await link._check()
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await link.close()
             raise AwayError(
-                f"no NATS server answers at {url.rpartition('@')[2]} within {_CONNECT_S:.0f} s"
+                f"no NATS server answers at {', '.join(servers)} within {_CONNECT_S:.0f} s"
                 f" ({_said(client.last_error or error)})"
             ) from error
         except BaseException:
@@ -148,7 +154,7 @@ class Link:
                 f" install {least} or newer: older ones lose jobs when they are killed"
             )
         try:
-            await self.call("INFO")
+            await self.call("INFO", patience_s=START_S)
         except RefusedError as error:
             raise LinkError(
                 f"the NATS server has no JetStream ({error}); start it with -js"
@@ -292,7 +298,7 @@ class Link:
         subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}"
         try:
             # in the old style: the other one's inbox drops a message that has its own subject
-            message = await self._request(subject, _pulling(1, _PULL_S), old_style=True)
+            message = await self._request(subject, _PULL, old_style=True)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
         if _status(message):
@@ -321,58 +327,32 @@ class Link:
 
     # Streams:
 
-    async def read(
-        self, stream: str, subject: str, start: int = 0, *, only_last: bool = False
-    ) -> AsyncGenerator[Message]:
-        """The messages of subjects that are there now, from a number on, in their order.
+    async def read(self, stream: str, subject: str, start: int = 0) -> AsyncGenerator[Message]:
+        """The messages of a subject that are there, from a number on, in their order.
 
-        `only_last`: the last one of each subject. Raises AwayError, RefusedError.
+        `subject` may be a pattern. Each is asked of the stream's leader: a consumer is wherever the
+        cluster has put it, on a server that is behind or hangs. Raises AwayError, RefusedError.
         """
-        policy: dict[str, Any] = {"deliver_policy": "all"}
-        if only_last:
-            policy = {"deliver_policy": "last_per_subject"}
-        elif start:
-            policy = {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
-        config = policy | {
-            "filter_subject": subject,
-            "ack_policy": "none",
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": _READER_IDLE_S * 10**9,
-        }
-        made = await self.call(
-            f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config}
-        )
-        reader, left = str(made["name"]), int(made["num_pending"])
-        try:
-            while left > 0:
-                for message in await self._pulled(stream, reader, min(left, _PULLED)):
-                    left -= 1
-                    yield message
-        finally:
-            with contextlib.suppress(LinkError):
-                await self.call(f"CONSUMER.DELETE.{stream}.{reader}", patience_s=0)
+        while (message := await self.next(stream, subject, start)) is not None:
+            yield message
+            start = message.sequence + 1
 
-    async def _pulled(self, stream: str, reader: str, count: int) -> list[Message]:
-        """So many messages. Raises AwayError where they do not come."""
-        inbox = self._client.new_inbox()
-        found: list[Message] = []
-        try:
-            answers = await self._subscribed(inbox)
-            try:
-                subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{reader}"
-                asked = self._client.publish(subject, _pulling(count, _TRY_S), reply=inbox)
-                await _alone(asked)
-                while len(found) < count:
-                    message = await answers.next_msg(timeout=2 * _TRY_S)
-                    if _status(message):
-                        raise AwayError("the NATS server ends a reading early")
-                    found.append(Message(message.subject, _sequence(message), message.data))
-            finally:
-                await _alone(answers.unsubscribe())
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
-        return found
+    async def lasts(self, stream: str, subject: str) -> AsyncGenerator[Message]:
+        """The last message of each subject of a pattern, in no order.
+
+        Raises AwayError, RefusedError.
+        """
+        offset, total = 0, 1
+        while offset < total:
+            asked = {"subjects_filter": subject, "offset": offset}
+            info = await self.call(f"STREAM.INFO.{stream}", asked)
+            names: list[str] = list(info["state"].get("subjects") or ())
+            offset, total = offset + len(names), int(info.get("total", 0)) if names else 0
+            for at in range(0, len(names), _AT_ONCE):
+                some = (self.last(stream, name) for name in names[at : at + _AT_ONCE])
+                for message in await asyncio.gather(*some):
+                    if message is not None:  # it may have been removed
+                        yield message
 
     # What is said once:
 
@@ -444,14 +424,6 @@ async def _alone(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(asyncio.ensure_future(work))
 
 
-def _pulling(count: int, within_s: float) -> bytes:
-    """What asks a consumer for messages.
-
-    Not with `no_wait`: of several such pulls at once some are never answered (2.10.27).
-    """
-    return json.dumps({"batch": count, "expires": int(within_s * 1e9)}).encode()
-
-
 async def _on_error(error: Exception) -> None:
     _log.warning("the NATS server says", error=_said(error))
 
@@ -459,14 +431,6 @@ async def _on_error(error: Exception) -> None:
 def _status(message: Msg) -> str:
     """What a server says in place of a message; "" for a message."""
     return str((message.headers or {}).get("Status", ""))
-
-
-def _sequence(message: Msg) -> int:
-    """The number in its stream of a message that a consumer has delivered."""
-    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>
-    # and with a domain and an account behind $JS.ACK, and a token at the end
-    parts = message.reply.split(".")
-    return int(parts[5] if len(parts) == 9 else parts[7])  # noqa: PLR2004 - the parts of the old form
 
 
 def _said(error: BaseException) -> str:

@@ -55,7 +55,7 @@ from voxroute_orchestrator.names import is_path
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
-from voxroute_orchestrator.server_settings import ClientServerSettings
+from voxroute_orchestrator.server_settings import ClientServerSettings, EngineSettings
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import (
     AskedError,
@@ -87,7 +87,7 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-class JobServerSettings(ServerSettings, ClientServerSettings):
+class JobServerSettings(ServerSettings, ClientServerSettings, EngineSettings):
     """What the job service takes on top of that."""
 
     data_dir: Path = Field(
@@ -100,18 +100,6 @@ class JobServerSettings(ServerSettings, ClientServerSettings):
         ge=1,
         description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
         " for each other in the services' queues",
-    )
-    engine: str = Field(
-        default="",
-        pattern=r"^(nats://\S+)?$",
-        description="nats://HOST:PORT of the server that keeps the jobs of several services, which"
-        " share the folder --data-dir; by default they are kept in that folder, by one service",
-    )
-    engine_lease_s: float = Field(
-        default=30.0,
-        ge=1,
-        description="seconds without a word of a service after which its jobs are another one's."
-        " Too low has jobs repeat a window on a slow network, too high lets them wait",
     )
     media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
         default=[],
@@ -503,7 +491,13 @@ def _shared_jobs(
     """The jobs of `--engine`."""
     from voxroute_orchestrator.jobs.stores.jetstream import jobs_at  # noqa: PLC0415 - needs nats
 
-    return jobs_at(settings.engine, observe, folder_id=folder_id, lease_s=settings.engine_lease_s)
+    return jobs_at(
+        settings.engine,
+        observe,
+        folder_id=folder_id,
+        lease_s=settings.engine_lease_s,
+        replicas=settings.replicas,
+    )
 
 
 def _options(settings: JobServerSettings) -> Settings:

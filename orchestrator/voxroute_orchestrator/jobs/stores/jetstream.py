@@ -94,12 +94,13 @@ class JetStreamJobs:
         folder_id: str = "",
         lease_s: float = LEASE_S,
         lost_s: float = LOST_S,
+        replicas: int = 1,
     ) -> None:
         """Nothing is asked of a server before `start`.
 
         `observe` hears the id of a job and its events, whichever service has made them; of a job
         that was there before, its state. `folder_id` is that of the folder that all services share;
-        StoreError at the start where theirs is another one.
+        StoreError at the start where theirs is another one. So many `replicas` of all are kept.
         """
         self.bells = Bells()
         self.waiting = asyncio.Event()
@@ -108,6 +109,7 @@ class JetStreamJobs:
         self._folder_id = folder_id
         self._lease_s = lease_s
         self._lost_s = lost_s
+        self._replicas = replicas
         self._link: Link | None = None
         self._name = secrets.token_hex(8)
         self._count = itertools.count()
@@ -123,7 +125,7 @@ class JetStreamJobs:
         """As JobStore. Makes the streams where there are none; here errors are for the operator."""
         try:
             self._link = await self._connect()
-            await set_up(self._link, self._lease_s)
+            await set_up(self._link, self._lease_s, self._replicas)
             await self._check_folder()
             await self._link.listen("vr.live.job.*", self._hear)
             await self._link.listen(BELL, lambda _: self.waiting.set())
@@ -532,13 +534,13 @@ class JetStreamJobs:
 
     async def _read_on(self) -> None:
         """Reads what was said while nobody here has listened. Raises LinkError."""
-        last = (await self.link.call(f"STREAM.INFO.{JOBS}"))["state"]["last_seq"]
-        if last <= self._seen:
+        last = await self.link.last(JOBS, "vr.job.*")
+        if last is None or last.sequence <= self._seen:
             return
-        start, only_last = self._seen + 1, not self._seen
-        async for message in self.link.read(JOBS, "vr.job.*", start, only_last=only_last):
+        read = self.link.read(JOBS, "vr.job.*", self._seen + 1)
+        async for message in read if self._seen else self.link.lasts(JOBS, "vr.job.*"):
             self._hear(message)
-        self._seen = last
+        self._seen = last.sequence
 
     async def _again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -577,14 +579,10 @@ class JetStreamJobs:
 
 
 def jobs_at(
-    url: str,
-    observe: Callable[[str, Sequence[Event]], None],
-    *,
-    folder_id: str,
-    lease_s: float,
+    servers: Sequence[str], observe: Callable[[str, Sequence[Event]], None], **told: Any
 ) -> JetStreamJobs:
-    """The jobs that the server at an address keeps; it is asked at the start."""
-    return JetStreamJobs(lambda: Link.open(url), observe, folder_id=folder_id, lease_s=lease_s)
+    """The jobs that servers keep, which are asked at the start; the rest as JetStreamJobs."""
+    return JetStreamJobs(lambda: Link.open(servers), observe, **told)
 
 
 def _own(job_id: str, epoch: int) -> str:
