@@ -13,6 +13,8 @@
 The first four are the stream VR_JOBS, the tickets are VR_QUEUE.
 """
 
+import asyncio
+import time
 from typing import Any
 
 from voxroute_orchestrator.jetstream.link import START_S, Link, LinkError, RefusedError
@@ -24,6 +26,8 @@ BELL = "vr.bell"
 FOLDER = "vr.fact.folder"
 _LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
 _NO_STREAM = 10059
+_NO_PEERS = 10005  # also while the servers of a cluster still look for each other
+_AGAIN_S = 0.5
 
 _STREAMS: dict[str, dict[str, Any]] = {
     JOBS: {
@@ -85,12 +89,17 @@ async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
 async def _keep(link: Link, how: str, config: dict[str, Any]) -> dict[str, Any]:
     """Makes or changes a stream; its config as it is then. Raises LinkError."""
     name, replicas = config["name"], config["num_replicas"]
-    try:
-        return (await link.call(f"STREAM.{how}.{name}", config, START_S))["config"]
-    except RefusedError as error:
-        if replicas == 1:
-            raise
-        raise LinkError(
-            f"the NATS server does not keep {replicas} copies of the stream {name} ({error}); start"
-            f" {replicas} servers as one cluster, or choose fewer with --engine-replicas"
-        ) from error
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            return (await link.call(f"STREAM.{how}.{name}", config, START_S))["config"]
+        except RefusedError as error:
+            if replicas == 1:
+                raise
+            if error.code != _NO_PEERS or time.monotonic() > until:
+                raise LinkError(
+                    f"the NATS server does not keep {replicas} copies of the stream {name}"
+                    f" ({error}); start {replicas} servers as one cluster, or choose fewer with"
+                    " --engine-replicas"
+                ) from error
+        await asyncio.sleep(_AGAIN_S)

@@ -7,9 +7,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,13 +94,11 @@ class NatsServer:
 
     def told(self, path: str) -> Any:
         """What its monitoring port says; None where it does not."""
-        try:
-            with urllib.request.urlopen(
-                f"http://{self.host}:{self.monitor}{path}", timeout=2
-            ) as page:
-                return json.load(page)
-        except (OSError, urllib.error.URLError):
-            return None
+        url = f"http://{self.host}:{self.monitor}{path}"
+        code = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=2).read().decode())"
+        command = [*self.before, sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else None
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """Sends the signal; returns once it is gone."""

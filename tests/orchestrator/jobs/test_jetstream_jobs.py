@@ -15,7 +15,7 @@ import pytest
 from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError
+from voxroute_orchestrator.jetstream.link import AwayError, FullError, Link, LinkError
 from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
 from voxroute_orchestrator.jobs.errors import (
     DiskFullError,
@@ -339,6 +339,36 @@ async def test_a_submission_that_was_cut_off_is_completed_by_the_next_with_its_k
     assert job.state == QUEUED
     await claimed(there, job.id)
     assert [one.id for one in (await there.page([], 10, None))[0]] == [job.id]
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+@pytest.mark.parametrize("error", [AwayError("no leader"), FullError("no room")])
+async def test_a_submission_that_somebody_may_complete_is_told_as_unsure(
+    services: list[JetStreamJobs], monkeypatch: pytest.MonkeyPatch, key: str, error: LinkError
+) -> None:
+    """Its recording is kept then: with its key kept, or the job and only the answer missing."""
+    here, there = services
+    append = here.link.append
+
+    async def fail(stream: str, subject: str, *rest: Any, **named: Any) -> int:
+        if subject.startswith("vr.job."):
+            raise error
+        return await append(stream, subject, *rest, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.link, "append", fail)
+        with pytest.raises((StoreBusyError, DiskFullError)) as told:
+            await here.submit("a", key, FILM)
+    assert isinstance(told.value, OutcomeUnknownError) == bool(key)
+
+    async def none(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here, "_config", none)
+        with pytest.raises(OutcomeUnknownError):
+            await here.submit("b", "", FILM)
+    assert (await there.get("b")).state == QUEUED
 
 
 async def test_everything_outlives_a_server_that_is_killed(

@@ -213,7 +213,13 @@ class JetStreamJobs:
                         JOBS, f"vr.key.{digest}", json.dumps(record).encode(), follows
                     )
                     break
-            return await self._whole(await self._begin(job_id, len(parts), digest)), True
+            there = bool(digest)  # whoever has the key makes the job
+            try:
+                entry = await self._begin(job_id, len(parts), digest)
+                there = True
+                return await self._whole(entry), True
+            except LinkError as error:
+                raise AwayError(str(error), unsure=True) if there else error from error
 
     async def _of_key(self, digest: str, config: jobs_pb2.JobConfig) -> tuple[Entry | None, int]:
         """The job of a key, and the number of the key's message.
