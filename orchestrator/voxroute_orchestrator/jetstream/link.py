@@ -12,8 +12,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -23,6 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from voxroute_orchestrator.jetstream.access import Access
 from voxroute_serving.telemetry.logs import get_logger
 
 T = TypeVar("T")
@@ -47,6 +49,10 @@ _NO_MESSAGE = 10037
 _CONFLICTS = frozenset({10071, 10164})  # wrong last sequence
 _FULL = frozenset({10077, 10023, 10047})  # the stream's bytes, the account's, the disk's
 _AWAY_CODE = 503  # no leader yet, or JetStream is starting
+
+# in small letters, as the client (2.16.0) tells whatever a server says
+_FORBIDDEN = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
+_TELL_AGAIN_S = 30.0  # the same error
 
 _log = get_logger(__name__)
 
@@ -103,22 +109,21 @@ class Link:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._reconnected: list[Callable[[], None]] = []
+        self._forbidden: set[str] = set()
+        self._told: dict[str, float] = {}
 
     @classmethod
-    async def open(
-        cls, servers: Sequence[str], *, name: str = "voxroute", credentials: str = ""
-    ) -> Self:
+    async def open(cls, access: Access, *, name: str = "voxroute") -> Self:
         """Connects to one of the servers, and to another one of their cluster when it goes.
 
-        `servers` are nats://HOST:PORT; `credentials` is the path of a file with an NKey seed.
-        Raises AwayError where nobody answers, LinkError where the server is too old or has no
-        JetStream.
+        Raises AwayError where nobody answers or lets the client in, LinkError where the server is
+        too old or has no JetStream.
         """
-        client = Client()
+        client = _Client(wants_tls=access.tls is not None)
         link = cls(client)
         options: dict[str, Any] = {
             "name": name,
-            "error_cb": _on_error,
+            "error_cb": link._on_error,
             "reconnected_cb": link._on_reconnected,
             "connect_timeout": _TRY_S,
             "reconnect_time_wait": _PAUSE_S,
@@ -127,17 +132,18 @@ class Link:
             "max_outstanding_pings": 2,
             "pending_size": 0,  # nothing is sent late that was told to have failed
             "inbox_prefix": "_INR",
+            **access.identity,
         }
-        if credentials:
-            options["nkeys_seed"] = credentials
+        if access.tls is not None:
+            options["tls"] = access.tls
         try:
             async with asyncio.timeout(_CONNECT_S):
-                await client.connect(list(servers), **options)
+                await client.connect(list(access.servers), **options)
             await link._check()
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await link.close()
             raise AwayError(
-                f"no NATS server answers at {', '.join(servers)} within {_CONNECT_S:.0f} s"
+                f"no NATS server answers at {', '.join(access.servers)} within {_CONNECT_S:.0f} s"
                 f" ({_said(client.last_error or error)})"
             ) from error
         except BaseException:
@@ -175,6 +181,28 @@ class Link:
         _log.info("the NATS server is there again")
         for call in self._reconnected:
             call()
+
+    async def _on_error(self, error: Exception) -> None:
+        """Logs what the client tells: ten times a second while nobody is there."""
+        found = _FORBIDDEN.search(str(error).lower())
+        if found:
+            self._forbidden.add(found[1])
+        said, now = _said(error), time.monotonic()
+        if now - self._told.get(said, -_TELL_AGAIN_S) < _TELL_AGAIN_S:
+            return
+        self._told = {text: at for text, at in self._told.items() if now - at < _TELL_AGAIN_S}
+        self._told[said] = now
+        _log.warning("the NATS server says", error=said)
+
+    def _check_allowed(self, subject: str) -> None:
+        """Raises RefusedError where the server has said that this user may not use a subject."""
+        if subject.lower() in self._forbidden:
+            self._forbidden.discard(subject.lower())
+            raise RefusedError(
+                0,
+                f"the NATS user of this service may not use {subject}; deploy/nats/accounts.conf"
+                " has what it needs",
+            )
 
     @property
     def most_bytes(self) -> int:
@@ -268,6 +296,7 @@ class Link:
             except (nats.errors.NoRespondersError, nats.errors.OutboundBufferLimitError) as error:
                 sentence = _said(error)  # and nobody has it
             except (nats.errors.Error, TimeoutError, OSError) as error:
+                self._check_allowed(subject)
                 tries.unsure = True
                 sentence = _said(error)
             if time.monotonic() > until:
@@ -300,6 +329,7 @@ class Link:
             # in the old style: the other one's inbox drops a message that has its own subject
             message = await self._request(subject, _PULL, old_style=True)
         except (nats.errors.Error, TimeoutError, OSError) as error:
+            self._check_allowed(subject)
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
         if _status(message):
             return None
@@ -385,9 +415,14 @@ class Link:
     ) -> Subscription:
         client: Any = self._client  # of `subscribe` (2.16.0) some types are unknown
         try:
-            return await _alone(client.subscribe(subject, cb=on))
+            subscription = await _alone(client.subscribe(subject, cb=on))
+            await _alone(
+                client.flush(_TRY_S)
+            )  # behind it the server has said whether that is allowed
         except nats.errors.Error as error:
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+        self._check_allowed(subject)
+        return subscription
 
     async def is_answered(self, subject: str, timeout_s: float) -> bool:
         """Whether somebody answers a question. Raises AwayError while the connection is away."""
@@ -409,6 +444,23 @@ class Link:
             await _alone(self._client.publish(subject, b""))
 
 
+class _Client(Client):
+    """One that never speaks in the clear where it is not to.
+
+    The client (2.16.0) uses TLS where the server says so itself, whatever the address says: whoever
+    stands between them takes that out, and has the password.
+    """
+
+    def __init__(self, *, wants_tls: bool) -> None:
+        super().__init__()
+        self._wants_tls = wants_tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the client's own
+        if initial_connection and self._wants_tls and not info.get("tls_required"):
+            raise nats.errors.Error("the server does not ask for TLS; it is not told who calls")
+        await super()._process_info(info, initial_connection)
+
+
 @dataclass(slots=True)
 class _Tries:
     """Whether one of the tries may have been kept."""
@@ -422,10 +474,6 @@ async def _alone(work: Coroutine[Any, Any, T]) -> T:
     The client (2.16.0) swallows the cancellation of whoever waits for it, who would then go on.
     """
     return await asyncio.shield(asyncio.ensure_future(work))
-
-
-async def _on_error(error: Exception) -> None:
-    _log.warning("the NATS server says", error=_said(error))
 
 
 def _status(message: Msg) -> str:

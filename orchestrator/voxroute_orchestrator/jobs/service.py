@@ -488,11 +488,21 @@ def _needs_nats() -> None:
 def _shared_jobs(
     settings: JobServerSettings, folder_id: str, observe: Callable[[str, Sequence[Event]], None]
 ) -> JobStore:
-    """The jobs of `--engine`."""
-    from voxroute_orchestrator.jobs.stores.jetstream import jobs_at  # noqa: PLC0415 - needs nats
+    """The jobs of `--engine`. Raises InvalidInputError, which ends the process."""
+    # they need nats-py
+    from voxroute_orchestrator.jetstream.access import Access  # noqa: PLC0415
+    from voxroute_orchestrator.jetstream.link import Link  # noqa: PLC0415
+    from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs  # noqa: PLC0415
 
-    return jobs_at(
+    access = Access.read(
         settings.engine,
+        ca=settings.engine_tls_ca,
+        cert=settings.engine_tls_cert,
+        key=settings.engine_tls_key,
+        credentials=settings.engine_credentials,
+    )
+    return JetStreamJobs(
+        lambda: Link.open(access),
         observe,
         folder_id=folder_id,
         lease_s=settings.engine_lease_s,

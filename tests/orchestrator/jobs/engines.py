@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tests.orchestrator.jobs.nats_server import Cluster, NatsServer
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import Link
 from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
 from voxroute_orchestrator.jobs.store import Attempt, JobStore, message_event
@@ -63,7 +64,7 @@ class Nats:
     def service(self) -> JetStreamJobs:
         """Another service, which has not started."""
         return JetStreamJobs(
-            lambda: Link.open(self.server.servers),
+            lambda: Link.open(Access(self.server.servers)),
             lease_s=1.0,
             lost_s=2.0,
             replicas=len(self.server.servers),
@@ -71,7 +72,7 @@ class Nats:
 
     async def forget(self) -> None:
         """Removes all that the servers have kept."""
-        link = await Link.open(self.server.servers)
+        link = await Link.open(Access(self.server.servers))
         for stream in (JOBS, QUEUE):
             await link.call(f"STREAM.DELETE.{stream}")
         await link.close()

@@ -11,6 +11,7 @@ import pytest
 from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts
 from tests.orchestrator.jobs.nats_server import Cluster, cluster, running
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import Link
 from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
 from voxroute_orchestrator.jobs.errors import StoreBusyError, StoreError
@@ -153,7 +154,7 @@ async def test_what_the_leader_has_is_read_although_another_server_hangs(
     await _said_again(attempt, 20)
     leader = servers.leader(JOBS)
     hanging = next(one for one in servers.members if one is not leader)
-    link = await Link.open([leader.url])
+    link = await Link.open(Access([leader.url]))
     assert hanging.process is not None
     hanging.process.send_signal(signal.SIGSTOP)
     try:
@@ -168,11 +169,13 @@ async def test_what_the_leader_has_is_read_although_another_server_hangs(
 @pytest.mark.slow
 async def test_streams_with_fewer_copies_get_more_and_never_fewer(servers: Cluster) -> None:
     """What was begun with one is kept by three after a start; a service that asks for one too."""
-    first = JetStreamJobs(lambda: Link.open(servers.servers), lease_s=1.0)
+    first = JetStreamJobs(lambda: Link.open(Access(servers.servers)), lease_s=1.0)
     await first.start()
     await first.submit("a", "", FILM)
     for replicas, kept in ((3, 3), (1, 3)):
-        service = JetStreamJobs(lambda: Link.open(servers.servers), lease_s=1.0, replicas=replicas)
+        service = JetStreamJobs(
+            lambda: Link.open(Access(servers.servers)), lease_s=1.0, replicas=replicas
+        )
         await service.start()
         for stream in (JOBS, QUEUE):
             info = await service.link.call(f"STREAM.INFO.{stream}")
@@ -188,7 +191,7 @@ async def test_streams_with_fewer_copies_get_more_and_never_fewer(servers: Clust
 async def test_one_server_is_not_taken_for_a_cluster(tmp_path: Path) -> None:
     """The sentence says what to start, and which flag asks for less."""
     with running(tmp_path) as server:
-        service = JetStreamJobs(lambda: Link.open(server.servers), replicas=3)
+        service = JetStreamJobs(lambda: Link.open(Access(server.servers)), replicas=3)
         with pytest.raises(StoreError, match=r"3 copies .* start 3 servers .* --engine-replicas"):
             await service.start()
         await service.close()

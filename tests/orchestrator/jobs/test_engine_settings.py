@@ -30,3 +30,24 @@ def test_jobs_are_kept_by_three_servers_where_several_are_named() -> None:
     ):
         settings = JobServerSettings(engine=engine, engine_replicas=asked)  # type: ignore[arg-type]
         assert settings.replicas == kept
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
+    """It would be in the process list; a file takes it."""
+    with pytest.raises(ValidationError, match="--engine-credentials") as error:
+        JobServerSettings(engine="nats://jobs:hunter2@a:4222")  # type: ignore[arg-type]
+    assert "hunter2" not in str(error.value)
+
+
+def test_addresses_with_and_without_tls_are_not_mixed() -> None:
+    """One would be the way around the other."""
+    with pytest.raises(ValidationError, match="all of them alike"):
+        JobServerSettings(engine="tls://a:4222,nats://b:4222")  # type: ignore[arg-type]
+
+
+def test_half_a_pair_of_files_is_refused() -> None:
+    """As is what nobody would use."""
+    with pytest.raises(ValidationError, match="go together"):
+        JobServerSettings(engine="tls://a:1", engine_tls_cert="x")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="are for --engine"):
+        JobServerSettings(engine_credentials="x")  # type: ignore[arg-type]

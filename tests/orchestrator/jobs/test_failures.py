@@ -31,6 +31,7 @@ from tests.orchestrator.daemon import (
 from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, cluster
 from tests.orchestrator.jobs.test_two_services import Sharing, _texts, _watched, _Watcher
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import Link
 from voxroute_orchestrator.jetstream.setup import JOBS
 
@@ -273,7 +274,7 @@ def test_a_full_stream_keeps_jobs_waiting_until_there_is_room(fleet: Fleet) -> N
     """A submission is refused with RESOURCE_EXHAUSTED; what runs goes on when there is room."""
 
     async def limit(spare: int | None) -> None:
-        link = await Link.open(fleet.servers.servers)
+        link = await Link.open(Access(fleet.servers.servers))
         info = await link.call(f"STREAM.INFO.{JOBS}")
         limit = info["state"]["bytes"] + spare if spare is not None else -1
         await link.call(f"STREAM.UPDATE.{JOBS}", info["config"] | {"max_bytes": limit})

@@ -584,13 +584,6 @@ class JetStreamJobs:
             await self._put_ticket(job_id, known.turn)
 
 
-def jobs_at(
-    servers: Sequence[str], observe: Callable[[str, Sequence[Event]], None], **told: Any
-) -> JetStreamJobs:
-    """The jobs that servers keep, which are asked at the start; the rest as JetStreamJobs."""
-    return JetStreamJobs(lambda: Link.open(servers), observe, **told)
-
-
 def _own(job_id: str, epoch: int) -> str:
     """The subject that an attempt answers."""
     return f"vr.own.{job_id}.{epoch}"
