@@ -108,6 +108,9 @@ class Link:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.reconnects = 0
+        self.conflicts = 0
+        """Writes that were refused because another came first."""
         self._reconnected: list[Callable[[], None]] = []
         self._forbidden: set[str] = set()
         self._told: dict[str, float] = {}
@@ -178,6 +181,7 @@ class Link:
         self._reconnected.append(call)
 
     async def _on_reconnected(self) -> None:
+        self.reconnects += 1
         _log.info("the NATS server is there again")
         for call in self._reconnected:
             call()
@@ -244,6 +248,7 @@ class Link:
                 if found is not None and found.data == data:
                     return found.sequence
             if error.code in _CONFLICTS:
+                self.conflicts += 1
                 raise ConflictError(str(error)) from error
             if error.code in _FULL:
                 raise FullError(str(error)) from error

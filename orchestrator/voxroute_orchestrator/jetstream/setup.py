@@ -14,16 +14,23 @@ The first four are the stream VR_JOBS, the tickets are VR_QUEUE.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
-from voxroute_orchestrator.jetstream.link import START_S, Link, LinkError, RefusedError
+from voxroute_orchestrator.jetstream.link import (
+    START_S,
+    ConflictError,
+    Link,
+    LinkError,
+    RefusedError,
+)
 
 JOBS, QUEUE = "VR_JOBS", "VR_QUEUE"
 RUN = "run"
 """The consumer that hands out tickets."""
 BELL = "vr.bell"
-FOLDER = "vr.fact.folder"
+_FOLDER = "vr.fact.folder"
 _LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
 _NO_STREAM = 10059
 _NO_PEERS = 10005  # also while the servers of a cluster still look for each other
@@ -84,6 +91,20 @@ async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
         {"stream_name": QUEUE, "config": consumer},
         START_S,
     )
+
+
+async def check_folder(link: Link, folder_id: str) -> None:
+    """Raises LinkError where the jobs are those of services with another folder; "" for any."""
+    if not folder_id:
+        return
+    with contextlib.suppress(ConflictError):
+        await link.append(JOBS, _FOLDER, folder_id.encode(), 0)
+    kept = await link.last(JOBS, _FOLDER)
+    if kept is None or kept.data != folder_id.encode():
+        raise LinkError(
+            "the jobs that this server keeps are in another data folder; mount that of the other"
+            " services here and name it with --data-dir, or use an account of its own"
+        )
 
 
 async def _keep(link: Link, how: str, config: dict[str, Any]) -> dict[str, Any]:

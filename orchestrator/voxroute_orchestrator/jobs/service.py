@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import grpc.aio
 import platformdirs
+from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
@@ -396,7 +397,9 @@ class JobApp:
         self._store: JobStore
         on_threads: Store
         if settings.engine:
-            self._store = _shared_jobs(settings, self._folder.id, self._observe)
+            self._store = _shared_jobs(
+                settings, self._folder.id, self._observe, runtime.metrics.registry
+            )
             on_threads = OnThreads(self._store)
         else:
             self._sqlite = SqliteStore(self._folder.path, self._observe, data_id=self._folder.id)
@@ -486,7 +489,10 @@ def _needs_nats() -> None:
 
 
 def _shared_jobs(
-    settings: JobServerSettings, folder_id: str, observe: Callable[[str, Sequence[Event]], None]
+    settings: JobServerSettings,
+    folder_id: str,
+    observe: Callable[[str, Sequence[Event]], None],
+    registry: CollectorRegistry,
 ) -> JobStore:
     """The jobs of `--engine`. Raises InvalidInputError, which ends the process."""
     # they need nats-py
@@ -507,6 +513,7 @@ def _shared_jobs(
         folder_id=folder_id,
         lease_s=settings.engine_lease_s,
         replicas=settings.replicas,
+        registry=registry,
     )
 
 

@@ -1,22 +1,27 @@
 """Services on a cluster of three nats-servers: copies, and servers that go."""
 
 import asyncio
+import contextlib
+import math
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts
 from tests.orchestrator.jobs.nats_server import Cluster, cluster, running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.link import Link
+from voxroute_orchestrator.jetstream.link import ConflictError, Link, LinkError
 from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
-from voxroute_orchestrator.jobs.errors import StoreBusyError, StoreError
+from voxroute_orchestrator.jobs.errors import LeaseLostError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.store import RUNNING, SUCCEEDED, Attempt
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
+from voxroute_orchestrator.jobs.stores.leases import Lease
 
 FILM = jobs_pb2.JobConfig(upload_name="film.wav")
 
@@ -195,3 +200,103 @@ async def test_one_server_is_not_taken_for_a_cluster(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"3 copies .* start 3 servers .* --engine-replicas"):
             await service.start()
         await service.close()
+
+
+# --- what an operator sees
+
+
+@dataclass
+class Measured:
+    """A service whose metrics are read."""
+
+    store: JetStreamJobs
+    registry: CollectorRegistry
+
+    def seen(self, name: str, **labels: str) -> float:
+        """A metric as it is now."""
+        value = self.registry.get_sample_value(f"voxroute_engine_{name}", labels)
+        assert value is not None, name
+        return value
+
+    async def look(self, until: Callable[[], bool]) -> None:
+        """Returns once the servers were asked and the condition holds."""
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(LinkError):
+                    await self.store._measure()
+                    if until():
+                        return
+                await asyncio.sleep(0.2)
+
+
+@pytest.fixture
+async def measured(servers: Cluster) -> AsyncIterator[Measured]:
+    """One without jobs."""
+    registry = CollectorRegistry()
+    store = JetStreamJobs(
+        lambda: Link.open(Access(servers.servers)),
+        lease_s=30.0,
+        lost_s=1.0,
+        replicas=3,
+        registry=registry,
+    )
+    await store.start()
+    yield Measured(store, registry)
+    await store.close()
+
+
+@pytest.mark.slow
+async def test_an_operator_sees_what_waits_what_was_lost_and_what_room_there_is(
+    measured: Measured,
+) -> None:
+    """Tickets by state, the oldest job, refused writes, a job that was taken, limits."""
+    store, seen, look = measured.store, measured.seen, measured.look
+    for job_id in ("a", "b"):
+        await store.submit(job_id, "", FILM)
+    attempt = await claimed(store, "a")
+    assert isinstance(attempt, Lease)
+    await look(lambda: seen("tickets", state="in_flight") == 1)
+    assert (seen("up"), seen("tickets", state="waiting")) == (1, 1)
+    await look(lambda: seen("oldest_seconds") >= 1)
+
+    assert seen("bytes", of=JOBS) > 500
+    assert seen("limit_bytes", of=JOBS) == math.inf
+    info = await store.link.call(f"STREAM.INFO.{JOBS}")
+    await store.link.call(f"STREAM.UPDATE.{JOBS}", info["config"] | {"max_bytes": 10_000_000})
+    await look(lambda: seen("limit_bytes", of=JOBS) == 10_000_000)
+
+    with pytest.raises(ConflictError):
+        await store.link.append(JOBS, "vr.job.a", b"", 0)
+    await store.link.give_back(attempt.ticket)
+    assert attempt._unanswer is not None
+    await attempt._unanswer()
+    assert (await claimed(store, "a")).epoch == 2
+    with pytest.raises(LeaseLostError):
+        await say(attempt, "late")
+    await look(lambda: seen("conflicts_total") >= 1)
+    assert (seen("leases_lost_total"), seen("tickets", state="redelivered")) == (1, 1)
+
+    await store.link.call(f"STREAM.PURGE.{QUEUE}")
+    assert await store.claim() is None
+    await look(lambda: seen("tickets_made_again_total") == 1)
+    assert (await claimed(store, "b")).epoch == 1
+
+
+@pytest.mark.slow
+async def test_an_operator_sees_servers_that_are_away(servers: Cluster, measured: Measured) -> None:
+    """One, which the others do without; all; and that the service has found them again."""
+    seen, look = measured.seen, measured.look
+    await look(lambda: seen("replicas_missing", stream=JOBS) == 0)
+    leader = servers.leader(JOBS)
+    await asyncio.to_thread(leader.end, signal.SIGKILL)
+    await look(lambda: seen("replicas_missing", stream=JOBS) == 1)
+    await asyncio.to_thread(leader.start)
+    await look(lambda: seen("replicas_missing", stream=JOBS) == 0)
+    assert (seen("up"), seen("replicas_behind", stream=JOBS)) == (1, 0)
+    await asyncio.to_thread(servers.end)
+    with pytest.raises(LinkError):
+        await measured.store._measure()
+    assert seen("up") == 0
+    await asyncio.to_thread(servers.start)
+    await look(lambda: seen("up") == 1)
+    assert seen("reconnects_total") >= 1

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +174,8 @@ def test_jobs_are_done_over_tls_with_credentials(guarded: Guarded) -> None:
             done = ended(stub, job_id)
             assert done.state == SUCCEEDED, done.error
             assert artifact(stub, job_id, "film.transcript.json")
+            with urllib.request.urlopen(f"http://{daemon.metrics}/metrics", timeout=10) as page:
+                assert b"voxroute_engine_up" in page.read()
             assert daemon.process is not None
             line = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes()
             assert daemon.end() == 0

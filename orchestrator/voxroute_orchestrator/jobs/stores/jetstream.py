@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.json_format import Parse
+from prometheus_client import CollectorRegistry
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.link import (
@@ -30,7 +31,7 @@ from voxroute_orchestrator.jetstream.link import (
     Message,
     Ticket,
 )
-from voxroute_orchestrator.jetstream.setup import BELL, FOLDER, JOBS, QUEUE, RUN, set_up
+from voxroute_orchestrator.jetstream.setup import BELL, JOBS, QUEUE, RUN, check_folder, set_up
 from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
@@ -47,6 +48,7 @@ from voxroute_orchestrator.jobs.store import (
     key_taken,
     state_event,
 )
+from voxroute_orchestrator.jobs.stores.engine_metrics import EngineMetrics
 from voxroute_orchestrator.jobs.stores.entries import Entry, first_entry
 from voxroute_orchestrator.jobs.stores.leases import Lease, serving_errors
 from voxroute_serving.errors import ServingError
@@ -80,6 +82,8 @@ class _Known:
     epoch: int
     turn: int
     deleted: bool
+    moved_s: int
+    """When the last of its events was, by the clock of whoever has told it."""
     since: float = field(default_factory=time.monotonic)
 
 
@@ -95,12 +99,14 @@ class JetStreamJobs:
         lease_s: float = LEASE_S,
         lost_s: float = LOST_S,
         replicas: int = 1,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         """Nothing is asked of a server before `start`.
 
         `observe` hears the id of a job and its events, whichever service has made them; of a job
         that was there before, its state. `folder_id` is that of the folder that all services share;
         StoreError at the start where theirs is another one. So many `replicas` of all are kept.
+        `registry` takes the metrics.
         """
         self.bells = Bells()
         self.waiting = asyncio.Event()
@@ -110,6 +116,7 @@ class JetStreamJobs:
         self._lease_s = lease_s
         self._lost_s = lost_s
         self._replicas = replicas
+        self._metrics = EngineMetrics(registry or CollectorRegistry())
         self._link: Link | None = None
         self._name = secrets.token_hex(8)
         self._count = itertools.count()
@@ -126,7 +133,7 @@ class JetStreamJobs:
         try:
             self._link = await self._connect()
             await set_up(self._link, self._lease_s, self._replicas)
-            await self._check_folder()
+            await check_folder(self._link, self._folder_id)
             await self._link.listen("vr.live.job.*", self._hear)
             await self._link.listen(BELL, lambda _: self.waiting.set())
             await self._read_on()
@@ -141,6 +148,7 @@ class JetStreamJobs:
                 self._again(self._lease_s / 3, self._keep_leases),
                 self._again(min(_LOOK_S, self._lease_s / 2), self._look),
                 self._again(self._lost_s / 2, self._mend),
+                self._again(_LOOK_S, self._measure),
             )
         ]
         self.waiting.set()
@@ -154,19 +162,6 @@ class JetStreamJobs:
             await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
         if self._link is not None:
             await self._link.close()
-
-    async def _check_folder(self) -> None:
-        """Raises StoreError where the jobs are those of services with another folder."""
-        if not self._folder_id:
-            return
-        with contextlib.suppress(ConflictError):
-            await self.link.append(JOBS, FOLDER, self._folder_id.encode(), 0)
-        kept = await self.link.last(JOBS, FOLDER)
-        if kept is None or kept.data != self._folder_id.encode():
-            raise StoreError(
-                "the jobs that this server keeps are in another data folder; mount that of the"
-                " other services here and name it with --data-dir, or use an account of its own"
-            )
 
     @property
     def link(self) -> Link:
@@ -444,6 +439,8 @@ class JetStreamJobs:
 
     def over(self, lease: Lease) -> None:
         """An attempt of this service is over."""
+        if lease.why == "lost":
+            self._metrics.leases_lost.inc()
         if self._leases.get(lease.job_id) is lease:
             del self._leases[lease.job_id]
 
@@ -522,6 +519,7 @@ class JetStreamJobs:
             entry.job.attempts,
             entry.turn,
             entry.deleted,
+            entry.events[-1].time.seconds if entry.events else 0,
         )
         if self._observe is not None:
             self._observe(job_id, entry.observed() if known else [state_event(entry.job.state)])
@@ -564,6 +562,12 @@ class JetStreamJobs:
         await self._read_on()
         self.waiting.set()
 
+    async def _measure(self) -> None:
+        waiting = [job.moved_s for job in self._jobs.values() if job.state == QUEUED]
+        await self._metrics.look(
+            self.link, max(0.0, time.time() - min(waiting, default=time.time()))
+        )
+
     async def _mend(self) -> None:
         """Makes tickets of jobs that nobody looks at: the old ones were lost, or hang."""
         if not self._empty:
@@ -579,6 +583,7 @@ class JetStreamJobs:
                 continue
             known.since = time.monotonic()
             _log.warning("a job is queued again whose ticket was lost", job=job_id)
+            self._metrics.tickets_made_again.inc()
             subject = f"vr.q.{job_id}.{known.turn}"
             await self.link.call(f"STREAM.PURGE.{QUEUE}", {"filter": subject})
             await self._put_ticket(job_id, known.turn)
