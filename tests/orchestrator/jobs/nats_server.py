@@ -152,6 +152,15 @@ class Cluster:
             assert one.process is not None
             one.process.wait(30)
 
+    def are_all(self) -> bool:
+        """Whether each knows of all: of a first start at once 2.10.27 may count two for good."""
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            metas = [(one.told("/jsz") or {}).get("meta_cluster", {}) for one in self.members]
+            if any(meta.get("cluster_size") == len(metas) for meta in metas):
+                return True
+        return False
+
     def leader(self, stream: str) -> NatsServer:
         """The one that takes what is written to a stream."""
         until = time.monotonic() + 30
@@ -195,6 +204,9 @@ def cluster(
     servers = Cluster(members)
     try:
         servers.start()
+        while not servers.are_all():
+            servers.close()
+            servers.start()
         yield servers
     finally:
         servers.close()
