@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Metric
 
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_orchestrator.jobs.metrics import JobMetrics
+from voxroute_orchestrator.jobs.stores.engine_metrics import EngineMetrics
 from voxroute_orchestrator.live.metrics import LiveMetrics
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.domain import DeviceInfo
@@ -33,10 +34,11 @@ def registries() -> dict[str, CollectorRegistry]:
     common.messages_sent.labels(*UNKNOWN_METHOD.labels)
     common.observe_device(lambda: DeviceInfo("cpu", "", "", 1, 1))
     speech, translation = CollectorRegistry(), CollectorRegistry()
-    jobs, captions = CollectorRegistry(), CollectorRegistry()
+    jobs, engine, captions = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
     AsrMetrics(speech)
     TranslateMetrics(translation)
     JobMetrics(jobs)
+    EngineMetrics(engine)
     LiveMetrics(captions)
     gateway = GatewayMetrics("")
     gateway.requests.labels("/health", "200")
@@ -46,6 +48,7 @@ def registries() -> dict[str, CollectorRegistry]:
         "speech": speech,
         "translation": translation,
         "jobs": jobs,
+        "engine": engine,
         "captions": captions,
         "gateway": gateway.registry,
     }

@@ -1,8 +1,10 @@
 """What servers that let the services work are told of them."""
 
+import re
 from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from voxroute_orchestrator.client import credentials
@@ -10,6 +12,81 @@ from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_serving.errors import InvalidInputError
 from voxroute_serving.process.settings import ProcessSettings, StringList
+
+_COPIES = 3  # of a cluster: one server may go, and the others agree
+
+
+def _server(address: str) -> str:
+    if "@" in address:  # which is not repeated: it may hold a password
+        raise ValueError("an address tells nobody's name; name a file with --engine-credentials")
+    if not re.fullmatch(r"(nats|tls)://(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}", address):
+        raise ValueError(f"{address!r} is no address; write nats://HOST:PORT, or tls://HOST:PORT")
+    return address
+
+
+def _servers(addresses: list[str]) -> list[str]:
+    """The addresses; the scheme of the first is that of those that have none."""
+    scheme, slashes, _ = addresses[0].partition("://") if addresses else ("", "", "")
+    found = [
+        _server(one if "://" in one or not slashes else f"{scheme}://{one}") for one in addresses
+    ]
+    if len({one.partition("://")[0] for one in found}) > 1:
+        raise ValueError("the addresses begin with nats:// or with tls://, all of them alike")
+    return found
+
+
+class EngineSettings(ProcessSettings):
+    """What a server is told of the NATS servers on which several services share their jobs."""
+
+    engine: Annotated[StringList, AfterValidator(_servers)] = Field(
+        default=[],
+        description="nats://HOST:PORT or tls://HOST:PORT of the NATS server that keeps the jobs of"
+        " several services, which share the folder --data-dir; of a cluster, several of its servers"
+        " with commas (nats://a:4222,b:4222,c:4222). By default jobs are kept in the folder, by one"
+        " service",
+    )
+    engine_replicas: int = Field(
+        default=0,
+        ge=0,
+        le=5,
+        description="servers of the cluster that keep each job; 0 for 3 where --engine names"
+        " several, else 1. Of 3, one may go. More are kept from the next start on, fewer never",
+    )
+    engine_credentials: Path | None = Field(
+        default=None,
+        description="file that says who the service is there: the seed of an NKey, USER:PASSWORD,"
+        " or a credentials file of NATS. Read at the start",
+    )
+    engine_tls_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the CAs of those servers, and TLS towards them; with tls:// alone,"
+        " those of this host",
+    )
+    engine_tls_cert: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate that the service shows them, for servers that"
+        " verify clients",
+    )
+    engine_tls_key: Path | None = Field(default=None, description="PEM file with its private key")
+    engine_lease_s: float = Field(
+        default=30.0,
+        ge=1,
+        description="seconds without a word of a service after which its jobs are another one's."
+        " Too low has jobs repeat a window on a slow network, too high lets them wait",
+    )
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        if (self.engine_tls_cert is None) != (self.engine_tls_key is None):
+            raise ValueError("--engine-tls-cert and --engine-tls-key go together; one is missing")
+        if not self.engine and (self.engine_credentials or self.engine_tls_ca):
+            raise ValueError("--engine-credentials and --engine-tls-ca are for --engine; name it")
+        return self
+
+    @property
+    def replicas(self) -> int:
+        """How many servers keep each job."""
+        return self.engine_replicas or (_COPIES if len(self.engine) > 1 else 1)
 
 
 class ClientServerSettings(ProcessSettings):

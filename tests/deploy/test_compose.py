@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.orchestrator.jobs.nats_server import nats_server
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_gateway.settings import GatewaySettings
+from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jobs.service import JobServerSettings
 from voxroute_orchestrator.settings import load
 from voxroute_serving.process import main
@@ -105,7 +107,7 @@ def test_a_container_agrees_with_the_services_settings(
     [published] = service["ports"]
     host, outside, inside = published.split(":")
     assert host == "127.0.0.1"
-    assert outside == inside
+    assert outside == ("50060" if name == "jobs-2" else inside)
     assert settings.listen[0] == f"0.0.0.0:{inside}"
     assert settings.listen[0].endswith(settings_class().listen[0].rpartition(":")[2])
     socket = Path(settings.listen[1].removeprefix("unix:"))
@@ -204,6 +206,55 @@ def test_prometheus_scrapes_what_the_profile_starts(fleet: str) -> None:
         assert group["targets"] == [f"{host}:{expected[job]}"]
         assert group["labels"]["accelerator"] in {"cpu", "cuda", "mps"}
     assert "host.docker.internal:host-gateway" in COMPOSE["services"]["prometheus"]["extra_hosts"]
+
+
+def test_the_job_services_of_the_fleet_share_jobs_and_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both name the three servers and get in as their user; Prometheus scrapes each of them."""
+    services = {
+        name: one for name, one in COMPOSE["services"].items() if "fleet" in one["profiles"]
+    }
+    pair = [services[name] for name in ("jobs-1", "jobs-2")]
+    assert "jobs" not in services
+    assert pair[0]["volumes"] == pair[1]["volumes"]
+    for service in pair:
+        assert service["build"]["args"]["EXTRAS"] == "--extra fleet"
+        assert service["networks"]["services"]["aliases"] == ["jobs"]
+        for key, value in variables(service).items():
+            monkeypatch.setenv(key, value)
+        settings = JobServerSettings()
+        assert settings.engine == [f"nats://nats-{n}:4222" for n in (1, 2, 3)]
+        assert settings.replicas == 3
+        [config] = service["configs"]
+        assert config["target"] == str(settings.engine_credentials)
+        file = tmp_path / "credentials"
+        file.write_text(default(COMPOSE["configs"][config["source"]]["content"]))
+        password = default(services["nats-1"]["environment"]["JOBS_PASSWORD"])
+        identity = Access.read([], credentials=file).identity
+        assert identity == {"user": "jobs", "password": password}
+    [group] = yaml.safe_load((DEPLOY / "prometheus" / "targets-fleet" / "jobs.yaml").read_text())
+    assert group["targets"] == ["jobs-1:9150", "jobs-2:9150"]
+    ours = {
+        one["networks"]["services"]["aliases"][0] for one in services.values() if "build" in one
+    }
+    assert ours == {"asr", "translate", "jobs", "gateway"}
+
+
+@pytest.mark.parametrize("name", ["nats-1", "nats-2", "nats-3"])
+def test_nats_server_takes_the_configuration_of_the_fleet(name: str) -> None:
+    """Each with a name and a volume of its own; a password that is missing is an error."""
+    service = COMPOSE["services"][name]
+    assert service["command"] == ["--config", "/etc/nats/nats.conf", "--name", name]
+    assert f"{name}:/data" in service["volumes"]
+    assert name in COMPOSE["volumes"]
+    path = str(DEPLOY / "nats" / "nats.conf")
+    command = [str(nats_server()), "-t", "--config", path, "--name", name]
+    own = {key: default(value) for key, value in service["environment"].items()}
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+    assert "PASSWORD" in done.stderr
 
 
 def test_every_mounted_path_exists() -> None:

@@ -1,14 +1,8 @@
-"""The fleet of docs/fleet.md: four hosts, here network namespaces that a bridge connects.
+"""The fleet of docs/fleet.md: four hosts, here network namespaces that a bridge connects."""
 
-Needs root, `ip` of iproute2, and a kernel that makes namespaces, bridges and veth pairs. Everything
-is made by the test and taken away by it; the host's own network is not touched.
-"""
-
-import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +18,7 @@ import yaml
 
 from benchmarks.speech import CLIP_S, looped
 from scripts.make_certs import Authority
-from tests.e2e import processes
+from tests.e2e import networks, processes
 from tests.e2e.members import Member
 
 ROOT = processes.ROOT
@@ -41,69 +35,18 @@ pytestmark = [
 ]
 
 
-def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
-
-
-@dataclass(frozen=True)
-class Network:
-    """Namespaces by the name of their host; `lan` holds the bridge between them."""
-
-    prefix: str
-
-    def name(self, host: str) -> str:
-        """The namespace of a host."""
-        return f"{self.prefix}-{host}"
-
-    def inside(self, host: str) -> list[str]:
-        """What runs a command on a host."""
-        return ["ip", "netns", "exec", self.name(host)]
-
-    def build(self) -> None:
-        """Raises OSError where one of them cannot be made."""
-        _ip("netns", "add", self.name("lan"))
-        _ip("-n", self.name("lan"), "link", "add", "lan0", "type", "bridge")
-        _ip("-n", self.name("lan"), "link", "set", "lan0", "up")
-        for host, address in {"desk": DESK, **HOSTS}.items():
-            namespace, port = self.name(host), f"to-{host}"
-            _ip("netns", "add", namespace)
-            _ip("-n", self.name("lan"), "link", "add", port, "type", "veth", "peer", "eth0",
-                "netns", namespace)  # fmt: skip
-            _ip("-n", self.name("lan"), "link", "set", port, "master", "lan0", "up")
-            _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
-            for device in ("eth0", "lo"):
-                _ip("-n", namespace, "link", "set", device, "up")
-
-    def remove(self) -> None:
-        """Takes away what is there of it."""
-        for host in ("desk", *HOSTS, "lan"):
-            with contextlib.suppress(OSError):
-                _ip("netns", "del", self.name(host))
-
-
 @pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
+def network() -> Iterator[networks.Network]:
     """The hosts, without anything on them."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and `ip` (Debian: iproute2)")
-    made = Network(f"vx{os.getpid()}")
-    try:
-        try:
-            made.build()
-        except OSError as error:
-            pytest.skip(f"no network namespaces here: {error}")
+    with networks.network({"desk": DESK, **HOSTS}) as made:
         yield made
-    finally:
-        made.remove()
 
 
 @dataclass
 class Fleet:
     """The services by their hosts, and the desk that uses them."""
 
-    network: Network
+    network: networks.Network
     members: dict[str, Member]
     folder: Path
 
@@ -135,7 +78,7 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(network: networks.Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The services with TLS and tokens, each on its host, and the example's settings."""
     folder = tmp_path_factory.mktemp("fleet")
     authority = Authority()

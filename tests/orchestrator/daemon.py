@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,8 @@ class Daemon:
     flags: tuple[str, ...]
     target: str = "127.0.0.1:0"
     metrics: str = ""
+    before: Sequence[str] = ()
+    """The command that starts it elsewhere, as in a network of its own."""
     process: "subprocess.Popen[str] | None" = None
     _channels: list[grpc.Channel] = field(default_factory=list[grpc.Channel])
 
@@ -122,7 +124,7 @@ class Daemon:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "voxroute_orchestrator", "serve",
+                    *self.before, sys.executable, "-m", "voxroute_orchestrator", "serve",
                     "--listen", self.target, "--metrics-listen", "127.0.0.1:0",
                     "--data-dir", str(self.data), *self.flags,
                 ],

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from voxroute_orchestrator.jetstream.access import Access
 from voxroute_serving.telemetry.logs import get_logger
 
 T = TypeVar("T")
@@ -31,19 +33,26 @@ LEAST_SERVER = (2, 10, 27)
 """Older ones strand messages of work queues, and let the servers of a cluster differ."""
 PATIENCE_S = 5.0
 """How long a call tries, where its caller says nothing else."""
+START_S = 20.0
+"""The same at a start: the servers of a cluster may be starting as well."""
 _TRY_S = 2.0  # for one answer; a request that was under way when its server went has none
 _PAUSE_S = 0.1
 _CONNECT_S = 10.0
 _CLOSE_S = 5.0
-_PULL_S = 0.25  # in which a ticket comes that is there
-_PULLED = 256  # messages in one pull: 256 kB of jobs
-_READER_IDLE_S = 30  # after which a server forgets a reader whose client has gone
+# In that time a ticket comes that is there. Not with `no_wait`: of several such pulls at once some
+# are never answered (2.10.27).
+_PULL = json.dumps({"batch": 1, "expires": 250_000_000}).encode()
+_AT_ONCE = 64  # questions about single messages
 _API = "$JS.API."
 
 _NO_MESSAGE = 10037
 _CONFLICTS = frozenset({10071, 10164})  # wrong last sequence
 _FULL = frozenset({10077, 10023, 10047})  # the stream's bytes, the account's, the disk's
 _AWAY_CODE = 503  # no leader yet, or JetStream is starting
+
+# in small letters, as the client (2.16.0) tells whatever a server says
+_FORBIDDEN = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
+_TELL_AGAIN_S = 30.0  # the same error
 
 _log = get_logger(__name__)
 
@@ -99,20 +108,25 @@ class Link:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.reconnects = 0
+        self.conflicts = 0
+        """Writes that were refused because another came first."""
         self._reconnected: list[Callable[[], None]] = []
+        self._forbidden: set[str] = set()
+        self._told: dict[str, float] = {}
 
     @classmethod
-    async def open(cls, url: str, *, name: str = "voxroute", credentials: str = "") -> Self:
-        """Connects; `credentials` is the path of a file with an NKey seed.
+    async def open(cls, access: Access, *, name: str = "voxroute") -> Self:
+        """Connects to one of the servers, and to another one of their cluster when it goes.
 
-        Raises AwayError where nobody answers, LinkError where the server is too old or has no
-        JetStream.
+        Raises AwayError where nobody answers or lets the client in, LinkError where the server is
+        too old or has no JetStream.
         """
-        client = Client()
+        client = _Client(wants_tls=access.tls is not None)
         link = cls(client)
         options: dict[str, Any] = {
             "name": name,
-            "error_cb": _on_error,
+            "error_cb": link._on_error,
             "reconnected_cb": link._on_reconnected,
             "connect_timeout": _TRY_S,
             "reconnect_time_wait": _PAUSE_S,
@@ -121,17 +135,18 @@ class Link:
             "max_outstanding_pings": 2,
             "pending_size": 0,  # nothing is sent late that was told to have failed
             "inbox_prefix": "_INR",
+            **access.identity,
         }
-        if credentials:
-            options["nkeys_seed"] = credentials
+        if access.tls is not None:
+            options["tls"] = access.tls
         try:
             async with asyncio.timeout(_CONNECT_S):
-                await client.connect(url, **options)
+                await client.connect(list(access.servers), **options)
             await link._check()
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await link.close()
             raise AwayError(
-                f"no NATS server answers at {url.rpartition('@')[2]} within {_CONNECT_S:.0f} s"
+                f"no NATS server answers at {', '.join(access.servers)} within {_CONNECT_S:.0f} s"
                 f" ({_said(client.last_error or error)})"
             ) from error
         except BaseException:
@@ -148,7 +163,7 @@ class Link:
                 f" install {least} or newer: older ones lose jobs when they are killed"
             )
         try:
-            await self.call("INFO")
+            await self.call("INFO", patience_s=START_S)
         except RefusedError as error:
             raise LinkError(
                 f"the NATS server has no JetStream ({error}); start it with -js"
@@ -166,9 +181,32 @@ class Link:
         self._reconnected.append(call)
 
     async def _on_reconnected(self) -> None:
+        self.reconnects += 1
         _log.info("the NATS server is there again")
         for call in self._reconnected:
             call()
+
+    async def _on_error(self, error: Exception) -> None:
+        """Logs what the client tells: ten times a second while nobody is there."""
+        found = _FORBIDDEN.search(str(error).lower())
+        if found:
+            self._forbidden.add(found[1])
+        said, now = _said(error), time.monotonic()
+        if now - self._told.get(said, -_TELL_AGAIN_S) < _TELL_AGAIN_S:
+            return
+        self._told = {text: at for text, at in self._told.items() if now - at < _TELL_AGAIN_S}
+        self._told[said] = now
+        _log.warning("the NATS server says", error=said)
+
+    def _check_allowed(self, subject: str) -> None:
+        """Raises RefusedError where the server has said that this user may not use a subject."""
+        if subject.lower() in self._forbidden:
+            self._forbidden.discard(subject.lower())
+            raise RefusedError(
+                0,
+                f"the NATS user of this service may not use {subject}; deploy/nats/accounts.conf"
+                " has what it needs",
+            )
 
     @property
     def most_bytes(self) -> int:
@@ -210,6 +248,7 @@ class Link:
                 if found is not None and found.data == data:
                     return found.sequence
             if error.code in _CONFLICTS:
+                self.conflicts += 1
                 raise ConflictError(str(error)) from error
             if error.code in _FULL:
                 raise FullError(str(error)) from error
@@ -262,6 +301,7 @@ class Link:
             except (nats.errors.NoRespondersError, nats.errors.OutboundBufferLimitError) as error:
                 sentence = _said(error)  # and nobody has it
             except (nats.errors.Error, TimeoutError, OSError) as error:
+                self._check_allowed(subject)
                 tries.unsure = True
                 sentence = _said(error)
             if time.monotonic() > until:
@@ -292,8 +332,9 @@ class Link:
         subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}"
         try:
             # in the old style: the other one's inbox drops a message that has its own subject
-            message = await self._request(subject, _pulling(1, _PULL_S), old_style=True)
+            message = await self._request(subject, _PULL, old_style=True)
         except (nats.errors.Error, TimeoutError, OSError) as error:
+            self._check_allowed(subject)
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
         if _status(message):
             return None
@@ -321,58 +362,32 @@ class Link:
 
     # Streams:
 
-    async def read(
-        self, stream: str, subject: str, start: int = 0, *, only_last: bool = False
-    ) -> AsyncGenerator[Message]:
-        """The messages of subjects that are there now, from a number on, in their order.
+    async def read(self, stream: str, subject: str, start: int = 0) -> AsyncGenerator[Message]:
+        """The messages of a subject that are there, from a number on, in their order.
 
-        `only_last`: the last one of each subject. Raises AwayError, RefusedError.
+        `subject` may be a pattern. Each is asked of the stream's leader: a consumer is wherever the
+        cluster has put it, on a server that is behind or hangs. Raises AwayError, RefusedError.
         """
-        policy: dict[str, Any] = {"deliver_policy": "all"}
-        if only_last:
-            policy = {"deliver_policy": "last_per_subject"}
-        elif start:
-            policy = {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
-        config = policy | {
-            "filter_subject": subject,
-            "ack_policy": "none",
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": _READER_IDLE_S * 10**9,
-        }
-        made = await self.call(
-            f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config}
-        )
-        reader, left = str(made["name"]), int(made["num_pending"])
-        try:
-            while left > 0:
-                for message in await self._pulled(stream, reader, min(left, _PULLED)):
-                    left -= 1
-                    yield message
-        finally:
-            with contextlib.suppress(LinkError):
-                await self.call(f"CONSUMER.DELETE.{stream}.{reader}", patience_s=0)
+        while (message := await self.next(stream, subject, start)) is not None:
+            yield message
+            start = message.sequence + 1
 
-    async def _pulled(self, stream: str, reader: str, count: int) -> list[Message]:
-        """So many messages. Raises AwayError where they do not come."""
-        inbox = self._client.new_inbox()
-        found: list[Message] = []
-        try:
-            answers = await self._subscribed(inbox)
-            try:
-                subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{reader}"
-                asked = self._client.publish(subject, _pulling(count, _TRY_S), reply=inbox)
-                await _alone(asked)
-                while len(found) < count:
-                    message = await answers.next_msg(timeout=2 * _TRY_S)
-                    if _status(message):
-                        raise AwayError("the NATS server ends a reading early")
-                    found.append(Message(message.subject, _sequence(message), message.data))
-            finally:
-                await _alone(answers.unsubscribe())
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
-        return found
+    async def lasts(self, stream: str, subject: str) -> AsyncGenerator[Message]:
+        """The last message of each subject of a pattern, in no order.
+
+        Raises AwayError, RefusedError.
+        """
+        offset, total = 0, 1
+        while offset < total:
+            asked = {"subjects_filter": subject, "offset": offset}
+            info = await self.call(f"STREAM.INFO.{stream}", asked)
+            names: list[str] = list(info["state"].get("subjects") or ())
+            offset, total = offset + len(names), int(info.get("total", 0)) if names else 0
+            for at in range(0, len(names), _AT_ONCE):
+                some = (self.last(stream, name) for name in names[at : at + _AT_ONCE])
+                for message in await asyncio.gather(*some):
+                    if message is not None:  # it may have been removed
+                        yield message
 
     # What is said once:
 
@@ -405,9 +420,14 @@ class Link:
     ) -> Subscription:
         client: Any = self._client  # of `subscribe` (2.16.0) some types are unknown
         try:
-            return await _alone(client.subscribe(subject, cb=on))
+            subscription = await _alone(client.subscribe(subject, cb=on))
+            await _alone(
+                client.flush(_TRY_S)
+            )  # behind it the server has said whether that is allowed
         except nats.errors.Error as error:
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+        self._check_allowed(subject)
+        return subscription
 
     async def is_answered(self, subject: str, timeout_s: float) -> bool:
         """Whether somebody answers a question. Raises AwayError while the connection is away."""
@@ -429,6 +449,23 @@ class Link:
             await _alone(self._client.publish(subject, b""))
 
 
+class _Client(Client):
+    """One that never speaks in the clear where it is not to.
+
+    The client (2.16.0) uses TLS where the server says so itself, whatever the address says: whoever
+    stands between them takes that out, and has the password.
+    """
+
+    def __init__(self, *, wants_tls: bool) -> None:
+        super().__init__()
+        self._wants_tls = wants_tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the client's own
+        if initial_connection and self._wants_tls and not info.get("tls_required"):
+            raise nats.errors.Error("the server does not ask for TLS; it is not told who calls")
+        await super()._process_info(info, initial_connection)
+
+
 @dataclass(slots=True)
 class _Tries:
     """Whether one of the tries may have been kept."""
@@ -444,29 +481,9 @@ async def _alone(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(asyncio.ensure_future(work))
 
 
-def _pulling(count: int, within_s: float) -> bytes:
-    """What asks a consumer for messages.
-
-    Not with `no_wait`: of several such pulls at once some are never answered (2.10.27).
-    """
-    return json.dumps({"batch": count, "expires": int(within_s * 1e9)}).encode()
-
-
-async def _on_error(error: Exception) -> None:
-    _log.warning("the NATS server says", error=_said(error))
-
-
 def _status(message: Msg) -> str:
     """What a server says in place of a message; "" for a message."""
     return str((message.headers or {}).get("Status", ""))
-
-
-def _sequence(message: Msg) -> int:
-    """The number in its stream of a message that a consumer has delivered."""
-    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>
-    # and with a domain and an account behind $JS.ACK, and a token at the end
-    parts = message.reply.split(".")
-    return int(parts[5] if len(parts) == 9 else parts[7])  # noqa: PLR2004 - the parts of the old form
 
 
 def _said(error: BaseException) -> str:

@@ -13,17 +13,28 @@
 The first four are the stream VR_JOBS, the tickets are VR_QUEUE.
 """
 
+import asyncio
+import contextlib
+import time
 from typing import Any
 
-from voxroute_orchestrator.jetstream.link import Link, LinkError, RefusedError
+from voxroute_orchestrator.jetstream.link import (
+    START_S,
+    ConflictError,
+    Link,
+    LinkError,
+    RefusedError,
+)
 
 JOBS, QUEUE = "VR_JOBS", "VR_QUEUE"
 RUN = "run"
 """The consumer that hands out tickets."""
 BELL = "vr.bell"
-FOLDER = "vr.fact.folder"
+_FOLDER = "vr.fact.folder"
 _LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
 _NO_STREAM = 10059
+_NO_PEERS = 10005  # also while the servers of a cluster still look for each other
+_AGAIN_S = 0.5
 
 _STREAMS: dict[str, dict[str, Any]] = {
     JOBS: {
@@ -39,14 +50,15 @@ _STREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-async def set_up(link: Link, lease_s: float) -> None:
+async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
     """Makes the streams that are missing; leaves alone what is there, and what it was limited to.
 
-    A ticket that nobody speaks of comes again after `lease_s`. Raises LinkError.
+    A stream that fewer than `replicas` servers keep is kept by so many from now on; one that more
+    keep is left so. A ticket that nobody speaks of comes again after `lease_s`. Raises LinkError.
     """
     for name, own in _STREAMS.items():
         try:
-            there = (await link.call(f"STREAM.INFO.{name}"))["config"]
+            there = (await link.call(f"STREAM.INFO.{name}", patience_s=START_S))["config"]
         except RefusedError as error:
             if error.code != _NO_STREAM:
                 raise
@@ -54,9 +66,10 @@ async def set_up(link: Link, lease_s: float) -> None:
                 "name": name,
                 "storage": "file",
                 "discard": "new",  # what is full says so, and loses nothing
+                "num_replicas": replicas,
                 "metadata": {"voxroute": _LAYOUT},
             }
-            there = (await link.call(f"STREAM.CREATE.{name}", config | own))["config"]
+            there = await _keep(link, "CREATE", config | own)
         layout = there.get("metadata", {}).get("voxroute")
         if layout != _LAYOUT:
             raise LinkError(
@@ -64,6 +77,8 @@ async def set_up(link: Link, lease_s: float) -> None:
                 f" {layout}, this one knows {_LAYOUT}); install the voxroute that has made it, or"
                 " use an account of its own"
             )
+        if there["num_replicas"] < replicas:
+            await _keep(link, "UPDATE", there | {"num_replicas": replicas})
     consumer = {
         "durable_name": RUN,
         "ack_policy": "explicit",
@@ -72,5 +87,40 @@ async def set_up(link: Link, lease_s: float) -> None:
         "max_waiting": 4096,
     }
     await link.call(
-        f"CONSUMER.DURABLE.CREATE.{QUEUE}.{RUN}", {"stream_name": QUEUE, "config": consumer}
+        f"CONSUMER.DURABLE.CREATE.{QUEUE}.{RUN}",
+        {"stream_name": QUEUE, "config": consumer},
+        START_S,
     )
+
+
+async def check_folder(link: Link, folder_id: str) -> None:
+    """Raises LinkError where the jobs are those of services with another folder; "" for any."""
+    if not folder_id:
+        return
+    with contextlib.suppress(ConflictError):
+        await link.append(JOBS, _FOLDER, folder_id.encode(), 0)
+    kept = await link.last(JOBS, _FOLDER)
+    if kept is None or kept.data != folder_id.encode():
+        raise LinkError(
+            "the jobs that this server keeps are in another data folder; mount that of the other"
+            " services here and name it with --data-dir, or use an account of its own"
+        )
+
+
+async def _keep(link: Link, how: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Makes or changes a stream; its config as it is then. Raises LinkError."""
+    name, replicas = config["name"], config["num_replicas"]
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            return (await link.call(f"STREAM.{how}.{name}", config, START_S))["config"]
+        except RefusedError as error:
+            if replicas == 1:
+                raise
+            if error.code != _NO_PEERS or time.monotonic() > until:
+                raise LinkError(
+                    f"the NATS server does not keep {replicas} copies of the stream {name}"
+                    f" ({error}); start {replicas} servers as one cluster, or choose fewer with"
+                    " --engine-replicas"
+                ) from error
+        await asyncio.sleep(_AGAIN_S)

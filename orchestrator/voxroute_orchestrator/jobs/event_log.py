@@ -17,7 +17,7 @@ PROGRESS_EVERY_S = 1.0
 WARNING_CODE = "JOB_WARNING"  # a reporter's warnings have no code of their own
 _AT_ONCE = 200  # events, some 100 kB: a server that keeps them takes a megabyte
 _AGAIN_S = 2.0  # between tries to write to a full disk
-_LAST_TRY_S = 5.0
+_LAST_TRY_S = 15.0  # a cluster that keeps the jobs is away for 8 s when it loses its leader
 
 Append = Callable[[Sequence[Event]], Awaitable[None]]
 """Keeps events and wakes the watchers. Raises ServingError."""

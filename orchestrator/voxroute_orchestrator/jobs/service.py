@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import grpc.aio
 import platformdirs
+from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
@@ -55,7 +56,7 @@ from voxroute_orchestrator.names import is_path
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
-from voxroute_orchestrator.server_settings import ClientServerSettings
+from voxroute_orchestrator.server_settings import ClientServerSettings, EngineSettings
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import (
     AskedError,
@@ -87,7 +88,7 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-class JobServerSettings(ServerSettings, ClientServerSettings):
+class JobServerSettings(ServerSettings, ClientServerSettings, EngineSettings):
     """What the job service takes on top of that."""
 
     data_dir: Path = Field(
@@ -100,18 +101,6 @@ class JobServerSettings(ServerSettings, ClientServerSettings):
         ge=1,
         description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
         " for each other in the services' queues",
-    )
-    engine: str = Field(
-        default="",
-        pattern=r"^(nats://\S+)?$",
-        description="nats://HOST:PORT of the server that keeps the jobs of several services, which"
-        " share the folder --data-dir; by default they are kept in that folder, by one service",
-    )
-    engine_lease_s: float = Field(
-        default=30.0,
-        ge=1,
-        description="seconds without a word of a service after which its jobs are another one's."
-        " Too low has jobs repeat a window on a slow network, too high lets them wait",
     )
     media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
         default=[],
@@ -408,7 +397,9 @@ class JobApp:
         self._store: JobStore
         on_threads: Store
         if settings.engine:
-            self._store = _shared_jobs(settings, self._folder.id, self._observe)
+            self._store = _shared_jobs(
+                settings, self._folder.id, self._observe, runtime.metrics.registry
+            )
             on_threads = OnThreads(self._store)
         else:
             self._sqlite = SqliteStore(self._folder.path, self._observe, data_id=self._folder.id)
@@ -498,12 +489,32 @@ def _needs_nats() -> None:
 
 
 def _shared_jobs(
-    settings: JobServerSettings, folder_id: str, observe: Callable[[str, Sequence[Event]], None]
+    settings: JobServerSettings,
+    folder_id: str,
+    observe: Callable[[str, Sequence[Event]], None],
+    registry: CollectorRegistry,
 ) -> JobStore:
-    """The jobs of `--engine`."""
-    from voxroute_orchestrator.jobs.stores.jetstream import jobs_at  # noqa: PLC0415 - needs nats
+    """The jobs of `--engine`. Raises InvalidInputError, which ends the process."""
+    # they need nats-py
+    from voxroute_orchestrator.jetstream.access import Access  # noqa: PLC0415
+    from voxroute_orchestrator.jetstream.link import Link  # noqa: PLC0415
+    from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs  # noqa: PLC0415
 
-    return jobs_at(settings.engine, observe, folder_id=folder_id, lease_s=settings.engine_lease_s)
+    access = Access.read(
+        settings.engine,
+        ca=settings.engine_tls_ca,
+        cert=settings.engine_tls_cert,
+        key=settings.engine_tls_key,
+        credentials=settings.engine_credentials,
+    )
+    return JetStreamJobs(
+        lambda: Link.open(access),
+        observe,
+        folder_id=folder_id,
+        lease_s=settings.engine_lease_s,
+        replicas=settings.replicas,
+        registry=registry,
+    )
 
 
 def _options(settings: JobServerSettings) -> Settings:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.orchestrator.jobs.nats_server import NatsServer
+from tests.orchestrator.jobs.nats_server import Cluster, NatsServer
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import Link
+from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
 from voxroute_orchestrator.jobs.store import Attempt, JobStore, message_event
 from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
@@ -48,9 +50,9 @@ class Sqlite:
 
 
 class Nats:
-    """Jobs on a nats-server; services that go without a word are missed after a second."""
+    """Jobs on nats-servers; services that go without a word are missed after a second."""
 
-    def __init__(self, server: NatsServer) -> None:
+    def __init__(self, server: NatsServer | Cluster) -> None:
         self.server = server
         self.store: JobStore
 
@@ -61,7 +63,19 @@ class Nats:
 
     def service(self) -> JetStreamJobs:
         """Another service, which has not started."""
-        return JetStreamJobs(lambda: Link.open(self.server.url), lease_s=1.0, lost_s=2.0)
+        return JetStreamJobs(
+            lambda: Link.open(Access(self.server.servers)),
+            lease_s=1.0,
+            lost_s=2.0,
+            replicas=len(self.server.servers),
+        )
+
+    async def forget(self) -> None:
+        """Removes all that the servers have kept."""
+        link = await Link.open(Access(self.server.servers))
+        for stream in (JOBS, QUEUE):
+            await link.call(f"STREAM.DELETE.{stream}")
+        await link.close()
 
     async def kill(self) -> None:
         """It is gone; its jobs are still its own for a while."""

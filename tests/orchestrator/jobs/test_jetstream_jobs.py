@@ -15,7 +15,8 @@ import pytest
 from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError
+from voxroute_orchestrator.jetstream.access import Access
+from voxroute_orchestrator.jetstream.link import AwayError, FullError, Link, LinkError
 from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
 from voxroute_orchestrator.jobs.errors import (
     DiskFullError,
@@ -83,12 +84,12 @@ async def test_a_server_that_loses_jobs_is_refused() -> None:
     async with await asyncio.start_server(old, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(LinkError, match=r"2\.9\.10; install 2\.10\.27 or newer"):
-            await Link.open(f"nats://127.0.0.1:{port}")
+            await Link.open(Access([f"nats://127.0.0.1:{port}"]))
 
 
 async def test_streams_of_another_layout_are_left_alone(server: NatsServer) -> None:
     """A newer voxroute has made them, or somebody else."""
-    link = await Link.open(server.url)
+    link = await Link.open(Access([server.url]))
     await link.call(
         f"STREAM.CREATE.{JOBS}",
         {"name": JOBS, "subjects": ["vr.job.*"], "metadata": {"voxroute": "9"}},
@@ -106,11 +107,11 @@ async def test_a_server_that_wants_credentials_is_given_them(tmp_path: Path) -> 
     (tmp_path / "seed").write_bytes(seed)
     user = nkeys.from_seed(seed).public_key.decode()
     with running(tmp_path, f"authorization {{ users: [{{ nkey: {user} }}] }}") as server:
-        link = await Link.open(server.url, credentials=str(tmp_path / "seed"))
+        link = await Link.open(Access.read([server.url], credentials=tmp_path / "seed"))
         assert link.most_bytes == 1 << 20
         await link.close()
         with pytest.raises(AwayError, match="uthorization"):
-            await Link.open(server.url)
+            await Link.open(Access([server.url]))
 
 
 # --- between services
@@ -249,7 +250,7 @@ async def test_a_ticket_that_was_lost_is_made_again(services: list[JetStreamJobs
 
 async def test_an_answer_that_is_lost_doubles_nothing(server: NatsServer) -> None:
     """What was kept is found, and told as kept."""
-    link = await Link.open(server.url)
+    link = await Link.open(Access([server.url]))
     client: Any = link._client
     ask, lose = client.request, True
 
@@ -339,6 +340,36 @@ async def test_a_submission_that_was_cut_off_is_completed_by_the_next_with_its_k
     assert job.state == QUEUED
     await claimed(there, job.id)
     assert [one.id for one in (await there.page([], 10, None))[0]] == [job.id]
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+@pytest.mark.parametrize("error", [AwayError("no leader"), FullError("no room")])
+async def test_a_submission_that_somebody_may_complete_is_told_as_unsure(
+    services: list[JetStreamJobs], monkeypatch: pytest.MonkeyPatch, key: str, error: LinkError
+) -> None:
+    """Its recording is kept then: with its key kept, or the job and only the answer missing."""
+    here, there = services
+    append = here.link.append
+
+    async def fail(stream: str, subject: str, *rest: Any, **named: Any) -> int:
+        if subject.startswith("vr.job."):
+            raise error
+        return await append(stream, subject, *rest, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.link, "append", fail)
+        with pytest.raises((StoreBusyError, DiskFullError)) as told:
+            await here.submit("a", key, FILM)
+    assert isinstance(told.value, OutcomeUnknownError) == bool(key)
+
+    async def none(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here, "_config", none)
+        with pytest.raises(OutcomeUnknownError):
+            await here.submit("b", "", FILM)
+    assert (await there.get("b")).state == QUEUED
 
 
 async def test_everything_outlives_a_server_that_is_killed(

@@ -1,13 +1,13 @@
 """What every store of jobs promises, whatever keeps them: `jobs/store.py` says it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.orchestrator.jobs.engines import Engine, Nats, Sqlite, claimed, events, say, texts
-from tests.orchestrator.jobs.nats_server import running
+from tests.orchestrator.jobs.nats_server import Cluster, cluster, running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.jobs.errors import (
@@ -33,7 +33,14 @@ OTHER = jobs_pb2.JobConfig(upload_name="other.wav")
 RESULT = jobs_pb2.Artifact(name="film.srt", bytes=7, sha256="f" * 64)
 
 
-@pytest.fixture(params=["sqlite", "nats"])
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three that keep the same."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
+
+
+@pytest.fixture(params=["sqlite", "nats", pytest.param("cluster", marks=pytest.mark.slow)])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """An engine without jobs, and one service on it."""
     if request.param == "sqlite":
@@ -41,6 +48,13 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await engine.open()
         yield engine
         await engine.store.close()
+        return
+    if request.param == "cluster":
+        engine = Nats(request.getfixturevalue("servers"))
+        await engine.open()
+        yield engine
+        await engine.store.close()
+        await engine.forget()
         return
     with running(tmp_path) as server:
         engine = Nats(server)

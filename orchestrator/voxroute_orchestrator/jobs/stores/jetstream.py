@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.json_format import Parse
+from prometheus_client import CollectorRegistry
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.link import (
@@ -30,7 +31,7 @@ from voxroute_orchestrator.jetstream.link import (
     Message,
     Ticket,
 )
-from voxroute_orchestrator.jetstream.setup import BELL, FOLDER, JOBS, QUEUE, RUN, set_up
+from voxroute_orchestrator.jetstream.setup import BELL, JOBS, QUEUE, RUN, check_folder, set_up
 from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
@@ -47,6 +48,7 @@ from voxroute_orchestrator.jobs.store import (
     key_taken,
     state_event,
 )
+from voxroute_orchestrator.jobs.stores.engine_metrics import EngineMetrics
 from voxroute_orchestrator.jobs.stores.entries import Entry, first_entry
 from voxroute_orchestrator.jobs.stores.leases import Lease, serving_errors
 from voxroute_serving.errors import ServingError
@@ -80,6 +82,8 @@ class _Known:
     epoch: int
     turn: int
     deleted: bool
+    moved_s: int
+    """When the last of its events was, by the clock of whoever has told it."""
     since: float = field(default_factory=time.monotonic)
 
 
@@ -94,12 +98,15 @@ class JetStreamJobs:
         folder_id: str = "",
         lease_s: float = LEASE_S,
         lost_s: float = LOST_S,
+        replicas: int = 1,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         """Nothing is asked of a server before `start`.
 
         `observe` hears the id of a job and its events, whichever service has made them; of a job
         that was there before, its state. `folder_id` is that of the folder that all services share;
-        StoreError at the start where theirs is another one.
+        StoreError at the start where theirs is another one. So many `replicas` of all are kept.
+        `registry` takes the metrics.
         """
         self.bells = Bells()
         self.waiting = asyncio.Event()
@@ -108,6 +115,8 @@ class JetStreamJobs:
         self._folder_id = folder_id
         self._lease_s = lease_s
         self._lost_s = lost_s
+        self._replicas = replicas
+        self._metrics = EngineMetrics(registry or CollectorRegistry())
         self._link: Link | None = None
         self._name = secrets.token_hex(8)
         self._count = itertools.count()
@@ -123,8 +132,8 @@ class JetStreamJobs:
         """As JobStore. Makes the streams where there are none; here errors are for the operator."""
         try:
             self._link = await self._connect()
-            await set_up(self._link, self._lease_s)
-            await self._check_folder()
+            await set_up(self._link, self._lease_s, self._replicas)
+            await check_folder(self._link, self._folder_id)
             await self._link.listen("vr.live.job.*", self._hear)
             await self._link.listen(BELL, lambda _: self.waiting.set())
             await self._read_on()
@@ -139,6 +148,7 @@ class JetStreamJobs:
                 self._again(self._lease_s / 3, self._keep_leases),
                 self._again(min(_LOOK_S, self._lease_s / 2), self._look),
                 self._again(self._lost_s / 2, self._mend),
+                self._again(_LOOK_S, self._measure),
             )
         ]
         self.waiting.set()
@@ -152,19 +162,6 @@ class JetStreamJobs:
             await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
         if self._link is not None:
             await self._link.close()
-
-    async def _check_folder(self) -> None:
-        """Raises StoreError where the jobs are those of services with another folder."""
-        if not self._folder_id:
-            return
-        with contextlib.suppress(ConflictError):
-            await self.link.append(JOBS, FOLDER, self._folder_id.encode(), 0)
-        kept = await self.link.last(JOBS, FOLDER)
-        if kept is None or kept.data != self._folder_id.encode():
-            raise StoreError(
-                "the jobs that this server keeps are in another data folder; mount that of the"
-                " other services here and name it with --data-dir, or use an account of its own"
-            )
 
     @property
     def link(self) -> Link:
@@ -211,7 +208,13 @@ class JetStreamJobs:
                         JOBS, f"vr.key.{digest}", json.dumps(record).encode(), follows
                     )
                     break
-            return await self._whole(await self._begin(job_id, len(parts), digest)), True
+            there = bool(digest)  # whoever has the key makes the job
+            try:
+                entry = await self._begin(job_id, len(parts), digest)
+                there = True
+                return await self._whole(entry), True
+            except LinkError as error:
+                raise AwayError(str(error), unsure=True) if there else error from error
 
     async def _of_key(self, digest: str, config: jobs_pb2.JobConfig) -> tuple[Entry | None, int]:
         """The job of a key, and the number of the key's message.
@@ -436,6 +439,8 @@ class JetStreamJobs:
 
     def over(self, lease: Lease) -> None:
         """An attempt of this service is over."""
+        if lease.why == "lost":
+            self._metrics.leases_lost.inc()
         if self._leases.get(lease.job_id) is lease:
             del self._leases[lease.job_id]
 
@@ -514,6 +519,7 @@ class JetStreamJobs:
             entry.job.attempts,
             entry.turn,
             entry.deleted,
+            entry.events[-1].time.seconds if entry.events else 0,
         )
         if self._observe is not None:
             self._observe(job_id, entry.observed() if known else [state_event(entry.job.state)])
@@ -532,13 +538,13 @@ class JetStreamJobs:
 
     async def _read_on(self) -> None:
         """Reads what was said while nobody here has listened. Raises LinkError."""
-        last = (await self.link.call(f"STREAM.INFO.{JOBS}"))["state"]["last_seq"]
-        if last <= self._seen:
+        last = await self.link.last(JOBS, "vr.job.*")
+        if last is None or last.sequence <= self._seen:
             return
-        start, only_last = self._seen + 1, not self._seen
-        async for message in self.link.read(JOBS, "vr.job.*", start, only_last=only_last):
+        read = self.link.read(JOBS, "vr.job.*", self._seen + 1)
+        async for message in read if self._seen else self.link.lasts(JOBS, "vr.job.*"):
             self._hear(message)
-        self._seen = last
+        self._seen = last.sequence
 
     async def _again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -556,6 +562,12 @@ class JetStreamJobs:
         await self._read_on()
         self.waiting.set()
 
+    async def _measure(self) -> None:
+        waiting = [job.moved_s for job in self._jobs.values() if job.state == QUEUED]
+        await self._metrics.look(
+            self.link, max(0.0, time.time() - min(waiting, default=time.time()))
+        )
+
     async def _mend(self) -> None:
         """Makes tickets of jobs that nobody looks at: the old ones were lost, or hang."""
         if not self._empty:
@@ -571,20 +583,10 @@ class JetStreamJobs:
                 continue
             known.since = time.monotonic()
             _log.warning("a job is queued again whose ticket was lost", job=job_id)
+            self._metrics.tickets_made_again.inc()
             subject = f"vr.q.{job_id}.{known.turn}"
             await self.link.call(f"STREAM.PURGE.{QUEUE}", {"filter": subject})
             await self._put_ticket(job_id, known.turn)
-
-
-def jobs_at(
-    url: str,
-    observe: Callable[[str, Sequence[Event]], None],
-    *,
-    folder_id: str,
-    lease_s: float,
-) -> JetStreamJobs:
-    """The jobs that the server at an address keeps; it is asked at the start."""
-    return JetStreamJobs(lambda: Link.open(url), observe, folder_id=folder_id, lease_s=lease_s)
 
 
 def _own(job_id: str, epoch: int) -> str:

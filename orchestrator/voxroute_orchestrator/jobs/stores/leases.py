@@ -34,6 +34,8 @@ from voxroute_orchestrator.jobs.store import (
 from voxroute_orchestrator.jobs.stores.entries import Entry
 from voxroute_serving.errors import ServingError
 
+_PATIENCE_S = 20.0  # a cluster that has lost its leader has another one after 5 to 8 s
+
 
 class Jobs(Protocol):
     """What an attempt asks of the store that has claimed it."""
@@ -174,7 +176,9 @@ class Lease:
                     entry = self._jobs.signed(change(self._entry, events))
                     data, follows = entry.dump(), self._sequence
                     try:
-                        sequence = await self._link.append(JOBS, self._subject, data, follows)
+                        sequence = await self._link.append(
+                            JOBS, self._subject, data, follows, _PATIENCE_S
+                        )
                     except ConflictError:
                         await self._rebase()
                     except AwayError as error:

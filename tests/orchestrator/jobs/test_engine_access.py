@@ -1,0 +1,224 @@
+"""Services towards a NATS server that asks for TLS, for credentials, and lets them do little."""
+
+import os
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import nkeys
+import pytest
+
+from scripts.make_certs import Authority
+from tests.deploy.test_compose import DEPLOY
+from tests.orchestrator import recordings
+from tests.orchestrator.daemon import Services, artifact, config, ended, messages, stand_in_services
+from tests.orchestrator.jobs.engines import claimed, say, texts
+from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.test_two_services import Sharing
+from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.access import Access
+from voxroute_orchestrator.jetstream.link import AwayError, Link, RefusedError
+from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
+from voxroute_orchestrator.jobs.errors import StoreError
+from voxroute_orchestrator.jobs.store import SUCCEEDED
+from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
+from voxroute_serving.errors import InvalidInputError
+
+FILM = jobs_pb2.JobConfig(upload_name="film.wav")
+
+
+@dataclass
+class Guarded:
+    """A server with TLS and with the accounts of deploy/nats, and what lets a service in."""
+
+    server: NatsServer
+    folder: Path
+
+    def access(self, who: str = "jobs", **named: Path) -> Access:
+        """How a user of it gets in."""
+        files = {
+            "ca": self.folder / "ca.pem",
+            "cert": self.folder / "client.pem",
+            "key": self.folder / "client.key",
+            "credentials": self.folder / who,
+        }
+        return Access.read(self.server.servers, **(files | named))
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
+    """One that verifies clients as well."""
+    authority = Authority()
+    (tmp_path / "ca.pem").write_bytes(authority.cert)
+    authority.issue("127.0.0.1", common_name="nats").write(tmp_path, "server")
+    authority.issue("client", common_name="client").write(tmp_path, "client")
+    shutil.copy(DEPLOY / "nats" / "accounts.conf", tmp_path)
+    for user in ("jobs", "admin"):
+        monkeypatch.setenv(f"{user.upper()}_PASSWORD", f"{user}-secret")
+        (tmp_path / user).write_text(f"# of a test\n{user}:{user}-secret\n")
+    lines = (
+        f'tls {{ cert_file: "{tmp_path}/server.pem", key_file: "{tmp_path}/server.key",'
+        f' ca_file: "{tmp_path}/ca.pem", verify: true }}\ninclude "accounts.conf"'
+    )
+    with running(tmp_path, lines) as server:
+        server.scheme = "tls"
+        yield Guarded(server, tmp_path)
+
+
+async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Guarded) -> None:
+    """All that a store does, and nothing of it is refused."""
+    links = [await Link.open(guarded.access()) for _ in range(2)]
+    stores = [JetStreamJobs(partial(_ready, link), lease_s=1.0, lost_s=0.5) for link in links]
+    for store in stores:
+        await store.start()
+    here, there = stores
+    for job_id in ("a", "b"):
+        await here.submit(job_id, f"k{job_id}", FILM)
+    attempt = await claimed(there, "a")
+    await say(attempt, "working")
+    await attempt.give_back("the service stops")
+    attempt = await claimed(here, "a")
+    await attempt.end(SUCCEEDED)
+    assert (await texts(there, "a"))[-1] == "SUCCEEDED"
+    await here.resume("a", restart=True)
+    await here.cancel("a")
+    await here.delete("a")
+    await here.link.call(f"STREAM.PURGE.{QUEUE}")
+    await claimed(there, "b")  # by a new ticket
+    for store in stores:
+        await store.close()
+    for link in links:
+        assert not link._forbidden
+    assert "Violation" not in (guarded.folder / "nats.log").read_text()
+
+
+async def _ready(link: Link) -> Link:
+    return link
+
+
+async def test_what_the_accounts_do_not_allow_is_refused_with_its_subject(
+    guarded: Guarded,
+) -> None:
+    """Streams are not deleted, others' are not looked at, and nobody listens to all jobs."""
+    link = await Link.open(guarded.access())
+    with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.DELETE.{JOBS}"):
+        await link.call(f"STREAM.DELETE.{JOBS}")
+    with pytest.raises(RefusedError, match="may not use other"):
+        await link.append("OTHER", "other", b"x", 0)
+    with pytest.raises(RefusedError, match=r"may not use vr\.>"):
+        await link.listen("vr.>", lambda _: None)
+    await link.close()
+
+
+async def test_a_service_that_may_too_little_does_not_start(guarded: Guarded) -> None:
+    """The operator reads which subject is missing, and where all are listed."""
+    accounts = guarded.folder / "accounts.conf"
+    text = accounts.read_text()
+    assert text.count(f'"$JS.API.STREAM.CREATE.{JOBS}", ') == 1
+    accounts.write_text(text.replace(f'"$JS.API.STREAM.CREATE.{JOBS}", ', ""))
+    guarded.server.end()
+    guarded.server.start()
+    store = JetStreamJobs(lambda: Link.open(guarded.access()))
+    with pytest.raises(StoreError, match=rf"STREAM.CREATE.{JOBS}; deploy/nats/accounts.conf"):
+        await store.start()
+    await store.close()
+
+
+@pytest.mark.slow
+async def test_a_stranger_is_not_let_in(guarded: Guarded, tmp_path: Path) -> None:
+    """Without credentials, with wrong ones, without a certificate, with another CA."""
+    (tmp_path / "wrong").write_text("jobs:guessed")
+    (tmp_path / "other.pem").write_bytes(Authority().cert)
+    files = {"ca": tmp_path / "ca.pem", "credentials": tmp_path / "jobs"}
+    strangers = (
+        (guarded.access("wrong"), "uthorization"),
+        (Access(guarded.server.servers, guarded.access().tls), "uthorization"),
+        (Access.read(guarded.server.servers, **files), "(?i)certificate|reset|closed|EOF"),
+        (guarded.access(ca=tmp_path / "other.pem"), "(?i)certificate"),
+    )
+    for access, said in strangers:
+        with pytest.raises(AwayError, match=said):
+            await Link.open(access)
+
+
+@pytest.mark.slow
+async def test_nobody_is_told_who_calls_without_tls(tmp_path: Path) -> None:
+    """A server that asks for none, or somebody in between: the address has said tls://."""
+    with running(tmp_path) as server:
+        server.scheme = "tls"
+        (tmp_path / "jobs").write_text("jobs:secret")
+        access = Access.read(server.servers, credentials=tmp_path / "jobs")
+        with pytest.raises(AwayError, match="does not ask for TLS"):
+            await Link.open(access)
+
+
+@pytest.mark.slow
+def test_jobs_are_done_over_tls_with_credentials(guarded: Guarded) -> None:
+    """By `voxroute serve` with its flags; neither its log nor the process list has the secret."""
+    film = recordings.write(guarded.folder / "film.wav", recordings.steps(3)).read_bytes()
+    (guarded.folder / "one").mkdir()
+    with stand_in_services() as services:
+        daemon = Sharing(
+            guarded.folder / "one",
+            (*_flags(services, guarded), "--log-level", "debug"),
+            shared=guarded.folder / "shared",
+        )
+        try:
+            daemon.start()
+            stub = daemon.stub()
+            asked = messages(config(upload_name="film.wav"), film)
+            job_id = stub.SubmitJob(asked, timeout=60).job.id
+            done = ended(stub, job_id)
+            assert done.state == SUCCEEDED, done.error
+            assert artifact(stub, job_id, "film.transcript.json")
+            with urllib.request.urlopen(f"http://{daemon.metrics}/metrics", timeout=10) as page:
+                assert b"voxroute_engine_up" in page.read()
+            assert daemon.process is not None
+            line = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes()
+            assert daemon.end() == 0
+        finally:
+            daemon.close()
+    assert b"secret" not in line
+    assert "secret" not in (daemon.folder / "log").read_text()
+
+
+def _flags(services: Services, guarded: Guarded) -> tuple[str, ...]:
+    folder = guarded.folder
+    return (
+        "--asr-endpoints", services.asr, "--translate-endpoints", services.translate,
+        "--engine", guarded.server.url, "--engine-credentials", str(folder / "jobs"),
+        "--engine-tls-ca", str(folder / "ca.pem"), "--engine-tls-cert", str(folder / "client.pem"),
+        "--engine-tls-key", str(folder / "client.key"),
+    )  # fmt: skip
+
+
+def test_credentials_are_read_as_what_they_are(tmp_path: Path) -> None:
+    """A password, the seed of an NKey, or a file of NATS; another one's content is not told."""
+    path = tmp_path / "file"
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode()
+    for text, identity in (
+        ("# mine\njobs:pass:word\n", {"user": "jobs", "password": "pass:word"}),
+        (f"{seed}\n", {"nkeys_seed_str": seed}),
+        ("-----BEGIN NATS USER JWT-----\nx\n", {"user_credentials": str(path)}),
+    ):
+        path.write_text(text)
+        assert Access.read([], credentials=path).identity == identity
+    for text in ("hunter2", "", "jobs:"):
+        path.write_text(text)
+        with pytest.raises(InvalidInputError, match="--engine-credentials") as error:
+            Access.read([], credentials=path)
+        assert "hunter2" not in str(error.value)
+
+
+def test_files_that_will_not_do_are_named_with_their_flag(tmp_path: Path) -> None:
+    """At the start, before a server is asked."""
+    (tmp_path / "junk").write_text("junk")
+    for named in ({"ca": tmp_path / "junk"}, {"cert": tmp_path / "junk"}, {"ca": tmp_path / "no"}):
+        (name,) = named
+        with pytest.raises(InvalidInputError, match=f"--engine-tls-{name}"):
+            Access.read(["tls://a:4222"], **named)
+    with pytest.raises(InvalidInputError, match="--engine-credentials"):
+        Access.read(["nats://a:4222"], credentials=tmp_path / "no")
