@@ -88,7 +88,8 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-class JobServerSettings(ServerSettings, ClientServerSettings, EngineSettings):
+# the last one: its flags have shorter names too, and the last model_config is the one that counts
+class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
     """What the job service takes on top of that."""
 
     data_dir: Path = Field(
