@@ -226,6 +226,14 @@ class Link:
         """The first message of a subject from a number on. Raises AwayError, RefusedError."""
         return await self._message(stream, {"seq": sequence, "next_by_subj": subject}, patience_s)
 
+    async def purge(self, stream: str, subject: str, up_to: int = 0) -> None:
+        """Removes the messages of a subject, those up to a number; 0 for all of them.
+
+        A server that is killed may have them back. Raises AwayError, RefusedError.
+        """
+        body = {"filter": subject} | ({"seq": up_to + 1} if up_to else {})
+        await self.call(f"STREAM.PURGE.{stream}", body)
+
     async def _message(
         self, stream: str, which: dict[str, Any], patience_s: float
     ) -> Message | None:

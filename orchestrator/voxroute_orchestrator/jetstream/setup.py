@@ -3,21 +3,22 @@
     vr.job.<id>           a job: its last message is the job, all of them are its events
     vr.conf.<id>.<n>      what was asked for, in parts
     vr.key.<digest>       the job of an idempotency key
-    vr.fact.folder        the id of the folder in which recordings, journals and results are
+    vr.fact.folder        the id of the folder in which recordings and results are
+    vr.journal.<id>.<n>   what is finished of a job that was begun anew n times (journal.py)
     vr.q.<id>.<turn>      a ticket: somebody is to look whether the job waits. It is not the truth:
                           one may be lost or come twice
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job
     vr.bell               a ticket may be there
 
-The first four are the stream VR_JOBS, the tickets are VR_QUEUE.
+The first four are the stream VR_JOBS, journals are VR_JOURNAL, the tickets are VR_QUEUE.
 """
 
 from typing import Any
 
 from voxroute_orchestrator.jetstream.link import Link, LinkError, RefusedError
 
-JOBS, QUEUE = "VR_JOBS", "VR_QUEUE"
+JOBS, JOURNAL, QUEUE = "VR_JOBS", "VR_JOURNAL", "VR_QUEUE"
 RUN = "run"
 """The consumer that hands out tickets."""
 BELL = "vr.bell"
@@ -30,6 +31,7 @@ _STREAMS: dict[str, dict[str, Any]] = {
         "subjects": ["vr.job.*", "vr.conf.*.*", "vr.key.*", "vr.fact.*"],
         "republish": {"src": "vr.job.*", "dest": "vr.live.job.{{wildcard(1)}}"},
     },
+    JOURNAL: {"subjects": ["vr.journal.*.*"]},
     QUEUE: {
         "subjects": ["vr.q.*.*"],
         "retention": "workqueue",

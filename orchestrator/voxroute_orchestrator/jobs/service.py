@@ -52,6 +52,7 @@ from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 from voxroute_orchestrator.live import service as live
 from voxroute_orchestrator.live.metrics import LiveMetrics
 from voxroute_orchestrator.names import is_path
+from voxroute_orchestrator.pipeline.journal import OpenJournal
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
@@ -304,7 +305,7 @@ class JobServicer(TranscriptServicer):
             raise InvalidJobError.of_field(
                 "offset", f"the file has {artifact.bytes} bytes; begin at 0"
             )
-        path = self._folder.job(request.job_id).results / artifact.name
+        path = self._folder.job(request.job_id, job.attempts).results / artifact.name
         try:
             file = await asyncio.to_thread(path.open, "rb")
         except FileNotFoundError as error:
@@ -397,8 +398,9 @@ class JobApp:
     def __init__(self, settings: JobServerSettings, runtime: Runtime) -> None:
         options = _options(settings)
 
-        async def work(job: Job, told: Reporter) -> list[str]:
-            return await transcribe_media(job, options, told, self._metrics.observe_route)
+        async def work(job: Job, told: Reporter, open_journal: OpenJournal | None) -> list[str]:
+            observe = self._metrics.observe_route
+            return await transcribe_media(job, options, told, observe, open_journal=open_journal)
 
         if settings.engine:
             _needs_nats()  # before the folder is one that is shared

@@ -20,7 +20,13 @@ from voxroute_orchestrator.fleet.connect import Connected, services
 from voxroute_orchestrator.fleet.needs import Needs, ObserveRoute, observe_nothing
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.media import Source, check_length, probe
-from voxroute_orchestrator.pipeline.journal import Journal, discard, journal_path
+from voxroute_orchestrator.pipeline.journal import (
+    Journal,
+    OpenJournal,
+    SqliteJournal,
+    discard,
+    journal_path,
+)
 from voxroute_orchestrator.pipeline.parts import is_cut
 from voxroute_orchestrator.pipeline.read_ahead import EarlyReader
 from voxroute_orchestrator.pipeline.run import Run
@@ -65,10 +71,13 @@ async def transcribe_media(
     told: Reporter,
     observe_route: ObserveRoute = observe_nothing,
     connected: Connected | None = None,
+    *,
+    open_journal: OpenJournal | None = None,
 ) -> list[str]:
     """Does the job; returns its summary and the paths of its files. Raises VoxrouteError.
 
     `connected` are services that several jobs share; without, the job finds or starts its own.
+    What is finished is in the journal that `open_journal` opens; without, in a file.
 
     One that is to be resumed and whose files are all there is not done again. `observe_route` is
     told which services were chosen. The rules of cues are those of the settings, whoever has made
@@ -88,7 +97,7 @@ async def transcribe_media(
     with in_job(job.job_id, about), claimed(job.folder, media.stem):
         needed = contextlib.nullcontext(connected) if connected is not None else None
         needed = needed or _services(job, settings, told, observe_route)
-        return await _results(job, media, planned, needed, told)
+        return await _results(job, media, planned, needed, told, open_journal)
 
 
 def check_part(spec: JobSpec, media: Media) -> None:
@@ -142,12 +151,13 @@ def _planned(job: Job) -> "Plan | None":
     return plan(job.recording)
 
 
-async def _results(
+async def _results(  # noqa: PLR0917 - what a job is made of, once
     job: Job,
     media: Media,
     planned: "Plan | None",
     needed: contextlib.AbstractAsyncContextManager[Connected],
     told: Reporter,
+    open_journal: OpenJournal | None,
 ) -> list[str]:
     names = _names(job, media, planned)
     prepare_results(
@@ -161,12 +171,16 @@ async def _results(
         told.warn(sentence)
     fingerprint = await _reading(job, lambda: _fingerprint(job.recording))
     async with _early(media, job) as reader:
-        with _journal(job, media.stem, fingerprint, told) as journal:
+        journal = await (open_journal() if open_journal else _in_a_file(job, media.stem))
+        try:
+            await _take_up(journal, job, fingerprint, told)
             async with needed as connected:
                 transcript, paths = await _transcribe(job, media, journal, connected, told, reader)
             if planned is not None:
                 paths.append(await _mux(transcript, job, planned, told))
-    discard(journal.path)
+        finally:
+            await journal.close()
+    await journal.discard()
     return [*transcript_summary(transcript, job.form), *(str(path) for path in paths)]
 
 
@@ -198,27 +212,32 @@ def languages_of(source: str | None, targets: Sequence[str]) -> dict[str, Any]:
     return {**known, "voxroute.target_languages": list(targets)}
 
 
-def _journal(job: Job, title: str, fingerprint: list[Any], told: Reporter) -> Journal:
-    """The journal of the run. Raises OutputError, UsageError."""
+async def _in_a_file(job: Job, title: str) -> Journal:
+    """The journal of the run in a file; an empty one unless the job is resumed.
+
+    Raises OutputError, UsageError.
+    """
     path = _journal_path(job, title)
     if not job.resume:
-        journal = Journal.begin(path)
-        journal.keep_fact(_RECORDING, fingerprint)
-        return journal
-    journal = Journal(path)
+        discard(path)
+    return SqliteJournal(path)
+
+
+async def _take_up(journal: Journal, job: Job, fingerprint: list[Any], told: Reporter) -> None:
+    """Goes on with what the journal holds. Raises OutputError, UsageError."""
     before = journal.fact(_RECORDING)
     if before is None:
-        journal.keep_fact(_RECORDING, fingerprint)
+        await journal.keep_fact(_RECORDING, fingerprint)
     elif before != fingerprint:
-        journal.close()
         raise UsageError(
             "the run that is to be continued was of another recording than"
             f" {job.recording.label}; run without --resume to start anew, or name another"
             " folder with -o"
         )
+    if before is None and not job.resume:
+        return
     finished = sum(len(span.segments) for span in journal.spans().values())
     told.say(f"Resuming: {finished} segments are there already" if finished else "Resuming")
-    return journal
 
 
 def _fingerprint(recording: Source) -> list[Any]:

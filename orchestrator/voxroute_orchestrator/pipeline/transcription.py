@@ -106,6 +106,8 @@ class _Part:
     untranscribed: list[Untranscribed] = field(default_factory=list[Untranscribed])
     told: int = 0  # segments that were told
     complete: bool = False
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something of it is put into the journal, which may take a while."""
     runs: "dict[asyncio.Task[None], tuple[AsrClient, float]]" = field(
         default_factory=dict["asyncio.Task[None]", tuple[AsrClient, float]]
     )
@@ -409,27 +411,36 @@ class Recognition:
 
     async def _window(self, part: _Part, window: FinishedWindow) -> None:
         """Keeps a finished window, unless another service was faster."""
-        resume_from_s = window.resume_from_s
-        if resume_from_s <= part.done_s or part.complete:
+        # a call that is cancelled meanwhile must not leave in the journal what its part has not
+        if await asyncio.shield(asyncio.ensure_future(self._keep_window(part, window))):
+            await self._tell_segments()
+        else:
             await self._events.repeated()
-            return
-        done_s = part.done_s - _ROUNDING_S
-        fresh = [one for one in window.segments if one.start_s >= done_s]
-        gaps = [one for one in window.untranscribed if one.start_s >= done_s]
-        if self._journal is not None:
-            self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
-        part.done_s = resume_from_s
-        part.segments += fresh
-        part.untranscribed += gaps
-        await self._tell_segments()
+
+    async def _keep_window(self, part: _Part, window: FinishedWindow) -> bool:
+        """Whether the window was a new one."""
+        async with part.keeping:
+            resume_from_s = window.resume_from_s
+            if resume_from_s <= part.done_s or part.complete:
+                return False
+            done_s = part.done_s - _ROUNDING_S
+            fresh = [one for one in window.segments if one.start_s >= done_s]
+            gaps = [one for one in window.untranscribed if one.start_s >= done_s]
+            if self._journal is not None:
+                await self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
+            part.done_s = resume_from_s
+            part.segments += fresh
+            part.untranscribed += gaps
+            return True
 
     async def _completed(self, part: _Part, stats: AsrStats) -> None:
-        """Keeps that a span is complete."""
-        if part.complete:
-            return
-        if self._journal is not None:
-            self._journal.keep_span(part.index, part.bounds, stats)
-        part.complete, part.pcm = True, b""
+        """Keeps that a span is complete, unless another service was faster."""
+        async with part.keeping:
+            if part.complete:
+                return
+            if self._journal is not None:
+                await self._journal.keep_span(part.index, part.bounds, stats)
+            part.complete, part.pcm = True, b""
         for run in part.runs:
             if run is not asyncio.current_task():
                 run.cancel()

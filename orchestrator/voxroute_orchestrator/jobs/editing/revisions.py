@@ -188,7 +188,7 @@ class Revisions:
             raise JobStateError(
                 f"job {job_id} has no transcript yet; there is one once it has succeeded"
             )
-        path = self._folder.job(job_id).results / found.name
+        path = self._folder.job(job_id, job.attempts).results / found.name
         return _Origin(job_id, found.name, path, found.sha256)
 
     def _path(self, origin: _Origin, number: int) -> Path:

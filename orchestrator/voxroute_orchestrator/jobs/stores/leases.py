@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.journal import JetStreamJournal, remove
 from voxroute_orchestrator.jetstream.link import (
     AwayError,
     ConflictError,
@@ -26,12 +27,14 @@ from voxroute_orchestrator.jobs.errors import (
 from voxroute_orchestrator.jobs.store import (
     QUEUED,
     RUNNING,
+    SUCCEEDED,
     Event,
     Why,
     message_event,
     state_event,
 )
 from voxroute_orchestrator.jobs.stores.entries import Entry
+from voxroute_orchestrator.pipeline.journal import Journal
 from voxroute_serving.errors import ServingError
 
 
@@ -96,6 +99,11 @@ class Lease:
         """Answers from now on whoever asks whether the job is being done. Raises LinkError."""
         self._unanswer = await self._link.answer(subject)
 
+    async def open_journal(self) -> Journal:
+        """As Attempt: the one on the server."""
+        generation = self._entry.generation
+        return await JetStreamJournal.open(self._link, self.job_id, generation, self.epoch)
+
     def hear(self, entry: Entry) -> None:
         """Hears what the job is now."""
         if entry.job.attempts > self.epoch:
@@ -134,6 +142,9 @@ class Lease:
 
         await self._write("end", [state_event(state)], change)
         self._leave()
+        if state == SUCCEEDED:  # what goes on after another end needs it
+            with contextlib.suppress(LinkError):  # it goes with the job, then
+                await remove(self._link, self.job_id, self._entry.generation)
         await self._link.done(self.ticket)
 
     async def give_back(self, why: str) -> None:
