@@ -295,12 +295,14 @@ class Link:
 
     # Work queues:
 
-    async def pull(self, stream: str, consumer: str) -> Ticket | None:
-        """A message that waits in a work queue. Raises AwayError, RefusedError."""
+    async def pull(self, stream: str, consumer: str, within_s: float = _PULL_S) -> Ticket | None:
+        """A message of a work queue that is there, or comes in time. Raises AwayError."""
         subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}"
         try:
             # in the old style: the other one's inbox drops a message that has its own subject
-            message = await self._request(subject, _pulling(1, _PULL_S), old_style=True)
+            message = await self._request(
+                subject, _pulling(1, within_s), within_s + _TRY_S, old_style=True
+            )
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
         if _status(message):
@@ -407,6 +409,37 @@ class Link:
                 await message.respond(b"+")
 
         return (await self._subscribed(subject, on)).unsubscribe
+
+    async def serve(
+        self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]
+    ) -> Callable[[], Awaitable[None]]:
+        """Answers questions, many at once; ends with what comes back. Raises AwayError."""
+        answering: set[asyncio.Future[None]] = set()
+
+        async def reply(message: Msg) -> None:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await message.respond(await answer(message.data))
+
+        async def on(message: Msg) -> None:
+            task = asyncio.ensure_future(reply(message))
+            answering.add(task)
+            task.add_done_callback(answering.discard)
+
+        return (await self._subscribed(subject, on)).unsubscribe
+
+    async def ask(self, subject: str, data: bytes) -> bytes | None:
+        """What somebody answers; None where nobody is there. Raises AwayError for no answer."""
+        try:
+            return (await self._request(subject, data)).data
+        except nats.errors.NoRespondersError:
+            return None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise AwayError(f"nobody answers ({_said(error)})", unsure=True) from error
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._client.is_connected
 
     async def _subscribed(
         self, subject: str, on: Callable[[Msg], Awaitable[None]] | None = None

@@ -5,20 +5,23 @@
     vr.key.<digest>       the job of an idempotency key
     vr.fact.folder        the id of the folder in which recordings and results are
     vr.journal.<id>.<n>   what is finished of a job that was begun anew n times (journal.py)
+    vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model
+    vr.work.<id>          asked by such a worker, answered by whoever does the job
+    vr.call.<name>        asked by a worker about the span that it was given
     vr.q.<id>.<turn>      a ticket: somebody is to look whether the job waits. It is not the truth:
                           one may be lost or come twice
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job
     vr.bell               a ticket may be there
 
-The first four are the stream VR_JOBS, journals are VR_JOURNAL, the tickets are VR_QUEUE.
+The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS and VR_QUEUE.
 """
 
 from typing import Any
 
 from voxroute_orchestrator.jetstream.link import Link, LinkError, RefusedError
 
-JOBS, JOURNAL, QUEUE = "VR_JOBS", "VR_JOURNAL", "VR_QUEUE"
+JOBS, JOURNAL, QUEUE, SPANS = "VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"
 RUN = "run"
 """The consumer that hands out tickets."""
 BELL = "vr.bell"
@@ -26,18 +29,19 @@ FOLDER = "vr.fact.folder"
 _LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
 _NO_STREAM = 10059
 
+_TICKETS: dict[str, Any] = {
+    "retention": "workqueue",
+    "max_msgs_per_subject": 1,
+    "discard_new_per_subject": True,
+}
 _STREAMS: dict[str, dict[str, Any]] = {
     JOBS: {
         "subjects": ["vr.job.*", "vr.conf.*.*", "vr.key.*", "vr.fact.*"],
         "republish": {"src": "vr.job.*", "dest": "vr.live.job.{{wildcard(1)}}"},
     },
     JOURNAL: {"subjects": ["vr.journal.*.*"]},
-    QUEUE: {
-        "subjects": ["vr.q.*.*"],
-        "retention": "workqueue",
-        "max_msgs_per_subject": 1,
-        "discard_new_per_subject": True,
-    },
+    QUEUE: {"subjects": ["vr.q.*.*"], **_TICKETS},
+    SPANS: {"subjects": ["vr.span.*.*.*"], **_TICKETS},
 }
 
 
@@ -66,13 +70,24 @@ async def set_up(link: Link, lease_s: float) -> None:
                 f" {layout}, this one knows {_LAYOUT}); install the voxroute that has made it, or"
                 " use an account of its own"
             )
-    consumer = {
-        "durable_name": RUN,
+    await hand_out(link, QUEUE, RUN, lease_s)
+
+
+async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: str = "") -> None:
+    """Makes a consumer of a work queue, unless it is there. Raises LinkError.
+
+    A ticket that nobody speaks of comes again after `lease_s`; `subject` are those that it hands
+    out, "" for all.
+    """
+    consumer: dict[str, Any] = {
+        "durable_name": name,
         "ack_policy": "explicit",
         "ack_wait": int(lease_s * 1e9),
-        "max_ack_pending": 20_000,  # jobs that run at once; the default is 1000
+        "max_ack_pending": 20_000,  # tickets that are out at once; the default is 1000
         "max_waiting": 4096,
     }
+    if subject:
+        consumer["filter_subject"] = subject
     await link.call(
-        f"CONSUMER.DURABLE.CREATE.{QUEUE}.{RUN}", {"stream_name": QUEUE, "config": consumer}
+        f"CONSUMER.DURABLE.CREATE.{stream}.{name}", {"stream_name": stream, "config": consumer}
     )

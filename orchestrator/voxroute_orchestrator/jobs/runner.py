@@ -34,7 +34,6 @@ from voxroute_orchestrator.jobs.store import (
     Event,
     JobStore,
 )
-from voxroute_orchestrator.pipeline.journal import OpenJournal
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec, of_message
@@ -45,7 +44,7 @@ from voxroute_serving.telemetry.logs import get_logger
 
 T = TypeVar("T")
 
-Work = Callable[[Job, Reporter, OpenJournal | None], Awaitable[list[str]]]
+Work = Callable[[Job, Reporter, Attempt], Awaitable[list[str]]]
 """What does a job: `pipeline.recording.transcribe_media`, with its settings."""
 
 _AGAIN_S = 2.0  # between tries of what must be written, on a disk that is full
@@ -194,7 +193,7 @@ class Runner:
             await attempt.began_afresh()
         await asyncio.to_thread(files.forget_earlier)
         job = await self._job_of(attempt.job_id, attempt.config, files)
-        lines = await self._work(job, log, attempt.open_journal)
+        lines = await self._work(job, log, attempt)
         for line in lines:
             if not line.startswith(str(files.results)):  # a path here says nothing to a client
                 log.say(line)

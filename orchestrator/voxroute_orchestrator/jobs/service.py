@@ -42,6 +42,7 @@ from voxroute_orchestrator.jobs.store import (
     QUEUED,
     RUNNING,
     SUCCEEDED,
+    Attempt,
     Event,
     JobStore,
     OnThreads,
@@ -52,7 +53,6 @@ from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 from voxroute_orchestrator.live import service as live
 from voxroute_orchestrator.live.metrics import LiveMetrics
 from voxroute_orchestrator.names import is_path
-from voxroute_orchestrator.pipeline.journal import OpenJournal
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
@@ -113,6 +113,11 @@ class JobServerSettings(ServerSettings, ClientServerSettings):
         ge=1,
         description="seconds without a word of a service after which its jobs are another one's."
         " Too low has jobs repeat a window on a slow network, too high lets them wait",
+    )
+    workers: bool = Field(
+        default=False,
+        description="let `voxroute worker` processes on the server of --engine come for parts of"
+        " the jobs, beside the services of --asr-endpoint; without such, no local one is started",
     )
     media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
         default=[],
@@ -398,10 +403,18 @@ class JobApp:
     def __init__(self, settings: JobServerSettings, runtime: Runtime) -> None:
         options = _options(settings)
 
-        async def work(job: Job, told: Reporter, open_journal: OpenJournal | None) -> list[str]:
-            observe = self._metrics.observe_route
-            return await transcribe_media(job, options, told, observe, open_journal=open_journal)
+        async def work(job: Job, told: Reporter, attempt: Attempt) -> list[str]:
+            return await transcribe_media(
+                job,
+                options,
+                told,
+                self._metrics.observe_route,
+                open_journal=attempt.open_journal,
+                open_workers=attempt.open_workers if settings.workers else None,
+            )
 
+        if settings.workers and not settings.engine:
+            raise InvalidInputError("--workers come over a NATS server; name it with --engine")
         if settings.engine:
             _needs_nats()  # before the folder is one that is shared
         self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))

@@ -22,6 +22,7 @@ from voxroute_orchestrator.pipeline.journal import Journal, keep_accepted, resto
 from voxroute_orchestrator.pipeline.second_passes import Diarization, add_words
 from voxroute_orchestrator.pipeline.transcription import Recognition
 from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use
+from voxroute_orchestrator.pipeline.workers import Workers
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import (
@@ -100,7 +101,8 @@ async def _none() -> None:
 class Run:
     """One run of a job. `transcript` holds what is finished, at any moment.
 
-    `speech` and `translators` are the services that share the work; `next_asr` and
+    `speech` and `translators` are the services that share the work, beside `workers` that come for
+    it by themselves; `next_asr` and
     `next_translate` are asked for another one where the device of the last is too small. `aligner`
     finds who gives words their times, `diarizer` tells speakers apart; None for neither. `reader`
     is the job's recording where its reading has begun already; the run closes it. With a
@@ -123,7 +125,9 @@ class Run:
         diarizer: AsrClient | None = None,
         reader: PcmReader | None = None,
         max_audio_s: float | None = None,
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers
         self._spec = spec
         self._media = media
         self._max_audio_s = max_audio_s
@@ -203,6 +207,7 @@ class Run:
             self._journal,
             length_s=self._until_s,
             model=self.transcript.recognition.model,
+            workers=self._workers,
         )
         stage = "asr"
         try:

@@ -24,6 +24,7 @@ from voxroute_orchestrator.errors import DeviceMemoryError, NoAudioError, UsageE
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.pipeline.journal import Journal, KeptSpan
 from voxroute_orchestrator.pipeline.parts import N_SPANS, Span, spans, target_s
+from voxroute_orchestrator.pipeline.workers import HandingOut, Workers
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.transcript import (
     AsrStats,
@@ -133,6 +134,22 @@ class _Board:
         """Whether every span is complete and none follows."""
         return self.ended and all(part.complete for part in self.parts.values())
 
+    @property
+    def n_waiting(self) -> int:
+        """How many spans could be begun now."""
+        busy = any(part.runs for part in self.parts.values())
+        return 0 if self.one_at_a_time and busy else len(self._waiting)
+
+    def take_now(self) -> _Part | None:
+        """The next span that waits; None where none does, or may be begun."""
+        return self._waiting.pop(0) if self.n_waiting else None
+
+    async def change(self, timeout_s: float) -> None:
+        """Returns once something has changed, or the time is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+
     async def room(self) -> None:
         """Returns when there is memory for another span."""
         while sum(bool(part.pcm) for part in self.parts.values()) >= self.capacity:
@@ -163,16 +180,14 @@ class _Board:
         `usual_s` is how long a span takes this service, seconds; None where it has done none.
         """
         while not self.finished:
-            busy = any(part.runs for part in self.parts.values())
-            if self._waiting and not (self.one_at_a_time and busy):
-                return self._waiting.pop(0)
+            part = self.take_now()
+            if part is not None:
+                return part
             if not self._waiting and self.ended and usual_s is not None:
                 slow = self._slow(speech, usual_s)
                 if slow is not None:
                     return slow
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await self._changed.wait()
+            await self.change(_LOOK_EVERY_S)
         return None
 
     def _slow(self, speech: AsrClient, usual_s: float) -> _Part | None:
@@ -208,6 +223,7 @@ class Recognition:
         *,
         length_s: float | None,
         model: Model | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._reader = reader
         self._options = options
@@ -223,16 +239,21 @@ class Recognition:
         self._model = model
         self._told: set[tuple[str, str]] = set()
         self._workers: dict[asyncio.Task[None], AsrClient] = {}
+        self._coming = workers
 
     async def run(self, services: Sequence[AsrClient], next_service: NextService) -> None:
         """Returns when the whole recording is transcribed. Raises VoxrouteError."""
-        feeding = asyncio.create_task(self._feed())
+        others = [asyncio.create_task(self._feed())]
+        if self._coming is not None:
+            tell, alone = self._events.note, not services
+            handing = HandingOut(self._coming, self._board, self.transcribe, tell, alone=alone)
+            others.append(asyncio.create_task(handing.run()))
         try:
             for speech in services:
                 self._hire(speech)
-            await self._work(feeding, next_service)
+            await self._work(others, next_service)
         finally:
-            tasks = [feeding, *self._workers]
+            tasks = [*others, *self._workers]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -245,15 +266,20 @@ class Recognition:
     def _hire(self, speech: AsrClient) -> None:
         self._workers[asyncio.create_task(self._serve(speech))] = speech
 
-    async def _work(self, feeding: "asyncio.Task[None]", next_service: NextService) -> None:
-        """Waits for the workers, and finds others where the last one has given up."""
-        while self._workers or not feeding.done():
-            waiting = {*self._workers, *(() if feeding.done() else (feeding,))}
+    async def _work(
+        self, others: "Sequence[asyncio.Task[None]]", next_service: NextService
+    ) -> None:
+        """Waits for the services, and finds others where the last one has given up.
+
+        `others` are what goes on beside them: the reading, and the workers that come.
+        """
+        while waiting := {*self._workers, *(one for one in others if not one.done())}:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if feeding in done:
-                feeding.result()
-            for task in done - {feeding}:
-                speech = self._workers.pop(task)
+            for task in done:
+                speech = self._workers.pop(task, None)
+                if speech is None:
+                    task.result()
+                    continue
                 error = task.exception()
                 if isinstance(error, VoxrouteError):
                     await self._gave_up(speech, error, next_service)
@@ -272,9 +298,9 @@ class Recognition:
             replacement = await next_service()
             if replacement is not None:
                 self._hire(replacement)
-        if not self._workers:
+        if not self._workers and self._coming is None:
             raise error
-        if isinstance(error, DeviceMemoryError):
+        if isinstance(error, DeviceMemoryError) and self._workers:
             await self._events.replaced(error, list(self._workers.values())[-1])
         else:
             await self._events.lost(speech, error)

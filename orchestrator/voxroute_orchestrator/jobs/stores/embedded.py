@@ -130,6 +130,7 @@ class _Attempt:
         self.stopped.set()
 
     open_journal = None  # it is a file among the job's
+    open_workers = None
 
     async def append(self, events: Sequence[Event]) -> None:
         """As Attempt."""

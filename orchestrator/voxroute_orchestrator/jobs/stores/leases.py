@@ -17,6 +17,7 @@ from voxroute_orchestrator.jetstream.link import (
     Ticket,
 )
 from voxroute_orchestrator.jetstream.setup import BELL, JOBS
+from voxroute_orchestrator.jetstream.workers import JobWorkers
 from voxroute_orchestrator.jobs.errors import (
     DiskFullError,
     LeaseLostError,
@@ -35,6 +36,7 @@ from voxroute_orchestrator.jobs.store import (
 )
 from voxroute_orchestrator.jobs.stores.entries import Entry
 from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.workers import Workers
 from voxroute_serving.errors import ServingError
 
 
@@ -114,6 +116,10 @@ class Lease:
     def _stop(self, why: Why) -> None:
         self.why = self.why or why
         self.stopped.set()
+
+    def open_workers(self, model: str) -> Workers:
+        """As Attempt."""
+        return JobWorkers(self._link, self.job_id, model)
 
     async def append(self, events: Sequence[Event]) -> None:
         """As Attempt."""
