@@ -106,6 +106,8 @@ class Daemon:
     flags: tuple[str, ...]
     target: str = "127.0.0.1:0"
     metrics: str = ""
+    prefix: tuple[str, ...] = ()
+    """What runs the command, such as `ip netns exec NAME`."""
     process: "subprocess.Popen[str] | None" = None
     _channels: list[grpc.Channel] = field(default_factory=list[grpc.Channel])
 
@@ -125,7 +127,7 @@ class Daemon:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "voxroute_orchestrator", "serve",
+                    *self.prefix, sys.executable, "-m", "voxroute_orchestrator", "serve",
                     "--listen", self.target, "--metrics-listen", "127.0.0.1:0",
                     "--data-dir", str(self.data), *self.flags,
                 ],
