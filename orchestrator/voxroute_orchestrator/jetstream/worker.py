@@ -94,21 +94,24 @@ class Worker:
                 self._made.add(pool)
             ticket = await self._link.pull(SPANS, pool, _PULL_S)
             if ticket is not None:
-                await self._take_up(ticket)
+                task = asyncio.create_task(self._take_up(ticket))
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
                 return
 
     async def _take_up(self, ticket: Ticket) -> None:
-        """Asks for a span, and begins with it. Raises AwayError; the ticket comes again then."""
+        """Asks for a span, and does it where there is one."""
         job_id = ticket.subject.split(".")[3]
-        asked = json.dumps({"worker": self._name}).encode()
-        answer = await self._link.ask(f"vr.work.{job_id}", asked)
+        try:
+            asked = json.dumps({"worker": self._name}).encode()
+            answer = await self._link.ask(f"vr.work.{job_id}", asked)
+        except AwayError as error:  # the ticket comes again
+            _log.warning("a job has no answer", job=job_id, error=str(error))
+            return
         await self._link.done(ticket)
         given: dict[str, Any] = json.loads(answer) if answer else {}
         if given:
-            call = _Call(self._link, self._service, given, job_id, self._stopping)
-            task = asyncio.create_task(call.run())
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            await _Call(self._link, self._service, given, job_id, self._stopping).run()
 
 
 def _lanes(capabilities: asr_pb2.GetCapabilitiesResponse) -> int:

@@ -224,6 +224,25 @@ def test_a_job_whose_service_is_killed_goes_on_with_the_same_workers(
     assert wasted <= lanes * (2 + 2.5 / 0.2), wasted  # two seconds without anybody who answers
 
 
+def test_workers_leave_a_service_that_hangs(fleet: Fleet, film: bytes, words: list[str]) -> None:
+    """Stopped for longer than its lease; what it hands out when it wakes up changes nothing."""
+    one = fleet.daemon()
+    two = fleet.daemon("two")
+    job_id = _submitted(one.stub(), film)
+    worker = fleet.worker("worker", 0.1)
+    wait(lambda: worker.services.speech.decoded > 10)
+    (runner,) = [d for d in (one, two) if "job begins" in (d.folder / "log").read_text()]
+    other = two if runner is one else one
+    assert runner.process is not None
+    runner.process.send_signal(signal.SIGSTOP)
+    wait(lambda: job(other.stub(), job_id).attempts == 2)
+    time.sleep(3)
+    runner.process.send_signal(signal.SIGCONT)
+    assert _texts(other.stub(), job_id) == words
+    assert _texts(runner.stub(), job_id) == words
+    assert job(other.stub(), job_id).attempts == 2
+
+
 def test_a_span_that_no_worker_can_do_fails_the_job(
     fleet: Fleet, film: bytes, words: list[str]
 ) -> None:
