@@ -438,7 +438,9 @@ class Recognition:
     async def _window(self, part: _Part, window: FinishedWindow) -> None:
         """Keeps a finished window, unless another service was faster."""
         # a call that is cancelled meanwhile must not leave in the journal what its part has not
-        if await asyncio.shield(asyncio.ensure_future(self._keep_window(part, window))):
+        keeping = asyncio.ensure_future(self._keep_window(part, window))
+        keeping.add_done_callback(lambda kept: kept.cancelled() or kept.exception())
+        if await asyncio.shield(keeping):
             await self._tell_segments()
         else:
             await self._events.repeated()
