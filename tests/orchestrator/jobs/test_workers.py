@@ -169,6 +169,19 @@ def test_a_worker_alone_does_a_job(fleet: Fleet, film: bytes, words: list[str]) 
     assert worker.end() == 0
 
 
+def test_what_workers_do_not_do_is_told(fleet: Fleet, film: bytes, words: list[str]) -> None:
+    """Aligning and telling speakers apart; the text is there without."""
+    stub = fleet.daemon().stub()
+    fleet.worker("alone")
+    asked = config(upload_name="film.wav", align=True, speakers=True)
+    job_id = stub.SubmitJob(messages(asked, film), timeout=60).job.id
+    assert _texts(stub, job_id) == words
+    told = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id), timeout=60)
+    warnings = " ".join(event.warning.message for event in told)
+    assert "tells speakers apart" in warnings
+    assert "has an aligner" in warnings
+
+
 def test_workers_share_a_film_with_a_service_that_is_called(
     fleet: Fleet, film: bytes, words: list[str]
 ) -> None:
