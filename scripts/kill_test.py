@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.speech import CLIP_S, looped
-from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.journal import SqliteJournal
 
 VICTIMS = ("the command", "voxroute_asr_whisperx", "voxroute_translate")
 RESULTS = ("film.hi.srt", "film.en.srt", "film.transcript.json")
@@ -80,7 +80,7 @@ def kept_segments(folder: Path) -> int:
     path = folder / ".film.voxroute-journal"
     if not path.exists():
         return 0
-    with Journal(path) as journal:
+    with SqliteJournal(path) as journal:
         return sum(len(span.segments) for span in journal.spans().values())
 
 

@@ -39,9 +39,11 @@ def wait(condition: Callable[[], object], timeout_s: float = 60) -> None:
 
 @dataclass
 class CountingSpeech(Speech):
-    """The speech stand-in; knows how many of its calls are open."""
+    """The speech stand-in; knows how many of its calls are open, and what it has decoded."""
 
     open_calls: int = 0
+    decoded: int = 0
+    """Windows, in all of its calls."""
 
     async def Transcribe(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[asr_pb2.TranscribeRequest], context: Any
@@ -49,6 +51,7 @@ class CountingSpeech(Speech):
         self.open_calls += 1
         try:
             async for response in super().Transcribe(request_iterator, context):
+                self.decoded += response.HasField("segment")
                 yield response
         finally:
             self.open_calls -= 1

@@ -30,7 +30,7 @@ from voxroute_orchestrator.jobs.files import check_upload_name
 from voxroute_orchestrator.media import probe
 from voxroute_orchestrator.names import MAX_BYTES, fitted, sent, shown, told_apart
 from voxroute_orchestrator.pipeline.batch import Recording, find, folders_of, is_batch
-from voxroute_orchestrator.pipeline.journal import Journal, journal_path
+from voxroute_orchestrator.pipeline.journal import SqliteJournal, journal_path
 from voxroute_orchestrator.spec import language_of
 from voxroute_orchestrator.subtitles.results import are_of_another, result_names
 
@@ -97,19 +97,19 @@ def test_titles_that_begin_alike_keep_names_of_their_own() -> None:
     assert names[0] != names[1]
 
 
-def test_a_journal_fits_into_the_path_that_sqlite_takes(tmp_path: Path) -> None:
+async def test_a_journal_fits_into_the_path_that_sqlite_takes(tmp_path: Path) -> None:
     """SQLite takes 512 bytes of path: the name is cut to that, and a folder too deep is told."""
     folder = tmp_path
     while bytes_of(str(folder.resolve())) < 400:
         folder /= "deep" * 10
     folder.mkdir(parents=True)
-    with Journal(journal_path(folder, HINDI * 83)) as journal:
-        journal.keep_fact("a", 1)
+    with SqliteJournal(journal_path(folder, HINDI * 83)) as journal:
+        await journal.keep_fact("a", 1)
         assert journal.fact("a") == 1
     deeper = folder / ("d" * 120)
     deeper.mkdir()
     with pytest.raises(OutputError, match="shorter path"):
-        Journal(journal_path(deeper, HINDI))
+        SqliteJournal(journal_path(deeper, HINDI))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ COMMANDS = {
         "serve",
         "Serve HTTP for programs of other makers; `voxroute gateway --help` tells the flags.",
     ),
+    "worker": Command(
+        "serve",
+        "Take parts of the jobs of `voxroute serve --engine --workers` to a speech service here.",
+    ),
     "ui": Command("ui", "Show the web page: films to subtitles, to correct and to take along."),
     "run": Command("run", "Turn recordings into transcripts and translated subtitles."),
     "transcribe": Command(

@@ -114,7 +114,7 @@ class AsrClient:
 
         Raises CallFailedError.
         """
-        call = _Transcription(request, new_request_id())
+        call = Transcription(request, new_request_id())
         exchange = Exchange(
             self.stub.Transcribe,
             call.messages(),
@@ -155,7 +155,7 @@ class AsrClient:
         yield asr_pb2.DetectLanguageRequest(finish=common_pb2.Finish())
 
 
-class _Transcription:
+class Transcription:
     """One call of Transcribe."""
 
     def __init__(self, request: AsrRequest, request_id: str) -> None:

@@ -41,7 +41,7 @@ _CONNECT_S = 10.0
 _CLOSE_S = 5.0
 # In that time a ticket comes that is there. Not with `no_wait`: of several such pulls at once some
 # are never answered (2.10.27).
-_PULL = json.dumps({"batch": 1, "expires": 250_000_000}).encode()
+_PULL_S = 0.25
 _AT_ONCE = 64  # questions about single messages
 _API = "$JS.API."
 
@@ -265,6 +265,14 @@ class Link:
         """The first message of a subject from a number on. Raises AwayError, RefusedError."""
         return await self._message(stream, {"seq": sequence, "next_by_subj": subject}, patience_s)
 
+    async def purge(self, stream: str, subject: str, up_to: int = 0) -> None:
+        """Removes the messages of a subject, those up to a number; 0 for all of them.
+
+        A server that is killed may have them back. Raises AwayError, RefusedError.
+        """
+        body = {"filter": subject} | ({"seq": up_to + 1} if up_to else {})
+        await self.call(f"STREAM.PURGE.{stream}", body)
+
     async def _message(
         self, stream: str, which: dict[str, Any], patience_s: float
     ) -> Message | None:
@@ -327,12 +335,17 @@ class Link:
 
     # Work queues:
 
-    async def pull(self, stream: str, consumer: str) -> Ticket | None:
-        """A message that waits in a work queue. Raises AwayError, RefusedError."""
+    async def pull(self, stream: str, consumer: str, within_s: float = _PULL_S) -> Ticket | None:
+        """A message of a work queue that is there, or comes in time. Raises AwayError."""
         subject = f"{_API}CONSUMER.MSG.NEXT.{stream}.{consumer}"
         try:
             # in the old style: the other one's inbox drops a message that has its own subject
-            message = await self._request(subject, _PULL, old_style=True)
+            message = await self._request(
+                subject,
+                json.dumps({"batch": 1, "expires": int(within_s * 1e9)}).encode(),
+                within_s + _TRY_S,
+                old_style=True,
+            )
         except (nats.errors.Error, TimeoutError, OSError) as error:
             self._check_allowed(subject)
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
@@ -414,6 +427,37 @@ class Link:
                 await message.respond(b"+")
 
         return (await self._subscribed(subject, on)).unsubscribe
+
+    async def serve(
+        self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]
+    ) -> Callable[[], Awaitable[None]]:
+        """Answers questions, many at once; ends with what comes back. Raises AwayError."""
+        answering: set[asyncio.Future[None]] = set()
+
+        async def reply(message: Msg) -> None:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await message.respond(await answer(message.data))
+
+        async def on(message: Msg) -> None:
+            task = asyncio.ensure_future(reply(message))
+            answering.add(task)
+            task.add_done_callback(answering.discard)
+
+        return (await self._subscribed(subject, on)).unsubscribe
+
+    async def ask(self, subject: str, data: bytes) -> bytes | None:
+        """What somebody answers; None where nobody is there. Raises AwayError for no answer."""
+        try:
+            return (await self._request(subject, data)).data
+        except nats.errors.NoRespondersError:
+            return None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise AwayError(f"nobody answers ({_said(error)})", unsure=True) from error
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._client.is_connected
 
     async def _subscribed(
         self, subject: str, on: Callable[[Msg], Awaitable[None]] | None = None

@@ -3,14 +3,18 @@
     vr.job.<id>           a job: its last message is the job, all of them are its events
     vr.conf.<id>.<n>      what was asked for, in parts
     vr.key.<digest>       the job of an idempotency key
-    vr.fact.folder        the id of the folder in which recordings, journals and results are
+    vr.fact.folder        the id of the folder in which recordings and results are
+    vr.journal.<id>.<n>   what is finished of a job that was begun anew n times (journal.py)
+    vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model
+    vr.work.<id>          asked by such a worker, answered by whoever does the job
+    vr.call.<name>        asked by a worker about the span that it was given
     vr.q.<id>.<turn>      a ticket: somebody is to look whether the job waits. It is not the truth:
                           one may be lost or come twice
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job
     vr.bell               a ticket may be there
 
-The first four are the stream VR_JOBS, the tickets are VR_QUEUE.
+The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS and VR_QUEUE.
 """
 
 import asyncio
@@ -26,7 +30,7 @@ from voxroute_orchestrator.jetstream.link import (
     RefusedError,
 )
 
-JOBS, QUEUE = "VR_JOBS", "VR_QUEUE"
+JOBS, JOURNAL, QUEUE, SPANS = "VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"
 RUN = "run"
 """The consumer that hands out tickets."""
 BELL = "vr.bell"
@@ -36,17 +40,19 @@ _NO_STREAM = 10059
 _NO_PEERS = 10005  # also while the servers of a cluster still look for each other
 _AGAIN_S = 0.5
 
+_TICKETS: dict[str, Any] = {
+    "retention": "workqueue",
+    "max_msgs_per_subject": 1,
+    "discard_new_per_subject": True,
+}
 _STREAMS: dict[str, dict[str, Any]] = {
     JOBS: {
         "subjects": ["vr.job.*", "vr.conf.*.*", "vr.key.*", "vr.fact.*"],
         "republish": {"src": "vr.job.*", "dest": "vr.live.job.{{wildcard(1)}}"},
     },
-    QUEUE: {
-        "subjects": ["vr.q.*.*"],
-        "retention": "workqueue",
-        "max_msgs_per_subject": 1,
-        "discard_new_per_subject": True,
-    },
+    JOURNAL: {"subjects": ["vr.journal.*.*"]},
+    QUEUE: {"subjects": ["vr.q.*.*"], **_TICKETS},
+    SPANS: {"subjects": ["vr.span.*.*.*"], **_TICKETS},
 }
 
 
@@ -79,16 +85,27 @@ async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
             )
         if there["num_replicas"] < replicas:
             await _keep(link, "UPDATE", there | {"num_replicas": replicas})
-    consumer = {
-        "durable_name": RUN,
+    await hand_out(link, QUEUE, RUN, lease_s)
+
+
+async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: str = "") -> None:
+    """Makes a consumer of a work queue, unless it is there. Raises LinkError.
+
+    A ticket that nobody speaks of comes again after `lease_s`; `subject` are those that it hands
+    out, "" for all.
+    """
+    consumer: dict[str, Any] = {
+        "durable_name": name,
         "ack_policy": "explicit",
         "ack_wait": int(lease_s * 1e9),
-        "max_ack_pending": 20_000,  # jobs that run at once; the default is 1000
+        "max_ack_pending": 20_000,  # tickets that are out at once; the default is 1000
         "max_waiting": 4096,
     }
+    if subject:
+        consumer["filter_subject"] = subject
     await link.call(
-        f"CONSUMER.DURABLE.CREATE.{QUEUE}.{RUN}",
-        {"stream_name": QUEUE, "config": consumer},
+        f"CONSUMER.DURABLE.CREATE.{stream}.{name}",
+        {"stream_name": stream, "config": consumer},
         START_S,
     )
 

@@ -5,7 +5,7 @@
     <data-dir>/uploads/              files that are still on their way
     <data-dir>/jobs/<id>/media/      the uploaded file
     <data-dir>/jobs/<id>/journal.sqlite
-    <data-dir>/jobs/<id>/results/
+    <data-dir>/jobs/<id>/results/    with an engine results-<attempt>/, and no journal
     <data-dir>/jobs/<id>/revisions/  the transcript as people have changed it; see revisions.py
     <data-dir>/jobs/<id>/sound/      the recording as browsers play it; see sound.py
     <data-dir>/aside/<time>/         what a start has found that is not the service's
@@ -45,6 +45,7 @@ from voxroute_serving.telemetry.logs import get_logger
 
 _ID_DIGITS = 12  # 48 random bits; a folder that is there already is not taken
 _PARTIAL = ".part"
+_RESULTS = "results"
 
 _log = get_logger(__name__)
 
@@ -54,6 +55,8 @@ class JobFiles:
     """The folder of one job."""
 
     path: Path
+    attempt: int = 0
+    """Whose results; 0 where there are those of one at a time."""
 
     @property
     def media(self) -> Path:
@@ -68,7 +71,7 @@ class JobFiles:
     @property
     def results(self) -> Path:
         """The files that a client may fetch."""
-        return self.path / "results"
+        return self.path / (f"{_RESULTS}-{self.attempt}" if self.attempt else _RESULTS)
 
     @property
     def revisions(self) -> Path:
@@ -86,6 +89,13 @@ class JobFiles:
             path.unlink()
         shutil.rmtree(self.results, ignore_errors=True)
         shutil.rmtree(self.revisions, ignore_errors=True)
+
+    def forget_earlier(self) -> None:
+        """Throws away the results of the attempts before, which may write some even now."""
+        for path in self.path.glob(f"{_RESULTS}-*"):
+            number = path.name.rpartition("-")[2]
+            if number.isdecimal() and int(number) < self.attempt:
+                shutil.rmtree(path, ignore_errors=True)
 
     def has_complete_results(self) -> bool:
         """Whether the job was done to its end, whatever became of it since."""
@@ -175,6 +185,7 @@ class DataFolder:
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         """Takes the folder; see OwnedFolder for what it raises."""
         self._owned = OwnedFolder(path, shared=shared)
+        self._shared = shared
         self.path = self._owned.path
         self.id = self._owned.id
         self.uploads = self.path / UPLOADS
@@ -193,9 +204,13 @@ class DataFolder:
     def _upload_prefix(self) -> str:
         return f"{self.id}-"  # tells a later start that the file is the service's own
 
-    def job(self, job_id: str) -> JobFiles:
-        """The folder of a job; the id is one of the store's."""
-        return JobFiles(self.jobs / job_id)
+    def job(self, job_id: str, attempt: int = 0) -> JobFiles:
+        """The folder of a job; the id is one of the store's.
+
+        Where the folder is shared, an attempt that was taken for dead may still write results, so
+        that each has its own; those that count are of the last one, `Job.attempts`.
+        """
+        return JobFiles(self.jobs / job_id, attempt if self._shared else 0)
 
     def new_job(self) -> tuple[str, JobFiles]:
         """A new id and its folder."""

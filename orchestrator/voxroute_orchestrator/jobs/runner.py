@@ -20,7 +20,7 @@ import platformdirs
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.client.failures import CallFailedError
-from voxroute_orchestrator.errors import TakenError, VoxrouteError
+from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.errors import LeaseLostError, of_failure
 from voxroute_orchestrator.jobs.event_log import EventLog
@@ -44,7 +44,7 @@ from voxroute_serving.telemetry.logs import get_logger
 
 T = TypeVar("T")
 
-Work = Callable[[Job, Reporter], Awaitable[list[str]]]
+Work = Callable[[Job, Reporter, Attempt], Awaitable[list[str]]]
 """What does a job: `pipeline.recording.transcribe_media`, with its settings."""
 
 _AGAIN_S = 2.0  # between tries of what must be written, on a disk that is full
@@ -159,7 +159,8 @@ class Runner:
 
     async def _do_and_tell(self, attempt: Attempt) -> None:
         """Raises LeaseLostError."""
-        job_id, files = attempt.job_id, self._folder.job(attempt.job_id)
+        job_id = attempt.job_id
+        files = self._folder.job(job_id, attempt.epoch)
 
         async def append(events: Sequence[Event]) -> None:
             with contextlib.suppress(LeaseLostError):  # the attempt has heard of it
@@ -190,29 +191,13 @@ class Runner:
         if attempt.fresh:
             await asyncio.to_thread(files.forget)
             await attempt.began_afresh()
-        lines = await self._worked(attempt, log)
+        await asyncio.to_thread(files.forget_earlier)
+        job = await self._job_of(attempt.job_id, attempt.config, files)
+        lines = await self._work(job, log, attempt)
         for line in lines:
             if not line.startswith(str(files.results)):  # a path here says nothing to a client
                 log.say(line)
         return lines
-
-    async def _worked(self, attempt: Attempt, log: EventLog) -> list[str]:
-        """What the work says at its end, once no earlier attempt has the job's files any more.
-
-        A process that was taken for dead may have them: one that hangs, or was stopped.
-        """
-        job = await self._job_of(attempt.job_id, attempt.config)
-        told = False
-        while True:
-            try:
-                return await self._work(job, log)
-            except TakenError:
-                if attempt.epoch == 1:
-                    raise
-            if not told:
-                log.say("the service that had the job before still holds its files; the job waits")
-                told = True
-            await asyncio.sleep(_AGAIN_S)
 
     async def job(self, job_id: str, *, media: bool = True) -> Job:
         """A job of the store, as its work has it now; without `media` it cannot be opened.
@@ -225,11 +210,10 @@ class Runner:
             job = job_of(config, Path(name_of(config)), files, self._defaults)
             return dataclasses.replace(job, job_id=job_id)
         with self.told(job_id):
-            return await self._job_of(job_id, config)
+            return await self._job_of(job_id, config, self._folder.job(job_id))
 
-    async def _job_of(self, job_id: str, config: jobs_pb2.JobConfig) -> Job:
+    async def _job_of(self, job_id: str, config: jobs_pb2.JobConfig, files: JobFiles) -> Job:
         """Raises MediaNotFoundError; MediaStalledError where the disk does not answer."""
-        files = self._folder.job(job_id)
         watch = Watch(name_of(config))
         media = await reading(watch, lambda: media_of(config, files, self._media_roots))
         job = job_of(config, media, files, self._defaults)

@@ -43,6 +43,7 @@ from voxroute_orchestrator.jobs.store import (
     QUEUED,
     RUNNING,
     SUCCEEDED,
+    Attempt,
     Event,
     JobStore,
     OnThreads,
@@ -102,6 +103,11 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
         ge=1,
         description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
         " for each other in the services' queues",
+    )
+    workers: bool = Field(
+        default=False,
+        description="let `voxroute worker` processes on the server of --engine come for parts of"
+        " the jobs, beside the services of --asr-endpoint; without such, no local one is started",
     )
     media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
         default=[],
@@ -294,7 +300,7 @@ class JobServicer(TranscriptServicer):
             raise InvalidJobError.of_field(
                 "offset", f"the file has {artifact.bytes} bytes; begin at 0"
             )
-        path = self._folder.job(request.job_id).results / artifact.name
+        path = self._folder.job(request.job_id, job.attempts).results / artifact.name
         try:
             file = await asyncio.to_thread(path.open, "rb")
         except FileNotFoundError as error:
@@ -387,9 +393,18 @@ class JobApp:
     def __init__(self, settings: JobServerSettings, runtime: Runtime) -> None:
         options = _options(settings)
 
-        async def work(job: Job, told: Reporter) -> list[str]:
-            return await transcribe_media(job, options, told, self._metrics.observe_route)
+        async def work(job: Job, told: Reporter, attempt: Attempt) -> list[str]:
+            return await transcribe_media(
+                job,
+                options,
+                told,
+                self._metrics.observe_route,
+                open_journal=attempt.open_journal,
+                open_workers=attempt.open_workers if settings.workers else None,
+            )
 
+        if settings.workers and not settings.engine:
+            raise InvalidInputError("--workers come over a NATS server; name it with --engine")
         if settings.engine:
             _needs_nats()  # before the folder is one that is shared
         self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))

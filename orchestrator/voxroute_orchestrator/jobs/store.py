@@ -30,6 +30,8 @@ from google.protobuf.message import Message
 
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jobs.errors import InvalidJobError, JobStateError
+from voxroute_orchestrator.pipeline.journal import OpenJournal
+from voxroute_orchestrator.pipeline.workers import OpenWorkers
 from voxroute_serving.errors import InvalidInputError
 
 QUEUED = jobs_pb2.JOB_STATE_QUEUED
@@ -148,6 +150,16 @@ class Attempt(Protocol):
     """Set once the work is to stop."""
     why: Why
     """For what: somebody has cancelled the job, or it is another attempt's."""
+
+    @property
+    def open_journal(self) -> OpenJournal | None:
+        """Opens the journal that the store keeps; None where it is a file among the job's."""
+        ...
+
+    @property
+    def open_workers(self) -> OpenWorkers | None:
+        """Has workers come for parts of the job; None where none can."""
+        ...
 
     async def append(self, events: Sequence[Event]) -> None:
         """Numbers and keeps the events, all or none, and wakes the watchers."""

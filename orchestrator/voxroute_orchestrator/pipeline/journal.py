@@ -1,17 +1,25 @@
-"""What a job has finished, on the disk, as it is finished: a SQLite file for each job.
+"""What a job has finished, kept as it is finished: in a SQLite file for each job, if nothing else.
 
-A transaction for each window and each translation: whatever ends the process or the machine, the
-file holds whole windows, and a run that goes on repeats none of them.
+Each window and each translation is kept as a whole: whatever ends the process or the machine, the
+journal holds whole windows, and a run that goes on repeats none of them.
+
+What every journal promises; `tests/orchestrator/pipeline/test_journal_contract.py` asks it of each:
+
+- What a call has kept is on the disk when it returns, and is read from then on, here and by
+  whoever opens the journal next.
+- Calls for several spans may be under way at once. One that is cancelled has kept all or nothing.
+- Windows of a span are read in their order; of facts and translations of one name the last one is.
+- `discard` forgets everything; what an earlier run still writes then is in no journal any more.
 """
 
 import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from voxroute_orchestrator.errors import OutputError, UsageError
 from voxroute_orchestrator.files import make_private
@@ -62,10 +70,65 @@ class KeptSpan:
     """What it cost; None while it is not complete."""
 
 
-class Journal:
-    """The journal of one job. Every method raises OutputError where the disk fails.
+class Journal(Protocol):
+    """The journal of one job. Lives on one event loop.
 
-    It belongs to the thread that opened it.
+    Every method raises OutputError where it cannot be written or read, TakenError where another
+    run has followed this one, whose journal it is then.
+    """
+
+    def fact(self, name: str) -> Any:
+        """A fact that was kept; None for none."""
+        ...
+
+    async def keep_fact(self, name: str, value: Any) -> None:
+        """Keeps a fact, as JSON, in place of one of that name."""
+        ...
+
+    def spans(self) -> dict[int, KeptSpan]:
+        """What is finished of each span that was begun, by its index."""
+        ...
+
+    async def keep_window(
+        self,
+        span: int,
+        bounds: tuple[float, float],
+        segments: Sequence[Segment],
+        untranscribed: Sequence[Untranscribed],
+        resume_from_s: float,
+    ) -> None:
+        """Keeps what a finished window has given; `bounds` are those of its span, in seconds."""
+        ...
+
+    async def keep_span(self, span: int, bounds: tuple[float, float], stats: AsrStats) -> None:
+        """Marks a span as complete."""
+        ...
+
+    def translations(self, target: str) -> list[TranslatedSegment]:
+        """The translations of a language that are finished, by segment."""
+        ...
+
+    async def keep_translation(self, target: str, item: TranslatedSegment) -> None:
+        """Keeps the translation of one segment, in place of an earlier one."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what is under way, and leaves the journal to whoever goes on."""
+        ...
+
+    async def discard(self) -> None:
+        """Forgets everything, once the results are there; nothing can be kept any more."""
+        ...
+
+
+OpenJournal = Callable[[], Awaitable[Journal]]
+"""Opens the journal of a job, and keeps from it whoever has it. Raises OutputError, TakenError."""
+
+
+class SqliteJournal:
+    """Journal: a SQLite file. It belongs to the thread that opened it.
+
+    Its methods wait for the disk, which takes a millisecond, and for nothing else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,11 +176,16 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file."""
         self._database.close()
+
+    async def close(self) -> None:
+        """As Journal."""
+        self._database.close()
+
+    async def discard(self) -> None:
+        """As Journal: the file is removed."""
+        self._database.close()
+        discard(self.path)
 
     @contextlib.contextmanager
     def _failures(self) -> Generator[None]:
@@ -136,33 +204,18 @@ class Journal:
     # --- facts about the whole job
 
     def fact(self, name: str) -> Any:
-        """A fact that was kept; None for none."""
+        """As Journal."""
         rows = self._execute("SELECT value FROM facts WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
-    def keep_fact(self, name: str, value: Any) -> None:
-        """Keeps a fact, as JSON."""
+    async def keep_fact(self, name: str, value: Any) -> None:
+        """As Journal."""
         self._execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", name, json.dumps(value))
-
-    def keep_accepted(self, name: str, work: Recognition | Translation) -> None:
-        """Keeps as a fact which model does a piece of work, with which options."""
-        fact = work.model_dump(include={"model", "options", "ignored_options"})
-        fact["ignored"] = fact.pop("ignored_options")
-        self.keep_fact(name, fact)
-
-    def restore_accepted(self, name: str, work: Recognition | Translation) -> None:
-        """Fills in what `keep_accepted` has kept, if anything."""
-        fact = self.fact(name)
-        if fact is None:
-            return
-        work.model = Model.model_validate(fact["model"])
-        work.options = fact["options"]
-        work.ignored_options = [IgnoredOption.model_validate(one) for one in fact["ignored"]]
 
     # --- recognition
 
     def spans(self) -> dict[int, KeptSpan]:
-        """What is finished of each span that was begun, by its index."""
+        """As Journal."""
         kept = {
             span: KeptSpan(
                 start_s,
@@ -185,7 +238,7 @@ class Journal:
             ]
         return kept
 
-    def keep_window(
+    async def keep_window(
         self,
         span: int,
         bounds: tuple[float, float],
@@ -193,7 +246,7 @@ class Journal:
         untranscribed: Sequence[Untranscribed],
         resume_from_s: float,
     ) -> None:
-        """Keeps what a finished window has given; `bounds` are those of its span."""
+        """As Journal."""
         texts, gaps = (
             json.dumps([one.model_dump(mode="json") for one in found])
             for found in (segments, untranscribed)
@@ -204,8 +257,8 @@ class Journal:
                 "INSERT INTO windows VALUES (?, ?, ?, ?)", span, resume_from_s, texts, gaps
             )
 
-    def keep_span(self, span: int, bounds: tuple[float, float], stats: AsrStats) -> None:
-        """Marks a span as complete."""
+    async def keep_span(self, span: int, bounds: tuple[float, float], stats: AsrStats) -> None:
+        """As Journal."""
         self._execute(
             "INSERT INTO spans VALUES (?, ?, ?, ?)"
             " ON CONFLICT (span) DO UPDATE SET stats = excluded.stats",
@@ -217,14 +270,14 @@ class Journal:
     # --- translation
 
     def translations(self, target: str) -> list[TranslatedSegment]:
-        """The translations of a language that are finished, by segment."""
+        """As Journal."""
         rows = self._execute(
             "SELECT item FROM translations WHERE target = ? ORDER BY segment", target
         )
         return [TranslatedSegment.model_validate_json(item) for (item,) in rows]
 
-    def keep_translation(self, target: str, item: TranslatedSegment) -> None:
-        """Keeps the translation of one segment."""
+    async def keep_translation(self, target: str, item: TranslatedSegment) -> None:
+        """As Journal."""
         self._execute(
             "INSERT OR REPLACE INTO translations VALUES (?, ?, ?)",
             target,
@@ -242,6 +295,23 @@ class Journal:
                 self._execute("ROLLBACK")
             raise
         self._execute("COMMIT")
+
+
+async def keep_accepted(journal: Journal, name: str, work: Recognition | Translation) -> None:
+    """Keeps as a fact which model does a piece of work, with which options."""
+    fact = work.model_dump(include={"model", "options", "ignored_options"})
+    fact["ignored"] = fact.pop("ignored_options")
+    await journal.keep_fact(name, fact)
+
+
+def restore_accepted(journal: Journal, name: str, work: Recognition | Translation) -> None:
+    """Fills in what `keep_accepted` has kept, if anything."""
+    fact = journal.fact(name)
+    if fact is None:
+        return
+    work.model = Model.model_validate(fact["model"])
+    work.options = fact["options"]
+    work.ignored_options = [IgnoredOption.model_validate(one) for one in fact["ignored"]]
 
 
 def journal_path(folder: Path, title: str) -> Path:

@@ -7,7 +7,7 @@ import importlib
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,11 +20,18 @@ from voxroute_orchestrator.fleet.connect import Connected, services
 from voxroute_orchestrator.fleet.needs import Needs, ObserveRoute, observe_nothing
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.media import Source, check_length, probe
-from voxroute_orchestrator.pipeline.journal import Journal, discard, journal_path
+from voxroute_orchestrator.pipeline.journal import (
+    Journal,
+    OpenJournal,
+    SqliteJournal,
+    discard,
+    journal_path,
+)
 from voxroute_orchestrator.pipeline.parts import is_cut
 from voxroute_orchestrator.pipeline.read_ahead import EarlyReader
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.pipeline.summary import transcript_summary
+from voxroute_orchestrator.pipeline.workers import OpenWorkers, Workers
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter, clock, waits
 from voxroute_orchestrator.settings import Settings
@@ -65,10 +72,15 @@ async def transcribe_media(
     told: Reporter,
     observe_route: ObserveRoute = observe_nothing,
     connected: Connected | None = None,
+    *,
+    open_journal: OpenJournal | None = None,
+    open_workers: OpenWorkers | None = None,
 ) -> list[str]:
     """Does the job; returns its summary and the paths of its files. Raises VoxrouteError.
 
     `connected` are services that several jobs share; without, the job finds or starts its own.
+    What is finished is in the journal that `open_journal` opens; without, in a file. Workers that
+    `open_workers` answers do the speech, beside services that are configured, if any.
 
     One that is to be resumed and whose files are all there is not done again. `observe_route` is
     told which services were chosen. The rules of cues are those of the settings, whoever has made
@@ -87,8 +99,10 @@ async def transcribe_media(
         about["voxroute.media_s"] = media.duration_s
     with in_job(job.job_id, about), claimed(job.folder, media.stem):
         needed = contextlib.nullcontext(connected) if connected is not None else None
-        needed = needed or _services(job, settings, told, observe_route)
-        return await _results(job, media, planned, needed, told)
+        needed = needed or _services(job, settings, told, observe_route, alone=not open_workers)
+        async with _coming(open_workers, job) as workers:
+            shared = _Shared(open_journal, workers)
+            return await _results(job, media, planned, needed, told, shared)
 
 
 def check_part(spec: JobSpec, media: Media) -> None:
@@ -142,12 +156,13 @@ def _planned(job: Job) -> "Plan | None":
     return plan(job.recording)
 
 
-async def _results(
+async def _results(  # noqa: PLR0917 - what a job is made of, once
     job: Job,
     media: Media,
     planned: "Plan | None",
     needed: contextlib.AbstractAsyncContextManager[Connected],
     told: Reporter,
+    shared: "_Shared",
 ) -> list[str]:
     names = _names(job, media, planned)
     prepare_results(
@@ -161,12 +176,19 @@ async def _results(
         told.warn(sentence)
     fingerprint = await _reading(job, lambda: _fingerprint(job.recording))
     async with _early(media, job) as reader:
-        with _journal(job, media.stem, fingerprint, told) as journal:
+        opened = shared.open_journal() if shared.open_journal else _in_a_file(job, media.stem)
+        journal = await opened
+        try:
+            await _take_up(journal, job, fingerprint, told)
             async with needed as connected:
-                transcript, paths = await _transcribe(job, media, journal, connected, told, reader)
+                transcript, paths = await _transcribe(
+                    job, media, journal, connected, told, reader, shared.workers
+                )
             if planned is not None:
                 paths.append(await _mux(transcript, job, planned, told))
-    discard(journal.path)
+        finally:
+            await journal.close()
+    await journal.discard()
     return [*transcript_summary(transcript, job.form), *(str(path) for path in paths)]
 
 
@@ -198,27 +220,32 @@ def languages_of(source: str | None, targets: Sequence[str]) -> dict[str, Any]:
     return {**known, "voxroute.target_languages": list(targets)}
 
 
-def _journal(job: Job, title: str, fingerprint: list[Any], told: Reporter) -> Journal:
-    """The journal of the run. Raises OutputError, UsageError."""
+async def _in_a_file(job: Job, title: str) -> Journal:
+    """The journal of the run in a file; an empty one unless the job is resumed.
+
+    Raises OutputError, UsageError.
+    """
     path = _journal_path(job, title)
     if not job.resume:
-        journal = Journal.begin(path)
-        journal.keep_fact(_RECORDING, fingerprint)
-        return journal
-    journal = Journal(path)
+        discard(path)
+    return SqliteJournal(path)
+
+
+async def _take_up(journal: Journal, job: Job, fingerprint: list[Any], told: Reporter) -> None:
+    """Goes on with what the journal holds. Raises OutputError, UsageError."""
     before = journal.fact(_RECORDING)
     if before is None:
-        journal.keep_fact(_RECORDING, fingerprint)
+        await journal.keep_fact(_RECORDING, fingerprint)
     elif before != fingerprint:
-        journal.close()
         raise UsageError(
             "the run that is to be continued was of another recording than"
             f" {job.recording.label}; run without --resume to start anew, or name another"
             " folder with -o"
         )
+    if before is None and not job.resume:
+        return
     finished = sum(len(span.segments) for span in journal.spans().values())
     told.say(f"Resuming: {finished} segments are there already" if finished else "Resuming")
-    return journal
 
 
 def _fingerprint(recording: Source) -> list[Any]:
@@ -276,6 +303,7 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     connected: Connected,
     told: Reporter,
     reader: EarlyReader,
+    workers: Workers | None,
 ) -> tuple[Transcript, list[Path]]:
     """What came out, and the files with it. Raises VoxrouteError where it is not complete."""
     source = job.spec.source
@@ -296,6 +324,7 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
         diarizer=diarizer,
         reader=reader,
         max_audio_s=job.max_audio_s,
+        workers=workers,
     )
     for note in connected.notes:
         if note not in current.transcript.warnings:
@@ -315,11 +344,11 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     return current.transcript, paths
 
 
-def needs_of(job: Job) -> Needs:
-    """What the job needs of its services."""
+def needs_of(job: Job, *, speech: bool = True) -> Needs:
+    """What the job needs of its services; `speech` is whether any of them is to recognise it."""
     return Needs(
         job.spec,
-        speech=True,
+        speech=speech,
         translation=bool(job.spec.to_translate),
         only_asr_endpoints=job.only_asr_endpoints,
         only_translate_endpoints=job.only_translate_endpoints,
@@ -335,12 +364,34 @@ async def _diarizer(connected: Connected, job: Job) -> AsrClient | None:
     return service
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What a job has where several hosts do the jobs; nothing of it elsewhere."""
+
+    open_journal: OpenJournal | None
+    workers: Workers | None
+
+
+@contextlib.asynccontextmanager
+async def _coming(open_workers: OpenWorkers | None, job: Job) -> AsyncGenerator[Workers | None]:
+    """The workers that may do a part of the job; None for none."""
+    if open_workers is None:
+        yield None
+        return
+    workers = open_workers(job.spec.asr_model)
+    try:
+        yield workers
+    finally:
+        await workers.close()
+
+
 def _services(
-    job: Job, settings: Settings, told: Reporter, observe: ObserveRoute
+    job: Job, settings: Settings, told: Reporter, observe: ObserveRoute, *, alone: bool
 ) -> contextlib.AbstractAsyncContextManager[Connected]:
+    """`alone`: whether nobody does the speech but these, so that one is started if need be."""
     return services(
         settings,
-        needs_of(job),
+        needs_of(job, speech=alone or job.only_asr_endpoints),
         environment(),
         told.say,
         told.warn,

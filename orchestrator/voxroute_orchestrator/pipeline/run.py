@@ -18,10 +18,11 @@ from voxroute_orchestrator.errors import DeviceMemoryError, UsageError, Voxroute
 from voxroute_orchestrator.fleet.second_services import FindAligner
 from voxroute_orchestrator.glossary import hotwords
 from voxroute_orchestrator.media import PcmReader
-from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.journal import Journal, keep_accepted, restore_accepted
 from voxroute_orchestrator.pipeline.second_passes import Diarization, add_words
 from voxroute_orchestrator.pipeline.transcription import Recognition
 from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use
+from voxroute_orchestrator.pipeline.workers import Workers
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.transcript import (
@@ -100,7 +101,8 @@ async def _none() -> None:
 class Run:
     """One run of a job. `transcript` holds what is finished, at any moment.
 
-    `speech` and `translators` are the services that share the work; `next_asr` and
+    `speech` and `translators` are the services that share the work, beside `workers` that come for
+    it by themselves; `next_asr` and
     `next_translate` are asked for another one where the device of the last is too small. `aligner`
     finds who gives words their times, `diarizer` tells speakers apart; None for neither. `reader`
     is the job's recording where its reading has begun already; the run closes it. With a
@@ -123,7 +125,9 @@ class Run:
         diarizer: AsrClient | None = None,
         reader: PcmReader | None = None,
         max_audio_s: float | None = None,
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers
         self._spec = spec
         self._media = media
         self._max_audio_s = max_audio_s
@@ -159,6 +163,8 @@ class Run:
         Cancelling leaves the transcript as far as it is.
         """
         try:
+            if self._journal is not None and self._journal.fact(_JOB) is None:
+                await self._journal.keep_fact(_JOB, _identity(self._spec, self._media))
             self._begin_translations()
             failed = await self._recognise()
             await self._finish_translations(_AFTERMATH_S if failed else None)
@@ -172,15 +178,13 @@ class Run:
     def _take_over(self, journal: Journal) -> None:
         """Begins with what an earlier run has found out."""
         identity, before = _identity(self._spec, self._media), journal.fact(_JOB)
-        if before is None:
-            journal.keep_fact(_JOB, identity)
-        elif before != identity:
+        if before is not None and before != identity:
             changed = sorted(name for name in identity if before.get(name) != identity[name])
             raise UsageError(
                 f"{', '.join(changed)} of the job changed since the run that is to be continued;"
                 " run without --resume to start anew"
             )
-        journal.restore_accepted(_ACCEPTED, self.transcript.recognition)
+        restore_accepted(journal, _ACCEPTED, self.transcript.recognition)
         self.transcript.warnings = [
             Note.model_validate(one) for one in journal.fact(_WARNINGS) or ()
         ]
@@ -203,6 +207,7 @@ class Run:
             self._journal,
             length_s=self._until_s,
             model=self.transcript.recognition.model,
+            workers=self._workers,
         )
         stage = "asr"
         try:
@@ -288,11 +293,11 @@ class Run:
         """Gives the segments their speakers and hands them on, as they may have been split."""
         self.transcript.segments = await found.assigned(self.transcript.segments, self.note)
         for segment in self.transcript.segments:
-            self._translate(segment)
+            await self._translate(segment)
 
-    def _translate(self, segment: Segment) -> None:
+    async def _translate(self, segment: Segment) -> None:
         for target in self._targets:
-            target.put(segment, self._context(segment))
+            await target.put(segment, self._context(segment))
 
     def _name_language(self) -> None:
         """Calls the transcript of several languages by the one that is spoken longest.
@@ -414,7 +419,7 @@ class Run:
             if option.was_asked_for:
                 self.reporter.warn(f"{option.field} is ignored: {option.reason}")
         if self._journal is not None:
-            self._journal.keep_accepted(_ACCEPTED, recognition)
+            await keep_accepted(self._journal, _ACCEPTED, recognition)
 
     async def loading(self) -> None:
         """Tells that it takes a while."""
@@ -430,7 +435,7 @@ class Run:
         """Notes the language."""
         self._set_languages(languages)
         if self._journal is not None:
-            self._journal.keep_fact(_LANGUAGES, [one.model_dump() for one in languages])
+            await self._journal.keep_fact(_LANGUAGES, [one.model_dump() for one in languages])
         chosen = languages[0]
         self.reporter.say(f"language: {chosen.language} ({chosen.probability:.0%})")
         if chosen.probability < _SURE_OF_LANGUAGE:
@@ -443,7 +448,7 @@ class Run:
         """Keeps a segment and hands it on to every translation."""
         self.transcript.segments.append(segment)
         if self._diarization is None:
-            self._translate(segment)
+            await self._translate(segment)
 
     async def untranscribed(self, stretch: Untranscribed) -> None:
         """Keeps a stretch of speech without text."""
@@ -457,7 +462,7 @@ class Run:
         kept.append(note)
         self.reporter.warn(note.message)
         if self._journal is not None and kept is self.transcript.warnings:
-            self._journal.keep_fact(_WARNINGS, [one.model_dump() for one in kept])
+            await self._journal.keep_fact(_WARNINGS, [one.model_dump() for one in kept])
 
     async def done(self, stats: AsrStats) -> None:
         """Adds up what the calls cost."""

@@ -59,7 +59,7 @@ async def add_words(
             dumped = {
                 str(number): [asdict(word) for word in words] for number, words in kept.items()
             }
-            journal.keep_fact(_WORDS, dumped)
+            await journal.keep_fact(_WORDS, dumped)
         told.finish(ALIGNING)
     return [
         segment.model_copy(update={"words": kept.get(segment.id, segment.words)})
@@ -150,7 +150,7 @@ class Diarization:
         )
         if self._journal is not None:
             dumped = [[turn.start_s, turn.end_s, turn.speaker] for turn in turns]
-            self._journal.keep_fact(_TURNS, dumped)
+            await self._journal.keep_fact(_TURNS, dumped)
         count = len({turn.speaker for turn in turns})
         self._told.finish(DIARIZING)
         self._told.say(f"{count} speakers, told apart by {self._service.endpoint}")

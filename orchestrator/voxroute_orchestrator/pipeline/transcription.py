@@ -24,6 +24,7 @@ from voxroute_orchestrator.errors import DeviceMemoryError, NoAudioError, UsageE
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.pipeline.journal import Journal, KeptSpan
 from voxroute_orchestrator.pipeline.parts import N_SPANS, Span, spans, target_s
+from voxroute_orchestrator.pipeline.workers import HandingOut, Workers
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.transcript import (
     AsrStats,
@@ -106,6 +107,8 @@ class _Part:
     untranscribed: list[Untranscribed] = field(default_factory=list[Untranscribed])
     told: int = 0  # segments that were told
     complete: bool = False
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something of it is put into the journal, which may take a while."""
     runs: "dict[asyncio.Task[None], tuple[AsrClient, float]]" = field(
         default_factory=dict["asyncio.Task[None]", tuple[AsrClient, float]]
     )
@@ -130,6 +133,22 @@ class _Board:
     def finished(self) -> bool:
         """Whether every span is complete and none follows."""
         return self.ended and all(part.complete for part in self.parts.values())
+
+    @property
+    def n_waiting(self) -> int:
+        """How many spans could be begun now."""
+        busy = any(part.runs for part in self.parts.values())
+        return 0 if self.one_at_a_time and busy else len(self._waiting)
+
+    def take_now(self) -> _Part | None:
+        """The next span that waits; None where none does, or may be begun."""
+        return self._waiting.pop(0) if self.n_waiting else None
+
+    async def change(self, timeout_s: float) -> None:
+        """Returns once something has changed, or the time is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
 
     async def room(self) -> None:
         """Returns when there is memory for another span."""
@@ -161,16 +180,14 @@ class _Board:
         `usual_s` is how long a span takes this service, seconds; None where it has done none.
         """
         while not self.finished:
-            busy = any(part.runs for part in self.parts.values())
-            if self._waiting and not (self.one_at_a_time and busy):
-                return self._waiting.pop(0)
+            part = self.take_now()
+            if part is not None:
+                return part
             if not self._waiting and self.ended and usual_s is not None:
                 slow = self._slow(speech, usual_s)
                 if slow is not None:
                     return slow
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await self._changed.wait()
+            await self.change(_LOOK_EVERY_S)
         return None
 
     def _slow(self, speech: AsrClient, usual_s: float) -> _Part | None:
@@ -206,6 +223,7 @@ class Recognition:
         *,
         length_s: float | None,
         model: Model | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._reader = reader
         self._options = options
@@ -221,16 +239,21 @@ class Recognition:
         self._model = model
         self._told: set[tuple[str, str]] = set()
         self._workers: dict[asyncio.Task[None], AsrClient] = {}
+        self._coming = workers
 
     async def run(self, services: Sequence[AsrClient], next_service: NextService) -> None:
         """Returns when the whole recording is transcribed. Raises VoxrouteError."""
-        feeding = asyncio.create_task(self._feed())
+        others = [asyncio.create_task(self._feed())]
+        if self._coming is not None:
+            tell, alone = self._events.note, not services
+            handing = HandingOut(self._coming, self._board, self.transcribe, tell, alone=alone)
+            others.append(asyncio.create_task(handing.run()))
         try:
             for speech in services:
                 self._hire(speech)
-            await self._work(feeding, next_service)
+            await self._work(others, next_service)
         finally:
-            tasks = [feeding, *self._workers]
+            tasks = [*others, *self._workers]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -243,15 +266,20 @@ class Recognition:
     def _hire(self, speech: AsrClient) -> None:
         self._workers[asyncio.create_task(self._serve(speech))] = speech
 
-    async def _work(self, feeding: "asyncio.Task[None]", next_service: NextService) -> None:
-        """Waits for the workers, and finds others where the last one has given up."""
-        while self._workers or not feeding.done():
-            waiting = {*self._workers, *(() if feeding.done() else (feeding,))}
+    async def _work(
+        self, others: "Sequence[asyncio.Task[None]]", next_service: NextService
+    ) -> None:
+        """Waits for the services, and finds others where the last one has given up.
+
+        `others` are what goes on beside them: the reading, and the workers that come.
+        """
+        while waiting := {*self._workers, *(one for one in others if not one.done())}:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if feeding in done:
-                feeding.result()
-            for task in done - {feeding}:
-                speech = self._workers.pop(task)
+            for task in done:
+                speech = self._workers.pop(task, None)
+                if speech is None:
+                    task.result()
+                    continue
                 error = task.exception()
                 if isinstance(error, VoxrouteError):
                     await self._gave_up(speech, error, next_service)
@@ -270,9 +298,9 @@ class Recognition:
             replacement = await next_service()
             if replacement is not None:
                 self._hire(replacement)
-        if not self._workers:
+        if not self._workers and self._coming is None:
             raise error
-        if isinstance(error, DeviceMemoryError):
+        if isinstance(error, DeviceMemoryError) and self._workers:
             await self._events.replaced(error, list(self._workers.values())[-1])
         else:
             await self._events.lost(speech, error)
@@ -409,27 +437,38 @@ class Recognition:
 
     async def _window(self, part: _Part, window: FinishedWindow) -> None:
         """Keeps a finished window, unless another service was faster."""
-        resume_from_s = window.resume_from_s
-        if resume_from_s <= part.done_s or part.complete:
+        # a call that is cancelled meanwhile must not leave in the journal what its part has not
+        keeping = asyncio.ensure_future(self._keep_window(part, window))
+        keeping.add_done_callback(lambda kept: kept.cancelled() or kept.exception())
+        if await asyncio.shield(keeping):
+            await self._tell_segments()
+        else:
             await self._events.repeated()
-            return
-        done_s = part.done_s - _ROUNDING_S
-        fresh = [one for one in window.segments if one.start_s >= done_s]
-        gaps = [one for one in window.untranscribed if one.start_s >= done_s]
-        if self._journal is not None:
-            self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
-        part.done_s = resume_from_s
-        part.segments += fresh
-        part.untranscribed += gaps
-        await self._tell_segments()
+
+    async def _keep_window(self, part: _Part, window: FinishedWindow) -> bool:
+        """Whether the window was a new one."""
+        async with part.keeping:
+            resume_from_s = window.resume_from_s
+            if resume_from_s <= part.done_s or part.complete:
+                return False
+            done_s = part.done_s - _ROUNDING_S
+            fresh = [one for one in window.segments if one.start_s >= done_s]
+            gaps = [one for one in window.untranscribed if one.start_s >= done_s]
+            if self._journal is not None:
+                await self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
+            part.done_s = resume_from_s
+            part.segments += fresh
+            part.untranscribed += gaps
+            return True
 
     async def _completed(self, part: _Part, stats: AsrStats) -> None:
-        """Keeps that a span is complete."""
-        if part.complete:
-            return
-        if self._journal is not None:
-            self._journal.keep_span(part.index, part.bounds, stats)
-        part.complete, part.pcm = True, b""
+        """Keeps that a span is complete, unless another service was faster."""
+        async with part.keeping:
+            if part.complete:
+                return
+            if self._journal is not None:
+                await self._journal.keep_span(part.index, part.bounds, stats)
+            part.complete, part.pcm = True, b""
         for run in part.runs:
             if run is not asyncio.current_task():
                 run.cancel()

@@ -11,7 +11,7 @@ from voxroute_orchestrator.client.messages import Accepted, TranslateEvent
 from voxroute_orchestrator.client.translate import TranslateClient, TranslateRequest
 from voxroute_orchestrator.errors import DeviceMemoryError, VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm
-from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.journal import Journal, keep_accepted, restore_accepted
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.transcript import (
     Device,
@@ -79,20 +79,20 @@ class TargetTranslation:
         self._streams: dict[str, _Stream] = {}
         self._stage = f"translating to {target}"
         if journal is not None:  # what an earlier run was told: there may be nothing left to ask
-            journal.restore_accepted(self._fact, translation)
+            restore_accepted(journal, self._fact, translation)
 
     @property
     def _fact(self) -> str:
         """The name in the journal of who translates, with which options."""
         return f"accepted {self.target}"
 
-    def put(self, segment: Segment, context: tuple[str, ...]) -> None:
+    async def put(self, segment: Segment, context: tuple[str, ...]) -> None:
         """Adds the next segment, unless it is translated already."""
         if segment.id in self._answered:
             return
         if same_language(segment.language, self.target):
             same = TranslatedSegment(segment_id=segment.id, text=segment.text, status="PASSTHROUGH")
-            self.keep(same)
+            await self.keep(same)
             return
         stream = self._streams.get(segment.language)
         if stream is None:
@@ -137,10 +137,10 @@ class TargetTranslation:
             source, self.target, pool, model=model, media_s=self._media_s, glossary=self._glossary
         )
 
-    def keep(self, item: TranslatedSegment) -> None:
+    async def keep(self, item: TranslatedSegment) -> None:
         """Keeps a translation, in the journal first."""
         if self._journal is not None:
-            self._journal.keep_translation(self.target, item)
+            await self._journal.keep_translation(self.target, item)
         self._answered.add(item.segment_id)
         bisect.insort(self._translation.items, item, key=lambda one: one.segment_id)
 
@@ -167,9 +167,9 @@ class TargetTranslation:
         """Takes what a call tells."""
         match event:
             case Accepted():
-                self._accepted(event)
+                await self._accepted(event)
             case TranslatedSegment():
-                self.keep(event)
+                await self.keep(event)
                 self._events.reporter.advance(self._stage, self._events.end_of(event.segment_id))
             case Note():
                 await self._events.note(event)
@@ -177,7 +177,7 @@ class TargetTranslation:
                 run = self._translation.run
                 run.stats = run.stats.plus(event)
 
-    def _accepted(self, accepted: Accepted) -> None:
+    async def _accepted(self, accepted: Accepted) -> None:
         """Notes who answers."""
         translation = self._translation
         translation.run.request_ids.append(accepted.request_id)
@@ -193,7 +193,7 @@ class TargetTranslation:
             if option.was_asked_for:
                 self._events.reporter.warn(f"{option.field} is ignored: {option.reason}")
         if self._journal is not None:
-            self._journal.keep_accepted(self._fact, translation)
+            await keep_accepted(self._journal, self._fact, translation)
 
 
 class _Stream:

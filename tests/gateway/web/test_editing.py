@@ -13,7 +13,7 @@ from tests.gateway.web.test_film import saved
 
 pytestmark = pytest.mark.slow
 
-REASON = re.compile(r"speech: \S+ \(whisperx on cpu, \d+ of \d+ places taken\)")
+REASON = re.compile(r"speech: \S+ \(whisperx on cpu, \d+ of \d+ places taken[,)]")
 SCRIPT = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
 
 

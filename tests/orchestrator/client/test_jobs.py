@@ -44,7 +44,7 @@ class _Breaking(jobs_pb2_grpc.JobServiceServicer):
 async def test_a_transcript_whose_stream_breaks_goes_on_with_the_same_revision() -> None:
     """Each message once, and none of the revision that has come since."""
     server = grpc.aio.server()
-    service = _Breaking()
+    service = _Breaking()  # pyright: ignore[reportAbstractUsage] - the other methods are not called
     jobs_pb2_grpc.add_JobServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

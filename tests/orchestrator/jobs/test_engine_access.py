@@ -20,8 +20,9 @@ from tests.orchestrator.jobs.nats_server import NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
+from voxroute_orchestrator.jetstream.journal import JetStreamJournal
 from voxroute_orchestrator.jetstream.link import AwayError, Link, RefusedError
-from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
+from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE, SPANS, hand_out
 from voxroute_orchestrator.jobs.errors import StoreError
 from voxroute_orchestrator.jobs.store import SUCCEEDED
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
@@ -56,7 +57,7 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded
     authority.issue("127.0.0.1", common_name="nats").write(tmp_path, "server")
     authority.issue("client", common_name="client").write(tmp_path, "client")
     shutil.copy(DEPLOY / "nats" / "accounts.conf", tmp_path)
-    for user in ("jobs", "admin"):
+    for user in ("jobs", "worker", "admin"):
         monkeypatch.setenv(f"{user.upper()}_PASSWORD", f"{user}-secret")
         (tmp_path / user).write_text(f"# of a test\n{user}:{user}-secret\n")
     lines = (
@@ -88,11 +89,34 @@ async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Gua
     await here.delete("a")
     await here.link.call(f"STREAM.PURGE.{QUEUE}")
     await claimed(there, "b")  # by a new ticket
+    await _journals_and_workers(links[0], await Link.open(guarded.access("worker")))
     for store in stores:
         await store.close()
     for link in links:
         assert not link._forbidden
     assert "Violation" not in (guarded.folder / "nats.log").read_text()
+
+
+async def _journals_and_workers(link: Link, worker: Link) -> None:
+    """What a job keeps, and how a worker takes a part of it."""
+    journal = await JetStreamJournal.open(link, "c", 0, 1)
+    await journal.keep_fact("language", "hi")
+    await link.append(SPANS, "vr.span.any.c.1", b"", 0)
+    subject = "vr.work.c"
+
+    async def answer(asked: bytes) -> bytes:
+        return asked + b", yes"
+
+    stop = await link.serve(subject, answer)
+    await hand_out(worker, SPANS, "any", 5.0, "vr.span.any.>")
+    ticket = await worker.pull(SPANS, "any", 2.0)
+    assert ticket is not None
+    assert await worker.ask(subject, b"me?") == b"me?, yes"
+    await worker.done(ticket)
+    await stop()
+    await link.purge(SPANS, "vr.span.*.c.*")
+    assert not worker._forbidden
+    await worker.close()
 
 
 async def _ready(link: Link) -> Link:
@@ -102,7 +126,7 @@ async def _ready(link: Link) -> Link:
 async def test_what_the_accounts_do_not_allow_is_refused_with_its_subject(
     guarded: Guarded,
 ) -> None:
-    """Streams are not deleted, others' are not looked at, and nobody listens to all jobs."""
+    """Streams are not deleted, others' not looked at, and workers read no jobs."""
     link = await Link.open(guarded.access())
     with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.DELETE.{JOBS}"):
         await link.call(f"STREAM.DELETE.{JOBS}")
@@ -111,6 +135,10 @@ async def test_what_the_accounts_do_not_allow_is_refused_with_its_subject(
     with pytest.raises(RefusedError, match=r"may not use vr\.>"):
         await link.listen("vr.>", lambda _: None)
     await link.close()
+    worker = await Link.open(guarded.access("worker"))
+    with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.MSG.GET.{JOBS}"):
+        await worker.last(JOBS, "vr.job.a")
+    await worker.close()
 
 
 async def test_a_service_that_may_too_little_does_not_start(guarded: Guarded) -> None:

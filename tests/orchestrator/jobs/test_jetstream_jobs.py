@@ -17,7 +17,7 @@ from tests.orchestrator.jobs.nats_server import NatsServer, running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import AwayError, FullError, Link, LinkError
-from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
+from voxroute_orchestrator.jetstream.setup import JOBS, JOURNAL, QUEUE
 from voxroute_orchestrator.jobs.errors import (
     DiskFullError,
     JobNotFoundError,
@@ -32,10 +32,12 @@ from voxroute_orchestrator.jobs.store import (
     QUEUED,
     RUNNING,
     SUCCEEDED,
+    Attempt,
     message_event,
 )
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
 from voxroute_orchestrator.jobs.stores.leases import Lease
+from voxroute_orchestrator.pipeline.journal import Journal
 
 pytestmark = pytest.mark.slow  # half a minute; what every store promises is asked in the other tier
 
@@ -135,6 +137,37 @@ async def test_what_one_service_takes_another_one_does_and_shows(
     await attempt.end(SUCCEEDED)
     await _until(lambda: _states(here, [SUCCEEDED], ["a"]))
     there.bells.leave("a", bell)
+
+
+async def test_a_journal_is_kept_for_whoever_goes_on_and_for_nobody_else(
+    services: list[JetStreamJobs],
+) -> None:
+    """A job that failed has it, one that is begun anew another one; with success it goes."""
+    here, there = services
+    await here.submit("a", "", FILM)
+
+    async def opened(store: JetStreamJobs) -> tuple[Attempt, Journal]:
+        attempt = await claimed(store, "a")
+        assert attempt.open_journal is not None
+        return attempt, await attempt.open_journal()
+
+    first, journal = await opened(here)
+    await journal.keep_fact("n", 1)
+    await first.end(FAILED)
+    await there.resume("a", restart=False)
+    second, journal = await opened(there)
+    assert journal.fact("n") == 1
+    await second.end(FAILED)
+    await there.resume("a", restart=True)
+    third, journal = await opened(there)
+    assert journal.fact("n") is None
+    await journal.keep_fact("n", 3)
+    await third.end(SUCCEEDED)
+    assert await here.link.last(JOURNAL, "vr.journal.a.1") is None
+    assert await here.link.last(JOURNAL, "vr.journal.a.0") is not None
+    await _until(lambda: _states(here, [SUCCEEDED], ["a"]))
+    await here.delete("a")
+    assert await here.link.last(JOURNAL, "vr.journal.a.0") is None
 
 
 async def _states(store: JetStreamJobs, states: list[int], ids: list[str]) -> bool:

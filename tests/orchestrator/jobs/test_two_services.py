@@ -158,8 +158,11 @@ def test_of_two_who_change_a_transcript_at_once_one_is_told(
 def test_a_service_that_ends_hands_its_job_on(
     pair: list[Sharing], services: Services, film: bytes, end: int
 ) -> None:
-    """At once where it stops, after its lease where it is killed; nothing is told twice."""
-    services.speech.delay_s = 0.3
+    """At once where it stops, after its lease where it is killed; nothing is told twice.
+
+    No window is decoded again but the one that the film's only lane was at.
+    """
+    services.speech.delay_s, services.speech.decoded = 0.3, 0
     job_id = pair[0].stub().SubmitJob(messages(FILM, film), timeout=60).job.id
     runner, other = _runner(pair, services, job_id)
     stub = other.stub()
@@ -171,6 +174,7 @@ def test_a_service_that_ends_hands_its_job_on(
     assert [event.sequence for event in told] == list(range(1, len(told) + 1))
     done = ended(stub, job_id)
     assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 2)
+    assert SECONDS <= services.speech.decoded <= SECONDS + 1
     assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
 
 
@@ -179,20 +183,24 @@ def test_a_service_that_was_taken_for_dead_tells_nothing_more(
 ) -> None:
     """Stopped for longer than its lease, it finds the job another's when it wakes up.
 
-    That one waits for the files of the job, which a process that is not dead still holds.
+    That one has not waited for it, and decodes no window again but the one that each lane was at.
     """
     services.speech.delay_s = 0.3
+    services.speech.configs.clear()
     job_id = pair[0].stub().SubmitJob(messages(FILM, film), timeout=60).job.id
     runner, other = _runner(pair, services, job_id)
     assert runner.process is not None
     stub = other.stub()
+    time.sleep(1.5)
     runner.process.send_signal(signal.SIGSTOP)
-    watching = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id), timeout=60)
-    assert any("still holds its files" in event.message for event in watching)
-    watching.cancel()
-    runner.process.send_signal(signal.SIGCONT)
     done = ended(stub, job_id)
+    results = artifact(stub, job_id, "film.transcript.json")
+    runner.process.send_signal(signal.SIGCONT)
     wait(lambda: "job is done elsewhere" in (runner.folder / "log").read_text())
+    assert artifact(stub, job_id, "film.transcript.json") == results
+    began = [config.resume_from.ToMilliseconds() / 1000 for config in services.speech.configs]
+    assert len(began) == 2
+    assert began[1] >= 3  # seconds, each a window, of which a service does three in one
     told = _watched(stub, job_id)
     assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 2), done.error
     assert [event.sequence for event in told] == list(range(1, done.last_sequence + 1))

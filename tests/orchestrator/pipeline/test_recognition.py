@@ -22,7 +22,7 @@ from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connec
 from voxroute_orchestrator.errors import RefusedError, UsageError
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.pipeline import transcription as recognition
-from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.journal import SqliteJournal
 from voxroute_orchestrator.pipeline.parts import Span, spans, target_s
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.spec import JobSpec
@@ -50,7 +50,7 @@ class Fleet:
     servers: list[grpc.aio.Server] = field(default_factory=list[grpc.aio.Server])
     clients: list[AsrClient] = field(default_factory=list[AsrClient])
 
-    def run(self, media: Media, journal: Journal | None = None, **more: Any) -> Run:
+    def run(self, media: Media, journal: SqliteJournal | None = None, **more: Any) -> Run:
         """A run that shares the recording among them."""
         reporter = LineReporter(sys.stderr, quiet=True)
         return Run(JobSpec(**more), media, self.clients, [], reporter, journal=journal)
@@ -184,7 +184,7 @@ async def test_a_run_that_is_cancelled_at_any_window_goes_on_to_the_same_result(
     for stop_after in (1, 37, 120, None):
         services = [Speech(delay_s=0.002, misses_every=9) for _ in range(2)]
         async with _fleet(*services) as fleet:
-            with Journal(path) as journal:
+            with SqliteJournal(path) as journal:
                 kept = sum(len(span.segments) for span in journal.spans().values())
                 assert kept >= n_finished
                 run = fleet.run(media, journal, source_languages=("hi",))
@@ -203,7 +203,7 @@ async def test_a_journal_of_another_job_is_refused(media: Media, tmp_path: Path)
     """Other options or another recording would mix two texts; the sentence names what differs."""
     path = tmp_path / "journal"
     async with _fleet(Speech()) as fleet:
-        with Journal(path) as journal:
+        with SqliteJournal(path) as journal:
             await fleet.run(media, journal, source_languages=("hi",)).execute()
             with pytest.raises(UsageError, match="source_language"):
                 fleet.run(media, journal, source_languages=("en",))
@@ -244,6 +244,6 @@ def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
             "PRAGMA user_version = 1;"
         )
     for _ in range(2):
-        with Journal(path) as journal:
+        with SqliteJournal(path) as journal:
             assert journal.spans()[0].done_s == 30.0
             assert journal.spans()[0].untranscribed == []

@@ -1,5 +1,6 @@
 """Two runs that would write the same results: one of them is refused, and told by whom."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tests.orchestrator.cli.test_command import Sandbox, sandbox
 from tests.orchestrator.daemon import Services, stand_in_services, wait
 from voxroute_orchestrator.errors import OutputError
 from voxroute_orchestrator.files import claimed
-from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.journal import SqliteJournal
 from voxroute_orchestrator.subtitles import formats as subtitles
 
 __all__ = ["sandbox"]  # the fixture
@@ -143,8 +144,8 @@ def test_a_journal_is_for_its_owner_only(tmp_path: Path) -> None:
     """It holds what was said; one of an earlier version that others could read is closed too."""
     path = tmp_path / ".film.voxroute-journal"
     for _ in range(2):
-        with Journal(path) as journal:
-            journal.keep_fact("a", 1)
+        with SqliteJournal(path) as journal:
+            asyncio.run(journal.keep_fact("a", 1))
             modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
             assert modes == {f"{path.name}{suffix}": 0o600 for suffix in ("", "-wal", "-shm")}
         path.chmod(0o644)

@@ -19,8 +19,7 @@ from voxroute_orchestrator.cli.terminal.progress import reporter
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.errors import RefusedError, VoxrouteError
 from voxroute_orchestrator.job import Job
-from voxroute_orchestrator.pipeline import recording as commands
-from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.journal import SqliteJournal
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
@@ -160,8 +159,8 @@ async def test_words_and_speakers_that_were_found_are_not_asked_for_again(
         first = await done(wanted, service.endpoint.target)
     assert len(diarizer.asked) == 1
     assert not journal.exists()
-    with Journal.begin(journal) as kept:
-        kept.keep_fact("turns", [[0.0, 5.0, "SPEAKER_07"]])
+    with SqliteJournal(journal) as kept:
+        await kept.keep_fact("turns", [[0.0, 5.0, "SPEAKER_07"]])
     async with serving(engine, diarizer) as service:
         second = await done(replace(wanted, resume=True), service.endpoint.target)
     assert len(diarizer.asked) == 1
@@ -175,7 +174,7 @@ async def test_a_job_that_had_only_to_be_written_gives_the_same_result(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who answered and what was warned of is in the journal too; no service is asked again."""
-    monkeypatch.setattr(commands, "discard", lambda _: None)  # as if killed in that moment
+    monkeypatch.setattr(SqliteJournal, "discard", SqliteJournal.close)  # as if killed then
     engine = FakeEngine(segments=one_segment, warnings=(("ODD", "this sounds odd"),))
     async with serving(engine, FakeDiarizer()) as service:
         for speakers in (False, True):

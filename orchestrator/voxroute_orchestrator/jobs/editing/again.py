@@ -219,7 +219,7 @@ async def retranslate(
                 for segment in segments:
                     first = max(0, place[segment.id] - CONTEXT_SEGMENTS)
                     context = tuple(one.text for one in before[first : place[segment.id]])
-                    target.put(segment, context)
+                    await target.put(segment, context)
                 target.end()
             for target in targets:
                 await target.wait()

@@ -38,6 +38,9 @@ KEPT = 20
 _LOCK_NAME = "lock"
 _TRANSCRIPT_DIGITS = 16
 _MAX_BYTES = 1 << 28  # of a file; a transcript of 10,000 long segments has a quarter of that
+_HELD_BYTES = (
+    1 << 24
+)  # of the files of revisions that stay in memory, where they take some 5 times as much
 
 
 class Mark(BaseModel):
@@ -115,12 +118,19 @@ class _Origin:
 
 
 class Revisions:
-    """The revisions of all jobs. Blocking; may be used from several threads."""
+    """The revisions of all jobs. Blocking; may be used from several threads.
+
+    Those that were read last stay in memory: each time that a person's words are saved, the first
+    one and the newest are wanted again. Nobody may change what is read.
+    """
 
     def __init__(self, store: Store, folder: DataFolder) -> None:
         self._store = store
         self._folder = folder
         self._writing = threading.Lock()
+        self._holding = threading.Lock()
+        self._held: dict[Path, tuple[tuple[int, int], Revision]] = {}
+        """What its file's bytes and time were, and the revision; the oldest use first."""
 
     def read(self, job_id: str, number: int = 0) -> Revision:
         """A revision; the newest for 0.
@@ -132,10 +142,10 @@ class Revisions:
         number = number or self._newest(origin)
         path = origin.path if number == 1 else self._path(origin, number)
         try:
-            text = path.read_bytes()
-            if number == 1:
-                return Revision(transcript=Transcript.model_validate_json(text))
-            return Revision.model_validate_json(text)
+            as_it_is = _look(path)
+            with self._holding:
+                as_it_was, held = self._held.get(path, (None, None))
+            revision = held if held and as_it_was == as_it_is else _read(path, number)
         except FileNotFoundError as error:
             if number == 1:
                 raise ArtifactNotFoundError(
@@ -148,6 +158,15 @@ class Revisions:
             ) from error
         except (OSError, ValidationError) as error:
             raise StoreError("the revision cannot be read; the service's log says why") from error
+        self._hold(path, as_it_is, revision)
+        return revision
+
+    def _hold(self, path: Path, looks: tuple[int, int], revision: Revision) -> None:
+        with self._holding:
+            self._held.pop(path, None)
+            self._held[path] = looks, revision
+            while sum(n_bytes for (n_bytes, _), _ in self._held.values()) > _HELD_BYTES:
+                del self._held[next(iter(self._held))]
 
     def name(self, job_id: str) -> str:
         """What the files of the job's results begin with. Raises as `read`."""
@@ -172,9 +191,12 @@ class Revisions:
                 raise RevisionConflictError.of(base, newest)
             number = base + 1
             whole = revision.model_copy(update={"number": number})
+            path = self._path(origin, number)
             with self._folder.upload(_MAX_BYTES) as file:
                 file.write(whole.model_dump_json(by_alias=True).encode())
-                keep(self._store, self._folder, job_id, file, self._path(origin, number))
+                keep(self._store, self._folder, job_id, file, path)
+            with contextlib.suppress(OSError):  # it may be deleted already
+                self._hold(path, _look(path), whole)
             with written():
                 for old in self._numbers(origin):
                     if old <= number - KEPT:
@@ -188,7 +210,7 @@ class Revisions:
             raise JobStateError(
                 f"job {job_id} has no transcript yet; there is one once it has succeeded"
             )
-        path = self._folder.job(job_id).results / found.name
+        path = self._folder.job(job_id, job.attempts).results / found.name
         return _Origin(job_id, found.name, path, found.sha256)
 
     def _path(self, origin: _Origin, number: int) -> Path:
@@ -216,3 +238,17 @@ class Revisions:
                 self._store.get(origin.job_id)  # it may have been deleted meanwhile
                 raise
             yield
+
+
+def _look(path: Path) -> tuple[int, int]:
+    """Bytes, and when it was written. Raises OSError."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _read(path: Path, number: int) -> Revision:
+    """Raises OSError, ValidationError."""
+    text = path.read_bytes()
+    if number == 1:
+        return Revision(transcript=Transcript.model_validate_json(text))
+    return Revision.model_validate_json(text)

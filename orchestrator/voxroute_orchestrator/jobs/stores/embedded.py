@@ -129,6 +129,9 @@ class _Attempt:
         self.why = self.why or why
         self.stopped.set()
 
+    open_journal = None  # it is a file among the job's
+    open_workers = None
+
     async def append(self, events: Sequence[Event]) -> None:
         """As Attempt."""
         await self._write(asyncio.to_thread(self._store.append, self._claimed, events))

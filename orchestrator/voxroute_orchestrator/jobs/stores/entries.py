@@ -20,7 +20,16 @@ from voxroute_orchestrator.jobs.store import (
     state_event,
 )
 
-_PLAIN = ("parts", "key", "turn", "fresh", "cancel", "deleted", "by")  # as they are, in JSON
+_PLAIN = (
+    "parts",
+    "key",
+    "turn",
+    "generation",
+    "fresh",
+    "cancel",
+    "deleted",
+    "by",
+)  # as they are, in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,8 @@ class Entry:
     """The digest of the idempotency key; "" for none."""
     turn: int = 1
     """How often the job was put at the end of the queue."""
+    generation: int = 0
+    """How often the job was begun anew: its journal is that of this number."""
     fresh: bool = False
     """Whether what is finished is to be thrown away first."""
     cancel: bool = False

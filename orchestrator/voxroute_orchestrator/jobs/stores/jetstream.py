@@ -22,6 +22,7 @@ from google.protobuf.json_format import Parse
 from prometheus_client import CollectorRegistry
 
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream import journal
 from voxroute_orchestrator.jetstream.link import (
     AwayError,
     ConflictError,
@@ -197,7 +198,7 @@ class JetStreamJobs:
             while digest:
                 found, follows = await self._of_key(digest, config)
                 if found is not None:
-                    await self._purge(f"vr.conf.{job_id}.*")
+                    await self.link.purge(JOBS, f"vr.conf.{job_id}.*")
                     if found.job.state == QUEUED:  # whoever has made it may not have come so far
                         await self._put_ticket(found.job.id, found.turn)
                     return await self._whole(found), False
@@ -385,10 +386,6 @@ class JetStreamJobs:
             _log.warning("a job waits without a ticket", job=job_id, error=str(error))
         await self.link.say(BELL)
 
-    async def _purge(self, subject: str, up_to: int = 0) -> None:
-        body = {"filter": subject} | ({"seq": up_to + 1} if up_to else {})
-        await self.link.call(f"STREAM.PURGE.{JOBS}", body)
-
     # The life of a job:
 
     async def claim(self) -> Attempt | None:
@@ -479,6 +476,7 @@ class JetStreamJobs:
                 [state_event(QUEUED)],
                 job,
                 turn=last.turn + 1,
+                generation=last.generation + restart,
                 fresh=last.fresh or restart,
                 cancel=False,
             )
@@ -500,9 +498,10 @@ class JetStreamJobs:
             if entry.key:
                 kept = await self.link.last(JOBS, f"vr.key.{entry.key}")
                 if kept is not None and json.loads(kept.data)["id"] == job_id:
-                    await self._purge(f"vr.key.{entry.key}", kept.sequence)
-            await self._purge(f"vr.conf.{job_id}.*")
-            await self._purge(f"vr.job.{job_id}")
+                    await self.link.purge(JOBS, f"vr.key.{entry.key}", kept.sequence)
+            await self.link.purge(JOBS, f"vr.conf.{job_id}.*")
+            await journal.remove(self.link, job_id)
+            await self.link.purge(JOBS, f"vr.job.{job_id}")
         self._configs.pop(job_id, None)
 
     # What goes on meanwhile:
@@ -584,8 +583,7 @@ class JetStreamJobs:
             known.since = time.monotonic()
             _log.warning("a job is queued again whose ticket was lost", job=job_id)
             self._metrics.tickets_made_again.inc()
-            subject = f"vr.q.{job_id}.{known.turn}"
-            await self.link.call(f"STREAM.PURGE.{QUEUE}", {"filter": subject})
+            await self.link.purge(QUEUE, f"vr.q.{job_id}.{known.turn}")
             await self._put_ticket(job_id, known.turn)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream.journal import JetStreamJournal, remove
 from voxroute_orchestrator.jetstream.link import (
     AwayError,
     ConflictError,
@@ -16,6 +17,7 @@ from voxroute_orchestrator.jetstream.link import (
     Ticket,
 )
 from voxroute_orchestrator.jetstream.setup import BELL, JOBS
+from voxroute_orchestrator.jetstream.workers import JobWorkers
 from voxroute_orchestrator.jobs.errors import (
     DiskFullError,
     LeaseLostError,
@@ -26,12 +28,15 @@ from voxroute_orchestrator.jobs.errors import (
 from voxroute_orchestrator.jobs.store import (
     QUEUED,
     RUNNING,
+    SUCCEEDED,
     Event,
     Why,
     message_event,
     state_event,
 )
 from voxroute_orchestrator.jobs.stores.entries import Entry
+from voxroute_orchestrator.pipeline.journal import Journal
+from voxroute_orchestrator.pipeline.workers import Workers
 from voxroute_serving.errors import ServingError
 
 _PATIENCE_S = 20.0  # a cluster that has lost its leader has another one after 5 to 8 s
@@ -98,6 +103,11 @@ class Lease:
         """Answers from now on whoever asks whether the job is being done. Raises LinkError."""
         self._unanswer = await self._link.answer(subject)
 
+    async def open_journal(self) -> Journal:
+        """As Attempt: the one on the server."""
+        generation = self._entry.generation
+        return await JetStreamJournal.open(self._link, self.job_id, generation, self.epoch)
+
     def hear(self, entry: Entry) -> None:
         """Hears what the job is now."""
         if entry.job.attempts > self.epoch:
@@ -108,6 +118,10 @@ class Lease:
     def _stop(self, why: Why) -> None:
         self.why = self.why or why
         self.stopped.set()
+
+    def open_workers(self, model: str) -> Workers:
+        """As Attempt."""
+        return JobWorkers(self._link, self.job_id, model)
 
     async def append(self, events: Sequence[Event]) -> None:
         """As Attempt."""
@@ -136,6 +150,9 @@ class Lease:
 
         await self._write("end", [state_event(state)], change)
         self._leave()
+        if state == SUCCEEDED:  # what goes on after another end needs it
+            with contextlib.suppress(LinkError):  # it goes with the job, then
+                await remove(self._link, self.job_id, self._entry.generation)
         await self._link.done(self.ticket)
 
     async def give_back(self, why: str) -> None:

@@ -1,0 +1,185 @@
+"""A call of Transcribe that a worker fetches, over requests that the worker makes.
+
+The worker asks for the messages of the call one by one, hands them to the service beside it, and
+tells what that answers. Each question has a number, so that one whose answer was lost is asked
+again and answered the same. What was told is answered once it is dealt with: its windows are kept.
+
+A question is a line of JSON, with bytes behind it; `{"get": n}` or `{"tell": n, "end": ...}`.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import struct
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from secrets import token_hex
+from typing import Any, Self, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from voxroute.asr.v1 import asr_pb2
+from voxroute_orchestrator.client.failures import broken_stream, of_rpc_error
+from voxroute_orchestrator.jetstream.link import Link
+from voxroute_orchestrator.pipeline.workers import LeftError
+
+LEFT = "LEFT"
+"""The code with which a worker leaves a call because it was told to."""
+OVER = b"over"
+"""The answer to whoever works on a call that nobody waits for any more."""
+SILENT_S = 10.0
+"""After so long without a word a worker is taken for dead; each says something more often."""
+_LOOK_S = 1.0
+_LENGTH = struct.Struct(">I")
+_ANY = "any"
+
+
+def pool_of(model: str) -> str:
+    """The pool of the workers that have a model, as a part of a subject; "" for any model."""
+    return hashlib.sha256(model.encode()).hexdigest()[:16] if model else _ANY
+
+
+def packed(messages: Sequence[bytes]) -> bytes:
+    """Messages, each behind its length."""
+    return b"".join(_LENGTH.pack(len(message)) + message for message in messages)
+
+
+def unpacked(data: bytes) -> list[bytes]:
+    """The messages again. Raises ValueError."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(data):
+        start = at + _LENGTH.size
+        if start > len(data):
+            raise ValueError("half a message")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at = start + length
+        found.append(data[start:at])
+    return found
+
+
+def ending(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """How a call has ended, for `tell`."""
+    return {
+        "code": error.code().name,
+        "details": error.details(),
+        "trailing": {
+            key: base64.b64encode(value).decode()
+            for key, value in error.trailing_metadata() or ()
+            if isinstance(value, bytes)
+        },
+    }
+
+
+class FetchedCall:
+    """The call as the one who waits for its answers has it."""
+
+    def __init__(
+        self, link: Link, messages: AsyncGenerator[Message], service: str, request_id: str
+    ) -> None:
+        """`messages` are what is sent, `service` what the worker is called in errors."""
+        self.subject = f"vr.call.{token_hex(12)}"
+        self._link = link
+        self._messages = messages
+        self._service = service
+        self._request_id = request_id
+        self._reading = asyncio.Lock()
+        self._given: tuple[int, bytes] = (-1, b"")
+        self._told: dict[int, asyncio.Future[bytes]] = {}
+        self._batches: asyncio.Queue[tuple[dict[str, Any], bytes]] = asyncio.Queue()
+        self._heard_at = time.monotonic()
+        self._over = False
+        self._stop: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    async def begin(
+        cls, link: Link, messages: AsyncGenerator[Message], service: str, request_id: str
+    ) -> Self:
+        """A call that may be asked about. Raises AwayError."""
+        call = cls(link, messages, service, request_id)
+        call._stop = await link.serve(call.subject, call._answer)
+        return call
+
+    async def end(self) -> None:
+        """Sends away who asks from now on."""
+        self._over = True
+        for told in self._told.values():
+            if not told.done():
+                told.set_result(OVER)
+        async with self._reading:
+            await self._messages.aclose()
+        with contextlib.suppress(Exception):  # the connection has gone, and the answers with it
+            if self._stop is not None:
+                await self._stop()
+
+    async def replies(self) -> AsyncGenerator[asr_pb2.TranscribeResponse]:
+        """The answers of the service. Raises CallFailedError."""
+        done = False
+        while True:
+            head, body = await self._heard()
+            for data in unpacked(body):
+                reply = asr_pb2.TranscribeResponse.FromString(data)
+                done = done or reply.HasField("done")
+                yield reply
+            kept = self._told[head["tell"]]
+            if not kept.done():
+                kept.set_result(b"")
+            end: dict[str, Any] | None = head.get("end")
+            if end is None:
+                continue
+            if end["code"] == LEFT:
+                raise LeftError(self._service)
+            if end["code"] != grpc.StatusCode.OK.name:
+                raise of_rpc_error(_error(end), self._service, self._request_id)
+            if not done:
+                raise broken_stream(self._service, "ended the call before it was done")
+            return
+
+    async def _heard(self) -> tuple[dict[str, Any], bytes]:
+        """What is told next. Raises CallFailedError where nothing is."""
+        self._heard_at = time.monotonic()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(self._batches.get(), _LOOK_S)
+            if not self._link.connected:
+                self._heard_at = time.monotonic()
+            if time.monotonic() - self._heard_at > SILENT_S:
+                if self._given[0] < 0:  # the answer with the call has not arrived
+                    raise LeftError(self._service)
+                raise broken_stream(self._service, f"has said nothing for {SILENT_S:.0f} s")
+
+    async def _answer(self, data: bytes) -> bytes:
+        if self._over:
+            return OVER
+        self._heard_at = time.monotonic()
+        line, _, body = data.partition(b"\n")
+        head: dict[str, Any] = json.loads(line)
+        if "get" in head:
+            return await self._message(head["get"])
+        number = head["tell"]
+        if number not in self._told:
+            self._told = {number: asyncio.get_running_loop().create_future()}
+            self._batches.put_nowait((head, body))
+        return await asyncio.shield(self._told[number])
+
+    async def _message(self, number: int) -> bytes:
+        """The message of that number; nothing behind the last one."""
+        async with self._reading:
+            if number == self._given[0] + 1:
+                message = await anext(self._messages, None)
+                self._given = (number, message.SerializeToString() if message else b"")
+            return self._given[1] if number == self._given[0] else OVER
+
+
+def _error(end: dict[str, Any]) -> grpc.aio.AioRpcError:
+    trailing = [(key, base64.b64decode(value)) for key, value in end["trailing"].items()]
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode[end["code"]],
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(*cast("Any", trailing)),
+        details=end["details"],
+    )

@@ -1,0 +1,322 @@
+"""`voxroute worker` as processes, beside services of speech that only they reach."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.orchestrator import recordings
+from tests.orchestrator.daemon import (
+    Daemon,
+    Services,
+    artifact,
+    config,
+    ended,
+    job,
+    messages,
+    stand_in_services,
+    wait,
+)
+from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.test_two_services import Sharing
+from tests.orchestrator.stand_in import Break
+from voxroute.jobs.v1 import jobs_pb2
+
+SECONDS = 200
+pytestmark = pytest.mark.slow  # a minute
+
+FILM = config(upload_name="film.wav")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A recording of several spans, whose seconds tell their number."""
+    path = tmp_path_factory.mktemp("film") / "film.wav"
+    return recordings.write(path, recordings.steps(SECONDS)).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory, film: bytes) -> list[str]:
+    """What one service that is called hears in it, a word in each window."""
+    folder = tmp_path_factory.mktemp("direct")
+    with stand_in_services() as services:
+        flags = ("--asr-endpoints", services.asr, "--translate-endpoints", services.translate)
+        daemon = Daemon(folder, flags)
+        try:
+            daemon.start()
+            return _texts(daemon.stub(), _submitted(daemon.stub(), film))
+        finally:
+            daemon.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server without jobs."""
+    with running(tmp_path) as server:
+        yield server
+
+
+@dataclass
+class WorkerProcess:
+    """`voxroute worker` with a service of its own."""
+
+    folder: Path
+    server: NatsServer
+    services: Services
+    name: str
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Returns at once."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
+        environment |= {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "voxroute_orchestrator", "worker",
+                    "--engine", self.server.url, "--asr-endpoint", self.services.asr,
+                    "--name", self.name, "--log-level", "info",
+                ],
+                env=environment, cwd=self.folder, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Sends the signal; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@dataclass
+class Fleet:
+    """A job service that has workers, and some of them."""
+
+    folder: Path
+    server: NatsServer
+    stack: ExitStack
+    direct: Services
+    daemons: list[Sharing] = field(default_factory=list[Sharing])
+
+    def daemon(self, name: str = "one", *flags: str) -> Sharing:
+        """A service of the fleet, started."""
+        (self.folder / name).mkdir()
+        all_flags = (
+            "--translate-endpoints", self.direct.translate, "--workers",
+            "--engine", self.server.url, "--engine-lease-s", "2", *flags,
+        )  # fmt: skip
+        self.daemons.append(Sharing(self.folder / name, all_flags, shared=self.folder / "shared"))
+        self.stack.callback(self.daemons[-1].close)
+        self.daemons[-1].start()
+        return self.daemons[-1]
+
+    def worker(self, name: str, delay_s: float = 0.0) -> WorkerProcess:
+        """A worker, started, with a service that takes so long for a window."""
+        services = self.stack.enter_context(stand_in_services())
+        services.speech.delay_s = delay_s
+        worker = WorkerProcess(self.folder, self.server, services, name)
+        worker.start()
+
+        def close() -> None:
+            assert worker.process is not None
+            if worker.process.poll() is None:
+                worker.end(signal.SIGKILL)
+
+        self.stack.callback(close)
+        return worker
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, server: NatsServer) -> Iterator[Fleet]:
+    """Neither has started."""
+    with ExitStack() as stack:
+        yield Fleet(tmp_path, server, stack, stack.enter_context(stand_in_services()))
+
+
+def _texts(stub: Any, job_id: str) -> list[str]:
+    done = ended(stub, job_id)
+    assert done.state == jobs_pb2.JOB_STATE_SUCCEEDED, done.error
+    transcript = json.loads(artifact(stub, job_id, "film.transcript.json"))
+    return [segment["text"] for segment in transcript["segments"]]
+
+
+def _endpoints(stub: Any, job_id: str) -> list[str]:
+    report = json.loads(artifact(stub, job_id, "film.run.json"))
+    return sorted(report["recognition"]["endpoints"])
+
+
+def _submitted(stub: Any, film: bytes) -> str:
+    return stub.SubmitJob(messages(FILM, film), timeout=60).job.id
+
+
+def test_a_worker_alone_does_a_job(fleet: Fleet, film: bytes, words: list[str]) -> None:
+    """The service that has the job starts none of its own, and calls none."""
+    stub = fleet.daemon().stub()
+    job_id = _submitted(stub, film)
+    worker = fleet.worker("alone")
+    assert _texts(stub, job_id) == words
+    assert _endpoints(stub, job_id) == ["alone"]
+    assert worker.services.speech.decoded == len(words)
+    assert worker.end() == 0
+
+
+def test_what_workers_do_not_do_is_told(fleet: Fleet, film: bytes, words: list[str]) -> None:
+    """Aligning and telling speakers apart; the text is there without."""
+    stub = fleet.daemon().stub()
+    fleet.worker("alone")
+    asked = config(upload_name="film.wav", align=True, speakers=True)
+    job_id = stub.SubmitJob(messages(asked, film), timeout=60).job.id
+    assert _texts(stub, job_id) == words
+    told = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id), timeout=60)
+    warnings = " ".join(event.warning.message for event in told)
+    assert "tells speakers apart" in warnings
+    assert "has an aligner" in warnings
+
+
+def test_workers_share_a_film_with_a_service_that_is_called(
+    fleet: Fleet, film: bytes, words: list[str]
+) -> None:
+    """Each does a part; the text is that of one."""
+    fleet.direct.speech.delay_s = 0.05
+    workers = [fleet.worker(f"worker{n}", 0.05) for n in range(2)]
+    time.sleep(3)  # they look for work
+    stub = fleet.daemon("one", "--asr-endpoints", fleet.direct.asr).stub()
+    job_id = _submitted(stub, film)
+    assert _texts(stub, job_id) == words
+    shares = [one.speech.decoded for one in (fleet.direct, *(w.services for w in workers))]
+    assert sum(shares) == len(words)
+    assert min(shares[0], shares[1] + shares[2]) > 0, shares
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_that_ends_costs_at_most_the_windows_under_way(
+    fleet: Fleet, film: bytes, words: list[str], number: int
+) -> None:
+    """One in each lane where it was killed; where it was told to end, it finishes that one."""
+    stub = fleet.daemon().stub()
+    job_id = _submitted(stub, film)
+    first = fleet.worker("first", 0.2)
+    wait(lambda: first.services.speech.decoded > 10)
+    lanes = first.services.speech.open_calls
+    assert first.end(number) == (0 if number == signal.SIGTERM else -number)
+    second = fleet.worker("second")
+    assert _texts(stub, job_id) == words
+    again = first.services.speech.decoded + second.services.speech.decoded - len(words)
+    assert again <= lanes
+    if number == signal.SIGTERM:
+        assert not first.services.speech.open_calls
+
+
+def test_a_job_whose_service_is_killed_goes_on_with_the_same_workers(
+    fleet: Fleet, film: bytes, words: list[str]
+) -> None:
+    """They stop by themselves, and are given the rest by the service that has the job then."""
+    one = fleet.daemon()
+    two = fleet.daemon("two")
+    job_id = _submitted(one.stub(), film)
+    worker = fleet.worker("worker", 0.2)
+    speech = worker.services.speech
+    wait(lambda: speech.decoded > 10)
+    (runner,) = [d for d in (one, two) if "job begins" in (d.folder / "log").read_text()]
+    other = two if runner is one else one
+    lanes = speech.open_calls
+    runner.end(signal.SIGKILL)
+    wait(lambda: not speech.open_calls)
+    assert _texts(other.stub(), job_id) == words
+    assert job(other.stub(), job_id).attempts == 2
+    wasted = speech.decoded - len(words)
+    assert wasted <= lanes * (2 + 2.5 / 0.2), wasted  # two seconds without anybody who answers
+
+
+def test_workers_leave_a_service_that_hangs(fleet: Fleet, film: bytes, words: list[str]) -> None:
+    """Stopped for longer than its lease; what it hands out when it wakes up changes nothing."""
+    one = fleet.daemon()
+    two = fleet.daemon("two")
+    job_id = _submitted(one.stub(), film)
+    worker = fleet.worker("worker", 0.1)
+    wait(lambda: worker.services.speech.decoded > 10)
+    (runner,) = [d for d in (one, two) if "job begins" in (d.folder / "log").read_text()]
+    other = two if runner is one else one
+    assert runner.process is not None
+    runner.process.send_signal(signal.SIGSTOP)
+    wait(lambda: job(other.stub(), job_id).attempts == 2)
+    time.sleep(3)
+    runner.process.send_signal(signal.SIGCONT)
+    assert _texts(other.stub(), job_id) == words
+    assert _texts(runner.stub(), job_id) == words
+    assert job(other.stub(), job_id).attempts == 2
+
+
+def test_a_span_that_no_worker_can_do_fails_the_job(
+    fleet: Fleet, film: bytes, words: list[str]
+) -> None:
+    """After three tries without a new window, with where it is and why."""
+    stub = fleet.daemon().stub()
+    worker = fleet.worker("worker")
+    worker.services.speech.breaks = [Break(5, message="the engine is gone")] + [
+        Break(0, message="the engine is gone") for _ in range(20)
+    ]
+    job_id = _submitted(stub, film)
+    done = ended(stub, job_id)
+    assert done.state == jobs_pb2.JOB_STATE_FAILED
+    assert re.search(r"cannot be transcribed at \d:\d\d \(of \d:\d\d to \d:\d\d\)", done.error)
+    assert "3 times in turn a worker gave it up" in done.error
+    assert "the engine is gone" in done.error
+    worker.services.speech.breaks = []
+    stub.ResumeJob(jobs_pb2.ResumeJobRequest(job_id=job_id), timeout=60)
+    assert _texts(stub, job_id) == words
+
+
+def test_a_job_that_names_a_model_is_for_workers_that_have_it(
+    fleet: Fleet, film: bytes, words: list[str]
+) -> None:
+    """Under the name that their services tell; another one's waits for its own."""
+    stub = fleet.daemon("one", "--max-jobs", "2").stub()
+    other = config(upload_name="film.wav", asr_model="other")
+    waiting = stub.SubmitJob(messages(other, film), timeout=60).job.id
+    worker = fleet.worker("worker")
+    named = config(upload_name="film.wav", asr_model="steps")
+    job_id = stub.SubmitJob(messages(named, film), timeout=60).job.id
+    assert _texts(stub, job_id) == words
+    assert {one.model for one in worker.services.speech.configs} == {"steps"}
+    assert job(stub, waiting).state == jobs_pb2.JOB_STATE_RUNNING
+    stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=waiting), timeout=60)
+    assert job(stub, waiting).state == jobs_pb2.JOB_STATE_CANCELLED
+
+
+def test_the_language_is_settled_before_workers_share_a_film(
+    fleet: Fleet, film: bytes, words: list[str]
+) -> None:
+    """The first span tells it, and every other call names it."""
+    workers = [fleet.worker(f"worker{n}") for n in range(2)]
+    stub = fleet.daemon().stub()
+    unknown = jobs_pb2.JobConfig(upload_name="film.wav")
+    job_id = stub.SubmitJob(messages(unknown, film), timeout=60).job.id
+    assert _texts(stub, job_id) == words
+    calls = [one for worker in workers for one in worker.services.speech.configs]
+    assert len(calls) > 2
+    assert [one.audio.start_offset.seconds for one in calls if not one.language] == [0]
+
+
+def test_a_server_that_is_killed_costs_no_window(
+    fleet: Fleet, server: NatsServer, film: bytes, words: list[str]
+) -> None:
+    """Worker and service wait for it, and go on."""
+    stub = fleet.daemon().stub()
+    job_id = _submitted(stub, film)
+    worker = fleet.worker("worker", 0.1)
+    wait(lambda: worker.services.speech.decoded > 10)
+    server.end(signal.SIGKILL)
+    time.sleep(3)
+    server.start()
+    assert _texts(stub, job_id) == words
+    assert worker.services.speech.decoded == len(words)
