@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 import nats
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -494,10 +494,11 @@ class Link:
 
 
 class _Client(Client):
-    """One that never speaks in the clear where it is not to.
+    """One that never speaks in the clear where it is not to, and leaves no connection open.
 
     The client (2.16.0) uses TLS where the server says so itself, whatever the address says: whoever
-    stands between them takes that out, and has the password.
+    stands between them takes that out, and has the password. It forgets the connection of a try
+    that failed after it was made.
     """
 
     def __init__(self, *, wants_tls: bool) -> None:
@@ -508,6 +509,11 @@ class _Client(Client):
         if initial_connection and self._wants_tls and not info.get("tls_required"):
             raise nats.errors.Error("the server does not ask for TLS; it is not told who calls")
         await super()._process_info(info, initial_connection)
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        await super()._connect_to_server(s)
 
 
 @dataclass(slots=True)

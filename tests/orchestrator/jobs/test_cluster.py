@@ -299,5 +299,5 @@ async def test_an_operator_sees_servers_that_are_away(servers: Cluster, measured
     assert seen("up") == 0
     for one in servers.members:
         one.launch()  # whether each calls itself healthy is not what a service waits for
-    await look(lambda: seen("up") == 1)
-    assert seen("reconnects_total") >= 1
+    # the client tells of a connection a little after it has it
+    await look(lambda: seen("up") == 1 and seen("reconnects_total") >= 1)
