@@ -20,6 +20,7 @@ import { Transcript } from "./transcript.js";
 const BACK_S = 2;
 const FAR_S = 10;
 const SPEAKER = "SPEAKER_";
+const THEIRS = "Somebody else has changed the same since: theirs stays.";
 
 export function Editor({ job, desk, server, title }) {
   const state = useStore(desk);
@@ -55,8 +56,8 @@ export function Editor({ job, desk, server, title }) {
       split: () => acts.split(),
       beginHere: () => acts.here("begin"),
       endHere: () => acts.here("end"),
-      undo: () => desk.undo(),
-      redo: () => desk.redo(),
+      undo: () => acts.undo(),
+      redo: () => acts.redo(),
       save: () => desk.save().catch(() => {}),
     };
     const pressed = (event) => {
@@ -149,6 +150,8 @@ function actsOf(desk, playing, list) {
       desk.change({ segments: next }, step);
       return "";
     },
+    undo: () => desk.undo() || notify(THEIRS, "bad"),
+    redo: () => desk.redo() || notify(THEIRS, "bad"),
     heard: () => playing.time,
     /** The segment that is written in, or heard, begins or ends at what is heard now. */
     here: (which) => {

@@ -29,8 +29,8 @@ export function Tools({
     </div>
     <div class="row tight">
       <span class="group" role="group" aria-label="Steps">
-        <button class="plain" disabled=${!state.undo} onPointerDown=${stay} onClick=${() => desk.undo()}>Undo</button>
-        <button class="plain" disabled=${!state.redo} onPointerDown=${stay} onClick=${() => desk.redo()}>Redo</button>
+        <button class="plain" disabled=${!state.undo} onPointerDown=${stay} onClick=${() => acts.undo()}>Undo</button>
+        <button class="plain" disabled=${!state.redo} onPointerDown=${stay} onClick=${() => acts.redo()}>Redo</button>
         <button class="plain" onPointerDown=${stay} onClick=${() => acts.split()} title="Cuts the text at the cursor: Ctrl+Enter">Split</button>
         <button class="plain" onClick=${speakers}>Speakers</button>
       </span>

@@ -79,23 +79,25 @@ export class Desk extends Store {
     this.#put({ segments, speakers });
   }
 
+  /** Takes the last step back; false where others have changed the same since, which stays. */
   undo() {
-    this.#step(this.done, this.undone, "after", "before");
+    return this.#step(this.done, this.undone, "after", "before");
   }
 
   redo() {
-    this.#step(this.undone, this.done, "before", "after");
+    return this.#step(this.undone, this.done, "before", "after");
   }
 
   #step(from, to, is, becomes) {
     const step = from.pop();
-    if (!step) return;
+    if (!step) return true;
     to.push({ ...step, step: "" });
     const now = this.#now();
     const untouched = now.segments === step[is].segments && now.speakers === step[is].speakers;
     // what others have saved since then stays
-    const next = untouched ? step[becomes] : merge(step[is], step[becomes], now);
+    const next = untouched ? { ...step[becomes], conflicts: [] } : merge(step[is], step[becomes], now);
     this.#put({ segments: next.segments, speakers: next.speakers });
+    return next.conflicts.length === 0;
   }
 
   /** Settles a conflict: `mine` puts back what this tab had written. */

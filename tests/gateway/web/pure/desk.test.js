@@ -172,8 +172,8 @@ test("a conflict is told and settled, and taking back leaves what others have sa
   assert.deepEqual(service.texts, ["one's", "kept", "text 2"]);
   const [conflict] = other.state.conflicts;
   assert.deepEqual([conflict.mine, conflict.theirs], ["other's", "one's"]);
-  other.undo(); // of what is in the conflict: there is nothing of it here
-  other.undo();
+  assert.equal(other.undo(), false); // of what is in the conflict: there is nothing of it here
+  assert.equal(other.undo(), true);
   assert.deepEqual(texts(other), ["one's", "text 1", "text 2"]);
   other.settle(conflict, true, (now) => ({ segments: replaced(now.segments, 0, withText(now.segments[0], conflict.mine)) }));
   await other.save();
@@ -281,6 +281,23 @@ test("a draft of a tab that is gone is taken over at once, one of a tab that is 
   assert.ok(!Object.keys(storage).some((name) => name.includes("draft")));
   left(early);
   left(late);
+});
+
+test("taking back what others have changed since says that theirs stays", async () => {
+  const service = new Service();
+  const [one, other] = [await opened(service), await opened(service)];
+  type(one, 0, "mine");
+  await one.save();
+  await other.catchUp();
+  type(other, 0, "theirs");
+  await other.save();
+  await one.catchUp();
+  assert.equal(one.undo(), false);
+  assert.equal(texts(one)[0], "theirs");
+  assert.equal(one.redo(), false);
+  assert.equal(texts(one)[0], "theirs");
+  one.close();
+  other.close();
 });
 
 test("the beginning of a transcript can be seen, not changed, and is never saved as the whole", async () => {
