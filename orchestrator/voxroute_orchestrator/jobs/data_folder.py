@@ -99,7 +99,8 @@ class OwnedFolder:
             found = _check(self.path, shared=self._shared)  # another one may have been faster
             tell = _log.info if was_new else _log.warning
             tell("the data folder had no marker; it has one now", path=str(self.path), id=found)
-        return found
+        # made by another one after the look
+        return found or _check(self.path, shared=self._shared)
 
     def _keep_to_ourselves(self) -> None:
         """Makes the folders, and takes what others may do from what is there already."""
@@ -193,7 +194,10 @@ def _check_kind(path: Path) -> None:
 
 def _means_nothing(path: Path) -> bool:
     """Whether a folder with this in it is as good as empty: a start cut short may leave it."""
-    status = path.lstat()
+    try:
+        status = path.lstat()
+    except FileNotFoundError:  # of another service that starts at the same moment
+        return True
     if stat.S_ISDIR(status.st_mode):
         # mkfs makes lost+found
         return path.name == "lost+found" or (path.name in _FOLDERS and not _names_in(path))

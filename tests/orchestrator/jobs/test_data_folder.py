@@ -708,10 +708,13 @@ def test_only_uploads_that_the_service_itself_has_left_are_removed(data: Path) -
 
 def test_a_folder_is_shared_by_those_who_say_so_and_nobody_else(tmp_path: Path) -> None:
     """All that start at once have one marker; whoever wants it alone is told, during and after."""
-    data = tmp_path / "data"
     with ThreadPoolExecutor(4) as threads:
-        sharing = list(threads.map(lambda _: DataFolder(data, shared=True), range(4)))
-    assert len({folder.id for folder in sharing}) == 1
+        for data in (tmp_path / f"data-{number}" for number in range(30)):
+            sharing = list(
+                threads.map(lambda _, data=data: DataFolder(data, shared=True), range(4))
+            )
+            [found] = {folder.id for folder in sharing}
+            assert found
     before = files(data)
     with pytest.raises(StoreError, match="start this one with their --engine"):
         DataFolder(data)
