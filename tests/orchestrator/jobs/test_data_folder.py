@@ -706,15 +706,18 @@ def test_only_uploads_that_the_service_itself_has_left_are_removed(data: Path) -
 # --- services that share it
 
 
+def _begun_at_once(data: Path) -> list[DataFolder]:
+    with ThreadPoolExecutor(4) as threads:
+        return list(threads.map(lambda _: DataFolder(data, shared=True), range(4)))
+
+
 def test_a_folder_is_shared_by_those_who_say_so_and_nobody_else(tmp_path: Path) -> None:
     """All that start at once have one marker; whoever wants it alone is told, during and after."""
-    with ThreadPoolExecutor(4) as threads:
-        for data in (tmp_path / f"data-{number}" for number in range(30)):
-            sharing = list(
-                threads.map(lambda _, data=data: DataFolder(data, shared=True), range(4))
-            )
-            [found] = {folder.id for folder in sharing}
-            assert found
+    for number in range(30):
+        [found] = {folder.id for folder in _begun_at_once(tmp_path / f"data-{number}")}
+        assert found
+    data = tmp_path / "data"
+    sharing = _begun_at_once(data)
     before = files(data)
     with pytest.raises(StoreError, match="start this one with their --engine"):
         DataFolder(data)
