@@ -1,7 +1,8 @@
 """The engines that keep jobs, for tests that ask the same of each."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -80,6 +81,18 @@ class Nats:
     async def kill(self) -> None:
         """It is gone; its jobs are still its own for a while."""
         await self.store.close()
+
+
+@contextlib.asynccontextmanager
+async def two_services(server: NatsServer | Cluster) -> AsyncGenerator[list[JetStreamJobs]]:
+    """Two services with one engine, started."""
+    engine = Nats(server)
+    started = [engine.service() for _ in range(2)]
+    for service in started:
+        await service.start()
+    yield started
+    for service in started:
+        await service.close()
 
 
 async def claimed(store: JobStore, job_id: str = "") -> Attempt:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts
+from tests.orchestrator.jobs.engines import claimed, events, say, texts, two_services
 from tests.orchestrator.jobs.nats_server import Cluster, cluster, running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
@@ -36,13 +36,8 @@ def servers(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 async def services(servers: Cluster) -> AsyncIterator[list[JetStreamJobs]]:
     """Two services."""
-    engine = Nats(servers)
-    started = [engine.service() for _ in range(2)]
-    for service in started:
-        await service.start()
-    yield started
-    for service in started:
-        await service.close()
+    async with two_services(servers) as started:
+        yield started
 
 
 async def _tried(call: Any) -> Any:

@@ -12,7 +12,7 @@ import nats.errors
 import nkeys
 import pytest
 
-from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts
+from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts, two_services
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
@@ -54,13 +54,8 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 @pytest.fixture
 async def services(server: NatsServer) -> AsyncIterator[list[JetStreamJobs]]:
     """Two services."""
-    engine = Nats(server)
-    started = [engine.service() for _ in range(2)]
-    for service in started:
-        await service.start()
-    yield started
-    for service in started:
-        await service.close()
+    async with two_services(server) as started:
+        yield started
 
 
 async def _until(condition: Callable[[], Any]) -> None:

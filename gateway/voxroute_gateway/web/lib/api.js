@@ -71,8 +71,7 @@ export async function linesOf(path, first) {
       }
       if (done) break;
     }
-  } catch (error) {
-    if (error instanceof ApiError) throw error;
+  } catch {
     throw new ApiError(0, BROKEN);
   }
   if (text !== "]}") throw new ApiError(0, BROKEN);

@@ -109,6 +109,14 @@ const until = async (condition) => {
   assert.ok(condition());
 };
 
+/** A tab writes "mine" into the second segment while the service is away, and is gone. */
+async function leftUnsaved(service, storage, session) {
+  const before = await opened(service, storage, session);
+  service.failure = new ApiError(0, "away");
+  type(before, 1, "mine");
+  left(before);
+}
+
 test("what is written is saved by itself, as one revision for what is written at once", async () => {
   const service = new Service();
   const desk = await opened(service);
@@ -223,10 +231,7 @@ test("what is refused is told, kept, and not sent again and again", async () => 
 test("what is not saved outlives a reload, also where others have saved meanwhile", async () => {
   const service = new Service();
   const [storage, session] = [new Storage(), new Storage()];
-  const before = await opened(service, storage, session);
-  service.failure = new ApiError(0, "away");
-  type(before, 1, "mine");
-  left(before);
+  await leftUnsaved(service, storage, session);
   service.failure = null;
   const other = await opened(service);
   type(other, 2, "theirs");
@@ -303,10 +308,7 @@ test("taking back what others have changed since says that theirs stays", async 
 test("the beginning of a transcript can be seen, not changed, and is never saved as the whole", async () => {
   const service = new Service();
   const [storage, session] = [new Storage(), new Storage()];
-  const before = await opened(service, storage, session);
-  service.failure = new ApiError(0, "away");
-  type(before, 1, "mine");
-  left(before);
+  await leftUnsaved(service, storage, session);
   service.failure = null;
   service.brokenOff = new ApiError(0, "broken off");
   const desk = new Desk("job", service, new Drafts({ storage, session, hold: async () => true }));
@@ -330,10 +332,7 @@ test("the beginning of a transcript can be seen, not changed, and is never saved
 test("a page that is left before it could open anything drops no draft", async () => {
   const service = new Service();
   const [storage, session] = [new Storage(), new Storage()];
-  const before = await opened(service, storage, session);
-  service.failure = new ApiError(0, "away");
-  type(before, 1, "mine");
-  left(before);
+  await leftUnsaved(service, storage, session);
   const hold = async () => true;
   const unable = new Desk("job", service, new Drafts({ storage, session, hold }));
   await assert.rejects(unable.open());
