@@ -1,24 +1,21 @@
 # pyright: basic
 """A CTranslate2 Whisper model as a Hugging Face checkpoint: the way back of its converter.
 
-Reads version 6 of CTranslate2's format (ctranslate2/specs/model_spec.py writes it) and turns
-around what ctranslate2.converters.transformers.WhisperLoader does: fused projections are split,
-norms and convolutions keep their values, 8- and 16-bit integers are multiplied out.
+Turns around what ctranslate2.converters.transformers.WhisperLoader does: fused projections are
+split, norms and convolutions keep their values, 8- and 16-bit integers are multiplied out.
 """
 
 import json
 import re
 import shutil
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-FORMAT_VERSION = 6
-_KINDS = (np.float32, np.int8, np.int16, np.int32, np.float16)  # by their code in the file
+from voxroute_asr_whisperx.runtimes.weights import floating, n_layers, read_variables
 
 _LAYER = re.compile(r"(encoder|decoder)/layer_(\d+)/(.+)/([^/]+)")
 _PARTS = {
@@ -81,39 +78,12 @@ def write_checkpoint(source: Path, target: Path) -> None:
     shutil.copy(source / "tokenizer.json", target)
 
 
-def read_variables(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a model.bin by name, as they are stored. Raises ValueError."""
-    with path.open("rb") as file:
-        version, spec = _number(file, "I"), _text(file)
-        if version != FORMAT_VERSION or spec != "WhisperSpec":
-            raise ValueError(
-                f"{path} is version {version} of a {spec}; version {FORMAT_VERSION} of a"
-                " WhisperSpec can be read"
-            )
-        _number(file, "I")  # the spec's revision
-        variables = {}
-        for _ in range(_number(file, "I")):
-            name, rank = _text(file), _number(file, "B")
-            shape = [_number(file, "I") for _ in range(rank)]
-            kind, n_bytes = _KINDS[_number(file, "B")], _number(file, "I")
-            variables[name] = np.frombuffer(file.read(n_bytes), kind).reshape(shape)
-    return variables  # aliases follow: the projection, which is the embedding
-
-
-def _number(file: BinaryIO, code: str) -> int:
-    return struct.unpack(code, file.read(struct.calcsize(code)))[0]
-
-
-def _text(file: BinaryIO) -> str:
-    return file.read(_number(file, "H"))[:-1].decode()
-
-
 def _tensors(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for name in variables:
         if variables[name].ndim == 0 or name.endswith("_scale"):
             continue
-        array = _floating(variables, name)
+        array = floating(variables, name)
         if name in _OUTSIDE_LAYERS:
             tensors[_OUTSIDE_LAYERS[name]] = array
         elif match := _LAYER.fullmatch(name):
@@ -126,22 +96,6 @@ def _tensors(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         elif name != "decoder/projection/weight":
             raise ValueError(f"a Whisper model has no {name}")
     return tensors
-
-
-def _floating(variables: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """An array as floating-point numbers; a quantized one has a scale for each row, or one."""
-    array = variables[name]
-    if np.issubdtype(array.dtype, np.floating):
-        return array
-    scale = np.asarray(variables[f"{name}_scale"], np.float32)
-    return array / scale.reshape(-1, *[1] * (array.ndim - 1))
-
-
-def _n_layers(variables: Mapping[str, np.ndarray], side: str) -> int:
-    return sum(
-        name.startswith(f"{side}/layer_") and name.endswith("/ffn/linear_0/bias")
-        for name in variables
-    )
 
 
 def _ends(special: Mapping[str, int]) -> dict[str, int]:
@@ -162,12 +116,12 @@ def _config(variables: Mapping[str, np.ndarray], special: Mapping[str, int]) -> 
         "num_mel_bins": variables["encoder/conv1/weight"].shape[1],
         "max_source_positions": len(variables["encoder/position_encodings/encodings"]),
         "max_target_positions": len(variables["decoder/position_encodings/encodings"]),
-        "num_hidden_layers": _n_layers(variables, "encoder"),
+        "num_hidden_layers": n_layers(variables, "encoder"),
         **{
             f"{side}_{key}": value
             for side in ("encoder", "decoder")
             for key, value in (
-                ("layers", _n_layers(variables, side)),
+                ("layers", n_layers(variables, side)),
                 ("attention_heads", int(variables[f"{side}/num_heads"])),
                 ("ffn_dim", len(variables[f"{side}/layer_0/ffn/linear_0/bias"])),
             )

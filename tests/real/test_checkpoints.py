@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.recordings import SpeechSet
-from scripts.ct2_checkpoint import read_variables, write_checkpoint
+from scripts.ct2_checkpoint import write_checkpoint
 from tests.real.conftest import real_model
+from voxroute_asr_whisperx.runtimes.weights import read_variables
 
 BUNDLED = Path(__file__).parents[2] / "models" / "asr-tiny-hi-en"
 

@@ -19,20 +19,27 @@ from voxroute_asr_whisperx.models import (
     format_of,
     traits_of,
 )
+from voxroute_asr_whisperx.runtimes.runtime import Runtime
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import AsrModel, Feature
 from voxroute_serving.asr.whisper.engine import WhisperEngine
 from voxroute_serving.device import weights
-from voxroute_serving.device.failures import load_errors
+from voxroute_serving.device.failures import is_out_of_memory, load_errors
 from voxroute_serving.device.host import host_memory, processor_name, usable_processors
 from voxroute_serving.device.nvidia import cuda_memory, cuda_name_and_memory
 from voxroute_serving.domain import Activity, DeviceInfo, ModelRef
 from voxroute_serving.errors import ModelUnavailableError, ServingError
 from voxroute_serving.models import hub
 
-# Batches at once on one device: launching kernels, not the GPU, is what bounds one of them, and
-# the search of the words' times holds a worker without touching the GPU. On a CPU one uses all the
-# processors.
+_log = logging.getLogger(__name__)
+
+# Weights in floating point are torch's on a GPU, which decodes with them at twice the rate of
+# CTranslate2; those of 8 bits are CTranslate2's. See docs/adr/0043.
+ON_TORCH = ("float16", "bfloat16", "float32")
+TORCH_MAX_BATCH = 64  # windows; with 32 a GPU loses a fourth
+# Batches of CTranslate2 at once on one device: launching kernels, not the GPU, is what bounds one
+# of them, and the search of the words' times holds a worker without touching the GPU. On a CPU one
+# uses all the processors.
 WORKERS = {"cpu": 1, "cuda": 6}
 # What a batch of MAX_BATCH takes beside the weights, in bytes for each byte of them in half
 # precision: so much was measured with a model of medium's shape, whose windows had 224 tokens.
@@ -118,21 +125,46 @@ class WhisperXEngine(WhisperEngine[WhisperXSettings]):
 
         free_before = cuda_memory()[1] if self._device == "cuda" else None
         expected = weights.expected_bytes(source, compute_type)
+        workers = _workers(self._device, source, expected, free_before)
         with load_errors(f"the model {ref.id!r}"):
+            runtimes = [
+                self._runtime(directory, index, compute_type, workers) for index in self._indices
+            ]
             loaded = WhisperXModel(
-                ref,
-                directory,
-                traits,
-                device=self._device,
-                device_indices=self._indices,
-                compute_type=compute_type,
-                cpu_threads=self._threads,
-                max_batch=self._settings.max_batch or MAX_BATCH[self._device],
-                workers=_workers(self._device, source, expected, free_before),
-                aligners=self._aligners,
+                ref, directory, traits, runtimes, device=self._device, aligners=self._aligners
             )
-        loaded.memory_bytes = weights.taken_bytes(expected, free_before)
+        known = sum(one.weight_bytes for one in runtimes)
+        loaded.memory_bytes = known or weights.taken_bytes(expected, free_before)
         return loaded
+
+    def _runtime(self, directory: Path, index: int, compute_type: str, workers: int) -> Runtime:
+        """The model on one device. Importing what runs it takes seconds."""
+        if self._device == "cuda" and compute_type in ON_TORCH:
+            from voxroute_asr_whisperx.runtimes.on_torch import TorchRuntime  # noqa: PLC0415
+
+            max_batch = self._settings.max_batch or TORCH_MAX_BATCH
+            device = f"cuda:{index}"
+            try:
+                return TorchRuntime(directory, device, compute_type, max_batch=max_batch)
+            except Exception as error:  # files of another version, a GPU that torch does not know
+                if is_out_of_memory(error):
+                    raise
+                _log.warning(
+                    "torch cannot run %s (%s): CTranslate2 does, at half the speed",
+                    directory.name,
+                    error,
+                )
+        from voxroute_asr_whisperx.runtimes.on_ctranslate2 import CTranslate2Runtime  # noqa: PLC0415
+
+        return CTranslate2Runtime(
+            directory,
+            device=self._device,
+            index=index,
+            compute_type=compute_type,
+            cpu_threads=self._threads,
+            max_batch=self._settings.max_batch or MAX_BATCH[self._device],
+            workers=workers,
+        )
 
     def _device_info(self) -> DeviceInfo:
         if self._device == "cuda":

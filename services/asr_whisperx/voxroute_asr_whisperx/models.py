@@ -62,15 +62,19 @@ def traits_of(directory: Path, source: Path, name: str) -> ModelTraits:
 
     Raises ModelUnavailableError where the tokenizer is missing or a file cannot be read.
     """
-    vocabulary = _special_tokens(directory, name)
-    multilingual = (
+    vocabulary = special_tokens(directory, name)
+    languages = _languages_of_config(directory, vocabulary) if is_multilingual(vocabulary) else ()
+    return files.traits_of(source, name, languages)
+
+
+def is_multilingual(vocabulary: Mapping[str, int]) -> bool:
+    """Whether a model with these special tokens tells languages apart."""
+    return (
         "<|translate|>" in vocabulary
         and len(_languages(vocabulary)) > 1
         # conversions of such models list languages all the same, by the other vocabulary's numbers
         and vocabulary["<|startoftranscript|>"] != _ENGLISH_START
     )
-    languages = _languages_of_config(directory, vocabulary) if multilingual else ()
-    return files.traits_of(source, name, languages)
 
 
 def _languages_of_config(directory: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:
@@ -92,7 +96,8 @@ def _languages(vocabulary: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def _special_tokens(directory: Path, name: str) -> dict[str, int]:
+def special_tokens(directory: Path, name: str) -> dict[str, int]:
+    """Whisper's own tokens and their numbers. Raises ModelUnavailableError."""
     path = directory / "tokenizer.json"
     if not path.is_file():
         raise ModelUnavailableError(

@@ -1,10 +1,9 @@
 # pyright: basic
 """A Whisper model of WhisperX's engine, run on windows that voice activity has already cut.
 
-It drives faster-whisper's model as WhisperX does, without timestamp tokens (on a GPU they take
-three times as long, and whole seconds is all that they tell), and takes the time of each word from
-the decoder's attention to the audio. WhisperX's own modules, which take seconds to import, are
-needed for `align` alone.
+It writes no timestamp tokens (with CTranslate2 on a GPU they take three times as long, and whole
+seconds is all that they tell), and takes the time of each word from the decoder's attention to the
+audio. WhisperX's own modules, which take seconds to import, are needed for `align` alone.
 """
 
 import contextlib
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faster_whisper import WhisperModel
+import tokenizers
+from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import (
     get_compression_ratio,
@@ -29,6 +29,14 @@ from faster_whisper.transcribe import (
 from voxroute_asr_whisperx.align import Aligners
 from voxroute_asr_whisperx.features import LogMel
 from voxroute_asr_whisperx.memory import free_memory
+from voxroute_asr_whisperx.runtimes.runtime import (
+    MAX_POSITIONS,
+    MAX_TOKENS,
+    Alignment,
+    Generation,
+    Runtime,
+    Search,
+)
 from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions, WindowResult, Word
 from voxroute_serving.asr.text.segments import Piece
 from voxroute_serving.asr.whisper.decoding import (
@@ -40,13 +48,12 @@ from voxroute_serving.asr.whisper.decoding import (
 )
 from voxroute_serving.asr.whisper.family import bcp47, whisper_code
 from voxroute_serving.asr.whisper.files import ModelTraits
-from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
+from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
 from voxroute_serving.device.failures import engine_errors
 from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
 
 FRAMES_PER_S = 100
 POSITIONS_PER_S = 50  # of the encoder's output
-MAX_LENGTH = 448  # positions of Whisper's decoder; CTranslate2 4.8 writes half as many tokens
 MAX_PROMPT_TOKENS = 223  # half of them, less the token that opens the prompt
 # Decoding again is for loops, and what ends them is that no five tokens come twice. The likeliest
 # of several samples, which openai/whisper takes, is a loop again; see docs/adr/0027.
@@ -55,16 +62,14 @@ NO_REPEAT_NGRAM = 5
 BEAM_SIZE = 5
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
-MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
 _WARM_UP_FRAMES = 20
-_WARM_UP_LENGTH = 16  # positions, as MAX_LENGTH
+_WARM_UP_TOKENS = 8
 
 
 class WhisperXModel:
     """An AsrModel; see voxroute_serving.asr.engine for what its methods promise.
 
-    One CTranslate2 model on each of `device_indices`, with `workers` that share its weights;
-    batches go to the model with the fewest.
+    Batches go to the runtime, one of each device, that has the fewest.
     """
 
     def __init__(
@@ -72,44 +77,31 @@ class WhisperXModel:
         ref: ModelRef,
         directory: Path,
         traits: ModelTraits,
+        runtimes: Sequence[Runtime],
         *,
         device: str,
-        device_indices: Sequence[int] = (0,),
-        compute_type: str,
-        cpu_threads: int,
-        max_batch: int,
-        workers: int,
         aligners: Aligners,
     ) -> None:
+        """`directory` is that of a CTranslate2 model."""
         self.ref = ref
         self.languages = traits.languages
         self.keeps_pauses = traits.keeps_pauses
-        self.max_batch = max_batch
+        self.max_batch = min(one.max_batch for one in runtimes)
         self.memory_bytes = 0  # whoever loads it knows
-        self.workers = workers * len(device_indices)
+        self.workers = sum(one.workers for one in runtimes)
         self._traits = traits
         self._aligners = aligners
         self._device = device
-        self._models = [
-            WhisperModel(
-                str(directory),
-                device=device,
-                device_index=index,
-                compute_type=compute_type,
-                cpu_threads=cpu_threads,
-                num_workers=workers,
-                local_files_only=True,
-            )
-            for index in device_indices
-        ]
-        self._log_mel = LogMel(self._any.feature_extractor, quick=device == "cuda")
-        self._busy = [0] * len(self._models)  # batches on each
+        self._runtimes = list(runtimes)
+        self._vocabulary = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._log_mel = LogMel(FeatureExtractor(self._any.n_mels), quick=device == "cuda")
+        self._busy = [0] * len(runtimes)  # batches on each
         self._lock = threading.Lock()
 
     @property
     def compute_type(self) -> str:
-        """The numeric type that CTranslate2 chose."""
-        return str(self._any.model.compute_type)
+        """The numeric type of the weights."""
+        return self._any.compute_type
 
     def effective_options(
         self, options: DecodingOptions
@@ -137,16 +129,15 @@ class WhisperXModel:
         few tokens, show that the model answers.
         """
         options, _ = self.effective_options(DecodingOptions(self.languages[0]))
-        if self._device != "cpu":
+        if self._device != "cpu" or not self._any.hears_short_contexts:
             self.transcribe([noise], options, lambda: False)
             return
-        with self._errors_of("the recogniser"), self._one() as model:
+        with self._errors_of("the recogniser"), self._one() as runtime:
             tokenizer = self._tokenizer(options)
-            features = self._log_mel([noise])[..., :_WARM_UP_FRAMES]
-            encoded = model.encode(np.ascontiguousarray(features))
-            decoded = self._decode(model, encoded, tokenizer, options, _WARM_UP_LENGTH)
+            encoded = runtime.encode(self._log_mel([noise])[..., :_WARM_UP_FRAMES])
+            decoded = self._decode(runtime, encoded, tokenizer, options, _WARM_UP_TOKENS)
             heard = noise[: SAMPLE_RATE * _WARM_UP_FRAMES // FRAMES_PER_S]
-            self._attended(model, encoded, decoded, [heard], tokenizer)
+            self._attended(runtime, encoded, decoded, [heard], tokenizer)
 
     def transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
@@ -164,12 +155,12 @@ class WhisperXModel:
 
     def detect_language(self, windows: Sequence[Samples]) -> Sequence[Mapping[str, float]]:
         """For each window the probability of each language of the model."""
-        if not self._any.model.is_multilingual or len(self.languages) == 1:
+        if not self._any.is_multilingual or len(self.languages) == 1:
             return [{self.languages[0]: 1.0} for _ in windows]
         with self._errors_of("the recogniser"):
             features = self._log_mel(windows)
-            with self._one() as model:
-                return self._heard(model, model.encode(features))
+            with self._one() as runtime:
+                return self._heard(runtime, runtime.encode(features))
 
     def align(self, requests: Sequence[AlignmentRequest]) -> Sequence[tuple[Word, ...]]:
         """The words of each text with their times; none where a text cannot be aligned."""
@@ -187,25 +178,25 @@ class WhisperXModel:
 
     def close(self) -> None:
         """Frees the memory of the device, the aligners' too: no call is open."""
-        for model in self._models:
-            model.model.unload_model()
-        self._models = []
+        for runtime in self._runtimes:
+            runtime.close()
+        self._runtimes = []
         self._aligners.close()
         gc.collect()
         free_memory(self._device)
 
     @property
-    def _any(self) -> WhisperModel:
-        return self._models[0]
+    def _any(self) -> Runtime:
+        return self._runtimes[0]
 
     @contextlib.contextmanager
-    def _one(self) -> Iterator[WhisperModel]:
-        """The model of the device that has the least to do."""
+    def _one(self) -> Iterator[Runtime]:
+        """That of the device that has the least to do."""
         with self._lock:
             index = self._busy.index(min(self._busy))
             self._busy[index] += 1
         try:
-            yield self._models[index]
+            yield self._runtimes[index]
         finally:
             with self._lock:
                 self._busy[index] -= 1
@@ -220,68 +211,60 @@ class WhisperXModel:
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> list[WindowResult]:
         """1. features  2. text  3. times of its words  4. segments."""
-        features = self._log_mel(windows, context_samples(windows, options))
+        n_samples = N_WINDOW_SAMPLES
+        if self._any.hears_short_contexts:
+            n_samples = context_samples(windows, options)
+        features = self._log_mel(windows, n_samples)
         tokenizer = self._tokenizer(options)
         if stop():
             return [WindowResult(()) for _ in windows]
-        with self._one() as model:
-            encoded = model.encode(features)
-            decoded = self._decode(model, encoded, tokenizer, options)
-            times = self._attended(model, encoded, decoded, windows, tokenizer)
+        with self._one() as runtime:
+            encoded = runtime.encode(features)
+            decoded = self._decode(runtime, encoded, tokenizer, options)
+            times = self._attended(runtime, encoded, decoded, windows, tokenizer)
             heard: Sequence[Mapping[str, float]] = [{}] * len(windows)
             if len(self.languages) > 1 and any(one.may_be_foreign(options) for one in decoded):
                 # one step of the decoder for all windows; alone it would be a pass of the encoder
-                heard = self._heard(model, encoded)
+                heard = self._heard(runtime, encoded)
         return [
             replace(self._result(window, one, found, options, stop), heard=languages)
             for window, one, found, languages in zip(windows, decoded, times, heard, strict=True)
         ]
 
-    def _heard(self, model: WhisperModel, encoded: Any) -> list[dict[str, float]]:
+    def _heard(self, runtime: Runtime, encoded: Any) -> list[dict[str, float]]:
         """For each window the probability of each language of the model."""
-        found = model.model.detect_language(encoded)
-        return [self._of_model(dict(probabilities)) for probabilities in found]
+        return [self._of_model(found) for found in runtime.detect_language(encoded)]
 
     def _tokenizer(self, options: DecodingOptions) -> Tokenizer:
         return Tokenizer(
-            self._any.hf_tokenizer,
-            self._any.model.is_multilingual,
+            self._vocabulary,
+            self._any.is_multilingual,
             task=options.task,
             language=whisper_code(options.language),
         )
 
     def _decode(
         self,
-        model: WhisperModel,
+        runtime: Runtime,
         encoded: Any,
         tokenizer: Tokenizer,
         options: DecodingOptions,
-        max_length: int | None = None,
+        max_tokens: int = MAX_TOKENS,
     ) -> list[Decoded]:
         """Each window's text at the first temperature."""
         prompt = self._prompt(tokenizer, options)
         temperature = options.temperatures[0]
-        search: dict[str, Any] = (
-            {"beam_size": options.beam_size}
-            if temperature == 0
-            else {
-                "beam_size": 1,
-                "sampling_topk": 0,
-                "sampling_temperature": temperature,
-                "no_repeat_ngram_size": NO_REPEAT_NGRAM,
-            }
+        search = Search(
+            options.beam_size if temperature == 0 and options.beam_size else 1,
+            temperature,
+            NO_REPEAT_NGRAM if temperature > 0 else 0,
+            tuple(get_suppressed_tokens(tokenizer, (-1,)) or ()),
+            max_tokens,
         )
-        results = model.model.generate(
-            encoded,
-            [prompt] * encoded.shape[0],
-            max_length=max_length or MAX_LENGTH,
-            suppress_blank=True,
-            suppress_tokens=get_suppressed_tokens(tokenizer, (-1,)),
-            return_scores=True,
-            return_no_speech_prob=True,
-            **search,
-        )
-        return [_measured(result, tokenizer, temperature, len(prompt)) for result in results]
+        return [
+            _measured(text, tokenizer, temperature, len(prompt))
+            for text in runtime.generate(encoded, prompt, search)
+        ]
 
     def _prompt(self, tokenizer: Tokenizer, options: DecodingOptions) -> list[int]:
         """Start tokens after the initial prompt and hotwords, whose tokens share half the context.
@@ -304,7 +287,7 @@ class WhisperXModel:
 
     def _attended(
         self,
-        model: WhisperModel,
+        runtime: Runtime,
         encoded: Any,
         decoded: Sequence[Decoded],
         windows: Sequence[Samples],
@@ -313,17 +296,8 @@ class WhisperXModel:
         """For each window its words with the times at which the decoder attends to them."""
         texts = [[token for token in one.tokens if token < tokenizer.eot] for one in decoded]
         frames = [max(2, math.ceil(len(w) / SAMPLE_RATE * FRAMES_PER_S)) for w in windows]
-        found = model.model.align(
-            encoded,
-            tokenizer.sot_sequence,
-            texts,
-            frames,
-            median_filter_width=MEDIAN_FILTER_WIDTH,
-        )
-        return [
-            _timed_words(text, one.alignments, one.text_token_probs, tokenizer)
-            for text, one in zip(texts, found, strict=True)
-        ]
+        found = runtime.align(encoded, tokenizer.sot_sequence, texts, frames)
+        return [_timed_words(text, one, tokenizer) for text, one in zip(texts, found, strict=True)]
 
     # --- text to segments --------------------------------------------------------------------
 
@@ -372,41 +346,35 @@ class WhisperXModel:
         return {language: probability / total for language, probability in own.items()}
 
 
-def _measured(result: Any, tokenizer: Tokenizer, temperature: float, n_prompt: int) -> Decoded:
-    """A result of CTranslate2 with the figures that decide about a fallback."""
-    tokens = list(result.sequences_ids[0])
+def _measured(
+    found: Generation, tokenizer: Tokenizer, temperature: float, n_prompt: int
+) -> Decoded:
+    """A text with the figures that decide about a fallback."""
+    tokens = found.tokens
     text = tokenizer.decode([token for token in tokens if token < tokenizer.eot]).strip()
     return Decoded(
         tokens=tokens,
         text=text,
         temperature=temperature,
-        # scores are means; the end token counts, as in openai/whisper
-        avg_log_prob=min(0.0, result.scores[0] * len(tokens) / (len(tokens) + 1)),
-        no_speech_prob=result.no_speech_prob,
+        # the end token counts, as in openai/whisper
+        avg_log_prob=min(0.0, found.mean_log_prob * len(tokens) / (len(tokens) + 1)),
+        no_speech_prob=found.no_speech_prob,
         compression_ratio=get_compression_ratio(text) if text else 0.0,
-        # CTranslate2 4.8 stops at half of max_length, or where the prompt leaves less
-        is_cut_off=len(tokens) >= min(MAX_LENGTH // 2, MAX_LENGTH - n_prompt),
+        is_cut_off=len(tokens) >= min(MAX_TOKENS, MAX_POSITIONS - n_prompt),
     )
 
 
-def _timed_words(
-    tokens: list[int],
-    path: Sequence[tuple[int, int]],
-    probabilities: Sequence[float],
-    tokenizer: Tokenizer,
-) -> list[Piece]:
-    """The words of a text by the path of its tokens through the audio, in positions of 20 ms.
+def _timed_words(tokens: list[int], alignment: Alignment, tokenizer: Tokenizer) -> list[Piece]:
+    """The words of a text by where its tokens begin in the audio.
 
     The text of a word carries its blank, and the marks around it, whose time is none of the
     word's: the decoder attends to a full stop all through the pause after it.
     """
     words, word_tokens = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
-    if len(word_tokens) <= 1 or not path:
+    if len(word_tokens) <= 1 or not alignment.begins:
         return []
-    text_indices, time_indices = np.array(path).T
-    jumps = np.diff(text_indices, prepend=-1).astype(bool)
-    # where each token begins; a path may end before the last ones
-    begin_s = time_indices[jumps] / POSITIONS_PER_S
+    begin_s = np.array(alignment.begins) / POSITIONS_PER_S
+    probabilities = alignment.probabilities
     bounds = np.minimum(np.cumsum([0, *map(len, word_tokens[:-1])]), len(begin_s) - 1)
     timed = [
         {

@@ -52,6 +52,9 @@ _ABANDON_S = 2.0  # the same while a model is still being loaded
 _GARBAGE = 10_000
 """Objects made before garbage is looked for. By Python's 700, reading a film's transcript takes
 three times as long: what is looked through are its own words, and torch."""
+_SWITCH_S = 0.0005
+"""After so long who wants Python's lock has it from who computes; by default ten times as much. Who
+launches the work of a GPU wants it after each launch."""
 
 _log = get_logger(__name__)
 
@@ -118,6 +121,7 @@ def run_process(
         _say(_settings_message(error))
         sys.exit(EXIT_USAGE)
     gc.set_threshold(_GARBAGE)
+    sys.setswitchinterval(_SWITCH_S)
     prepare_for_cpu(str(getattr(settings, "device", "auto")))
     set_up_logs(settings.log_level, settings.log_format, log_text=settings.log_text)
     for name, meant in misspelt_variables(settings_class, os.environ):

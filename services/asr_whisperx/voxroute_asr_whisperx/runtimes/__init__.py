@@ -1,0 +1,1 @@
+"""What runs a Whisper model: CTranslate2, and PyTorch on a GPU."""
