@@ -1,11 +1,13 @@
 """How NATS servers are reached: where they are, with which certificates, and as whom."""
 
+import importlib.util
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from voxroute_orchestrator.server_settings import EngineSettings
 from voxroute_serving.errors import InvalidInputError
 
 _TLS = "tls://"
@@ -22,6 +24,24 @@ class Access:
     """None to speak in the clear."""
     identity: Mapping[str, str] = field(default_factory=dict[str, str])
     """Who the client is, in the words of nats-py's `connect`."""
+
+    @classmethod
+    def of(cls, settings: EngineSettings) -> Self:
+        """As the flags of a process say.
+
+        Raises InvalidInputError as `read`, and where what is needed to connect is not installed.
+        """
+        if importlib.util.find_spec("nats") is None:
+            raise InvalidInputError(
+                "--engine needs nats-py; `pip install 'voxroute-orchestrator[fleet]'` adds it"
+            )
+        return cls.read(
+            settings.engine,
+            ca=settings.engine_tls_ca,
+            cert=settings.engine_tls_cert,
+            key=settings.engine_tls_key,
+            credentials=settings.engine_credentials,
+        )
 
     @classmethod
     def read(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class WorkerProcess:
     server: NatsServer
     services: Services
     name: str
+    address: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
@@ -85,16 +87,30 @@ class WorkerProcess:
                 [
                     sys.executable, "-m", "voxroute_orchestrator", "worker",
                     "--engine", self.server.url, "--asr-endpoint", self.services.asr,
-                    "--name", self.name, "--log-level", "info",
+                    "--name", self.name, "--metrics-listen", "127.0.0.1:0",
                 ],
-                env=environment, cwd=self.folder, stdout=log, stderr=log,
+                env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
+
+    def metrics(self) -> dict[str, float]:
+        """What it tells of itself, by name and labels."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.address = self.address or json.loads(self.process.stdout.readline())["metrics"]
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        found = (line.removeprefix("voxroute_worker_").rsplit(" ", 1) for line in lines
+                 if line.startswith("voxroute_worker_"))  # fmt: skip
+        return {name: float(value) for name, value in found}
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Sends the signal; the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(60)
+        code = self.process.wait(60)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
 
 
 @dataclass
@@ -320,3 +336,52 @@ def test_a_server_that_is_killed_costs_no_window(
     server.start()
     assert _texts(stub, job_id) == words
     assert worker.services.speech.decoded == len(words)
+
+
+def test_metrics_tell_what_a_worker_does(
+    fleet: Fleet, server: NatsServer, film: bytes, words: list[str]
+) -> None:
+    """Connected or not, spans by how they ended, and the seconds that were decoded."""
+    stub = fleet.daemon().stub()
+    job_id = _submitted(stub, film)
+    worker = fleet.worker("worker", 0.05)
+    wait(lambda: worker.services.speech.decoded > 10)
+    told = worker.metrics()
+    assert (told["connected"], told["service_up"]) == (1, 1)
+    assert told["spans_in_flight"] == worker.services.speech.open_calls == told["lanes"]
+    assert _texts(stub, job_id) == words
+    wait(lambda: worker.metrics()["spans_in_flight"] == 0)
+    told = worker.metrics()
+    assert told["decoded_seconds_total"] == SECONDS
+    assert told['spans_total{outcome="done"}'] > 1
+    assert told['spans_total{outcome="failed"}'] == 0
+    worker.services.speech.breaks = [Break(5, message="the engine is gone")]
+    assert _texts(stub, _submitted(stub, film)) == words
+    assert worker.metrics()['spans_total{outcome="failed"}'] == 1
+    server.end()
+    wait(lambda: worker.metrics()["connected"] == 0)
+    server.start()
+    wait(lambda: worker.metrics()["connected"] == 1)
+
+
+def test_an_idle_worker_asks_its_service_seldom_and_notices_at_once_that_it_goes(
+    fleet: Fleet, film: bytes, words: list[str]
+) -> None:
+    """The service tells by its health; what it can do is asked when it comes, and once a minute."""
+    stub = fleet.daemon().stub()
+    with stand_in_services() as services:
+        worker = WorkerProcess(fleet.folder, fleet.server, services, "worker")
+        worker.start()
+        fleet.stack.callback(lambda: worker.end(signal.SIGKILL))
+        wait(lambda: worker.metrics()["service_up"])
+        time.sleep(5)
+        assert services.speech.asked == 1
+        stopping = time.monotonic()
+    wait(lambda: not worker.metrics()["service_up"])
+    assert time.monotonic() - stopping < 3
+    job_id = _submitted(stub, film)
+    time.sleep(2)
+    with stand_in_services(asr_address=services.asr) as again:
+        assert _texts(stub, job_id) == words
+        assert again.speech.decoded == len(words)
+        assert worker.end() == 0
