@@ -46,7 +46,7 @@ class EngineSettings(ProcessSettings):
     engine_credentials: Path | None = Field(
         default=None,
         description="file that says who the service is there: the seed of an NKey, USER:PASSWORD,"
-        " or a credentials file of NATS. Read at the start",
+        " or a credentials file of NATS. Read again for every connection",
     )
     engine_tls_ca: Path | None = Field(
         default=None,

@@ -2,8 +2,9 @@
 
 import importlib.util
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +25,8 @@ class Access:
     """None to speak in the clear."""
     identity: Mapping[str, str] = field(default_factory=dict[str, str])
     """Who the client is, in the words of nats-py's `connect`."""
+    renew: "Callable[[], Access] | None" = None
+    """Reads the files again; None where there are none. Raises InvalidInputError."""
 
     @classmethod
     def of(cls, settings: EngineSettings) -> Self:
@@ -70,7 +73,8 @@ class Access:
                 raise InvalidInputError(
                     f"--engine-tls-cert {cert} and --engine-tls-key {key} cannot be used: {error}"
                 ) from error
-        return cls(servers, tls, _identity(credentials) if credentials else {})
+        again = partial(cls.read, servers, ca=ca, cert=cert, key=key, credentials=credentials)
+        return cls(servers, tls, _identity(credentials) if credentials else {}, again)
 
 
 def _identity(path: Path) -> dict[str, str]:

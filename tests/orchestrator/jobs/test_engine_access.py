@@ -1,9 +1,11 @@
 """Services towards a NATS server that asks for TLS, for credentials, and lets them do little."""
 
+import asyncio
 import os
 import shutil
+import signal
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -250,3 +252,63 @@ def test_files_that_will_not_do_are_named_with_their_flag(tmp_path: Path) -> Non
             Access.read(["tls://a:4222"], **named)
     with pytest.raises(InvalidInputError, match="--engine-credentials"):
         Access.read(["nats://a:4222"], credentials=tmp_path / "no")
+
+
+async def test_a_service_whose_user_was_taken_out_comes_back_with_it(guarded: Guarded) -> None:
+    """By itself, when the server lets it in again; what it is told is that nobody answers."""
+    accounts = guarded.folder / "accounts.conf"
+    text = accounts.read_text()
+    link = await Link.open(guarded.access())
+    accounts.write_text(text.replace("user: jobs\n", "user: another\n"))
+    _reload(guarded)
+    await _until(lambda: not link.connected)
+    with pytest.raises(AwayError):
+        await link.call("INFO", patience_s=0.5)
+    accounts.write_text(text)
+    _reload(guarded)
+    await link.call("INFO", patience_s=20.0)
+    assert link.reconnects == 1
+    await link.close()
+
+
+@pytest.mark.parametrize("kind", ["password", "nkey"])
+async def test_credentials_are_read_again_when_the_server_wants_others(
+    guarded: Guarded, kind: str
+) -> None:
+    """A password that has changed, or a key in its place; half a file is tried again."""
+    accounts, credentials = guarded.folder / "accounts.conf", guarded.folder / "jobs"
+    text = accounts.read_text()
+    link = await Link.open(guarded.access())
+    heard: list[str] = []
+    await link.listen("vr.bell", lambda message: heard.append(message.subject))
+    pair = nkeys.from_seed(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
+    if kind == "password":
+        renewed, secret = text.replace("$JOBS_PASSWORD", "renewed"), "jobs:renewed"
+    else:
+        user = "user: jobs\n        password: $JOBS_PASSWORD\n"
+        assert user in text
+        renewed = text.replace(user, f"nkey: {pair.public_key.decode()}\n")
+        secret = pair.seed.decode()
+    accounts.write_text(renewed)
+    _reload(guarded)
+    await _until(lambda: not link.connected)
+    credentials.write_text("")
+    await asyncio.sleep(0.5)
+    credentials.write_text(secret)
+    await link.call("INFO", patience_s=20.0)
+    await link.say("vr.bell")
+    await _until(lambda: heard == ["vr.bell"])  # what it listened to it listens to again
+    await link.close()
+
+
+def _reload(guarded: Guarded) -> None:
+    assert guarded.server.process is not None
+    guarded.server.process.send_signal(signal.SIGHUP)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("it did not happen")
