@@ -11,7 +11,7 @@ from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_serving.errors import InvalidInputError
-from voxroute_serving.process.settings import ListeningSettings, ProcessSettings, StringList
+from voxroute_serving.process.settings import ListeningSettings, LogSettings, StringList
 
 
 def _server(address: str) -> str:
@@ -33,7 +33,7 @@ def _servers(addresses: list[str]) -> list[str]:
     return found
 
 
-class EngineSettings(ProcessSettings):
+class EngineSettings(LogSettings):
     """What a process is told of the NATS servers on which several services share their jobs."""
 
     engine: Annotated[StringList, AfterValidator(_servers)] = Field(

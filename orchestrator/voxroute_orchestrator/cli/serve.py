@@ -1,6 +1,6 @@
 """`voxroute serve`, `voxroute gateway` and `voxroute worker`: what runs until it is stopped.
 
-The flags of servers are those of their settings.
+And `voxroute fleet`, which looks at them. The flags of all are those of their settings.
 """
 
 from typing import Any
@@ -46,3 +46,11 @@ def worker_command(context: typer.Context) -> None:
     from voxroute_orchestrator.jetstream.worker_process import work  # noqa: PLC0415 - as above
 
     work(context.args)
+
+
+@app.command("fleet", context_settings=_PASSED_ON)
+def fleet_command(context: typer.Context) -> None:
+    """Show the NATS servers of --engine, who shares jobs on them, and what waits."""
+    from voxroute_orchestrator.cli.terminal.fleet import show  # noqa: PLC0415 - as above
+
+    show(context.args)

@@ -456,6 +456,25 @@ class Link:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise AwayError(f"nobody answers ({_said(error)})", unsure=True) from error
 
+    async def ask_all(self, subject: str, within_s: float) -> list[bytes]:
+        """What all answer who answer in time. Raises AwayError."""
+        answers: list[bytes] = []
+
+        async def on(message: Msg) -> None:
+            if not _status(message):  # else nobody is there
+                answers.append(message.data)
+
+        inbox = self._client.new_inbox()
+        subscription = await self._subscribed(inbox, on)
+        try:
+            await _alone(self._client.publish(subject, b"", reply=inbox))
+            await asyncio.sleep(within_s)
+            await _alone(subscription.unsubscribe())
+        except (nats.errors.Error, OSError) as error:
+            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+        self._check_allowed(subject)
+        return answers
+
     @property
     def connected(self) -> bool:
         """Whether there is a connection just now."""

@@ -15,8 +15,8 @@ import grpc
 import grpc.aio
 
 from voxroute.asr.v1 import asr_pb2
+from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.messages import seconds
 from voxroute_orchestrator.client.stream import close_writing, raise_for_status, write
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.jetstream.beside import Beside
@@ -61,11 +61,25 @@ class Worker:
         self._wanted_lanes = lanes
         self._stopping = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
+        self._doing: set[_Call] = set()
         self._made: set[str] = set()  # consumers
 
     def stop(self) -> None:
         """Has each span given back after the window that is under way; nothing more is taken."""
         self._stopping.set()
+
+    def tell(self) -> dict[str, Any]:
+        """What it is and does, for whoever asks who is there."""
+        told = self._service.told or asr_pb2.GetCapabilitiesResponse()
+        device = convert.device(told.device)
+        return {
+            "service": self._service.client.endpoint.target,
+            "service_up": self._service.told is not None,
+            "lanes": self._wanted_lanes or _lanes(told),
+            "device": f"{device.kind} {device.compute_type} {device.name}".strip(),
+            "models": [one.model.id for one in told.models],
+            "doing": [{"job": one.job_id, "at_s": round(one.reached_s, 3)} for one in self._doing],
+        }
 
     async def run(self) -> None:
         """Returns once it was stopped and is done."""
@@ -134,8 +148,12 @@ class Worker:
             client = self._service.client
             stopping, metrics = self._stopping, self._metrics
             call = _Call(self._link, client, given, job_id, stopping=stopping, metrics=metrics)
-            with self._metrics.in_flight.track_inprogress():
-                self._metrics.ended(await call.run())
+            self._doing.add(call)
+            try:
+                with metrics.in_flight.track_inprogress():
+                    metrics.ended(await call.run())
+            finally:
+                self._doing.discard(call)
 
 
 def _lanes(capabilities: asr_pb2.GetCapabilitiesResponse) -> int:
@@ -160,7 +178,8 @@ class _Call:
     ) -> None:
         self._link = link
         self._metrics = metrics
-        self._reached_s = 0.0  # media time up to which windows are finished
+        self.reached_s = 0.0
+        """Media time up to which windows are finished."""
         self._subject = str(given["call"])
         self._stopping = stopping
         self._untold: list[bytes] = []
@@ -169,20 +188,20 @@ class _Call:
         self._news = asyncio.Event()
         metadata = ((METADATA_KEY, str(given["request_id"])), (JOB_METADATA_KEY, job_id))
         self._grpc = service.stub.Transcribe(metadata=metadata)
-        self._job_id = job_id
+        self.job_id = job_id
 
     async def run(self) -> Outcome:
         """How the span has ended, once it has or nobody waits for it any more."""
-        _log.info("span begins", job=self._job_id)
+        _log.info("span begins", job=self.job_id)
         sending = asyncio.create_task(self._send())
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._news.set())
         try:
             return await self._tell(reading, sending)
         except _OverError:
-            _log.info("span is nobody's any more", job=self._job_id)
+            _log.info("span is nobody's any more", job=self.job_id)
         except (LinkError, grpc.aio.AioRpcError) as error:
-            _log.warning("span is left", job=self._job_id, error=str(error))
+            _log.warning("span is left", job=self.job_id, error=str(error))
         finally:
             for task in (sending, reading):
                 task.cancel()
@@ -198,7 +217,7 @@ class _Call:
             request = asr_pb2.TranscribeRequest.FromString(data)
             if request.HasField("config"):
                 begin, done = request.config.audio.start_offset, request.config.resume_from
-                self._reached_s = max(seconds(begin), seconds(done))
+                self.reached_s = max(convert.seconds(begin), convert.seconds(done))
             if not await write(self._grpc, request):
                 return
         await close_writing(self._grpc)
@@ -210,7 +229,7 @@ class _Call:
                 self._untold.append(reply.SerializeToString())
                 self._news.set()
                 if reply.progress.HasField("resume_from"):
-                    self._count(seconds(reply.progress.resume_from))
+                    self._count(convert.seconds(reply.progress.resume_from))
                     if self._stopping.is_set():
                         self._grpc.cancel()
                         return {"code": LEFT}
@@ -223,8 +242,8 @@ class _Call:
         return {"code": grpc.StatusCode.OK.name}
 
     def _count(self, reached_s: float) -> None:
-        self._metrics.decoded_seconds.inc(max(0.0, reached_s - self._reached_s))
-        self._reached_s = max(reached_s, self._reached_s)
+        self._metrics.decoded_seconds.inc(max(0.0, reached_s - self.reached_s))
+        self.reached_s = max(reached_s, self.reached_s)
 
     async def _tell(
         self, reading: "asyncio.Task[dict[str, Any]]", sending: "asyncio.Task[None]"

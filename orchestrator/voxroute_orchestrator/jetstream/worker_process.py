@@ -27,13 +27,13 @@ from voxroute_serving.process.main import (
     run_process,
 )
 from voxroute_serving.process.server import read_tls
-from voxroute_serving.process.settings import MetricsAddress, metrics_on
+from voxroute_serving.process.settings import MetricsAddress, ProcessSettings, metrics_on
 from voxroute_serving.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
 
 
-class WorkerSettings(EngineSettings):
+class WorkerSettings(EngineSettings, ProcessSettings):
     """What a worker takes on top of that."""
 
     metrics_listen: MetricsAddress = metrics_on(9156)
@@ -83,6 +83,7 @@ async def _work(settings: WorkerSettings, version: str) -> int:
             # they need nats-py
             from voxroute_orchestrator.jetstream.beside import Beside  # noqa: PLC0415
             from voxroute_orchestrator.jetstream.link import Link, LinkError  # noqa: PLC0415
+            from voxroute_orchestrator.jetstream.presence import be_there  # noqa: PLC0415
             from voxroute_orchestrator.jetstream.worker import Worker  # noqa: PLC0415
 
             name = settings.name or socket.gethostname()
@@ -103,6 +104,7 @@ async def _work(settings: WorkerSettings, version: str) -> int:
         announce([], endpoint)
         service = Beside(AsrClient(there, channel, patience), channel)
         worker = Worker(link, service, name, metrics, lanes=settings.lanes)
+        await be_there(link, "worker", name, version, worker.tell)
         working = asyncio.ensure_future(worker.run())
         stopped, hurried = (asyncio.ensure_future(one.wait()) for one in (stop, hurry))
         await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)

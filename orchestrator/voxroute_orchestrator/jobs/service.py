@@ -73,6 +73,7 @@ from voxroute_serving.process.settings import Device, ServerSettings
 
 if TYPE_CHECKING:
     from voxroute_orchestrator.jetstream.access import Access
+    from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 _DEFAULT_PAGE, _MAX_PAGE = 50, 1000
@@ -427,13 +428,15 @@ class JobApp:
         if settings.workers and not settings.engine:
             raise InvalidInputError("--workers come over a NATS server; name it with --engine")
         access = _access(settings)  # before the folder is one that is shared
+        self._settings, self._runtime = settings, runtime
         self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))
         self._metrics = JobMetrics(runtime.metrics.registry)
         self._sqlite: SqliteStore | None = None
+        self._shared: JetStreamJobs | None = None
         self._store: JobStore
         on_threads: Store
         if access is not None:
-            self._store = _shared_jobs(
+            self._store = self._shared = _shared_jobs(
                 settings, access, self._folder.id, self._observe, runtime.metrics.registry
             )
             on_threads = OnThreads(self._store)
@@ -495,6 +498,10 @@ class JobApp:
                 self._metrics.observe_state(job_id, "queued")
         self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
         await self._runner.start()
+        if self._shared is not None:
+            from voxroute_orchestrator.jobs.presence import be_there  # noqa: PLC0415 - it needs nats-py
+
+            await be_there(self._shared, self._runner, self._runtime, self._settings)
 
     def _observe(self, job_id: str, events: Sequence[Event]) -> None:
         for event in events:
@@ -531,7 +538,7 @@ def _shared_jobs(
     folder_id: str,
     observe: Callable[[str, Sequence[Event]], None],
     registry: CollectorRegistry,
-) -> JobStore:
+) -> "JetStreamJobs":
     """The jobs of `--engine`."""
     # they need nats-py
     from voxroute_orchestrator.jetstream.link import Link  # noqa: PLC0415

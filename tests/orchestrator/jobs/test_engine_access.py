@@ -24,6 +24,7 @@ from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.journal import JetStreamJournal
 from voxroute_orchestrator.jetstream.link import AwayError, Link, RefusedError
+from voxroute_orchestrator.jetstream.presence import be_there, look
 from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE, SPANS, hand_out
 from voxroute_orchestrator.jobs.errors import StoreError
 from voxroute_orchestrator.jobs.store import SUCCEEDED
@@ -59,7 +60,7 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded
     authority.issue("127.0.0.1", common_name="nats").write(tmp_path, "server")
     authority.issue("client", common_name="client").write(tmp_path, "client")
     shutil.copy(DEPLOY / "nats" / "accounts.conf", tmp_path)
-    for user in ("jobs", "worker", "admin"):
+    for user in ("jobs", "worker", "operator", "admin"):
         monkeypatch.setenv(f"{user.upper()}_PASSWORD", f"{user}-secret")
         (tmp_path / user).write_text(f"# of a test\n{user}:{user}-secret\n")
     lines = (
@@ -92,6 +93,7 @@ async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Gua
     await here.link.call(f"STREAM.PURGE.{QUEUE}")
     await claimed(there, "b")  # by a new ticket
     await _journals_and_workers(links[0], await Link.open(guarded.access("worker")))
+    await _who_is_there(guarded, links[0])
     for store in stores:
         await store.close()
     for link in links:
@@ -121,6 +123,23 @@ async def _journals_and_workers(link: Link, worker: Link) -> None:
     await worker.close()
 
 
+async def _who_is_there(guarded: Guarded, link: Link) -> None:
+    """How an operator looks at a fleet."""
+    worker = await Link.open(guarded.access("worker"))
+    operator = await Link.open(guarded.access("operator"))
+    await be_there(worker, "worker", "one", "1", lambda: {"models": ["large"]})
+    jobs = {"jobs": {"queued": 2}, "oldest_s": 3.0}
+    await be_there(link, "jobs", "two", "1", lambda: jobs)
+    found = await look(guarded.access("operator"), operator)
+    assert [one["name"] for one in (*found.workers, *found.job_services)] == ["one", "two"]
+    assert found.jobs == {"queued": 2}
+    assert found.servers[0].reachable
+    assert not worker._forbidden
+    assert not operator._forbidden
+    await worker.close()
+    await operator.close()
+
+
 async def _ready(link: Link) -> Link:
     return link
 
@@ -137,10 +156,11 @@ async def test_what_the_accounts_do_not_allow_is_refused_with_its_subject(
     with pytest.raises(RefusedError, match=r"may not use vr\.>"):
         await link.listen("vr.>", lambda _: None)
     await link.close()
-    worker = await Link.open(guarded.access("worker"))
-    with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.MSG.GET.{JOBS}"):
-        await worker.last(JOBS, "vr.job.a")
-    await worker.close()
+    for who in ("worker", "operator"):
+        link = await Link.open(guarded.access(who))
+        with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.MSG.GET.{JOBS}"):
+            await link.last(JOBS, "vr.job.a")
+        await link.close()
 
 
 async def test_a_service_that_may_too_little_does_not_start(guarded: Guarded) -> None:

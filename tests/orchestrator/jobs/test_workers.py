@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.processes import free_port
 from tests.orchestrator import recordings
 from tests.orchestrator.daemon import (
     Daemon,
@@ -385,3 +386,55 @@ def test_an_idle_worker_asks_its_service_seldom_and_notices_at_once_that_it_goes
         assert _texts(stub, job_id) == words
         assert again.speech.decoded == len(words)
         assert worker.end() == 0
+
+
+def _shown(*flags: str) -> subprocess.CompletedProcess[str]:
+    """What `voxroute fleet` says."""
+    command = [sys.executable, "-m", "voxroute_orchestrator", "fleet", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_fleet_is_shown_with_what_each_does(fleet: Fleet, film: bytes, words: list[str]) -> None:
+    """Servers, services, workers and what waits; who has gone is not there."""
+    empty = _shown("--engine", fleet.server.url, "--json")
+    assert empty.returncode == 0, empty.stderr
+    assert json.loads(empty.stdout)["job_services"] == []
+    stub = fleet.daemon().stub()
+    job_id = _submitted(stub, film)
+    waiting = _submitted(stub, film)
+    worker = fleet.worker("near", 0.2)
+    wait(lambda: worker.services.speech.decoded > 2)
+    time.sleep(6)  # the services measure every five seconds
+    shown = json.loads(_shown("--engine", fleet.server.url, "--json").stdout)
+    (server,) = shown["servers"]
+    assert server["reachable"]
+    assert server["leads"] == ["VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"]
+    (service,) = shown["job_services"]
+    assert service["doing"] == [{"job": job_id, "attempt": 1}]
+    (there,) = shown["workers"]
+    assert (there["name"], there["models"], there["lanes"]) == ("near", ["steps"], 2)
+    assert {one["job"] for one in there["doing"]} == {job_id}
+    assert shown["jobs"] == {"queued": 1, "running": 1}
+    assert shown["oldest_s"] > 1
+    assert shown["leases"]["held"] == 1
+    lines = _shown("--engine", fleet.server.url).stdout
+    assert f"{job_id} (attempt 1)" in lines
+    assert "jobs: 1 queued, 1 running" in lines
+    stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=waiting), timeout=60)
+    worker.services.speech.delay_s = 0.0
+    assert _texts(stub, job_id) == words
+    worker.end()
+    assert json.loads(_shown("--engine", fleet.server.url, "--json").stdout)["workers"] == []
+
+
+def test_a_fleet_whose_server_is_away_is_told_in_a_sentence(fleet: Fleet) -> None:
+    """With the exit code of a service that is unavailable, also where another one answers."""
+    gone = f"nats://127.0.0.1:{free_port()}"
+    shown = _shown("--engine", gone)
+    assert shown.returncode == 4
+    assert shown.stderr.count("\n") == 1
+    assert f"no NATS server answers at {gone}" in shown.stderr
+    half = _shown("--engine", f"{fleet.server.url},{gone}")
+    assert half.returncode == 4
+    assert f"not reachable: {gone}" in half.stderr
+    assert "not reachable" in half.stdout

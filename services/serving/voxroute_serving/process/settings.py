@@ -102,8 +102,8 @@ def metrics_on(port: int) -> Any:
     )
 
 
-class ProcessSettings(BaseSettings):
-    """What every process takes. Each has a subclass with its own ports."""
+class LogSettings(BaseSettings):
+    """What every process takes: how it tells what it does."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -117,6 +117,27 @@ class ProcessSettings(BaseSettings):
         protected_namespaces=(),
         hide_input_in_errors=True,
     )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important log lines to write"
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="json for machines, console for people; both go to stderr"
+    )
+    log_text: bool = Field(
+        default=False,
+        description="whether the log may hold what people say and its translation, in debug lines"
+        " and in messages of exceptions. To look for a fault, with recordings that may be read",
+    )
+    tracing: bool = Field(
+        default=False,
+        description="whether calls are traced with OpenTelemetry. Its standard variables say where"
+        " to (OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over gRPC) and how much (OTEL_TRACES_SAMPLER)",
+    )
+
+
+class ProcessSettings(LogSettings):
+    """What every process that stays takes. Each has a subclass with its own ports."""
 
     metrics_listen: MetricsAddress = metrics_on(9150)
     tls_cert: Path | None = Field(
@@ -136,22 +157,6 @@ class ProcessSettings(BaseSettings):
         description="whether an address that others can reach may be served without TLS: what is"
         " said, and tokens, can then be read on the way. For networks that are encrypted"
         " themselves, and behind proxies",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="the least important log lines to write"
-    )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="json for machines, console for people; both go to stderr"
-    )
-    log_text: bool = Field(
-        default=False,
-        description="whether the log may hold what people say and its translation, in debug lines"
-        " and in messages of exceptions. To look for a fault, with recordings that may be read",
-    )
-    tracing: bool = Field(
-        default=False,
-        description="whether calls are traced with OpenTelemetry. Its standard variables say where"
-        " to (OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over gRPC) and how much (OTEL_TRACES_SAMPLER)",
     )
 
     @model_validator(mode="after")
@@ -346,7 +351,7 @@ class AsrSettings(ServiceSettings):
 
 
 def misspelt_variables(
-    settings_class: type[ProcessSettings], environment: Mapping[str, str]
+    settings_class: type[LogSettings], environment: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """(name, likely meaning) of variables that look like settings and are none.
 
