@@ -29,7 +29,7 @@ from tests.orchestrator.daemon import (
     stand_in_services,
     wait,
 )
-from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
 from tests.orchestrator.stand_in import Break
 from voxroute.jobs.v1 import jobs_pb2
@@ -73,7 +73,7 @@ class WorkerProcess:
     """`voxroute worker` with a service of its own."""
 
     folder: Path
-    server: NatsServer
+    server: NatsServer | Cluster
     services: Services
     name: str
     address: str = ""
@@ -87,7 +87,7 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "voxroute_orchestrator", "worker",
-                    "--engine", self.server.url, "--asr-endpoint", self.services.asr,
+                    "--engine", ",".join(self.server.servers), "--asr-endpoint", self.services.asr,
                     "--name", self.name, "--metrics-listen", "127.0.0.1:0",
                 ],
                 env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log,
@@ -119,7 +119,7 @@ class Fleet:
     """A job service that has workers, and some of them."""
 
     folder: Path
-    server: NatsServer
+    server: NatsServer | Cluster
     stack: ExitStack
     direct: Services
     daemons: list[Sharing] = field(default_factory=list[Sharing])
@@ -129,7 +129,7 @@ class Fleet:
         (self.folder / name).mkdir()
         all_flags = (
             "--translate-endpoints", self.direct.translate, "--workers",
-            "--engine", self.server.url, "--engine-lease-s", "2", *flags,
+            "--engine", ",".join(self.server.servers), "--engine-lease-s", "2", *flags,
         )  # fmt: skip
         self.daemons.append(Sharing(self.folder / name, all_flags, shared=self.folder / "shared"))
         self.stack.callback(self.daemons[-1].close)
@@ -396,7 +396,7 @@ def _shown(*flags: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_fleet_is_shown_with_what_each_does(fleet: Fleet, film: bytes, words: list[str]) -> None:
     """Servers, services, workers and what waits; who has gone is not there."""
-    empty = _shown("--engine", fleet.server.url, "--json")
+    empty = _shown("--engine", fleet.server.servers[0], "--json")
     assert empty.returncode == 0, empty.stderr
     assert json.loads(empty.stdout)["job_services"] == []
     stub = fleet.daemon().stub()
@@ -405,7 +405,7 @@ def test_a_fleet_is_shown_with_what_each_does(fleet: Fleet, film: bytes, words: 
     worker = fleet.worker("near", 0.2)
     wait(lambda: worker.services.speech.decoded > 2)
     time.sleep(6)  # the services measure every five seconds
-    shown = json.loads(_shown("--engine", fleet.server.url, "--json").stdout)
+    shown = json.loads(_shown("--engine", fleet.server.servers[0], "--json").stdout)
     (server,) = shown["servers"]
     assert server["reachable"]
     assert server["leads"] == ["VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"]
@@ -417,14 +417,14 @@ def test_a_fleet_is_shown_with_what_each_does(fleet: Fleet, film: bytes, words: 
     assert shown["jobs"] == {"queued": 1, "running": 1}
     assert shown["oldest_s"] > 1
     assert shown["leases"]["held"] == 1
-    lines = _shown("--engine", fleet.server.url).stdout
+    lines = _shown("--engine", fleet.server.servers[0]).stdout
     assert f"{job_id} (attempt 1)" in lines
     assert "jobs: 1 queued, 1 running" in lines
     stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=waiting), timeout=60)
     worker.services.speech.delay_s = 0.0
     assert _texts(stub, job_id) == words
     worker.end()
-    assert json.loads(_shown("--engine", fleet.server.url, "--json").stdout)["workers"] == []
+    assert json.loads(_shown("--engine", fleet.server.servers[0], "--json").stdout)["workers"] == []
 
 
 def test_a_fleet_whose_server_is_away_is_told_in_a_sentence(fleet: Fleet) -> None:
@@ -434,7 +434,7 @@ def test_a_fleet_whose_server_is_away_is_told_in_a_sentence(fleet: Fleet) -> Non
     assert shown.returncode == 4
     assert shown.stderr.count("\n") == 1
     assert f"no NATS server answers at {gone}" in shown.stderr
-    half = _shown("--engine", f"{fleet.server.url},{gone}")
+    half = _shown("--engine", f"{fleet.server.servers[0]},{gone}")
     assert half.returncode == 4
     assert f"not reachable: {gone}" in half.stderr
     assert "not reachable" in half.stdout
