@@ -81,8 +81,8 @@ audit: install ## Check the dependencies for known vulnerabilities (asks OSV) an
 real-models: install ## Fetch real models and recordings into models/real, for slow tests and benchmarks
 	@$(RUN)python -m scripts.real_models
 
-nats-server: install ## Fetch a nats-server into .tools/nats, for the tests of several services
-	@$(RUN)python -m scripts.nats_server
+nats-server: install ## Fetch nats-servers into .tools, for the tests of several services
+	@$(RUN)python -m scripts.nats_server trixie sid
 
 models-eval: install ## Print the held-out figures of the bundled models (needs espeak-ng)
 	@$(RUN)python models/evaluate.py

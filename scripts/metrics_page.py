@@ -11,6 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Metric
 
 from voxroute_gateway.metrics import GatewayMetrics
+from voxroute_orchestrator.jetstream.worker_metrics import WorkerMetrics
 from voxroute_orchestrator.jobs.metrics import JobMetrics
 from voxroute_orchestrator.jobs.stores.engine_metrics import EngineMetrics
 from voxroute_orchestrator.live.metrics import LiveMetrics
@@ -49,6 +50,7 @@ def registries() -> dict[str, CollectorRegistry]:
         "translation": translation,
         "jobs": jobs,
         "engine": engine,
+        "worker": WorkerMetrics("").registry,
         "captions": captions,
         "gateway": gateway.registry,
     }

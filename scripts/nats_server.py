@@ -1,8 +1,9 @@
-"""Fetches a nats-server for tests into .tools/nats: the package of a Debian with a new enough one.
+"""Fetches nats-servers for tests into .tools: the package of a Debian with a new enough one.
 
-    python -m scripts.nats_server [SUITE]
+    python -m scripts.nats_server [SUITE...]
 
-SUITE is `trixie` by default (2.10.27); `sid` has the newest. The machine's own apt does it, from
+SUITE is `trixie` by default (2.10.27), which goes to .tools/nats; `sid` has the newest, and goes to
+.tools/nats-sid, as any other suite to a folder of its name. The machine's own apt does it, from
 the mirror that it is set up with, with Debian's keys, in folders of its own: nothing is installed,
 and nothing of the machine's apt is changed. Needs apt, dpkg-deb and debian-archive-keyring.
 """
@@ -13,27 +14,36 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVER = ROOT / ".tools" / "nats" / "usr" / "sbin" / "nats-server"
+_TOOLS = ROOT / ".tools"
+_USUAL = "trixie"
+_PROGRAM = Path("usr", "sbin", "nats-server")
+SERVER = _TOOLS / "nats" / _PROGRAM
+NEWEST = _TOOLS / "nats-sid" / _PROGRAM
 _KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _LEAST = (2, 10, 27)
 
 
 def main() -> int:
     """The exit code; what went wrong is said."""
-    suite = sys.argv[1] if len(sys.argv) > 1 else "trixie"
+    return max(_fetch(suite) for suite in sys.argv[1:] or [_USUAL])
+
+
+def _fetch(suite: str) -> int:
+    folder = SERVER.parents[2] if suite == _USUAL else _TOOLS / f"nats-{suite}"
+    server = folder / _PROGRAM
     try:
         mirror = _mirror()
-        with tempfile.TemporaryDirectory(prefix="voxroute-apt-") as folder:
-            package = _downloaded(Path(folder), mirror, suite)
-            SERVER.parents[2].mkdir(parents=True, exist_ok=True)
-            _run("dpkg-deb", "-x", str(package), str(SERVER.parents[2]))
-        print(f"{SERVER.relative_to(ROOT)}: {_run(str(SERVER), '--version').strip()}")
+        with tempfile.TemporaryDirectory(prefix="voxroute-apt-") as scratch:
+            package = _downloaded(Path(scratch), mirror, suite)
+            folder.mkdir(parents=True, exist_ok=True)
+            _run("dpkg-deb", "-x", str(package), str(folder))
+        print(f"{server.relative_to(ROOT)}: {_run(str(server), '--version').strip()}")
     except subprocess.CalledProcessError as error:
         print(f"{' '.join(error.cmd)} has failed:\n{error.stderr}", file=sys.stderr)
     except (OSError, LookupError) as error:
         print(error, file=sys.stderr)
     else:
-        if version(SERVER) >= _LEAST:
+        if version(server) >= _LEAST:
             return 0
         print(f"that of {suite} is too old; name another suite", file=sys.stderr)
     return 1

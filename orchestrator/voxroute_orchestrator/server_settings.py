@@ -11,9 +11,7 @@ from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_serving.errors import InvalidInputError
-from voxroute_serving.process.settings import ProcessSettings, StringList
-
-_COPIES = 3  # of a cluster: one server may go, and the others agree
+from voxroute_serving.process.settings import ListeningSettings, LogSettings, StringList
 
 
 def _server(address: str) -> str:
@@ -35,27 +33,20 @@ def _servers(addresses: list[str]) -> list[str]:
     return found
 
 
-class EngineSettings(ProcessSettings):
-    """What a server is told of the NATS servers on which several services share their jobs."""
+class EngineSettings(LogSettings):
+    """What a process is told of the NATS servers on which several services share their jobs."""
 
     engine: Annotated[StringList, AfterValidator(_servers)] = Field(
         default=[],
         description="nats://HOST:PORT or tls://HOST:PORT of the NATS server that keeps the jobs of"
-        " several services, which share the folder --data-dir; of a cluster, several of its servers"
-        " with commas (nats://a:4222,b:4222,c:4222). By default jobs are kept in the folder, by one"
-        " service",
-    )
-    engine_replicas: int = Field(
-        default=0,
-        ge=0,
-        le=5,
-        description="servers of the cluster that keep each job; 0 for 3 where --engine names"
-        " several, else 1. Of 3, one may go. More are kept from the next start on, fewer never",
+        " several services, which share the folder of their data; of a cluster, several of its"
+        " servers with commas (nats://a:4222,b:4222,c:4222). A service without it keeps its jobs in"
+        " its folder, alone",
     )
     engine_credentials: Path | None = Field(
         default=None,
         description="file that says who the service is there: the seed of an NKey, USER:PASSWORD,"
-        " or a credentials file of NATS. Read at the start",
+        " or a credentials file of NATS. Read again for every connection",
     )
     engine_tls_ca: Path | None = Field(
         default=None,
@@ -68,12 +59,6 @@ class EngineSettings(ProcessSettings):
         " verify clients",
     )
     engine_tls_key: Path | None = Field(default=None, description="PEM file with its private key")
-    engine_lease_s: float = Field(
-        default=30.0,
-        ge=1,
-        description="seconds without a word of a service after which its jobs are another one's."
-        " Too low has jobs repeat a window on a slow network, too high lets them wait",
-    )
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
@@ -83,13 +68,8 @@ class EngineSettings(ProcessSettings):
             raise ValueError("--engine-credentials and --engine-tls-ca are for --engine; name it")
         return self
 
-    @property
-    def replicas(self) -> int:
-        """How many servers keep each job."""
-        return self.engine_replicas or (_COPIES if len(self.engine) > 1 else 1)
 
-
-class ClientServerSettings(ProcessSettings):
+class ClientServerSettings(ListeningSettings):
     """What a server that is a client of the services takes on top of what every process takes."""
 
     model_config = SettingsConfigDict(

@@ -44,6 +44,14 @@ class CountingSpeech(Speech):
     open_calls: int = 0
     decoded: int = 0
     """Windows, in all of its calls."""
+    asked: int = 0
+    """How often it was asked what it can do."""
+
+    async def GetCapabilities(  # noqa: N802 - the contract's name
+        self, request: asr_pb2.GetCapabilitiesRequest, context: Any
+    ) -> asr_pb2.GetCapabilitiesResponse:
+        self.asked += 1
+        return await super().GetCapabilities(request, context)
 
     async def Transcribe(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[asr_pb2.TranscribeRequest], context: Any

@@ -8,6 +8,7 @@ real services; STAND_IN_* variables make it slow or let it crash.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -77,6 +78,8 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
     breaks: list[Break] = field(default_factory=list[Break])
     """How each call in turn ends early; further calls go well."""
     delay_s: float = 0.0
+    device: "asyncio.Lock | None" = None
+    """Held while a second is decoded, by calls that share a device; None where each has its own."""
     crash_after: int = 0
     configs: list[asr_pb2.TranscribeConfig] = field(default_factory=list[asr_pb2.TranscribeConfig])
     request_ids: list[str] = field(default_factory=list[str])
@@ -122,7 +125,8 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
                 del heard[:_SECOND_BYTES]
                 reached_s = seconds(config.audio.start_offset) + index
                 if self.delay_s and reached_s >= seconds(config.resume_from):
-                    await asyncio.sleep(self.delay_s)
+                    async with self.device or contextlib.nullcontext():
+                        await asyncio.sleep(self.delay_s)
                 segment = _segment(piece, config, index)
                 index += 1
                 if seconds(segment.end) <= seconds(config.resume_from):
@@ -346,11 +350,13 @@ async def _main(kind: str) -> None:
     runs = sum(name.startswith(f"{kind}.") for name in os.listdir(marks))  # noqa: PTH208 - ASYNC240 wants no Path
     crash_after = int(os.environ.get("STAND_IN_CRASH_AFTER", "0")) if runs == 1 else 0
     delay_s = float(os.environ.get("STAND_IN_DELAY_S", "0"))
+    device = asyncio.Lock() if os.environ.get("STAND_IN_ONE_DEVICE") else None
+    speech = Speech(delay_s=delay_s, crash_after=crash_after, device=device)
     checks = health.HealthServicer()
     server, _ = await serve(
         options.listen,
         checks=checks,
-        speech=Speech(delay_s=delay_s, crash_after=crash_after) if kind == "asr" else None,
+        speech=speech if kind == "asr" else None,
         translation=Translation() if kind == "translate" else None,
     )
     stop = asyncio.Event()

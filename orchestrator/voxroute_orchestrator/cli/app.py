@@ -32,6 +32,9 @@ COMMANDS = {
         "serve",
         "Take parts of the jobs of `voxroute serve --engine --workers` to a speech service here.",
     ),
+    "fleet": Command(
+        "serve", "Show the NATS servers of --engine, who shares jobs on them, and what waits."
+    ),
     "ui": Command("ui", "Show the web page: films to subtitles, to correct and to take along."),
     "run": Command("run", "Turn recordings into transcripts and translated subtitles."),
     "transcribe": Command(

@@ -1,11 +1,14 @@
 """How NATS servers are reached: where they are, with which certificates, and as whom."""
 
+import importlib.util
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+from voxroute_orchestrator.server_settings import EngineSettings
 from voxroute_serving.errors import InvalidInputError
 
 _TLS = "tls://"
@@ -22,6 +25,26 @@ class Access:
     """None to speak in the clear."""
     identity: Mapping[str, str] = field(default_factory=dict[str, str])
     """Who the client is, in the words of nats-py's `connect`."""
+    renew: "Callable[[], Access] | None" = None
+    """Reads the files again; None where there are none. Raises InvalidInputError."""
+
+    @classmethod
+    def of(cls, settings: EngineSettings) -> Self:
+        """As the flags of a process say.
+
+        Raises InvalidInputError as `read`, and where what is needed to connect is not installed.
+        """
+        if importlib.util.find_spec("nats") is None:
+            raise InvalidInputError(
+                "--engine needs nats-py; `pip install 'voxroute-orchestrator[fleet]'` adds it"
+            )
+        return cls.read(
+            settings.engine,
+            ca=settings.engine_tls_ca,
+            cert=settings.engine_tls_cert,
+            key=settings.engine_tls_key,
+            credentials=settings.engine_credentials,
+        )
 
     @classmethod
     def read(
@@ -50,7 +73,8 @@ class Access:
                 raise InvalidInputError(
                     f"--engine-tls-cert {cert} and --engine-tls-key {key} cannot be used: {error}"
                 ) from error
-        return cls(servers, tls, _identity(credentials) if credentials else {})
+        again = partial(cls.read, servers, ca=ca, cert=cert, key=key, credentials=credentials)
+        return cls(servers, tls, _identity(credentials) if credentials else {}, again)
 
 
 def _identity(path: Path) -> dict[str, str]:

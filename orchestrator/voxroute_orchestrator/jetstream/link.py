@@ -52,6 +52,8 @@ _AWAY_CODE = 503  # no leader yet, or JetStream is starting
 
 # in small letters, as the client (2.16.0) tells whatever a server says
 _FORBIDDEN = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
+# of a server: after any other error that it tells, it ends the connection or is left
+_OPEN_STILL = ("stale connection", "permissions violation")
 _TELL_AGAIN_S = 30.0  # the same error
 
 _log = get_logger(__name__)
@@ -122,7 +124,7 @@ class Link:
         Raises AwayError where nobody answers or lets the client in, LinkError where the server is
         too old or has no JetStream.
         """
-        client = _Client(wants_tls=access.tls is not None)
+        client = _Client(access)
         link = cls(client)
         options: dict[str, Any] = {
             "name": name,
@@ -454,6 +456,25 @@ class Link:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise AwayError(f"nobody answers ({_said(error)})", unsure=True) from error
 
+    async def ask_all(self, subject: str, within_s: float) -> list[bytes]:
+        """What all answer who answer in time. Raises AwayError."""
+        answers: list[bytes] = []
+
+        async def on(message: Msg) -> None:
+            if not _status(message):  # else nobody is there
+                answers.append(message.data)
+
+        inbox = self._client.new_inbox()
+        subscription = await self._subscribed(inbox, on)
+        try:
+            await _alone(self._client.publish(subject, b"", reply=inbox))
+            await asyncio.sleep(within_s)
+            await _alone(subscription.unsubscribe())
+        except (nats.errors.Error, OSError) as error:
+            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+        self._check_allowed(subject)
+        return answers
+
     @property
     def connected(self) -> bool:
         """Whether there is a connection just now."""
@@ -494,26 +515,59 @@ class Link:
 
 
 class _Client(Client):
-    """One that never speaks in the clear where it is not to, and leaves no connection open.
+    """One that never speaks in the clear where it is not to, and always comes back.
 
     The client (2.16.0) uses TLS where the server says so itself, whatever the address says: whoever
     stands between them takes that out, and has the password. It forgets the connection of a try
-    that failed after it was made.
+    that failed after it was made. It closes for good when a server ends the connection with an
+    error, as it does when a user is taken out; and who it is it knows from the start alone.
     """
 
-    def __init__(self, *, wants_tls: bool) -> None:
+    def __init__(self, access: Access) -> None:
         super().__init__()
-        self._wants_tls = wants_tls
+        self._access = access
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the client's own
-        if initial_connection and self._wants_tls and not info.get("tls_required"):
+        if initial_connection and self._access.tls and not info.get("tls_required"):
             raise nats.errors.Error("the server does not ask for TLS; it is not told who calls")
         await super()._process_info(info, initial_connection)
 
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport is not None:
             self._transport.close()
+        if self.is_reconnecting and self._access.renew is not None:
+            self._identify(self._access.renew())
         await super()._connect_to_server(s)
+
+    def _identify(self, access: Access) -> None:
+        """Is from now on who the files say now."""
+        self._access = access
+        who = access.identity
+        self.options |= {
+            "tls": access.tls,
+            "user": who.get("user"),
+            "password": who.get("password"),
+        }
+        self._signature_cb = self._user_jwt_cb = None
+        self._user_credentials = who.get("user_credentials")
+        self._nkeys_seed_str = who.get("nkeys_seed_str")
+        if self._user_credentials or self._nkeys_seed_str:
+            self._setup_nkeys_connect()
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except (OSError, TimeoutError, nats.errors.Error):
+            raise
+        except Exception as error:  # a file that is being written; the client would not try again
+            raise nats.errors.Error(f"who calls cannot be told: {type(error).__name__}") from error
+
+    async def _process_err(self, err_msg: str) -> None:
+        if any(said in err_msg.lower() for said in _OPEN_STILL):
+            await super()._process_err(err_msg)
+            return
+        await self._error_cb(nats.errors.Error(err_msg.strip("'")))
+        await self._process_op_err(nats.errors.Error(err_msg))
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job
     vr.bell               a ticket may be there
+    vr.who                answered by every job service and worker: who it is, and what it does
 
 The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS and VR_QUEUE.
 """
@@ -34,9 +35,11 @@ JOBS, JOURNAL, QUEUE, SPANS = "VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"
 RUN = "run"
 """The consumer that hands out tickets."""
 BELL = "vr.bell"
+WHO = "vr.who"
 _FOLDER = "vr.fact.folder"
 _LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
-_NO_STREAM = 10059
+NO_STREAM = 10059
+"""The code of what is refused because nobody has made the stream yet."""
 _NO_PEERS = 10005  # also while the servers of a cluster still look for each other
 _AGAIN_S = 0.5
 
@@ -66,7 +69,7 @@ async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
         try:
             there = (await link.call(f"STREAM.INFO.{name}", patience_s=START_S))["config"]
         except RefusedError as error:
-            if error.code != _NO_STREAM:
+            if error.code != NO_STREAM:
                 raise
             config = {
                 "name": name,

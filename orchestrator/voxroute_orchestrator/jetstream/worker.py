@@ -15,12 +15,15 @@ import grpc
 import grpc.aio
 
 from voxroute.asr.v1 import asr_pb2
+from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.stream import close_writing, raise_for_status, write
 from voxroute_orchestrator.errors import VoxrouteError
+from voxroute_orchestrator.jetstream.beside import Beside
 from voxroute_orchestrator.jetstream.calls import LEFT, OVER, ending, packed, pool_of
 from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError, Ticket
 from voxroute_orchestrator.jetstream.setup import SPANS, hand_out
+from voxroute_orchestrator.jetstream.worker_metrics import Outcome, WorkerMetrics
 from voxroute_serving.telemetry.logs import get_logger
 from voxroute_serving.telemetry.request_ids import JOB_METADATA_KEY, METADATA_KEY
 
@@ -33,6 +36,7 @@ _HUNG_S = 15.0  # with somebody who does not answer, likewise
 _AWAY_S = 60.0  # without the server, likewise
 _UNTOLD = 32  # answers of the service that wait to be told
 _SPAN_S = 120.0  # what a call is expected to have, at least
+_OUTCOMES: dict[str, Outcome] = {grpc.StatusCode.OK.name: "done", LEFT: "left"}
 _MIN_LANES = 2  # one span's windows fill the batches of the other
 
 _log = get_logger(__name__)
@@ -45,22 +49,50 @@ class _OverError(Exception):
 class Worker:
     """Works until it is stopped. Lives on one event loop."""
 
-    def __init__(self, link: Link, service: AsrClient, name: str, *, lanes: int = 0) -> None:
+    def __init__(
+        self, link: Link, service: Beside, name: str, metrics: WorkerMetrics, *, lanes: int = 0
+    ) -> None:
         """`lanes` are the spans at once; 0 for as many as the service says."""
         self._link = link
         self._service = service
         self._name = name
+        self._metrics = metrics
+        metrics.follow(lambda: link.connected, lambda: service.told is not None)
         self._wanted_lanes = lanes
         self._stopping = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
+        self._doing: set[_Call] = set()
         self._made: set[str] = set()  # consumers
 
     def stop(self) -> None:
         """Has each span given back after the window that is under way; nothing more is taken."""
         self._stopping.set()
 
+    def tell(self) -> dict[str, Any]:
+        """What it is and does, for whoever asks who is there."""
+        told = self._service.told or asr_pb2.GetCapabilitiesResponse()
+        device = convert.device(told.device)
+        return {
+            "service": self._service.client.endpoint.target,
+            "service_up": self._service.told is not None,
+            "lanes": self._wanted_lanes or _lanes(told),
+            "device": f"{device.kind} {device.compute_type} {device.name}".strip(),
+            "models": [one.model.id for one in told.models],
+            "doing": [{"job": one.job_id, "at_s": round(one.reached_s, 3)} for one in self._doing],
+        }
+
     async def run(self) -> None:
         """Returns once it was stopped and is done."""
+        watching = asyncio.ensure_future(self._service.watch())
+        try:
+            await self._work()
+        finally:
+            watching.cancel()
+            for call in self._calls:
+                call.cancel()
+            await asyncio.gather(watching, *self._calls, return_exceptions=True)
+
+    async def _work(self) -> None:
         away = False
         while not self._stopping.is_set():
             try:
@@ -81,7 +113,9 @@ class Worker:
     async def _take(self) -> None:
         """Takes a span where there is one and a lane is free. Raises LinkError, VoxrouteError."""
         capabilities = await self._service.capabilities()  # none is taken while it is away
-        if len(self._calls) >= (self._wanted_lanes or _lanes(capabilities)):
+        lanes = self._wanted_lanes or _lanes(capabilities)
+        self._metrics.lanes.set(lanes)
+        if len(self._calls) >= lanes:
             await asyncio.wait(
                 [*self._calls, asyncio.ensure_future(self._pause(_PAUSE_S))],
                 return_when=asyncio.FIRST_COMPLETED,
@@ -111,7 +145,15 @@ class Worker:
         await self._link.done(ticket)
         given: dict[str, Any] = json.loads(answer) if answer else {}
         if given:
-            await _Call(self._link, self._service, given, job_id, self._stopping).run()
+            client = self._service.client
+            stopping, metrics = self._stopping, self._metrics
+            call = _Call(self._link, client, given, job_id, stopping=stopping, metrics=metrics)
+            self._doing.add(call)
+            try:
+                with metrics.in_flight.track_inprogress():
+                    metrics.ended(await call.run())
+            finally:
+                self._doing.discard(call)
 
 
 def _lanes(capabilities: asr_pb2.GetCapabilitiesResponse) -> int:
@@ -130,9 +172,14 @@ class _Call:
         service: AsrClient,
         given: dict[str, Any],
         job_id: str,
+        *,
         stopping: asyncio.Event,
+        metrics: WorkerMetrics,
     ) -> None:
         self._link = link
+        self._metrics = metrics
+        self.reached_s = 0.0
+        """Media time up to which windows are finished."""
         self._subject = str(given["call"])
         self._stopping = stopping
         self._untold: list[bytes] = []
@@ -141,32 +188,37 @@ class _Call:
         self._news = asyncio.Event()
         metadata = ((METADATA_KEY, str(given["request_id"])), (JOB_METADATA_KEY, job_id))
         self._grpc = service.stub.Transcribe(metadata=metadata)
-        self._job_id = job_id
+        self.job_id = job_id
 
-    async def run(self) -> None:
-        """Returns when the span is done or given back, or nobody waits for it any more."""
-        _log.info("span begins", job=self._job_id)
+    async def run(self) -> Outcome:
+        """How the span has ended, once it has or nobody waits for it any more."""
+        _log.info("span begins", job=self.job_id)
         sending = asyncio.create_task(self._send())
         reading = asyncio.create_task(self._read())
         reading.add_done_callback(lambda _: self._news.set())
         try:
-            await self._tell(reading, sending)
+            return await self._tell(reading, sending)
         except _OverError:
-            _log.info("span is nobody's any more", job=self._job_id)
+            _log.info("span is nobody's any more", job=self.job_id)
         except (LinkError, grpc.aio.AioRpcError) as error:
-            _log.warning("span is left", job=self._job_id, error=str(error))
+            _log.warning("span is left", job=self.job_id, error=str(error))
         finally:
             for task in (sending, reading):
                 task.cancel()
             self._grpc.cancel()
             await asyncio.gather(sending, reading, return_exceptions=True)
+        return "lost"
 
     async def _send(self) -> None:
         """Fetches the messages of the call. Raises _OverError, AwayError."""
         number = 0
         while data := await self._ask({"get": number}):
             number += 1
-            if not await write(self._grpc, asr_pb2.TranscribeRequest.FromString(data)):
+            request = asr_pb2.TranscribeRequest.FromString(data)
+            if request.HasField("config"):
+                begin, done = request.config.audio.start_offset, request.config.resume_from
+                self.reached_s = max(convert.seconds(begin), convert.seconds(done))
+            if not await write(self._grpc, request):
                 return
         await close_writing(self._grpc)
 
@@ -176,9 +228,11 @@ class _Call:
             while (reply := await self._grpc.read()) is not grpc.aio.EOF:
                 self._untold.append(reply.SerializeToString())
                 self._news.set()
-                if self._stopping.is_set() and reply.progress.HasField("resume_from"):
-                    self._grpc.cancel()
-                    return {"code": LEFT}
+                if reply.progress.HasField("resume_from"):
+                    self._count(convert.seconds(reply.progress.resume_from))
+                    if self._stopping.is_set():
+                        self._grpc.cancel()
+                        return {"code": LEFT}
                 if len(self._untold) >= _UNTOLD:
                     self._room.clear()
                 await self._room.wait()
@@ -187,9 +241,13 @@ class _Call:
             return ending(error)
         return {"code": grpc.StatusCode.OK.name}
 
+    def _count(self, reached_s: float) -> None:
+        self._metrics.decoded_seconds.inc(max(0.0, reached_s - self.reached_s))
+        self.reached_s = max(reached_s, self.reached_s)
+
     async def _tell(
         self, reading: "asyncio.Task[dict[str, Any]]", sending: "asyncio.Task[None]"
-    ) -> None:
+    ) -> Outcome:
         """Tells what the service answers, down to the end. Raises _OverError, AwayError."""
         number = 0
         while True:
@@ -207,7 +265,7 @@ class _Call:
             await self._ask(head, packed(untold))
             number += 1
             if ended:
-                return
+                return _OUTCOMES.get(head["end"]["code"], "failed")
 
     async def _ask(self, head: dict[str, Any], body: bytes = b"") -> bytes:
         """The answer, asked for until there is one. Raises _OverError, AwayError."""

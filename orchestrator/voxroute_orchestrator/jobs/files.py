@@ -17,12 +17,14 @@ Nothing here trusts a name that a client sends.
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
+import time
 import uuid
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -46,6 +48,7 @@ from voxroute_serving.telemetry.logs import get_logger
 _ID_DIGITS = 12  # 48 random bits; a folder that is there already is not taken
 _PARTIAL = ".part"
 _RESULTS = "results"
+_ABANDONED_S = 24 * 3600.0
 
 _log = get_logger(__name__)
 
@@ -123,9 +126,13 @@ class Upload:
     Raises UploadTooLargeError and DiskFullError. Blocking.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int, prefix: str = "") -> None:
+    def __init__(
+        self, folder: Path, limit_bytes: int, prefix: str, before: Callable[[], None]
+    ) -> None:
+        """`before` is called when the block begins."""
         self._folder = folder
         self._prefix = prefix
+        self._before = before
         self._limit_bytes = limit_bytes
         self.path = Path()
         """Where it is until then."""
@@ -133,8 +140,10 @@ class Upload:
         self.size = 0
 
     def __enter__(self) -> Self:
+        self._before()
         with written():
             descriptor, name = tempfile.mkstemp(_PARTIAL, self._prefix, self._folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # until the process is gone, if need be
             self.path = Path(name)
             self._file = os.fdopen(descriptor, "wb")
         return self
@@ -198,7 +207,22 @@ class DataFolder:
 
     def upload(self, limit_bytes: int) -> Upload:
         """A file that is to come, of at most so many bytes."""
-        return Upload(self.uploads, limit_bytes, self._upload_prefix)
+        return Upload(self.uploads, limit_bytes, self._upload_prefix, self._sweep)
+
+    def _sweep(self) -> None:
+        """Removes what is left of uploads whose service was killed, in a folder that is shared.
+
+        One that comes from somebody is locked, and grows: what has done neither for a day, by the
+        clock of whoever has the files or ours, is nobody's. Blocking.
+        """
+        if not self._shared:  # there a start has done so
+            return
+        with contextlib.suppress(OSError):  # the next one sees to it
+            for path in self.uploads.iterdir():
+                age_s = time.time() - path.lstat().st_mtime
+                if age_s > _ABANDONED_S and self._is_partial(path) and _is_unlocked(path):
+                    path.unlink()
+                    _log.info("the rest of an upload is removed", name=path.name)
 
     @property
     def _upload_prefix(self) -> str:
@@ -289,6 +313,18 @@ class DataFolder:
     def count_aside(self) -> int:
         """How many files and folders lie aside."""
         return sum(1 for _ in (self.path / ASIDE).glob("*/*/*"))
+
+
+def _is_unlocked(path: Path) -> bool:
+    """Whether no process writes an upload any more. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def check_upload_name(name: str) -> str:

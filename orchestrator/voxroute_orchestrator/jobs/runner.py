@@ -89,7 +89,7 @@ class Runner:
         self._max_jobs = max_jobs
         self._media_roots = media_roots
         self._defaults = defaults or Defaults()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: dict[asyncio.Task[None], Attempt] = {}
         self._works: set[asyncio.Future[list[str]]] = set()
         self._dispatcher: asyncio.Task[None] | None = None
 
@@ -97,6 +97,10 @@ class Runner:
     def running(self) -> int:
         """How many jobs run."""
         return len(self._jobs)
+
+    def attempts(self) -> list[Attempt]:
+        """The attempts that run."""
+        return list(self._jobs.values())
 
     async def start(self) -> None:
         """Begins with what waits. Raises ServingError."""
@@ -139,12 +143,12 @@ class Runner:
         if attempt is None:
             return False
         task = asyncio.ensure_future(self._run(attempt))
-        self._jobs.add(task)
+        self._jobs[task] = attempt
         task.add_done_callback(self._ended)
         return True
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._jobs.discard(task)
+        del self._jobs[task]
         self._store.waiting.set()  # a place is free
 
     async def _run(self, attempt: Attempt) -> None:

@@ -5,11 +5,10 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import importlib.util
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import grpc.aio
 import platformdirs
@@ -72,8 +71,13 @@ from voxroute_serving.errors import InvalidInputError, NotReadyError
 from voxroute_serving.process.main import Runtime, run_service
 from voxroute_serving.process.settings import Device, ServerSettings
 
+if TYPE_CHECKING:
+    from voxroute_orchestrator.jetstream.access import Access
+    from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
+
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 _DEFAULT_PAGE, _MAX_PAGE = 50, 1000
+_COPIES = 3  # of a cluster: one server may go, and the others agree
 _TOKEN = "jobs:"  # noqa: S105 - a page token is no secret
 
 _STATE_NAMES: dict[int, JobState] = {
@@ -103,6 +107,19 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
         ge=1,
         description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
         " for each other in the services' queues",
+    )
+    engine_replicas: int = Field(
+        default=0,
+        ge=0,
+        le=5,
+        description="servers of the cluster that keep each job; 0 for 3 where --engine names"
+        " several, else 1. Of 3, one may go. More are kept from the next start on, fewer never",
+    )
+    engine_lease_s: float = Field(
+        default=30.0,
+        ge=1,
+        description="seconds without a word of a service after which its jobs are another one's."
+        " Too low has jobs repeat a window on a slow network, too high lets them wait",
     )
     workers: bool = Field(
         default=False,
@@ -137,6 +154,11 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
         default="auto", description="engine that recognises speech"
     )
     device: Device = Field(default="auto", description="hardware of jobs that name none")
+
+    @property
+    def replicas(self) -> int:
+        """How many servers keep each job."""
+        return self.engine_replicas or (_COPIES if len(self.engine) > 1 else 1)
 
 
 class JobServicer(TranscriptServicer):
@@ -405,16 +427,17 @@ class JobApp:
 
         if settings.workers and not settings.engine:
             raise InvalidInputError("--workers come over a NATS server; name it with --engine")
-        if settings.engine:
-            _needs_nats()  # before the folder is one that is shared
+        access = _access(settings)  # before the folder is one that is shared
+        self._settings, self._runtime = settings, runtime
         self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))
         self._metrics = JobMetrics(runtime.metrics.registry)
         self._sqlite: SqliteStore | None = None
+        self._shared: JetStreamJobs | None = None
         self._store: JobStore
         on_threads: Store
-        if settings.engine:
-            self._store = _shared_jobs(
-                settings, self._folder.id, self._observe, runtime.metrics.registry
+        if access is not None:
+            self._store = self._shared = _shared_jobs(
+                settings, access, self._folder.id, self._observe, runtime.metrics.registry
             )
             on_threads = OnThreads(self._store)
         else:
@@ -475,6 +498,10 @@ class JobApp:
                 self._metrics.observe_state(job_id, "queued")
         self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
         await self._runner.start()
+        if self._shared is not None:
+            from voxroute_orchestrator.jobs.presence import be_there  # noqa: PLC0415 - it needs nats-py
+
+            await be_there(self._shared, self._runner, self._runtime, self._settings)
 
     def _observe(self, job_id: str, events: Sequence[Event]) -> None:
         for event in events:
@@ -496,33 +523,27 @@ class JobApp:
         self._folder.close()
 
 
-def _needs_nats() -> None:
-    """Raises InvalidInputError, which ends the process, where `--engine` cannot be had."""
-    if importlib.util.find_spec("nats") is None:
-        raise InvalidInputError(
-            "--engine needs nats-py; `pip install 'voxroute-orchestrator[fleet]'` adds it"
-        )
+def _access(settings: JobServerSettings) -> "Access | None":
+    """How `--engine` is reached, None without. Raises InvalidInputError, which ends the process."""
+    if not settings.engine:
+        return None
+    from voxroute_orchestrator.jetstream.access import Access  # noqa: PLC0415 - others need none
+
+    return Access.of(settings)
 
 
 def _shared_jobs(
     settings: JobServerSettings,
+    access: "Access",
     folder_id: str,
     observe: Callable[[str, Sequence[Event]], None],
     registry: CollectorRegistry,
-) -> JobStore:
-    """The jobs of `--engine`. Raises InvalidInputError, which ends the process."""
+) -> "JetStreamJobs":
+    """The jobs of `--engine`."""
     # they need nats-py
-    from voxroute_orchestrator.jetstream.access import Access  # noqa: PLC0415
     from voxroute_orchestrator.jetstream.link import Link  # noqa: PLC0415
     from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs  # noqa: PLC0415
 
-    access = Access.read(
-        settings.engine,
-        ca=settings.engine_tls_ca,
-        cert=settings.engine_tls_cert,
-        key=settings.engine_tls_key,
-        credentials=settings.engine_credentials,
-    )
     return JetStreamJobs(
         lambda: Link.open(access),
         observe,

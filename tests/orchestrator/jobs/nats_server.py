@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from scripts.nats_server import SERVER
+from scripts.nats_server import NEWEST, SERVER
 from tests.e2e.processes import free_port
 
 VARIABLE = "VOXROUTE_NATS_SERVER"
@@ -31,6 +31,13 @@ def nats_server() -> Path:
     return found
 
 
+def newest_server() -> Path:
+    """The newest program; skips where there is none."""
+    if not NEWEST.is_file():
+        pytest.skip(f"there is no nats-server at {NEWEST}; `make nats-server` fetches one")
+    return NEWEST
+
+
 @dataclass
 class NatsServer:
     """One of them; may be killed and started again, with what it has kept."""
@@ -39,6 +46,7 @@ class NatsServer:
     config: str = ""
     """More lines of its configuration."""
     host: str = "127.0.0.1"
+    program: Path = field(default_factory=nats_server)
     port: int = field(default_factory=free_port)
     monitor: int = field(default_factory=free_port)
     scheme: str = "nats"
@@ -69,7 +77,7 @@ class NatsServer:
         with (self.folder / "nats.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *self.before, str(nats_server()), "-c", str(config), "-a", self.host,
+                    *self.before, str(self.program), "-c", str(config), "-a", self.host,
                     "-p", str(self.port), "-m", str(self.monitor),
                 ],
                 stdout=log, stderr=log,
@@ -114,10 +122,9 @@ class NatsServer:
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: str = "") -> Generator[NatsServer]:
-    """A server without streams; skips where there is no program."""
-    nats_server()
-    server = NatsServer(folder, config)
+def running(folder: Path, config: str = "", program: Path | None = None) -> Generator[NatsServer]:
+    """A server without streams, by default the usual one; skips where there is no program."""
+    server = NatsServer(folder, config, program=program or nats_server())
     try:
         server.start()
         yield server

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -784,3 +785,38 @@ def test_the_first_version_of_the_tables_never_changes() -> None:
     """Stores of it are out there, and a data folder without a marker is known by them."""
     digest = hashlib.sha256(database.MIGRATIONS[0].encode()).hexdigest()
     assert digest.startswith("a7c0ec34c8e46ac2")
+
+
+def test_what_is_left_of_uploads_of_a_killed_service_is_removed_from_a_shared_folder(
+    tmp_path: Path,
+) -> None:
+    """After a day, where nobody writes it; an upload that comes slowly stays, as does a new one."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from voxroute_orchestrator.jobs.files import DataFolder\n"
+        "with DataFolder(Path(sys.argv[1]), shared=True).upload(1000) as upload:\n"
+        "    print(upload.path, flush=True)\n    time.sleep(100)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "data")]
+    services = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    try:
+        lines = [service.stdout.readline() for service in services if service.stdout]
+        old, new, slow = (Path(line.strip()) for line in lines)
+        for service in services[:2]:
+            service.kill()
+            service.wait(30)
+        yesterday = time.time() - 25 * 3600
+        for path in (old, slow):
+            os.utime(path, (yesterday, yesterday))
+        with contextlib.closing(DataFolder(tmp_path / "data", shared=True)) as folder:
+            foreign = folder.uploads / "film.part"
+            foreign.write_bytes(b"x")
+            os.utime(foreign, (0, 0))
+            with folder.upload(1000) as upload:
+                assert set(folder.uploads.iterdir()) == {new, slow, foreign, upload.path}
+    finally:
+        for service in services:
+            service.kill()
+            service.wait(30)
+            assert service.stdout is not None
+            service.stdout.close()

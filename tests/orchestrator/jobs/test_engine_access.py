@@ -1,9 +1,11 @@
 """Services towards a NATS server that asks for TLS, for credentials, and lets them do little."""
 
+import asyncio
 import os
 import shutil
+import signal
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.journal import JetStreamJournal
 from voxroute_orchestrator.jetstream.link import AwayError, Link, RefusedError
+from voxroute_orchestrator.jetstream.presence import be_there, look
 from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE, SPANS, hand_out
 from voxroute_orchestrator.jobs.errors import StoreError
 from voxroute_orchestrator.jobs.store import SUCCEEDED
@@ -57,7 +60,7 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded
     authority.issue("127.0.0.1", common_name="nats").write(tmp_path, "server")
     authority.issue("client", common_name="client").write(tmp_path, "client")
     shutil.copy(DEPLOY / "nats" / "accounts.conf", tmp_path)
-    for user in ("jobs", "worker", "admin"):
+    for user in ("jobs", "worker", "operator", "admin"):
         monkeypatch.setenv(f"{user.upper()}_PASSWORD", f"{user}-secret")
         (tmp_path / user).write_text(f"# of a test\n{user}:{user}-secret\n")
     lines = (
@@ -90,6 +93,7 @@ async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Gua
     await here.link.call(f"STREAM.PURGE.{QUEUE}")
     await claimed(there, "b")  # by a new ticket
     await _journals_and_workers(links[0], await Link.open(guarded.access("worker")))
+    await _who_is_there(guarded, links[0])
     for store in stores:
         await store.close()
     for link in links:
@@ -119,6 +123,23 @@ async def _journals_and_workers(link: Link, worker: Link) -> None:
     await worker.close()
 
 
+async def _who_is_there(guarded: Guarded, link: Link) -> None:
+    """How an operator looks at a fleet."""
+    worker = await Link.open(guarded.access("worker"))
+    operator = await Link.open(guarded.access("operator"))
+    await be_there(worker, "worker", "one", "1", lambda: {"models": ["large"]})
+    jobs = {"jobs": {"queued": 2}, "oldest_s": 3.0}
+    await be_there(link, "jobs", "two", "1", lambda: jobs)
+    found = await look(guarded.access("operator"), operator)
+    assert [one["name"] for one in (*found.workers, *found.job_services)] == ["one", "two"]
+    assert found.jobs == {"queued": 2}
+    assert found.servers[0].reachable
+    assert not worker._forbidden
+    assert not operator._forbidden
+    await worker.close()
+    await operator.close()
+
+
 async def _ready(link: Link) -> Link:
     return link
 
@@ -135,10 +156,11 @@ async def test_what_the_accounts_do_not_allow_is_refused_with_its_subject(
     with pytest.raises(RefusedError, match=r"may not use vr\.>"):
         await link.listen("vr.>", lambda _: None)
     await link.close()
-    worker = await Link.open(guarded.access("worker"))
-    with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.MSG.GET.{JOBS}"):
-        await worker.last(JOBS, "vr.job.a")
-    await worker.close()
+    for who in ("worker", "operator"):
+        link = await Link.open(guarded.access(who))
+        with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.MSG.GET.{JOBS}"):
+            await link.last(JOBS, "vr.job.a")
+        await link.close()
 
 
 async def test_a_service_that_may_too_little_does_not_start(guarded: Guarded) -> None:
@@ -250,3 +272,63 @@ def test_files_that_will_not_do_are_named_with_their_flag(tmp_path: Path) -> Non
             Access.read(["tls://a:4222"], **named)
     with pytest.raises(InvalidInputError, match="--engine-credentials"):
         Access.read(["nats://a:4222"], credentials=tmp_path / "no")
+
+
+async def test_a_service_whose_user_was_taken_out_comes_back_with_it(guarded: Guarded) -> None:
+    """By itself, when the server lets it in again; what it is told is that nobody answers."""
+    accounts = guarded.folder / "accounts.conf"
+    text = accounts.read_text()
+    link = await Link.open(guarded.access())
+    accounts.write_text(text.replace("user: jobs\n", "user: another\n"))
+    _reload(guarded)
+    await _until(lambda: not link.connected)
+    with pytest.raises(AwayError):
+        await link.call("INFO", patience_s=0.5)
+    accounts.write_text(text)
+    _reload(guarded)
+    await link.call("INFO", patience_s=20.0)
+    assert link.reconnects == 1
+    await link.close()
+
+
+@pytest.mark.parametrize("kind", ["password", "nkey"])
+async def test_credentials_are_read_again_when_the_server_wants_others(
+    guarded: Guarded, kind: str
+) -> None:
+    """A password that has changed, or a key in its place; half a file is tried again."""
+    accounts, credentials = guarded.folder / "accounts.conf", guarded.folder / "jobs"
+    text = accounts.read_text()
+    link = await Link.open(guarded.access())
+    heard: list[str] = []
+    await link.listen("vr.bell", lambda message: heard.append(message.subject))
+    pair = nkeys.from_seed(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
+    if kind == "password":
+        renewed, secret = text.replace("$JOBS_PASSWORD", "renewed"), "jobs:renewed"
+    else:
+        user = "user: jobs\n        password: $JOBS_PASSWORD\n"
+        assert user in text
+        renewed = text.replace(user, f"nkey: {pair.public_key.decode()}\n")
+        secret = pair.seed.decode()
+    accounts.write_text(renewed)
+    _reload(guarded)
+    await _until(lambda: not link.connected)
+    credentials.write_text("")
+    await asyncio.sleep(0.5)
+    credentials.write_text(secret)
+    await link.call("INFO", patience_s=20.0)
+    await link.say("vr.bell")
+    await _until(lambda: heard == ["vr.bell"])  # what it listened to it listens to again
+    await link.close()
+
+
+def _reload(guarded: Guarded) -> None:
+    assert guarded.server.process is not None
+    guarded.server.process.send_signal(signal.SIGHUP)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("it did not happen")

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.orchestrator.jobs.engines import Engine, Nats, Sqlite, claimed, events, say, texts
-from tests.orchestrator.jobs.nats_server import Cluster, cluster, running
+from tests.orchestrator.jobs.nats_server import (
+    Cluster,
+    cluster,
+    nats_server,
+    newest_server,
+    running,
+)
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.jobs.errors import (
@@ -40,7 +46,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield servers
 
 
-@pytest.fixture(params=["sqlite", "nats", pytest.param("cluster", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "nats",
+        pytest.param("newest-nats", marks=pytest.mark.slow),
+        pytest.param("cluster", marks=pytest.mark.slow),
+    ]
+)
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """An engine without jobs, and one service on it."""
     if request.param == "sqlite":
@@ -56,7 +69,8 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await engine.store.close()
         await engine.forget()
         return
-    with running(tmp_path) as server:
+    program = newest_server() if request.param == "newest-nats" else nats_server()
+    with running(tmp_path, program=program) as server:
         engine = Nats(server)
         await engine.open()
         yield engine

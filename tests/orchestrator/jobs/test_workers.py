@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.processes import free_port
 from tests.orchestrator import recordings
 from tests.orchestrator.daemon import (
     Daemon,
@@ -27,7 +29,7 @@ from tests.orchestrator.daemon import (
     stand_in_services,
     wait,
 )
-from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
 from tests.orchestrator.stand_in import Break
 from voxroute.jobs.v1 import jobs_pb2
@@ -71,9 +73,10 @@ class WorkerProcess:
     """`voxroute worker` with a service of its own."""
 
     folder: Path
-    server: NatsServer
+    server: NatsServer | Cluster
     services: Services
     name: str
+    address: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
@@ -84,17 +87,31 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "voxroute_orchestrator", "worker",
-                    "--engine", self.server.url, "--asr-endpoint", self.services.asr,
-                    "--name", self.name, "--log-level", "info",
+                    "--engine", ",".join(self.server.servers), "--asr-endpoint", self.services.asr,
+                    "--name", self.name, "--metrics-listen", "127.0.0.1:0",
                 ],
-                env=environment, cwd=self.folder, stdout=log, stderr=log,
+                env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
+
+    def metrics(self) -> dict[str, float]:
+        """What it tells of itself, by name and labels."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.address = self.address or json.loads(self.process.stdout.readline())["metrics"]
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        found = (line.removeprefix("voxroute_worker_").rsplit(" ", 1) for line in lines
+                 if line.startswith("voxroute_worker_"))  # fmt: skip
+        return {name: float(value) for name, value in found}
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Sends the signal; the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(60)
+        code = self.process.wait(60)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
 
 
 @dataclass
@@ -102,7 +119,7 @@ class Fleet:
     """A job service that has workers, and some of them."""
 
     folder: Path
-    server: NatsServer
+    server: NatsServer | Cluster
     stack: ExitStack
     direct: Services
     daemons: list[Sharing] = field(default_factory=list[Sharing])
@@ -112,7 +129,7 @@ class Fleet:
         (self.folder / name).mkdir()
         all_flags = (
             "--translate-endpoints", self.direct.translate, "--workers",
-            "--engine", self.server.url, "--engine-lease-s", "2", *flags,
+            "--engine", ",".join(self.server.servers), "--engine-lease-s", "2", *flags,
         )  # fmt: skip
         self.daemons.append(Sharing(self.folder / name, all_flags, shared=self.folder / "shared"))
         self.stack.callback(self.daemons[-1].close)
@@ -320,3 +337,104 @@ def test_a_server_that_is_killed_costs_no_window(
     server.start()
     assert _texts(stub, job_id) == words
     assert worker.services.speech.decoded == len(words)
+
+
+def test_metrics_tell_what_a_worker_does(
+    fleet: Fleet, server: NatsServer, film: bytes, words: list[str]
+) -> None:
+    """Connected or not, spans by how they ended, and the seconds that were decoded."""
+    stub = fleet.daemon().stub()
+    job_id = _submitted(stub, film)
+    worker = fleet.worker("worker", 0.05)
+    wait(lambda: worker.services.speech.decoded > 10)
+    told = worker.metrics()
+    assert (told["connected"], told["service_up"]) == (1, 1)
+    assert told["spans_in_flight"] == worker.services.speech.open_calls == told["lanes"]
+    assert _texts(stub, job_id) == words
+    wait(lambda: worker.metrics()["spans_in_flight"] == 0)
+    told = worker.metrics()
+    assert told["decoded_seconds_total"] == SECONDS
+    assert told['spans_total{outcome="done"}'] > 1
+    assert told['spans_total{outcome="failed"}'] == 0
+    worker.services.speech.breaks = [Break(5, message="the engine is gone")]
+    assert _texts(stub, _submitted(stub, film)) == words
+    assert worker.metrics()['spans_total{outcome="failed"}'] == 1
+    server.end()
+    wait(lambda: worker.metrics()["connected"] == 0)
+    server.start()
+    wait(lambda: worker.metrics()["connected"] == 1)
+
+
+def test_an_idle_worker_asks_its_service_seldom_and_notices_at_once_that_it_goes(
+    fleet: Fleet, film: bytes, words: list[str]
+) -> None:
+    """The service tells by its health; what it can do is asked when it comes, and once a minute."""
+    stub = fleet.daemon().stub()
+    with stand_in_services() as services:
+        worker = WorkerProcess(fleet.folder, fleet.server, services, "worker")
+        worker.start()
+        fleet.stack.callback(lambda: worker.end(signal.SIGKILL))
+        wait(lambda: worker.metrics()["service_up"])
+        time.sleep(5)
+        assert services.speech.asked == 1
+        stopping = time.monotonic()
+    wait(lambda: not worker.metrics()["service_up"])
+    assert time.monotonic() - stopping < 3
+    job_id = _submitted(stub, film)
+    time.sleep(2)
+    with stand_in_services(asr_address=services.asr) as again:
+        assert _texts(stub, job_id) == words
+        assert again.speech.decoded == len(words)
+        assert worker.end() == 0
+
+
+def _shown(*flags: str) -> subprocess.CompletedProcess[str]:
+    """What `voxroute fleet` says."""
+    command = [sys.executable, "-m", "voxroute_orchestrator", "fleet", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_fleet_is_shown_with_what_each_does(fleet: Fleet, film: bytes, words: list[str]) -> None:
+    """Servers, services, workers and what waits; who has gone is not there."""
+    empty = _shown("--engine", fleet.server.servers[0], "--json")
+    assert empty.returncode == 0, empty.stderr
+    assert json.loads(empty.stdout)["job_services"] == []
+    stub = fleet.daemon().stub()
+    job_id = _submitted(stub, film)
+    waiting = _submitted(stub, film)
+    worker = fleet.worker("near", 0.2)
+    wait(lambda: worker.services.speech.decoded > 2)
+    time.sleep(6)  # the services measure every five seconds
+    shown = json.loads(_shown("--engine", fleet.server.servers[0], "--json").stdout)
+    (server,) = shown["servers"]
+    assert server["reachable"]
+    assert server["leads"] == ["VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"]
+    (service,) = shown["job_services"]
+    assert service["doing"] == [{"job": job_id, "attempt": 1}]
+    (there,) = shown["workers"]
+    assert (there["name"], there["models"], there["lanes"]) == ("near", ["steps"], 2)
+    assert {one["job"] for one in there["doing"]} == {job_id}
+    assert shown["jobs"] == {"queued": 1, "running": 1}
+    assert shown["oldest_s"] > 1
+    assert shown["leases"]["held"] == 1
+    lines = _shown("--engine", fleet.server.servers[0]).stdout
+    assert f"{job_id} (attempt 1)" in lines
+    assert "jobs: 1 queued, 1 running" in lines
+    stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=waiting), timeout=60)
+    worker.services.speech.delay_s = 0.0
+    assert _texts(stub, job_id) == words
+    worker.end()
+    assert json.loads(_shown("--engine", fleet.server.servers[0], "--json").stdout)["workers"] == []
+
+
+def test_a_fleet_whose_server_is_away_is_told_in_a_sentence(fleet: Fleet) -> None:
+    """With the exit code of a service that is unavailable, also where another one answers."""
+    gone = f"nats://127.0.0.1:{free_port()}"
+    shown = _shown("--engine", gone)
+    assert shown.returncode == 4
+    assert shown.stderr.count("\n") == 1
+    assert f"no NATS server answers at {gone}" in shown.stderr
+    half = _shown("--engine", f"{fleet.server.servers[0]},{gone}")
+    assert half.returncode == 4
+    assert f"not reachable: {gone}" in half.stderr
+    assert "not reachable" in half.stdout

@@ -35,7 +35,7 @@ from voxroute_serving.process.metrics_port import MetricsEndpoint
 from voxroute_serving.process.server import ListenError, ServiceServer
 from voxroute_serving.process.settings import (
     ENV_PREFIX,
-    ProcessSettings,
+    LogSettings,
     ServerSettings,
     misspelt_variables,
 )
@@ -43,7 +43,7 @@ from voxroute_serving.security.tls import ServerTls
 from voxroute_serving.telemetry import tracing
 from voxroute_serving.telemetry.logs import get_logger, set_up_logs
 
-AnySettings = TypeVar("AnySettings", bound=ProcessSettings)
+AnySettings = TypeVar("AnySettings", bound=LogSettings)
 Settings = TypeVar("Settings", bound=ServerSettings)
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2

@@ -16,7 +16,11 @@ from grpc_reflection.v1alpha import reflection
 from voxroute_serving.calls.interceptor import CallInterceptor, Gate, Phase
 from voxroute_serving.metrics import Metrics
 from voxroute_serving.process.health import HealthServicer
-from voxroute_serving.process.settings import ProcessSettings, ServerSettings
+from voxroute_serving.process.settings import (
+    ListeningSettings,
+    ProcessSettings,
+    ServerSettings,
+)
 from voxroute_serving.security.clients import Access
 from voxroute_serving.security.tls import ServerTls, TlsError, TlsFiles
 from voxroute_serving.security.tokens import TokenFile, TokenFileError
@@ -45,7 +49,7 @@ def read_tls(settings: ProcessSettings) -> ServerTls | None:
         raise ListenError(f"cannot serve with TLS: {error}") from error
 
 
-def read_tokens(settings: ProcessSettings) -> TokenFile | None:
+def read_tokens(settings: ListeningSettings) -> TokenFile | None:
     """The tokens of clients, None where nobody is asked for one. Raises ListenError."""
     if settings.client_tokens is None:
         return None

@@ -102,8 +102,8 @@ def metrics_on(port: int) -> Any:
     )
 
 
-class ProcessSettings(BaseSettings):
-    """What every process that serves takes. Each has a subclass with its own ports."""
+class LogSettings(BaseSettings):
+    """What every process takes: how it tells what it does."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -118,7 +118,27 @@ class ProcessSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    listen: ListenAddresses = listen_on(50050)
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important log lines to write"
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="json for machines, console for people; both go to stderr"
+    )
+    log_text: bool = Field(
+        default=False,
+        description="whether the log may hold what people say and its translation, in debug lines"
+        " and in messages of exceptions. To look for a fault, with recordings that may be read",
+    )
+    tracing: bool = Field(
+        default=False,
+        description="whether calls are traced with OpenTelemetry. Its standard variables say where"
+        " to (OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over gRPC) and how much (OTEL_TRACES_SAMPLER)",
+    )
+
+
+class ProcessSettings(LogSettings):
+    """What every process that stays takes. Each has a subclass with its own ports."""
+
     metrics_listen: MetricsAddress = metrics_on(9150)
     tls_cert: Path | None = Field(
         default=None,
@@ -132,16 +152,44 @@ class ProcessSettings(BaseSettings):
         default=None,
         description="CAs of clients, PEM; a client without a certificate of theirs is refused",
     )
-    client_tokens: Path | None = Field(
-        default=None,
-        description="file of the tokens that clients must send, one a line, as NAME:TOKEN; read"
-        " again when it changes. Without it whoever reaches the service may use it",
-    )
     insecure: bool = Field(
         default=False,
         description="whether an address that others can reach may be served without TLS: what is"
         " said, and tokens, can then be read on the way. For networks that are encrypted"
         " themselves, and behind proxies",
+    )
+
+    @model_validator(mode="after")
+    def _protected(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together; one of them is missing")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs TLS; give --tls-cert and --tls-key too")
+        if self.tls_cert is not None or self.insecure:
+            return self
+        exposed = [address for address in self.addresses if not is_local(address)]
+        if exposed:
+            raise ValueError(
+                f"{', '.join(exposed)} can be reached by others, and what they say would not be"
+                " encrypted; give --tls-cert and --tls-key, or listen on 127.0.0.1 or a unix:/PATH,"
+                " or say --insecure where the network is trusted"
+            )
+        return self
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where others may connect to it."""
+        return [self.metrics_listen] if self.metrics_listen else []
+
+
+class ListeningSettings(ProcessSettings):
+    """What is taken on top where calls are taken."""
+
+    listen: ListenAddresses = listen_on(50050)
+    client_tokens: Path | None = Field(
+        default=None,
+        description="file of the tokens that clients must send, one a line, as NAME:TOKEN; read"
+        " again when it changes. Without it whoever reaches the service may use it",
     )
     idle_timeout_s: float = Field(
         default=900.0,
@@ -164,46 +212,17 @@ class ProcessSettings(BaseSettings):
         description="seconds that open calls get to finish after SIGTERM. Too low cuts long"
         " recordings, too high makes a restart slow; stay below the supervisor's own limit",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="the least important log lines to write"
-    )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="json for machines, console for people; both go to stderr"
-    )
-    log_text: bool = Field(
-        default=False,
-        description="whether the log may hold what people say and its translation, in debug lines"
-        " and in messages of exceptions. To look for a fault, with recordings that may be read",
-    )
-    tracing: bool = Field(
-        default=False,
-        description="whether calls are traced with OpenTelemetry. Its standard variables say where"
-        " to (OTEL_EXPORTER_OTLP_ENDPOINT, by OTLP over gRPC) and how much (OTEL_TRACES_SAMPLER)",
-    )
     offline: bool = Field(
         default=False, description="whether models come from this machine only, never from a hub"
     )
 
-    @model_validator(mode="after")
-    def _protected(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("--tls-cert and --tls-key go together; one of them is missing")
-        if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError("--tls-client-ca needs TLS; give --tls-cert and --tls-key too")
-        if self.tls_cert is not None or self.insecure:
-            return self
-        addresses = [*self.listen, *([self.metrics_listen] if self.metrics_listen else [])]
-        exposed = [address for address in addresses if not is_local(address)]
-        if exposed:
-            raise ValueError(
-                f"{', '.join(exposed)} can be reached by others, and what they say would not be"
-                " encrypted; give --tls-cert and --tls-key, or listen on 127.0.0.1 or a unix:/PATH,"
-                " or say --insecure where the network is trusted"
-            )
-        return self
+    @property
+    def addresses(self) -> list[str]:
+        """As ProcessSettings."""
+        return [*self.listen, *super().addresses]
 
 
-class ServerSettings(ProcessSettings):
+class ServerSettings(ListeningSettings):
     """What is taken on top where gRPC is served."""
 
     max_concurrent_calls: int = Field(
@@ -332,7 +351,7 @@ class AsrSettings(ServiceSettings):
 
 
 def misspelt_variables(
-    settings_class: type[ProcessSettings], environment: Mapping[str, str]
+    settings_class: type[LogSettings], environment: Mapping[str, str]
 ) -> list[tuple[str, str]]:
     """(name, likely meaning) of variables that look like settings and are none.
 
