@@ -68,6 +68,7 @@ from voxroute_orchestrator.spec import (
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.bounds import MAX_INTEGER, quoted
 from voxroute_serving.calls.requests import Context, Requests
+from voxroute_serving.device.places import client
 from voxroute_serving.errors import InvalidInputError, NotReadyError
 from voxroute_serving.process.main import Runtime, run_service
 from voxroute_serving.process.settings import Device, ServerSettings
@@ -152,13 +153,16 @@ class JobServicer(TranscriptServicer):
         services: Services,
         media_roots: Sequence[Path],
         max_upload_bytes: int,
+        named: bool,
     ) -> None:
+        """`named` is whether clients have names, those of their tokens."""
         super().__init__(runner, Revisions(on_threads, folder), services)
         self._store = store
         self._folder = folder
         self._recordings = Recordings(on_threads, folder, runner)
         self._media_roots = media_roots
         self._max_upload_bytes = max_upload_bytes
+        self._named = named
 
     async def SubmitJob(
         self, request_iterator: AsyncIterator[jobs_pb2.SubmitJobRequest], context: Context
@@ -168,6 +172,7 @@ class JobServicer(TranscriptServicer):
         requests = Requests[jobs_pb2.SubmitJobConfig](request_iterator, "data")
         submission = await requests.config()
         key, config = submission.idempotency_key, checked(submission)
+        tenant = client() if self._named else ""
         there = await self._store.find_submission(key, config)
         if there is not None:
             return jobs_pb2.SubmitJobResponse(job=there, created=False)
@@ -177,7 +182,7 @@ class JobServicer(TranscriptServicer):
         async with _blocking(upload):
             await self._receive(requests, upload, uploads=bool(config.upload_name))
             # a client that leaves now may leave a job behind, with all that is its own
-            job, created = await asyncio.shield(self._keep(upload, key, config))
+            job, created = await asyncio.shield(self._keep(upload, key, config, tenant))
         return jobs_pb2.SubmitJobResponse(job=job, created=created)
 
     async def _check_media(self, name: str) -> None:
@@ -200,14 +205,14 @@ class JobServicer(TranscriptServicer):
             raise InvalidJobError.of_field("data", "the file is empty")
 
     async def _keep(
-        self, upload: Upload, key: str, config: jobs_pb2.JobConfig
+        self, upload: Upload, key: str, config: jobs_pb2.JobConfig, tenant: str
     ) -> tuple[jobs_pb2.Job, bool]:
         job_id, files = await asyncio.to_thread(self._folder.new_job)
         created = False
         try:
             if config.upload_name:
                 await asyncio.to_thread(upload.take, files.media / config.upload_name)
-            job, created = await self._store.submit(job_id, key, config)
+            job, created = await self._store.submit(job_id, key, config, tenant)
         except OutcomeUnknownError:
             created = True  # for all that is known, and then it needs its folder
             raise
@@ -452,6 +457,7 @@ class JobApp:
             services=Services(options, self._metrics.observe_route),
             media_roots=settings.media_root,
             max_upload_bytes=settings.max_upload_bytes,
+            named=settings.client_tokens is not None,
         )
         self._live = live.LiveServicer(
             live.Offered(options, spec, only_asr_endpoints=asr, only_translate_endpoints=translate),

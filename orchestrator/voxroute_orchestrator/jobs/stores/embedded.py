@@ -41,10 +41,10 @@ class EmbeddedJobs:
         return await asyncio.to_thread(self._store.find_submission, key, config)
 
     async def submit(
-        self, job_id: str, key: str, config: jobs_pb2.JobConfig
+        self, job_id: str, key: str, config: jobs_pb2.JobConfig, tenant: str = ""
     ) -> tuple[jobs_pb2.Job, bool]:
         """As JobStore."""
-        job, created = await asyncio.to_thread(self._store.submit, job_id, key, config)
+        job, created = await asyncio.to_thread(self._store.submit, job_id, key, config, tenant)
         self.waiting.set()
         return job, created
 
