@@ -36,6 +36,7 @@ from voxroute_orchestrator.jobs.files import DataFolder, Upload, check_upload_na
 from voxroute_orchestrator.jobs.metrics import JobMetrics, JobState
 from voxroute_orchestrator.jobs.reconcile import reconcile
 from voxroute_orchestrator.jobs.recordings import Recordings, about, bytes_of
+from voxroute_orchestrator.jobs.retention import DAY_S, delete_job, delete_old
 from voxroute_orchestrator.jobs.runner import Defaults, Runner
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
@@ -69,12 +70,13 @@ from voxroute_serving.audio.media import Watch
 from voxroute_serving.bounds import MAX_INTEGER, quoted
 from voxroute_serving.calls.requests import Context, Requests
 from voxroute_serving.device.places import client
-from voxroute_serving.errors import InvalidInputError, NotReadyError
+from voxroute_serving.errors import ClientLimitError, InvalidInputError, NotReadyError
 from voxroute_serving.process.main import Runtime, run_service
 from voxroute_serving.process.settings import Device, ServerSettings
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 _DEFAULT_PAGE, _MAX_PAGE = 50, 1000
+_QUEUED_RETRY_S = 30.0  # advice to a client whose jobs wait; how long they take is not known
 _TOKEN = "jobs:"  # noqa: S105 - a page token is no secret
 
 _STATE_NAMES: dict[int, JobState] = {
@@ -115,6 +117,18 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
         description="folder whose files clients may name instead of uploading them; repeat it for"
         " several. Every client can have what is in it transcribed; none by default",
     )
+    max_queued_per_client: int = Field(
+        default=0,
+        ge=0,
+        description="jobs of one client that may wait, by the name of its token; 0 for any number."
+        " Too low refuses whole folders of recordings, too high lets one client fill the disk",
+    )
+    keep_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="days after its end at which a job is deleted, with its files; 0 for never."
+        " Too low loses results that nobody has fetched yet",
+    )
     max_upload_bytes: int = Field(
         default=20 * 1024**3,
         ge=1,
@@ -153,15 +167,21 @@ class JobServicer(TranscriptServicer):
         services: Services,
         media_roots: Sequence[Path],
         max_upload_bytes: int,
+        max_queued: int,
         named: bool,
     ) -> None:
-        """`named` is whether clients have names, those of their tokens."""
+        """At most `max_queued` jobs of a client wait, 0 for any number.
+
+        `named` is whether clients have names, those of their tokens.
+        """
         super().__init__(runner, Revisions(on_threads, folder), services)
         self._store = store
         self._folder = folder
         self._recordings = Recordings(on_threads, folder, runner)
         self._media_roots = media_roots
         self._max_upload_bytes = max_upload_bytes
+        self._max_queued = max_queued
+        self._queuing = asyncio.Lock()
         self._named = named
 
     async def SubmitJob(
@@ -176,6 +196,7 @@ class JobServicer(TranscriptServicer):
         there = await self._store.find_submission(key, config)
         if there is not None:
             return jobs_pb2.SubmitJobResponse(job=there, created=False)
+        await self._check_queued(tenant)  # before it has sent gigabytes
         if config.WhichOneof("media") == "media_path":
             await self._check_media(config.media_path)
         upload = self._folder.upload(self._max_upload_bytes)
@@ -184,6 +205,15 @@ class JobServicer(TranscriptServicer):
             # a client that leaves now may leave a job behind, with all that is its own
             job, created = await asyncio.shield(self._keep(upload, key, config, tenant))
         return jobs_pb2.SubmitJobResponse(job=job, created=created)
+
+    async def _check_queued(self, tenant: str) -> None:
+        """Raises ClientLimitError where as many jobs of a client wait as may."""
+        if self._max_queued and await self._store.waiting_of(tenant) >= self._max_queued:
+            raise ClientLimitError(
+                f"{self._max_queued} jobs of {tenant or 'the clients'} wait, as many as may; submit"
+                " again when one has begun, or cancel one",
+                retry_after_s=_QUEUED_RETRY_S,
+            )
 
     async def _check_media(self, name: str) -> None:
         """Raises job_errors.MediaNotFoundError, also where the media root does not answer."""
@@ -212,7 +242,9 @@ class JobServicer(TranscriptServicer):
         try:
             if config.upload_name:
                 await asyncio.to_thread(upload.take, files.media / config.upload_name)
-            job, created = await self._store.submit(job_id, key, config, tenant)
+            async with self._queuing if self._max_queued else contextlib.nullcontext():
+                await self._check_queued(tenant)
+                job, created = await self._store.submit(job_id, key, config, tenant)
         except OutcomeUnknownError:
             created = True  # for all that is known, and then it needs its folder
             raise
@@ -284,10 +316,9 @@ class JobServicer(TranscriptServicer):
     async def DeleteJob(
         self, request: jobs_pb2.DeleteJobRequest, context: Context
     ) -> jobs_pb2.DeleteJobResponse:
-        """Forgets the job, then removes its folder: a start in between puts that aside."""
+        """Forgets the job, and removes its files."""
         del context
-        await self._store.delete(request.job_id)
-        await asyncio.to_thread(self._folder.remove, request.job_id)
+        await delete_job(self._store, self._folder, request.job_id)
         return jobs_pb2.DeleteJobResponse()
 
     async def GetArtifact(
@@ -413,6 +444,8 @@ class JobApp:
         if settings.engine:
             _needs_nats()  # before the folder is one that is shared
         self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))
+        self._keep_s = settings.keep_days * DAY_S
+        self._deleting: asyncio.Task[None] | None = None
         self._metrics = JobMetrics(runtime.metrics.registry)
         self._sqlite: SqliteStore | None = None
         self._store: JobStore
@@ -457,6 +490,7 @@ class JobApp:
             services=Services(options, self._metrics.observe_route),
             media_roots=settings.media_root,
             max_upload_bytes=settings.max_upload_bytes,
+            max_queued=settings.max_queued_per_client,
             named=settings.client_tokens is not None,
         )
         self._live = live.LiveServicer(
@@ -481,6 +515,9 @@ class JobApp:
                 self._metrics.observe_state(job_id, "queued")
         self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
         await self._runner.start()
+        if self._keep_s:
+            deleting = delete_old(self._store, self._folder, self._keep_s)
+            self._deleting = asyncio.ensure_future(deleting)
 
     def _observe(self, job_id: str, events: Sequence[Event]) -> None:
         for event in events:
@@ -492,6 +529,8 @@ class JobApp:
 
     def leave(self) -> None:
         """Stops the jobs, sends the watchers away, and ends what is captioned."""
+        if self._deleting is not None:
+            self._deleting.cancel()
         self._runner.stop()
         self._live.leave()
 

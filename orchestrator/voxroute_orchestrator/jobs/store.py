@@ -228,6 +228,14 @@ class JobStore(Protocol):
         """
         ...
 
+    async def waiting_of(self, tenant: str) -> int:
+        """How many jobs of a client wait."""
+        ...
+
+    async def ended_before(self, time_s: float) -> list[str]:
+        """The ids of the jobs that have ended before a time, seconds since 1970."""
+        ...
+
     async def get(self, job_id: str) -> jobs_pb2.Job:
         """The job. Raises JobNotFoundError."""
         ...

@@ -1,11 +1,15 @@
 """Several clients of one job service, each with a token of its own."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_status import rpc_status
 from typer.testing import CliRunner
 
 from tests.orchestrator import recordings
@@ -110,3 +114,65 @@ def test_a_job_of_high_priority_goes_before_the_clients_others(
     assert shop.begun(stub) == [usual[0], high, usual[1], usual[2]]
     (told,) = [job.config.priority for job in shop.jobs(stub) if job.id == high]
     assert told == jobs_pb2.JOB_PRIORITY_HIGH
+
+
+@pytest.mark.parametrize("shop", [("--max-queued-per-client", "2")], indirect=True)
+def test_a_client_that_has_enough_jobs_waiting_is_told_to_come_back(shop: Shop) -> None:
+    """RESOURCE_EXHAUSTED with RetryInfo; nothing of it is kept, and other clients may go on."""
+    stub = shop.daemon.stub()
+    jobs = [shop.submit(stub, "dubbing", key="k0")]
+    wait(lambda: shop.jobs(stub)[0].state == jobs_pb2.JOB_STATE_RUNNING)
+    jobs += [shop.submit(stub, "dubbing", key=f"k{number}") for number in (1, 2)]
+    with pytest.raises(grpc.RpcError) as refused:
+        shop.submit(stub, "dubbing", key="k3")
+    error: Any = refused.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "2 jobs of dubbing wait" in error.details()
+    status: Any = rpc_status.from_call(error)
+    assert "RetryInfo" in " ".join(detail.type_url for detail in status.details)
+    assert shop.submit(stub, "dubbing", key="k2") == jobs[2]
+    jobs.append(shop.submit(stub, "archive"))
+    assert sorted(shop.begun(stub)) == sorted(jobs)
+    assert {path.name for path in (shop.daemon.data / "jobs").iterdir()} == set(jobs)
+    assert not list((shop.daemon.data / "uploads").iterdir())
+    shop.submit(stub, "dubbing", key="k3")
+
+
+def test_of_submissions_at_once_no_more_are_kept_than_may_wait(
+    tmp_path: Path, services: Services
+) -> None:
+    """Without tokens all clients are one."""
+    services.speech.delay_s = 0.3
+    endpoints = ("--asr-endpoints", services.asr, "--translate-endpoints", services.translate)
+    daemon = Daemon(tmp_path, (*endpoints, "--max-queued-per-client", "3"))
+    film = recordings.write(tmp_path / "film.wav", recordings.steps(10)).read_bytes()
+    try:
+        daemon.start()
+        stub = daemon.stub()
+        stub.SubmitJob(messages(FILM, film), timeout=60)
+        wait(lambda: services.speech.open_calls)
+
+        def submit(_: int) -> grpc.StatusCode:
+            call = stub.SubmitJob.future(messages(FILM, film), timeout=60)
+            return call.code()
+
+        with ThreadPoolExecutor(12) as threads:
+            codes = list(threads.map(submit, range(12)))
+        assert codes.count(grpc.StatusCode.OK) == 3
+        assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 9
+    finally:
+        daemon.close()
+
+
+@pytest.mark.parametrize("shop", [("--keep-days", "0.00002")], indirect=True)
+def test_jobs_that_have_ended_long_ago_are_deleted_with_their_files(shop: Shop) -> None:
+    """As a start finds them: here after two seconds. What waits or runs stays."""
+    stub = shop.daemon.stub()
+    old = shop.submit(stub, "dubbing")
+    shop.begun(stub)
+    time.sleep(2.5)
+    assert [job.id for job in shop.jobs(stub)] == [old]  # it is looked for once an hour
+    assert shop.daemon.end() == 0
+    shop.daemon.start()
+    wait(lambda: not shop.jobs(stub))
+    assert not list((shop.daemon.data / "jobs").iterdir())

@@ -1,6 +1,7 @@
 """What every store of jobs promises, whatever keeps them: `jobs/store.py` says it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -449,6 +450,30 @@ async def test_a_page_tells_the_newest_jobs_first(store: JobStore) -> None:
     assert pages == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
     jobs, _ = await store.page([SUCCEEDED, FAILED], 50, None)
     assert [job.id for job in jobs] == ["2", "1", "0"]
+
+
+async def test_what_a_client_has_waiting_is_counted(store: JobStore) -> None:
+    """Neither what runs or has ended, nor what others have."""
+    await _of_clients(store, a1="a", a2="a", a3="a", b1="b", n1="")
+    await claimed(store, "a1")
+    await store.cancel("a2")
+    assert [await store.waiting_of(client) for client in ("a", "b", "", "none")] == [1, 1, 1, 0]
+    await store.resume("a2", restart=False)
+    assert await store.waiting_of("a") == 2
+
+
+async def test_jobs_that_have_ended_before_a_time_are_found(store: JobStore) -> None:
+    """Not those that run or wait, nor one that was resumed."""
+    for job_id in ("a", "b", "c", "d"):
+        await store.submit(job_id, "", FILM)
+    await (await claimed(store, "a")).end(SUCCEEDED)
+    await claimed(store, "b")
+    for job_id in ("c", "d"):
+        await store.cancel(job_id)
+    await store.resume("d", restart=False)
+    now = time.time()
+    assert sorted(await store.ended_before(now + 2)) == ["a", "c"]
+    assert await store.ended_before(now - 60) == []
 
 
 async def test_large_jobs_end_a_page_early(store: JobStore) -> None:

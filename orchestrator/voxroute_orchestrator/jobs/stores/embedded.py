@@ -48,6 +48,14 @@ class EmbeddedJobs:
         self.waiting.set()
         return job, created
 
+    async def waiting_of(self, tenant: str) -> int:
+        """As JobStore."""
+        return await asyncio.to_thread(self._store.waiting_of, tenant)
+
+    async def ended_before(self, time_s: float) -> list[str]:
+        """As JobStore."""
+        return await asyncio.to_thread(self._store.ended_before, time_s)
+
     async def get(self, job_id: str) -> jobs_pb2.Job:
         """As JobStore."""
         return await asyncio.to_thread(self._store.get, job_id)

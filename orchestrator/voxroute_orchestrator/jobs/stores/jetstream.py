@@ -34,6 +34,7 @@ from voxroute_orchestrator.jetstream.setup import JOBS, check_folder, set_up
 from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
+    ENDED,
     QUEUED,
     RUNNING,
     Attempt,
@@ -245,6 +246,18 @@ class JetStreamJobs:
         except ConflictError:
             entry, _ = await self._last(job_id)
         return entry
+
+    async def waiting_of(self, tenant: str) -> int:
+        """As JobStore, as far as this service has heard."""
+        return self._turns.waiting_of(tenant)
+
+    async def ended_before(self, time_s: float) -> list[str]:
+        """As JobStore, as far as this service has heard."""
+        return [
+            job_id
+            for job_id, job in self._jobs.items()
+            if job.state in ENDED and job.moved_s < time_s
+        ]
 
     async def get(self, job_id: str) -> jobs_pb2.Job:
         """As JobStore."""

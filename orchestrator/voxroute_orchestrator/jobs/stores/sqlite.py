@@ -218,6 +218,18 @@ class SqliteStore:
         self._observe(job_id, events)
         return job, True
 
+    def waiting_of(self, tenant: str) -> int:
+        """How many jobs of a client wait."""
+        with self._transaction() as db:
+            counted = "SELECT count(*) FROM jobs WHERE state = ? AND tenant = ?"
+            return int(db.execute(counted, (QUEUED, tenant)).fetchone()[0])
+
+    def ended_before(self, time_s: float) -> list[str]:
+        """The ids of the jobs that have ended before a time, seconds since 1970."""
+        with self._transaction() as db:
+            found = db.execute("SELECT id FROM jobs WHERE end_ns < ?", (int(time_s * 1e9),))
+            return [row["id"] for row in found]
+
     def get(self, job_id: str) -> jobs_pb2.Job:
         """The job. Raises JobNotFoundError."""
         with self._transaction() as db:
