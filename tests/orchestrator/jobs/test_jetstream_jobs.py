@@ -274,6 +274,37 @@ async def test_the_job_of_a_service_that_is_gone_is_claimed_before_others(
     await claimed(there, "b")
 
 
+async def test_only_what_was_not_said_is_read(
+    services: list[JetStreamJobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service hears what becomes of jobs; of 60 messages it asks for a few, those it missed."""
+    here, there = services
+    asked, read = 0, there.link.next
+
+    async def counted(*rest: Any, **named: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await read(*rest, **named)
+
+    monkeypatch.setattr(there.link, "next", counted)
+    await here.submit("a", "", FILM)
+    attempt = await claimed(here)
+    for number in range(60):
+        await say(attempt, f"{number}")
+    await here.submit("b", "", FILM)
+    await _until(lambda: _states(there, [QUEUED], ["b"]))
+    await there._read_on()
+    assert asked < 10
+    await here.submit("c", "", FILM)
+    await _until(lambda: _states(there, [QUEUED], ["c", "b"]))
+    kept = await here.link.last(JOBS, "vr.job.c")
+    assert kept is not None
+    there._forget("c")  # as if it had not been said
+    there._heard.clear()
+    there._seen = kept.sequence - 1
+    await _until(lambda: _states(there, [QUEUED], ["c", "b"]))
+
+
 async def test_a_job_that_was_deleted_unheard_is_forgotten(services: list[JetStreamJobs]) -> None:
     """Nobody is kept from the jobs behind it."""
     here, there = services

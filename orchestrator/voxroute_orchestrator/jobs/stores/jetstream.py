@@ -119,6 +119,7 @@ class JetStreamJobs:
         self._jobs: dict[str, _Known] = {}
         self._turns = Turns()
         self._seen = 0  # the last message of all that were read
+        self._heard: set[int] = set()  # those behind it that were said
         self._leases: dict[str, Lease] = {}
         self._configs: dict[str, jobs_pb2.JobConfig] = {}
         self._places: dict[tuple[str, int], int] = {}
@@ -519,6 +520,7 @@ class JetStreamJobs:
         self._turns.forget(job_id)
 
     def _hear(self, message: Message) -> None:
+        self._heard.add(message.sequence)
         try:
             self.note(Entry.load(message.data, message.sequence), message.sequence)
         except (ValueError, KeyError, TypeError) as error:
@@ -529,10 +531,20 @@ class JetStreamJobs:
         last = await self.link.last(JOBS, "vr.job.*")
         if last is None or last.sequence <= self._seen:
             return
-        read = self.link.read(JOBS, "vr.job.*", self._seen + 1)
-        async for message in read if self._seen else self.link.lasts(JOBS, "vr.job.*"):
+        if not self._seen:
+            async for message in self.link.lasts(JOBS, "vr.job.*"):
+                self._hear(message)
+            self._seen = last.sequence
+        while self._seen < last.sequence:
+            if self._seen + 1 in self._heard:
+                self._seen += 1
+                continue
+            message = await self.link.next(JOBS, "vr.job.*", self._seen + 1)
+            if message is None:
+                break
             self._hear(message)
-        self._seen = last.sequence
+            self._seen = message.sequence
+        self._heard = {sequence for sequence in self._heard if sequence > self._seen}
 
     async def _again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
