@@ -4,14 +4,22 @@ import re
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_settings import SettingsConfigDict
+import platformdirs
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.engines import backend_name
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.settings import Settings, load
 from voxroute_serving.errors import InvalidInputError
-from voxroute_serving.process.settings import ListeningSettings, LogSettings, StringList
+from voxroute_serving.process.settings import (
+    Device,
+    ListeningSettings,
+    LogSettings,
+    ServerSettings,
+    StringList,
+)
 
 
 def _server(address: str) -> str:
@@ -106,3 +114,90 @@ class ClientServerSettings(ListeningSettings):
             )
         except UsageError as error:
             raise InvalidInputError(str(error)) from error
+
+
+_COPIES = 3  # of a cluster: one server may go, and the others agree
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+# the last one: its flags have shorter names too, and the last model_config is the one that counts
+class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
+    """What the job service is told."""
+
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("voxroute"),
+        description="folder of the jobs: the store, uploads, journals, results. Grows by every"
+        " upload; only one job service at a time works in it",
+    )
+    max_jobs: int = Field(
+        default=1,
+        ge=1,
+        description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
+        " for each other in the services' queues",
+    )
+    engine_replicas: int = Field(
+        default=0,
+        ge=0,
+        le=5,
+        description="servers of the cluster that keep each job; 0 for 3 where --engine names"
+        " several, else 1. Of 3, one may go. More are kept from the next start on, fewer never",
+    )
+    engine_lease_s: float = Field(
+        default=30.0,
+        ge=1,
+        description="seconds without a word of a service after which its jobs are another one's."
+        " Too low has jobs repeat a window on a slow network, too high lets them wait",
+    )
+    workers: bool = Field(
+        default=False,
+        description="let `voxroute worker` processes on the server of --engine come for parts of"
+        " the jobs, beside the services of --asr-endpoint; without such, no local one is started",
+    )
+    media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
+        default=[],
+        description="folder whose files clients may name instead of uploading them; repeat it for"
+        " several. Every client can have what is in it transcribed; none by default",
+    )
+    max_queued_per_client: int = Field(
+        default=0,
+        ge=0,
+        description="jobs of one client that may wait, by the name of its token; 0 for any number."
+        " Too low refuses whole folders of recordings, too high lets one client fill the disk",
+    )
+    keep_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="days after its end at which a job is deleted, with its files; 0 for never."
+        " Too low loses results that nobody has fetched yet",
+    )
+    max_upload_bytes: int = Field(
+        default=20 * 1024**3,
+        ge=1,
+        description="largest upload, bytes. Too low refuses films, too high lets one client fill"
+        " the disk",
+    )
+    max_audio_s: float = Field(
+        default=4 * 3600.0,
+        gt=0,
+        description="longest recording, seconds of the part that is wanted of it; a longer one"
+        " fails. Too low refuses films, too high lets one job keep the others waiting for days",
+    )
+    drain_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="seconds that uploads get to finish after SIGTERM; jobs do not need them",
+    )
+    model: str = Field(default="", description="speech model of jobs that name none")
+    translate_model: str = Field(default="", description="translation model, likewise")
+    backend: Annotated[str, AfterValidator(backend_name)] = Field(
+        default="auto", description="engine that recognises speech"
+    )
+    device: Device = Field(default="auto", description="hardware of jobs that name none")
+
+    @property
+    def replicas(self) -> int:
+        """How many servers keep each job."""
+        return self.engine_replicas or (_COPIES if len(self.engine) > 1 else 1)

@@ -27,6 +27,8 @@ from voxroute_orchestrator.transcript import same_language, standard_tag
 
 MAX_SPEAKERS = 100  # of the contract
 DeviceName = Literal["auto", "mps", "cuda", "cpu"]
+PRIORITIES = ("normal", "high", "low")
+"""By their number in the contract."""
 
 _LONGEST_TIME = 20  # characters of it in a message
 _MAX_TIME_S = 366 * 24 * 3600.0
@@ -253,6 +255,9 @@ class JobSpec:
     mux: bool = asked(
         False, "--mux", help="Write a copy of the recording with the subtitles in it."
     )
+    priority: Literal["normal", "high", "low"] = asked(
+        "normal", "--priority", help="Which of your own jobs the service begins first."
+    )
     backend: str = asked(
         "auto",
         "--backend",
@@ -370,6 +375,8 @@ def to_message(spec: JobSpec) -> jobs_pb2.JobConfig:
             continue
         if name == "glossary":
             config.glossary.extend(glossaries.to_messages(value))
+        elif name == "priority":
+            setattr(config, message, PRIORITIES.index(value))
         elif isinstance(value, tuple):
             getattr(config, message).extend(value)
         elif isinstance(value, float):
@@ -395,6 +402,8 @@ def of_message(config: jobs_pb2.JobConfig) -> JobSpec:
             given[name] = _terms(value)
         elif name == "formats":
             given[name] = _formats(value)
+        elif name == "priority":
+            given[name] = _priority(value)
         else:
             given[name] = value
     for name in ("min_speakers", "max_speakers"):
@@ -429,6 +438,12 @@ def _formats(kinds: Any) -> tuple[str, ...]:
             sentence = f"there is no format {kind[:20]!r}; use {', '.join(FORMATS)}"
             raise AskedError("formats", _literal(sentence))
     return tuple(dict.fromkeys(kinds)) or DEFAULT_FORMATS
+
+
+def _priority(number: int) -> str:
+    if not 0 <= number < len(PRIORITIES):
+        raise AskedError("priority", f"there is no priority {number}; use normal, high or low")
+    return PRIORITIES[number]
 
 
 def _literal(text: str) -> str:

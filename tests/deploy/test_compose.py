@@ -15,7 +15,7 @@ from tests.orchestrator.jobs.nats_server import nats_server
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_gateway.settings import GatewaySettings
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jobs.service import JobServerSettings
+from voxroute_orchestrator.server_settings import JobServerSettings
 from voxroute_orchestrator.settings import load
 from voxroute_serving.process import main
 from voxroute_serving.process.settings import ENV_PREFIX, ProcessSettings, misspelt_variables

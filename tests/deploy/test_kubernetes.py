@@ -13,7 +13,7 @@ import yaml
 
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_gateway.settings import GatewaySettings
-from voxroute_orchestrator.jobs.service import JobServerSettings
+from voxroute_orchestrator.server_settings import JobServerSettings
 from voxroute_serving.process import main
 from voxroute_serving.process.settings import ENV_PREFIX, ProcessSettings, misspelt_variables
 from voxroute_translate.settings import TranslateSettings

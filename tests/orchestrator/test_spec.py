@@ -39,6 +39,7 @@ SPECS = st.builds(
     translate_model=st.sampled_from(["", "nllb"]),
     glossary=st.sampled_from([(), (GlossaryTerm("राम", "Ram"), GlossaryTerm("x", "", True, True))]),
     prompt=st.sampled_from(["", "Asha, Ravi."]),
+    priority=st.sampled_from(["normal", "high", "low"]),
     words=st.booleans(),
     align=st.booleans(),
     speakers=st.booleans(),

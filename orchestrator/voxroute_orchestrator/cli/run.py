@@ -46,7 +46,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog=EXIT_CODES)
-@asks(required=("target_languages",))
+@asks(but=("priority",), required=("target_languages",))
 def run(
     *,
     media: MediaArguments,
@@ -84,7 +84,7 @@ def run(
 
 
 @app.command(epilog=EXIT_CODES)
-@asks(but=("target_languages", "translate_model", "glossary"))
+@asks(but=("target_languages", "translate_model", "glossary", "priority"))
 def transcribe(
     *,
     media: MediaArgument,

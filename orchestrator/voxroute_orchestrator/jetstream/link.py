@@ -355,23 +355,10 @@ class Link:
             return None
         return Ticket(message.subject, message.reply)
 
-    async def keep(self, ticket: Ticket) -> None:
-        """Has the time of a ticket begin anew; nobody knows whether that has arrived."""
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await _alone(self._client.publish(ticket.reply, b"+WPI"))
-
     async def done(self, ticket: Ticket) -> None:
         """Takes a ticket out of the queue. One that stays comes again."""
-        await self._settle(ticket, b"+ACK")
-
-    async def give_back(self, ticket: Ticket, delay_s: float = 0.0) -> None:
-        """Puts a ticket back to its place. One that stays comes back when its time is up."""
-        delay = json.dumps({"delay": int(delay_s * 1e9)}) if delay_s else ""
-        await self._settle(ticket, f"-NAK {delay}".strip().encode())
-
-    async def _settle(self, ticket: Ticket, how: bytes) -> None:
         try:
-            await self._request(ticket.reply, how)
+            await self._request(ticket.reply, b"+ACK")
         except (nats.errors.Error, TimeoutError, OSError) as error:
             _log.warning("a ticket comes again", subject=ticket.subject, error=_said(error))
 
@@ -507,11 +494,6 @@ class Link:
         except nats.errors.Error as error:
             raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
         return True
-
-    async def say(self, subject: str) -> None:
-        """Wakes whoever listens. Who does not hear it looks for himself after a while."""
-        with contextlib.suppress(nats.errors.Error, OSError):
-            await _alone(self._client.publish(subject, b""))
 
 
 class _Client(Client):

@@ -18,8 +18,6 @@ from voxroute_orchestrator.jetstream.setup import (
     JOBS,
     JOURNAL,
     NO_STREAM,
-    QUEUE,
-    RUN,
     SPANS,
     WHO,
 )
@@ -82,14 +80,12 @@ async def look(access: Access, link: Link) -> Fleet:
     said, reached, streams = await asyncio.gather(
         link.ask_all(WHO, _ANSWERS_S),
         asyncio.gather(*map(_reached, access.servers)),
-        asyncio.gather(*(_stream(link, name) for name in (JOBS, JOURNAL, QUEUE, SPANS))),
+        asyncio.gather(*(_stream(link, name) for name in (JOBS, JOURNAL, SPANS))),
     )
     there = sorted(map(json.loads, said), key=lambda one: (one["host"], one["name"]))
     services = [one for one in there if one["kind"] == "jobs"]
     workers = [one for one in there if one["kind"] == "worker"]
-    queue: dict[str, Any] = {}
-    if streams[2]:
-        queue = await link.call(f"CONSUMER.INFO.{QUEUE}.{RUN}")
+    attempts = [one["attempt"] for service in services for one in service["doing"]]
     states = [one["jobs"] for one in services]
     return Fleet(
         [_with_streams(server, streams) for server in reached],
@@ -97,8 +93,8 @@ async def look(access: Access, link: Link) -> Fleet:
         workers,
         {name: max(one[name] for one in states) for name in (states[0] if states else ())},
         max((one["oldest_s"] for one in services), default=0.0),
-        _tickets(streams[3], workers),
-        {"held": queue.get("num_ack_pending", 0), "again": queue.get("num_redelivered", 0)},
+        _tickets(streams[2], workers),
+        {"held": len(attempts), "again": sum(attempt > 1 for attempt in attempts)},
     )
 
 

@@ -8,14 +8,11 @@
     vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model
     vr.work.<id>          asked by such a worker, answered by whoever does the job
     vr.call.<name>        asked by a worker about the span that it was given
-    vr.q.<id>.<turn>      a ticket: somebody is to look whether the job waits. It is not the truth:
-                          one may be lost or come twice
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job
-    vr.bell               a ticket may be there
     vr.who                answered by every job service and worker: who it is, and what it does
 
-The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS and VR_QUEUE.
+The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS.
 """
 
 import asyncio
@@ -31,39 +28,36 @@ from voxroute_orchestrator.jetstream.link import (
     RefusedError,
 )
 
-JOBS, JOURNAL, QUEUE, SPANS = "VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"
-RUN = "run"
-"""The consumer that hands out tickets."""
-BELL = "vr.bell"
+JOBS, JOURNAL, SPANS = "VR_JOBS", "VR_JOURNAL", "VR_SPANS"
 WHO = "vr.who"
 _FOLDER = "vr.fact.folder"
-_LAYOUT = "1"  # raised when an older voxroute would not understand what is kept
+_LAYOUT = "2"  # raised when an older voxroute would not understand what is kept
+_READ = {"1"}  # of older ones, taken as they are: had no tenants, and a stream of tickets for jobs
 NO_STREAM = 10059
 """The code of what is refused because nobody has made the stream yet."""
 _NO_PEERS = 10005  # also while the servers of a cluster still look for each other
 _AGAIN_S = 0.5
 
-_TICKETS: dict[str, Any] = {
-    "retention": "workqueue",
-    "max_msgs_per_subject": 1,
-    "discard_new_per_subject": True,
-}
 _STREAMS: dict[str, dict[str, Any]] = {
     JOBS: {
         "subjects": ["vr.job.*", "vr.conf.*.*", "vr.key.*", "vr.fact.*"],
         "republish": {"src": "vr.job.*", "dest": "vr.live.job.{{wildcard(1)}}"},
     },
     JOURNAL: {"subjects": ["vr.journal.*.*"]},
-    QUEUE: {"subjects": ["vr.q.*.*"], **_TICKETS},
-    SPANS: {"subjects": ["vr.span.*.*.*"], **_TICKETS},
+    SPANS: {
+        "subjects": ["vr.span.*.*.*"],
+        "retention": "workqueue",
+        "max_msgs_per_subject": 1,
+        "discard_new_per_subject": True,
+    },
 }
 
 
-async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
+async def set_up(link: Link, replicas: int = 1) -> None:
     """Makes the streams that are missing; leaves alone what is there, and what it was limited to.
 
     A stream that fewer than `replicas` servers keep is kept by so many from now on; one that more
-    keep is left so. A ticket that nobody speaks of comes again after `lease_s`. Raises LinkError.
+    keep is left so. Raises LinkError.
     """
     for name, own in _STREAMS.items():
         try:
@@ -80,7 +74,10 @@ async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
             }
             there = await _keep(link, "CREATE", config | own)
         layout = there.get("metadata", {}).get("voxroute")
-        if layout != _LAYOUT:
+        if layout in _READ:
+            metadata = there["metadata"] | {"voxroute": _LAYOUT}
+            there = await _keep(link, "UPDATE", there | {"metadata": metadata})
+        elif layout != _LAYOUT:
             raise LinkError(
                 f"the stream {name} of the NATS server is not this voxroute's (its layout is"
                 f" {layout}, this one knows {_LAYOUT}); install the voxroute that has made it, or"
@@ -88,14 +85,13 @@ async def set_up(link: Link, lease_s: float, replicas: int = 1) -> None:
             )
         if there["num_replicas"] < replicas:
             await _keep(link, "UPDATE", there | {"num_replicas": replicas})
-    await hand_out(link, QUEUE, RUN, lease_s)
 
 
-async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: str = "") -> None:
+async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: str) -> None:
     """Makes a consumer of a work queue, unless it is there. Raises LinkError.
 
     A ticket that nobody speaks of comes again after `lease_s`; `subject` are those that it hands
-    out, "" for all.
+    out.
     """
     consumer: dict[str, Any] = {
         "durable_name": name,
@@ -103,9 +99,8 @@ async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: 
         "ack_wait": int(lease_s * 1e9),
         "max_ack_pending": 20_000,  # tickets that are out at once; the default is 1000
         "max_waiting": 4096,
+        "filter_subject": subject,
     }
-    if subject:
-        consumer["filter_subject"] = subject
     await link.call(
         f"CONSUMER.DURABLE.CREATE.{stream}.{name}",
         {"stream_name": stream, "config": consumer},

@@ -64,6 +64,15 @@ MIGRATIONS = (
         value TEXT NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN tenant TEXT NOT NULL DEFAULT '';   -- the client, '' for no name
+    ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;   -- 1 high, -1 low
+    ALTER TABLE jobs ADD COLUMN began INTEGER NOT NULL DEFAULT 0;   -- the order of the claims
+    DROP INDEX jobs_by_state;
+    CREATE INDEX jobs_by_turn ON jobs (state, tenant, priority DESC, queued_at);
+    CREATE INDEX jobs_by_beginning ON jobs (tenant, began);
+    CREATE INDEX jobs_by_place ON jobs (queued_at);
+    """,
 )
 
 

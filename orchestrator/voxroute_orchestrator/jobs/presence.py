@@ -1,21 +1,19 @@
 """What a job service of a fleet says of itself to whoever asks who is there."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxroute_orchestrator.jetstream import presence
 from voxroute_orchestrator.jobs.runner import Runner
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
 from voxroute_orchestrator.jobs.stores.leases import serving_errors
+from voxroute_orchestrator.server_settings import JobServerSettings
 from voxroute_serving.process.main import Runtime
-
-if TYPE_CHECKING:
-    from voxroute_orchestrator.jobs.service import JobServerSettings
 
 _STATES = ("queued", "running")
 
 
 async def be_there(
-    store: JetStreamJobs, runner: Runner, runtime: Runtime, settings: "JobServerSettings"
+    store: JetStreamJobs, runner: Runner, runtime: Runtime, settings: JobServerSettings
 ) -> None:
     """Answers from now on, with what it does and what its metrics tell of all jobs.
 

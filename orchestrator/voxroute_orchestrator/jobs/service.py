@@ -8,17 +8,13 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc.aio
-import platformdirs
 from prometheus_client import CollectorRegistry
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import NoDecode
 
 from voxroute.jobs.v1 import jobs_pb2, jobs_pb2_grpc
 from voxroute.live.v1 import live_pb2_grpc
-from voxroute_orchestrator.engines import backend_name
 from voxroute_orchestrator.errors import MediaStalledError
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.editing.again import Services
@@ -35,6 +31,7 @@ from voxroute_orchestrator.jobs.files import DataFolder, Upload, check_upload_na
 from voxroute_orchestrator.jobs.metrics import JobMetrics, JobState
 from voxroute_orchestrator.jobs.reconcile import reconcile
 from voxroute_orchestrator.jobs.recordings import Recordings, about, bytes_of
+from voxroute_orchestrator.jobs.retention import DAY_S, delete_job, delete_old
 from voxroute_orchestrator.jobs.runner import Defaults, Runner
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
@@ -56,7 +53,7 @@ from voxroute_orchestrator.names import is_path
 from voxroute_orchestrator.pipeline.recording import transcribe_media
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
-from voxroute_orchestrator.server_settings import ClientServerSettings, EngineSettings
+from voxroute_orchestrator.server_settings import JobServerSettings
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import (
     AskedError,
@@ -67,9 +64,9 @@ from voxroute_orchestrator.spec import (
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.bounds import MAX_INTEGER, quoted
 from voxroute_serving.calls.requests import Context, Requests
-from voxroute_serving.errors import InvalidInputError, NotReadyError
+from voxroute_serving.device.places import client
+from voxroute_serving.errors import ClientLimitError, InvalidInputError, NotReadyError
 from voxroute_serving.process.main import Runtime, run_service
-from voxroute_serving.process.settings import Device, ServerSettings
 
 if TYPE_CHECKING:
     from voxroute_orchestrator.jetstream.access import Access
@@ -77,7 +74,7 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
 _DEFAULT_PAGE, _MAX_PAGE = 50, 1000
-_COPIES = 3  # of a cluster: one server may go, and the others agree
+_QUEUED_RETRY_S = 30.0  # advice to a client whose jobs wait; how long they take is not known
 _TOKEN = "jobs:"  # noqa: S105 - a page token is no secret
 
 _STATE_NAMES: dict[int, JobState] = {
@@ -87,78 +84,6 @@ _STATE_NAMES: dict[int, JobState] = {
     FAILED: "failed",
     CANCELLED: "cancelled",
 }
-
-
-def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, (str, Path)) else value
-
-
-# the last one: its flags have shorter names too, and the last model_config is the one that counts
-class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
-    """What the job service takes on top of that."""
-
-    data_dir: Path = Field(
-        default_factory=lambda: platformdirs.user_data_path("voxroute"),
-        description="folder of the jobs: the store, uploads, journals, results. Grows by every"
-        " upload; only one job service at a time works in it",
-    )
-    max_jobs: int = Field(
-        default=1,
-        ge=1,
-        description="jobs that run at once. Too low leaves services idle, too high lets jobs wait"
-        " for each other in the services' queues",
-    )
-    engine_replicas: int = Field(
-        default=0,
-        ge=0,
-        le=5,
-        description="servers of the cluster that keep each job; 0 for 3 where --engine names"
-        " several, else 1. Of 3, one may go. More are kept from the next start on, fewer never",
-    )
-    engine_lease_s: float = Field(
-        default=30.0,
-        ge=1,
-        description="seconds without a word of a service after which its jobs are another one's."
-        " Too low has jobs repeat a window on a slow network, too high lets them wait",
-    )
-    workers: bool = Field(
-        default=False,
-        description="let `voxroute worker` processes on the server of --engine come for parts of"
-        " the jobs, beside the services of --asr-endpoint; without such, no local one is started",
-    )
-    media_root: Annotated[list[Path], NoDecode, BeforeValidator(_one_or_more)] = Field(
-        default=[],
-        description="folder whose files clients may name instead of uploading them; repeat it for"
-        " several. Every client can have what is in it transcribed; none by default",
-    )
-    max_upload_bytes: int = Field(
-        default=20 * 1024**3,
-        ge=1,
-        description="largest upload, bytes. Too low refuses films, too high lets one client fill"
-        " the disk",
-    )
-    max_audio_s: float = Field(
-        default=4 * 3600.0,
-        gt=0,
-        description="longest recording, seconds of the part that is wanted of it; a longer one"
-        " fails. Too low refuses films, too high lets one job keep the others waiting for days",
-    )
-    drain_s: float = Field(
-        default=10.0,
-        ge=0,
-        description="seconds that uploads get to finish after SIGTERM; jobs do not need them",
-    )
-    model: str = Field(default="", description="speech model of jobs that name none")
-    translate_model: str = Field(default="", description="translation model, likewise")
-    backend: Annotated[str, AfterValidator(backend_name)] = Field(
-        default="auto", description="engine that recognises speech"
-    )
-    device: Device = Field(default="auto", description="hardware of jobs that name none")
-
-    @property
-    def replicas(self) -> int:
-        """How many servers keep each job."""
-        return self.engine_replicas or (_COPIES if len(self.engine) > 1 else 1)
 
 
 class JobServicer(TranscriptServicer):
@@ -174,13 +99,22 @@ class JobServicer(TranscriptServicer):
         services: Services,
         media_roots: Sequence[Path],
         max_upload_bytes: int,
+        max_queued: int,
+        named: bool,
     ) -> None:
+        """At most `max_queued` jobs of a client wait, 0 for any number.
+
+        `named` is whether clients have names, those of their tokens.
+        """
         super().__init__(runner, Revisions(on_threads, folder), services)
         self._store = store
         self._folder = folder
         self._recordings = Recordings(on_threads, folder, runner)
         self._media_roots = media_roots
         self._max_upload_bytes = max_upload_bytes
+        self._max_queued = max_queued
+        self._queuing = asyncio.Lock()
+        self._named = named
 
     async def SubmitJob(
         self, request_iterator: AsyncIterator[jobs_pb2.SubmitJobRequest], context: Context
@@ -190,17 +124,28 @@ class JobServicer(TranscriptServicer):
         requests = Requests[jobs_pb2.SubmitJobConfig](request_iterator, "data")
         submission = await requests.config()
         key, config = submission.idempotency_key, checked(submission)
+        tenant = client() if self._named else ""
         there = await self._store.find_submission(key, config)
         if there is not None:
             return jobs_pb2.SubmitJobResponse(job=there, created=False)
+        await self._check_queued(tenant)  # before it has sent gigabytes
         if config.WhichOneof("media") == "media_path":
             await self._check_media(config.media_path)
         upload = self._folder.upload(self._max_upload_bytes)
         async with _blocking(upload):
             await self._receive(requests, upload, uploads=bool(config.upload_name))
             # a client that leaves now may leave a job behind, with all that is its own
-            job, created = await asyncio.shield(self._keep(upload, key, config))
+            job, created = await asyncio.shield(self._keep(upload, key, config, tenant))
         return jobs_pb2.SubmitJobResponse(job=job, created=created)
+
+    async def _check_queued(self, tenant: str) -> None:
+        """Raises ClientLimitError where as many jobs of a client wait as may."""
+        if self._max_queued and await self._store.waiting_of(tenant) >= self._max_queued:
+            raise ClientLimitError(
+                f"{self._max_queued} jobs of {tenant or 'the clients'} wait, as many as may; submit"
+                " again when one has begun, or cancel one",
+                retry_after_s=_QUEUED_RETRY_S,
+            )
 
     async def _check_media(self, name: str) -> None:
         """Raises job_errors.MediaNotFoundError, also where the media root does not answer."""
@@ -222,14 +167,16 @@ class JobServicer(TranscriptServicer):
             raise InvalidJobError.of_field("data", "the file is empty")
 
     async def _keep(
-        self, upload: Upload, key: str, config: jobs_pb2.JobConfig
+        self, upload: Upload, key: str, config: jobs_pb2.JobConfig, tenant: str
     ) -> tuple[jobs_pb2.Job, bool]:
         job_id, files = await asyncio.to_thread(self._folder.new_job)
         created = False
         try:
             if config.upload_name:
                 await asyncio.to_thread(upload.take, files.media / config.upload_name)
-            job, created = await self._store.submit(job_id, key, config)
+            async with self._queuing if self._max_queued else contextlib.nullcontext():
+                await self._check_queued(tenant)
+                job, created = await self._store.submit(job_id, key, config, tenant)
         except OutcomeUnknownError:
             created = True  # for all that is known, and then it needs its folder
             raise
@@ -301,10 +248,9 @@ class JobServicer(TranscriptServicer):
     async def DeleteJob(
         self, request: jobs_pb2.DeleteJobRequest, context: Context
     ) -> jobs_pb2.DeleteJobResponse:
-        """Forgets the job, then removes its folder: a start in between puts that aside."""
+        """Forgets the job, and removes its files."""
         del context
-        await self._store.delete(request.job_id)
-        await asyncio.to_thread(self._folder.remove, request.job_id)
+        await delete_job(self._store, self._folder, request.job_id)
         return jobs_pb2.DeleteJobResponse()
 
     async def GetArtifact(
@@ -430,6 +376,8 @@ class JobApp:
         access = _access(settings)  # before the folder is one that is shared
         self._settings, self._runtime = settings, runtime
         self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))
+        self._keep_s = settings.keep_days * DAY_S
+        self._deleting: asyncio.Task[None] | None = None
         self._metrics = JobMetrics(runtime.metrics.registry)
         self._sqlite: SqliteStore | None = None
         self._shared: JetStreamJobs | None = None
@@ -475,6 +423,8 @@ class JobApp:
             services=Services(options, self._metrics.observe_route),
             media_roots=settings.media_root,
             max_upload_bytes=settings.max_upload_bytes,
+            max_queued=settings.max_queued_per_client,
+            named=settings.client_tokens is not None,
         )
         self._live = live.LiveServicer(
             live.Offered(options, spec, only_asr_endpoints=asr, only_translate_endpoints=translate),
@@ -502,6 +452,9 @@ class JobApp:
             from voxroute_orchestrator.jobs.presence import be_there  # noqa: PLC0415 - it needs nats-py
 
             await be_there(self._shared, self._runner, self._runtime, self._settings)
+        if self._keep_s:
+            deleting = delete_old(self._store, self._folder, self._keep_s)
+            self._deleting = asyncio.ensure_future(deleting)
 
     def _observe(self, job_id: str, events: Sequence[Event]) -> None:
         for event in events:
@@ -513,6 +466,8 @@ class JobApp:
 
     def leave(self) -> None:
         """Stops the jobs, sends the watchers away, and ends what is captioned."""
+        if self._deleting is not None:
+            self._deleting.cancel()
         self._runner.stop()
         self._live.leave()
 

@@ -12,8 +12,10 @@ What every store promises; `tests/orchestrator/jobs/test_store_contract.py` asks
 - The events of a job are numbered from 1 without a gap, and no number is given twice: what a
   watcher has seen never stands for another event.
 - A job is done by one attempt at a time. One that another has followed can write nothing more.
-- Jobs are claimed in the order in which they were queued. One that is given back keeps its place,
-  one that is resumed goes to the end.
+- Clients take turns: the next job is that of a client with the fewest jobs running, and among those
+  of the one whose last job began the longest ago. Of a client's own jobs those of the highest
+  priority are claimed first, in the order in which they were queued: one that is given back keeps
+  its place, one that is resumed goes to the end.
 - What was asked for with `restart` is remembered until an attempt has begun with it.
 """
 
@@ -78,6 +80,11 @@ def message_event(text: str) -> Event:
 def as_text(message: Message) -> str:
     """The same text for equal messages, so that configs can be compared by it."""
     return json.dumps(json.loads(MessageToJson(message)), sort_keys=True, ensure_ascii=False)
+
+
+def rank(config: jobs_pb2.JobConfig) -> int:
+    """The priority as a number: the higher one goes first."""
+    return {jobs_pb2.JOB_PRIORITY_HIGH: 1, jobs_pb2.JOB_PRIORITY_LOW: -1}.get(config.priority, 0)
 
 
 def key_taken(job_id: str) -> InvalidInputError:
@@ -212,12 +219,21 @@ class JobStore(Protocol):
         ...
 
     async def submit(
-        self, job_id: str, key: str, config: jobs_pb2.JobConfig
+        self, job_id: str, key: str, config: jobs_pb2.JobConfig, tenant: str = ""
     ) -> tuple[jobs_pb2.Job, bool]:
         """The queued job and True, or the job that has the key already and False.
 
-        Raises InvalidJobError where the key was used with another config.
+        `tenant` is the client whose job it is; "" where it has no name. Raises InvalidJobError
+        where the key was used with another config.
         """
+        ...
+
+    async def waiting_of(self, tenant: str) -> int:
+        """How many jobs of a client wait."""
+        ...
+
+    async def ended_before(self, time_s: float) -> list[str]:
+        """The ids of the jobs that have ended before a time, seconds since 1970."""
         ...
 
     async def get(self, job_id: str) -> jobs_pb2.Job:
@@ -242,7 +258,7 @@ class JobStore(Protocol):
         ...
 
     async def claim(self) -> Attempt | None:
-        """The job that waits the longest, RUNNING from now on; None where none waits."""
+        """The job whose turn it is, RUNNING from now on; None where none waits."""
         ...
 
     async def cancel(self, job_id: str) -> None:

@@ -52,8 +52,10 @@ from voxroute_orchestrator.transcript import standard_tag
 from voxroute_orchestrator.workflow.bootstrap import Recommendation
 
 JOB_SCHEMA = "voxroute.job/1"
-IN_FILE = sorted(SENT - {"source_languages", "target_languages", "asr_model", "glossary"})
-"""The fields of a spec that a job's file holds; the others are in its `.env` file."""
+IN_FILE = sorted(
+    SENT - {"source_languages", "target_languages", "asr_model", "glossary", "priority"}
+)
+"""The fields of a spec that a job's file holds; what else it needs is in its `.env` file."""
 
 _SLUG_CHARACTERS = 24
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

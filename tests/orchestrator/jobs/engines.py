@@ -10,7 +10,7 @@ from tests.orchestrator.jobs.nats_server import Cluster, NatsServer
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import Link
-from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE
+from voxroute_orchestrator.jetstream.setup import JOBS, JOURNAL, SPANS
 from voxroute_orchestrator.jobs.store import Attempt, JobStore, message_event
 from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
@@ -67,14 +67,13 @@ class Nats:
         return JetStreamJobs(
             lambda: Link.open(Access(self.server.servers)),
             lease_s=1.0,
-            lost_s=2.0,
             replicas=len(self.server.servers),
         )
 
     async def forget(self) -> None:
         """Removes all that the servers have kept."""
         link = await Link.open(Access(self.server.servers))
-        for stream in (JOBS, QUEUE):
+        for stream in (JOBS, JOURNAL, SPANS):
             await link.call(f"STREAM.DELETE.{stream}")
         await link.close()
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from voxroute_orchestrator.jobs.service import JobServerSettings
+from voxroute_orchestrator.server_settings import JobServerSettings
 
 
 def test_the_scheme_of_the_first_server_is_that_of_all() -> None:

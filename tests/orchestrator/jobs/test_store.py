@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jobs.database import STORE_NAME
+from voxroute_orchestrator.jobs.database import APPLICATION_ID, MIGRATIONS, STORE_NAME
 from voxroute_orchestrator.jobs.errors import DiskFullError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.event_log import EventLog
-from voxroute_orchestrator.jobs.store import Event, message_event
+from voxroute_orchestrator.jobs.store import QUEUED, Event, as_text, message_event
 from voxroute_orchestrator.jobs.stores import sqlite
 from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 
@@ -69,6 +69,25 @@ def test_a_locked_store_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     finally:
         other.close()
         store.close()
+
+
+def test_a_store_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its jobs are those of a client without a name, in the order that they had."""
+    database = sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None)
+    for migration in MIGRATIONS[:2]:
+        database.executescript(migration)
+    database.execute("PRAGMA user_version = 2")
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.executemany(
+        "INSERT INTO jobs (id, config, state, queued_at, create_ns) VALUES (?, ?, ?, ?, 1)",
+        [("late", as_text(CONFIG), QUEUED, 8), ("early", as_text(CONFIG), QUEUED, 7)],
+    )
+    database.close()
+    store = SqliteStore(tmp_path)
+    store.submit("named", "", CONFIG, "dubbing")
+    claimed = [store.claim() for _ in range(3)]
+    assert [one and one.job_id for one in claimed] == ["early", "named", "late"]
+    store.close()
 
 
 def test_a_store_of_a_newer_version_or_of_another_kind_is_left_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What every store of jobs promises, whatever keeps them: `jobs/store.py` says it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -153,6 +154,63 @@ async def test_jobs_are_claimed_in_the_order_in_which_they_were_queued(store: Jo
     await store.cancel("b")
     await store.resume("b", restart=False)
     assert await _in_order(store, 4) == ["a", "c", "b", None]
+
+
+async def _of_clients(store: JobStore, **jobs: str) -> None:
+    """Submits jobs, each by its client."""
+    for job_id, tenant in jobs.items():
+        await store.submit(job_id, "", FILM, tenant)
+
+
+async def test_clients_take_turns_whatever_they_have_waiting(store: JobStore) -> None:
+    """One with many jobs does not hold up one with a single job that came later."""
+    await _of_clients(store, a1="a", a2="a", a3="a", a4="a", b1="b", c1="c", b2="b")
+    assert await _in_order(store, 8) == ["a1", "b1", "c1", "a2", "b2", "a3", "a4", None]
+
+
+async def test_the_client_with_the_fewest_running_jobs_is_next(store: JobStore) -> None:
+    """So that one with short jobs has as many places as one with long ones."""
+    await _of_clients(store, a1="a", a2="a", a3="a", b1="b", b2="b", b3="b")
+    assert await _in_order(store, 1) == ["a1"]
+    await (await claimed(store, "b1")).end(SUCCEEDED)
+    await (await claimed(store, "b2")).end(SUCCEEDED)
+    assert await _in_order(store, 3) == ["b3", "a2", "a3"]
+
+
+async def test_turns_go_on_where_jobs_have_ended(store: JobStore) -> None:
+    """With one place: whose last job began the longest ago is next."""
+    await _of_clients(store, a1="a", a2="a", a3="a", b1="b", b2="b", c1="c")
+    order: list[str] = []
+    for _ in range(6):
+        attempt = await claimed(store)
+        order.append(attempt.job_id)
+        await attempt.end(SUCCEEDED)
+    assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+async def test_of_a_clients_own_jobs_high_ones_go_first_and_low_ones_last(store: JobStore) -> None:
+    """Priority takes nobody else's turn."""
+    for job_id, priority, tenant in (
+        ("a1", jobs_pb2.JOB_PRIORITY_LOW, "a"),
+        ("a2", jobs_pb2.JOB_PRIORITY_UNSPECIFIED, "a"),
+        ("a3", jobs_pb2.JOB_PRIORITY_HIGH, "a"),
+        ("b1", jobs_pb2.JOB_PRIORITY_LOW, "b"),
+        ("a4", jobs_pb2.JOB_PRIORITY_HIGH, "a"),
+    ):
+        config = jobs_pb2.JobConfig(upload_name="film.wav", priority=priority)
+        await store.submit(job_id, "", config, tenant)
+    assert await _in_order(store, 5) == ["a3", "b1", "a4", "a2", "a1"]
+
+
+async def test_turns_outlive_the_service(engine: Engine) -> None:
+    """Clients, priorities, and whose turn was last."""
+    await _of_clients(engine.store, a1="a", b1="b", a2="a", b2="b")
+    config = jobs_pb2.JobConfig(upload_name="film.wav", priority=jobs_pb2.JOB_PRIORITY_HIGH)
+    await engine.store.submit("b3", "", config, "b")
+    await (await claimed(engine.store, "a1")).end(SUCCEEDED)
+    await engine.kill()
+    await engine.open()
+    assert await _in_order(engine.store, 5) == ["b3", "a2", "b1", "b2", None]
 
 
 async def test_a_job_is_claimed_once_however_many_claim(store: JobStore) -> None:
@@ -406,6 +464,30 @@ async def test_a_page_tells_the_newest_jobs_first(store: JobStore) -> None:
     assert pages == [["6", "5", "4"], ["3", "2", "1"], ["0"]]
     jobs, _ = await store.page([SUCCEEDED, FAILED], 50, None)
     assert [job.id for job in jobs] == ["2", "1", "0"]
+
+
+async def test_what_a_client_has_waiting_is_counted(store: JobStore) -> None:
+    """Neither what runs or has ended, nor what others have."""
+    await _of_clients(store, a1="a", a2="a", a3="a", b1="b", n1="")
+    await claimed(store, "a1")
+    await store.cancel("a2")
+    assert [await store.waiting_of(client) for client in ("a", "b", "", "none")] == [1, 1, 1, 0]
+    await store.resume("a2", restart=False)
+    assert await store.waiting_of("a") == 2
+
+
+async def test_jobs_that_have_ended_before_a_time_are_found(store: JobStore) -> None:
+    """Not those that run or wait, nor one that was resumed."""
+    for job_id in ("a", "b", "c", "d"):
+        await store.submit(job_id, "", FILM)
+    await (await claimed(store, "a")).end(SUCCEEDED)
+    await claimed(store, "b")
+    for job_id in ("c", "d"):
+        await store.cancel(job_id)
+    await store.resume("d", restart=False)
+    now = time.time()
+    assert sorted(await store.ended_before(now + 2)) == ["a", "c"]
+    assert await store.ended_before(now - 60) == []
 
 
 async def test_large_jobs_end_a_page_early(store: JobStore) -> None:

@@ -408,7 +408,7 @@ def test_a_fleet_is_shown_with_what_each_does(fleet: Fleet, film: bytes, words: 
     shown = json.loads(_shown("--engine", fleet.server.servers[0], "--json").stdout)
     (server,) = shown["servers"]
     assert server["reachable"]
-    assert server["leads"] == ["VR_JOBS", "VR_JOURNAL", "VR_QUEUE", "VR_SPANS"]
+    assert server["leads"] == ["VR_JOBS", "VR_JOURNAL", "VR_SPANS"]
     (service,) = shown["job_services"]
     assert service["doing"] == [{"job": job_id, "attempt": 1}]
     (there,) = shown["workers"]

@@ -61,7 +61,7 @@ class OnServer:
     async def start(self) -> None:
         """Makes the streams."""
         self.link = await Link.open(Access([self.server.url]))
-        await set_up(self.link, 30.0)
+        await set_up(self.link)
 
     async def open(self) -> Journal:
         """The next run takes the journal up."""

@@ -41,12 +41,20 @@ class EmbeddedJobs:
         return await asyncio.to_thread(self._store.find_submission, key, config)
 
     async def submit(
-        self, job_id: str, key: str, config: jobs_pb2.JobConfig
+        self, job_id: str, key: str, config: jobs_pb2.JobConfig, tenant: str = ""
     ) -> tuple[jobs_pb2.Job, bool]:
         """As JobStore."""
-        job, created = await asyncio.to_thread(self._store.submit, job_id, key, config)
+        job, created = await asyncio.to_thread(self._store.submit, job_id, key, config, tenant)
         self.waiting.set()
         return job, created
+
+    async def waiting_of(self, tenant: str) -> int:
+        """As JobStore."""
+        return await asyncio.to_thread(self._store.waiting_of, tenant)
+
+    async def ended_before(self, time_s: float) -> list[str]:
+        """As JobStore."""
+        return await asyncio.to_thread(self._store.ended_before, time_s)
 
     async def get(self, job_id: str) -> jobs_pb2.Job:
         """As JobStore."""

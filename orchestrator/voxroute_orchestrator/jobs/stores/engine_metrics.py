@@ -6,14 +6,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from voxroute_orchestrator.jetstream.link import Link, LinkError
-from voxroute_orchestrator.jetstream.setup import JOBS, QUEUE, RUN
+from voxroute_orchestrator.jetstream.setup import JOBS, JOURNAL, SPANS
 
 _ACCOUNT = "account"
-_STATES = {
-    "waiting": "num_pending",
-    "in_flight": "num_ack_pending",
-    "redelivered": "num_redelivered",
-}  # of tickets, and what the server calls them
+_KEPT = (JOBS, JOURNAL, SPANS)
 
 
 class EngineMetrics:
@@ -27,12 +23,6 @@ class EngineMetrics:
             return Counter(f"voxroute_engine_{name}", text, registry=registry)
 
         self._up = gauge("up", "1 where the NATS servers have answered the last look, else 0.")
-        self._tickets = gauge(
-            "tickets",
-            "Tickets of the queue, by state: waiting, in_flight (of a job that runs), redelivered"
-            " (in flight for the second time or more).",
-            "state",
-        )
         self._oldest = gauge(
             "oldest_seconds", "Age of the job that has waited longest; 0 where none waits."
         )
@@ -53,9 +43,8 @@ class EngineMetrics:
         self.leases_lost = counter(
             "leases_lost", "Attempts of this service that have found their job another's."
         )
-        self.tickets_made_again = counter(
-            "tickets_made_again",
-            "Jobs that this service has queued again because their ticket was lost.",
+        self.taken_over = counter(
+            "taken_over", "Jobs that have gone on at this service because theirs was silent."
         )
         self._conflicts = counter(
             "conflicts", "Writes of this service that were refused because another came first."
@@ -63,13 +52,11 @@ class EngineMetrics:
         self._reconnects = counter(
             "reconnects", "Times that this service has found a server again after its own had gone."
         )
-        for of in (JOBS, QUEUE, _ACCOUNT):
+        for of in (*_KEPT, _ACCOUNT):
             self._put_room(of, 0, 0)
-        for stream in (JOBS, QUEUE):
+        for stream in _KEPT:
             self._missing.labels(stream)
             self._behind.labels(stream)
-        for state in _STATES:
-            self._tickets.labels(state)
         self._counted = {self._conflicts: 0, self._reconnects: 0}
 
     async def look(self, link: Link, oldest_s: float) -> None:
@@ -89,7 +76,7 @@ class EngineMetrics:
         self._up.set(1)
 
     async def _ask(self, link: Link) -> None:
-        for stream in (JOBS, QUEUE):
+        for stream in _KEPT:
             info = await link.call(f"STREAM.INFO.{stream}")
             self._put_room(stream, info["state"]["bytes"], info["config"]["max_bytes"])
             cluster: dict[str, Any] = info.get("cluster") or {}
@@ -99,9 +86,6 @@ class EngineMetrics:
             self._behind.labels(stream).set(max((one.get("lag", 0) for one in replicas), default=0))
         account = await link.call("INFO")
         self._put_room(_ACCOUNT, account["storage"], account["limits"]["max_storage"])
-        queue = await link.call(f"CONSUMER.INFO.{QUEUE}.{RUN}")
-        for state, name in _STATES.items():
-            self._tickets.labels(state).set(queue[name])
 
     def _put_room(self, of: str, used: int, limit: int) -> None:
         self._bytes.labels(of).set(used)

@@ -21,9 +21,12 @@ from voxroute_orchestrator.jobs.store import (
 )
 
 _PLAIN = (
+    "number",
     "parts",
     "key",
-    "turn",
+    "tenant",
+    "priority",
+    "place",
     "generation",
     "fresh",
     "cancel",
@@ -45,8 +48,12 @@ class Entry:
     """Of the config."""
     key: str = ""
     """The digest of the idempotency key; "" for none."""
-    turn: int = 1
-    """How often the job was put at the end of the queue."""
+    tenant: str = ""
+    """The client that has submitted it; "" where it was not named."""
+    priority: int = 0
+    """1 for high, 0 for normal, -1 for low."""
+    place: int = 0
+    """Its place in the queue: the number of the message that has put it at the end. 0 in that."""
     generation: int = 0
     """How often the job was begun anew: its journal is that of this number."""
     fresh: bool = False
@@ -110,7 +117,6 @@ class Entry:
     def dump(self) -> bytes:
         """As it is kept: JSON, for whoever looks at a stream with other tools."""
         kept: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
-        kept["number"] = self.number
         kept["events"] = [MessageToDict(event) for event in self.events]
         kept["job"] = MessageToDict(self.job)
         return json.dumps(kept, ensure_ascii=False).encode()
@@ -124,15 +130,20 @@ class Entry:
             ParseDict(event, jobs_pb2.WatchJobResponse(), ignore_unknown_fields=True)
             for event in kept["events"]
         ]
-        plain = {name: kept[name] for name in _PLAIN}
-        return cls(job=job, events=events, number=kept["number"] or sequence, **plain)
+        # before there were turns, jobs had no place but that of their submission
+        plain = {"place": kept["number"]} | {name: kept[name] for name in _PLAIN if name in kept}
+        return cls(job=job, events=events, **plain).kept_as(sequence)
+
+    def kept_as(self, sequence: int) -> Self:
+        """The entry as the message with that number in the stream."""
+        return replace(self, number=self.number or sequence, place=self.place or sequence)
 
 
-def first_entry(job_id: str, *, parts: int, key: str, events: Sequence[Event]) -> Entry:
-    """That of a job which is new."""
+def first_entry(job_id: str, events: Sequence[Event], **plain: Any) -> Entry:
+    """That of a job which is new; `plain` are fields of Entry."""
     job = jobs_pb2.Job(id=job_id)
     job.create_time.FromNanoseconds(time.time_ns())
-    return Entry(job, parts=parts, key=key).followed(events)
+    return Entry(job, **plain).followed(events)
 
 
 def _advance(job: jobs_pb2.Job, body: jobs_pb2.WatchJobResponse) -> None:

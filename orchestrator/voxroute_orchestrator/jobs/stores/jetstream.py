@@ -2,8 +2,8 @@
 
 A job is one subject; its last message is the job, and all of them are its events (entries.py). Each
 message says which one it follows, so state, events and whose the job is change together or not at
-all, and of two that write at once one is refused and looks again. Tickets in a queue only tell that
-somebody should look: one that is lost is made again, one that comes twice finds the job taken.
+all, and of two that write at once one is refused and looks again. Every service knows from these
+messages what waits, and so whose turn it is (turns.py).
 """
 
 import asyncio
@@ -26,13 +26,11 @@ from voxroute_orchestrator.jetstream import journal
 from voxroute_orchestrator.jetstream.link import (
     AwayError,
     ConflictError,
-    FullError,
     Link,
     LinkError,
     Message,
-    Ticket,
 )
-from voxroute_orchestrator.jetstream.setup import BELL, JOBS, QUEUE, RUN, check_folder, set_up
+from voxroute_orchestrator.jetstream.setup import JOBS, check_folder, set_up
 from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
@@ -47,19 +45,19 @@ from voxroute_orchestrator.jobs.store import (
     check_deletable,
     check_resumable,
     key_taken,
+    rank,
     state_event,
 )
 from voxroute_orchestrator.jobs.stores.engine_metrics import EngineMetrics
 from voxroute_orchestrator.jobs.stores.entries import Entry, first_entry
 from voxroute_orchestrator.jobs.stores.leases import Lease, serving_errors
+from voxroute_orchestrator.jobs.stores.turns import Turns
 from voxroute_serving.errors import ServingError
 from voxroute_serving.telemetry.logs import get_logger
 
 LEASE_S = 30.0
 """After so long without a word of its service a job is another one's."""
-LOST_S = 60.0
-"""After so long it is looked whether a job that waits has a ticket."""
-_LOOK_S = 5.0  # a ticket that comes again rings no bell
+_LOOK_S = 5.0  # for what was said while nobody here has listened
 _ASKED_S = 2.0  # for whoever does a job to say so
 _CANCEL_AGAIN_S = 1.0
 _PART_BYTES = 512 * 1024
@@ -81,11 +79,10 @@ class _Known:
     """Of its last message."""
     state: int
     epoch: int
-    turn: int
-    deleted: bool
     moved_s: int
     """When the last of its events was, by the clock of whoever has told it."""
-    since: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    """When whoever does it was last heard of, by the own clock."""
 
 
 class JetStreamJobs:
@@ -98,7 +95,6 @@ class JetStreamJobs:
         *,
         folder_id: str = "",
         lease_s: float = LEASE_S,
-        lost_s: float = LOST_S,
         replicas: int = 1,
         registry: CollectorRegistry | None = None,
     ) -> None:
@@ -115,40 +111,38 @@ class JetStreamJobs:
         self._observe = observe
         self._folder_id = folder_id
         self._lease_s = lease_s
-        self._lost_s = lost_s
         self._replicas = replicas
         self._metrics = EngineMetrics(registry or CollectorRegistry())
         self._link: Link | None = None
         self._name = secrets.token_hex(8)
         self._count = itertools.count()
         self._jobs: dict[str, _Known] = {}
+        self._turns = Turns()
         self._seen = 0  # the last message of all that were read
+        self._heard: set[int] = set()  # those behind it that were said
         self._leases: dict[str, Lease] = {}
         self._configs: dict[str, jobs_pb2.JobConfig] = {}
         self._places: dict[tuple[str, int], int] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._empty = False  # whether the last look into the queue has found nothing
 
     async def start(self) -> None:
         """As JobStore. Makes the streams where there are none; here errors are for the operator."""
         try:
             self._link = await self._connect()
-            await set_up(self._link, self._lease_s, self._replicas)
+            await set_up(self._link, self._replicas)
             await check_folder(self._link, self._folder_id)
             await self._link.listen("vr.live.job.*", self._hear)
-            await self._link.listen(BELL, lambda _: self.waiting.set())
             await self._read_on()
         except AwayError as error:
             raise StoreBusyError(str(error)) from error
         except LinkError as error:
             raise StoreError(str(error)) from error
-        self._link.on_reconnected(self.waiting.set)
+        self._link.on_reconnected(self._back)
         self._tasks = [
             asyncio.ensure_future(work)
             for work in (
-                self._again(self._lease_s / 3, self._keep_leases),
                 self._again(min(_LOOK_S, self._lease_s / 2), self._look),
-                self._again(self._lost_s / 2, self._mend),
+                self._again(min(_LOOK_S, self._lease_s / 4), self._miss),
                 self._again(_LOOK_S, self._measure),
             )
         ]
@@ -182,12 +176,12 @@ class JetStreamJobs:
             return await self._whole(found) if found is not None else None
 
     async def submit(
-        self, job_id: str, key: str, config: jobs_pb2.JobConfig
+        self, job_id: str, key: str, config: jobs_pb2.JobConfig, tenant: str = ""
     ) -> tuple[jobs_pb2.Job, bool]:
         """As JobStore.
 
-        Config, key, job, ticket, in this order: with the key it is settled whose it is, and what
-        comes behind that is done by the next one who has it, if need be.
+        Config, key, job, in this order: with the key it is settled whose it is, and what comes
+        behind that is done by the next one who has it, if need be.
         """
         digest = _digest(key) if key else ""
         text = as_text(config).encode()
@@ -199,10 +193,8 @@ class JetStreamJobs:
                 found, follows = await self._of_key(digest, config)
                 if found is not None:
                     await self.link.purge(JOBS, f"vr.conf.{job_id}.*")
-                    if found.job.state == QUEUED:  # whoever has made it may not have come so far
-                        await self._put_ticket(found.job.id, found.turn)
                     return await self._whole(found), False
-                record: dict[str, Any] = {"id": job_id, "parts": len(parts)}
+                record: dict[str, Any] = {"id": job_id, "parts": len(parts), "tenant": tenant}
                 record["config"] = hashlib.sha256(text).hexdigest()
                 with contextlib.suppress(ConflictError):
                     await self.link.append(
@@ -211,7 +203,7 @@ class JetStreamJobs:
                     break
             there = bool(digest)  # whoever has the key makes the job
             try:
-                entry = await self._begin(job_id, len(parts), digest)
+                entry = await self._begin(job_id, len(parts), digest, config, tenant)
                 there = True
                 return await self._whole(entry), True
             except LinkError as error:
@@ -233,18 +225,40 @@ class JetStreamJobs:
         if record["config"] != hashlib.sha256(as_text(config).encode()).hexdigest():
             raise key_taken(job_id)
         if message is None:
-            return await self._begin(job_id, record["parts"], digest), kept.sequence
+            tenant = record.get("tenant", "")
+            entry = await self._begin(job_id, record["parts"], digest, config, tenant)
+            return entry, kept.sequence
         return Entry.load(message.data, message.sequence), kept.sequence
 
-    async def _begin(self, job_id: str, parts: int, key: str) -> Entry:
-        """Keeps the first message of a job, or finds that another has; and has it looked at."""
-        entry = first_entry(job_id, parts=parts, key=key, events=[state_event(QUEUED)])
+    async def _begin(
+        self, job_id: str, parts: int, key: str, config: jobs_pb2.JobConfig, tenant: str
+    ) -> Entry:
+        """Keeps the first message of a job, or finds that another has."""
+        entry = first_entry(
+            job_id,
+            [state_event(QUEUED)],
+            parts=parts,
+            key=key,
+            tenant=tenant,
+            priority=rank(config),
+        )
         try:
             entry, _ = await self._append(entry, 0)
         except ConflictError:
             entry, _ = await self._last(job_id)
-        await self._put_ticket(job_id, entry.turn)
         return entry
+
+    async def waiting_of(self, tenant: str) -> int:
+        """As JobStore, as far as this service has heard."""
+        return self._turns.waiting_of(tenant)
+
+    async def ended_before(self, time_s: float) -> list[str]:
+        """As JobStore, as far as this service has heard."""
+        return [
+            job_id
+            for job_id, job in self._jobs.items()
+            if job.state in ENDED and job.moved_s < time_s
+        ]
 
     async def get(self, job_id: str) -> jobs_pb2.Job:
         """As JobStore."""
@@ -260,9 +274,7 @@ class JetStreamJobs:
             (
                 (job.number, job_id)
                 for job_id, job in self._jobs.items()
-                if not job.deleted
-                and (not states or job.state in states)
-                and (before is None or job.number < before)
+                if (not states or job.state in states) and (before is None or job.number < before)
             ),
             reverse=True,
         )
@@ -315,6 +327,7 @@ class JetStreamJobs:
         if _ID.fullmatch(job_id):  # anything else may be a pattern of subjects
             message = await self.link.last(JOBS, f"vr.job.{job_id}")
         if message is None:
+            self._forget(job_id)  # it was deleted while nobody here has listened
             raise JobNotFoundError.of(job_id)
         entry = Entry.load(message.data, message.sequence)
         self.note(entry, message.sequence)
@@ -354,7 +367,7 @@ class JetStreamJobs:
         """
         entry = self.signed(entry)
         sequence = await self.link.append(JOBS, f"vr.job.{entry.job.id}", entry.dump(), follows)
-        entry = replace(entry, number=entry.number or sequence)
+        entry = entry.kept_as(sequence)
         self.note(entry, sequence)
         return entry, sequence
 
@@ -376,63 +389,36 @@ class JetStreamJobs:
             with contextlib.suppress(ConflictError):
                 return (await self._append(new, sequence))[0]
 
-    async def _put_ticket(self, job_id: str, turn: int) -> None:
-        """Has somebody look at a job. Where that fails it is found later, by `_mend`."""
-        try:
-            await self.link.append(QUEUE, f"vr.q.{job_id}.{turn}", self._name.encode(), 0)
-        except (ConflictError, FullError):
-            pass  # there is one
-        except LinkError as error:
-            _log.warning("a job waits without a ticket", job=job_id, error=str(error))
-        await self.link.say(BELL)
-
     # The life of a job:
 
     async def claim(self) -> Attempt | None:
         """As JobStore."""
         with serving_errors():
-            while True:
-                ticket = await self.link.pull(QUEUE, RUN)
-                self._empty = ticket is None
-                if ticket is None:
-                    return None
-                lease = await self._claimed(ticket)
+            while (job_id := self._turns.next()) is not None:
+                lease = await self._claimed(job_id)
                 if lease is not None:
                     return lease
+        return None
 
-    async def _claimed(self, ticket: Ticket) -> Lease | None:
-        """The attempt that a ticket leads to; None where the job is nobody's or another's."""
-        _, _, job_id, turn = ticket.subject.split(".")
-        while True:
-            try:
-                last, sequence = await self._last(job_id)
-            except JobNotFoundError:
-                await self.link.done(ticket)
+    async def _claimed(self, job_id: str) -> Lease | None:
+        """The attempt at a job whose turn it is; None where it is so no more, which is noted."""
+        with contextlib.suppress(ConflictError, JobNotFoundError):
+            last, sequence = await self._last(job_id)
+            if not self._turns.has(job_id):
                 return None
-            if last.ended or last.turn != int(turn):
-                await self.link.done(ticket)
+            if last.cancel:  # and whoever was to stop is gone
+                await self._append(last.followed([state_event(CANCELLED)]), sequence)
                 return None
-            if last.job.state == RUNNING and await self.link.is_answered(
-                _own(job_id, last.job.attempts), _ASKED_S
-            ):
-                await self.link.give_back(ticket, self._lease_s)  # its owner's word still counts
-                return None
-            try:
-                if last.cancel:  # and whoever was to stop is gone
-                    await self._append(last.followed([state_event(CANCELLED)]), sequence)
-                    await self.link.done(ticket)
-                    return None
-                config = await self._config(last)
-                entry, sequence = await self._append(last.claimed(), sequence)
-            except ConflictError:
-                continue
-            except JobNotFoundError:
-                await self.link.done(ticket)
-                return None
-            lease = Lease(self, self.link, ticket, (entry, sequence), config)
+            config = await self._config(last)
+            if last.job.state == RUNNING:
+                _log.warning("a job goes on here whose service is silent", job=job_id)
+                self._metrics.taken_over.inc()
+            entry, sequence = await self._append(last.claimed(), sequence)
+            lease = Lease(self, self.link, (entry, sequence), config)
             self._leases[job_id] = lease
             await lease.begin(_own(job_id, lease.epoch))
             return lease
+        return None
 
     def over(self, lease: Lease) -> None:
         """An attempt of this service is over."""
@@ -475,16 +461,14 @@ class JetStreamJobs:
             return last.followed(
                 [state_event(QUEUED)],
                 job,
-                turn=last.turn + 1,
+                place=0,
                 generation=last.generation + restart,
                 fresh=last.fresh or restart,
                 cancel=False,
             )
 
         with serving_errors():
-            entry = await self._change(job_id, change)
-            await self._put_ticket(job_id, entry.turn)
-            return await self._whole(entry)
+            return await self._whole(await self._change(job_id, change))
 
     async def delete(self, job_id: str) -> None:
         """As JobStore. The job is gone with its last message: what is purged then may come back."""
@@ -511,25 +495,32 @@ class JetStreamJobs:
         job_id, known = entry.job.id, self._jobs.get(entry.job.id)
         if known is not None and known.sequence >= sequence:
             return
-        self._jobs[job_id] = _Known(
-            entry.number,
-            sequence,
-            entry.job.state,
-            entry.job.attempts,
-            entry.turn,
-            entry.deleted,
-            entry.events[-1].time.seconds if entry.events else 0,
-        )
+        lease = self._leases.get(job_id)
+        if entry.deleted:
+            self._forget(job_id)
+        else:
+            self._jobs[job_id] = _Known(
+                entry.number,
+                sequence,
+                entry.job.state,
+                entry.job.attempts,
+                entry.events[-1].time.seconds if entry.events else 0,
+            )
+            self._turns.note(job_id, entry, sequence)
         if self._observe is not None:
             self._observe(job_id, entry.observed() if known else [state_event(entry.job.state)])
-        lease = self._leases.get(job_id)
         if lease is not None:
             lease.hear(entry)
         self.bells.ring(job_id)
         if entry.job.state == QUEUED:
             self.waiting.set()
 
+    def _forget(self, job_id: str) -> None:
+        self._jobs.pop(job_id, None)
+        self._turns.forget(job_id)
+
     def _hear(self, message: Message) -> None:
+        self._heard.add(message.sequence)
         try:
             self.note(Entry.load(message.data, message.sequence), message.sequence)
         except (ValueError, KeyError, TypeError) as error:
@@ -540,10 +531,20 @@ class JetStreamJobs:
         last = await self.link.last(JOBS, "vr.job.*")
         if last is None or last.sequence <= self._seen:
             return
-        read = self.link.read(JOBS, "vr.job.*", self._seen + 1)
-        async for message in read if self._seen else self.link.lasts(JOBS, "vr.job.*"):
+        if not self._seen:
+            async for message in self.link.lasts(JOBS, "vr.job.*"):
+                self._hear(message)
+            self._seen = last.sequence
+        while self._seen < last.sequence:
+            if self._seen + 1 in self._heard:
+                self._seen += 1
+                continue
+            message = await self.link.next(JOBS, "vr.job.*", self._seen + 1)
+            if message is None:
+                break
             self._hear(message)
-        self._seen = last.sequence
+            self._seen = message.sequence
+        self._heard = {sequence for sequence in self._heard if sequence > self._seen}
 
     async def _again(self, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -552,10 +553,6 @@ class JetStreamJobs:
                 await work()
             except (LinkError, ServingError) as error:
                 _log.warning("the NATS server is asked again", error=str(error))
-
-    async def _keep_leases(self) -> None:
-        for lease in list(self._leases.values()):
-            await self.link.keep(lease.ticket)
 
     async def _look(self) -> None:
         await self._read_on()
@@ -567,24 +564,28 @@ class JetStreamJobs:
             self.link, max(0.0, time.time() - min(waiting, default=time.time()))
         )
 
-    async def _mend(self) -> None:
-        """Makes tickets of jobs that nobody looks at: the old ones were lost, or hang."""
-        if not self._empty:
-            return
-        for job_id, known in list(self._jobs.items()):
-            if known.deleted or known.state in ENDED or job_id in self._leases:
-                continue
-            if time.monotonic() - known.since < self._lost_s:
-                continue
-            if known.state == RUNNING and await self.link.is_answered(
-                _own(job_id, known.epoch), _ASKED_S
-            ):
-                continue
-            known.since = time.monotonic()
-            _log.warning("a job is queued again whose ticket was lost", job=job_id)
-            self._metrics.tickets_made_again.inc()
-            await self.link.purge(QUEUE, f"vr.q.{job_id}.{known.turn}")
-            await self._put_ticket(job_id, known.turn)
+    def _back(self) -> None:
+        """The server is there again: so are the others, before long."""
+        for known in self._jobs.values():
+            known.heard = time.monotonic()
+        self.waiting.set()
+
+    async def _miss(self) -> None:
+        """Has jobs wait for somebody whose service is silent. Raises LinkError."""
+        late = time.monotonic() - self._lease_s
+        silent = [
+            (job_id, known)
+            for job_id, known in self._jobs.items()
+            if known.state == RUNNING and known.heard < late and job_id not in self._leases
+        ]
+        await asyncio.gather(*(self._ask(job_id, known) for job_id, known in silent))
+
+    async def _ask(self, job_id: str, known: _Known) -> None:
+        if await self.link.is_answered(_own(job_id, known.epoch), _ASKED_S):
+            known.heard = time.monotonic()
+        elif self._jobs.get(job_id) is known:  # nothing was said meanwhile
+            self._turns.leave(job_id)
+            self.waiting.set()
 
 
 def _own(job_id: str, epoch: int) -> str:

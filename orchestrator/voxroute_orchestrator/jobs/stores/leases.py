@@ -14,9 +14,8 @@ from voxroute_orchestrator.jetstream.link import (
     FullError,
     Link,
     LinkError,
-    Ticket,
 )
-from voxroute_orchestrator.jetstream.setup import BELL, JOBS
+from voxroute_orchestrator.jetstream.setup import JOBS
 from voxroute_orchestrator.jetstream.workers import JobWorkers
 from voxroute_orchestrator.jobs.errors import (
     DiskFullError,
@@ -76,7 +75,6 @@ class Lease:
         self,
         jobs: Jobs,
         link: Link,
-        ticket: Ticket,
         claim: tuple[Entry, int],
         config: jobs_pb2.JobConfig,
     ) -> None:
@@ -88,7 +86,6 @@ class Lease:
         self.fresh = entry.fresh
         self.stopped = asyncio.Event()
         self.why: Why = ""
-        self.ticket = ticket
         self._jobs = jobs
         self._link = link
         self._entry = entry
@@ -153,15 +150,12 @@ class Lease:
         if state == SUCCEEDED:  # what goes on after another end needs it
             with contextlib.suppress(LinkError):  # it goes with the job, then
                 await remove(self._link, self.job_id, self._entry.generation)
-        await self._link.done(self.ticket)
 
     async def give_back(self, why: str) -> None:
         """As Attempt."""
         events = [message_event(why), state_event(QUEUED)]
         await self._write("back", events, lambda last, new: last.followed(new))
         self._leave()
-        await self._link.give_back(self.ticket)
-        await self._link.say(BELL)
 
     async def _write(
         self,

@@ -49,6 +49,7 @@ from voxroute_orchestrator.jobs.store import (
     check_resumable,
     key_taken,
     message_event,
+    rank,
     state_event,
 )
 
@@ -56,6 +57,15 @@ _BUSY_S = 10.0  # for a backup or a person with the sqlite3 shell to be done
 _EVENTS_AT_ONCE = 500
 _PAGE_BYTES = 1 << 20  # of jobs, after which a page ends; clients take messages of 4 MiB
 _LAST_NUMBER = 2**63 - 1  # SQLite's largest
+
+_NEXT = """
+    SELECT * FROM jobs WHERE state = :queued AND tenant = (
+        SELECT tenant FROM jobs AS one WHERE state = :queued GROUP BY tenant
+        ORDER BY (SELECT count(*) FROM jobs WHERE state = :running AND tenant = one.tenant),
+            (SELECT max(began) FROM jobs WHERE tenant = one.tenant), min(queued_at)
+        LIMIT 1
+    ) ORDER BY priority DESC, queued_at LIMIT 1
+"""  # the rule of JobStore.claim
 
 LOST = "the data folder does not hold what the job needs"
 """So begins the error of a job whose files are gone."""
@@ -184,7 +194,7 @@ class SqliteStore:
             return _of_key(db, key, config)
 
     def submit(
-        self, job_id: str, key: str, config: jobs_pb2.JobConfig
+        self, job_id: str, key: str, config: jobs_pb2.JobConfig, tenant: str = ""
     ) -> tuple[jobs_pb2.Job, bool]:
         """The queued job and True, or the job that has the key already and False.
 
@@ -195,15 +205,30 @@ class SqliteStore:
             if there is not None:
                 return there, False
             cursor = db.execute(
-                "INSERT INTO jobs (id, idempotency_key, config, state, queued_at, create_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (job_id, key or None, as_text(config), QUEUED, _next_place(db), time.time_ns()),
+                "INSERT INTO jobs (id, idempotency_key, config, state, queued_at, create_ns,"
+                " tenant, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(job_id, key or None, as_text(config), QUEUED),
+                    *(_next_place(db), time.time_ns(), tenant, rank(config)),
+                ),
             )
             events = [state_event(QUEUED)]
             _append(db, int(cursor.lastrowid or 0), events)
             job = _job(db, _row(db, job_id))
         self._observe(job_id, events)
         return job, True
+
+    def waiting_of(self, tenant: str) -> int:
+        """How many jobs of a client wait."""
+        with self._transaction() as db:
+            counted = "SELECT count(*) FROM jobs WHERE state = ? AND tenant = ?"
+            return int(db.execute(counted, (QUEUED, tenant)).fetchone()[0])
+
+    def ended_before(self, time_s: float) -> list[str]:
+        """The ids of the jobs that have ended before a time, seconds since 1970."""
+        with self._transaction() as db:
+            found = db.execute("SELECT id FROM jobs WHERE end_ns < ?", (int(time_s * 1e9),))
+            return [row["id"] for row in found]
 
     def get(self, job_id: str) -> jobs_pb2.Job:
         """The job. Raises JobNotFoundError."""
@@ -286,16 +311,15 @@ class SqliteStore:
     # The life of a job:
 
     def claim(self) -> Claimed | None:
-        """The job that waits the longest, RUNNING from now on; None where none waits."""
+        """The job whose turn it is, RUNNING from now on; None where none waits."""
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT * FROM jobs WHERE state = ? ORDER BY queued_at LIMIT 1", (QUEUED,)
-            ).fetchone()
+            row = db.execute(_NEXT, {"queued": QUEUED, "running": RUNNING}).fetchone()
             if row is None:
                 return None
             db.execute(
                 "UPDATE jobs SET state = ?, attempts = attempts + 1,"
-                " start_ns = coalesce(start_ns, ?) WHERE number = ?",
+                " start_ns = coalesce(start_ns, ?), began = (SELECT max(began) + 1 FROM jobs)"
+                " WHERE number = ?",
                 (RUNNING, time.time_ns(), row["number"]),
             )
             events = [state_event(RUNNING)]

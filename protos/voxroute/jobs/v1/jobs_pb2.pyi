@@ -13,6 +13,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class JobPriority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_PRIORITY_UNSPECIFIED: _ClassVar[JobPriority]
+    JOB_PRIORITY_HIGH: _ClassVar[JobPriority]
+    JOB_PRIORITY_LOW: _ClassVar[JobPriority]
+
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     JOB_STATE_UNSPECIFIED: _ClassVar[JobState]
@@ -21,6 +27,9 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_SUCCEEDED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+JOB_PRIORITY_UNSPECIFIED: JobPriority
+JOB_PRIORITY_HIGH: JobPriority
+JOB_PRIORITY_LOW: JobPriority
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_RUNNING: JobState
@@ -29,7 +38,7 @@ JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
 
 class JobConfig(_message.Message):
-    __slots__ = ("upload_name", "media_path", "source_languages", "target_languages", "asr_model", "translate_model", "word_timestamps", "audio_stream", "start", "end", "align", "speakers", "min_speakers", "max_speakers", "vad_disabled", "formats", "speaker_prefix", "drop_flagged", "mux", "glossary", "audio_channel", "prompt")
+    __slots__ = ("upload_name", "media_path", "source_languages", "target_languages", "asr_model", "translate_model", "word_timestamps", "audio_stream", "start", "end", "align", "speakers", "min_speakers", "max_speakers", "vad_disabled", "formats", "speaker_prefix", "drop_flagged", "mux", "glossary", "audio_channel", "prompt", "priority")
     UPLOAD_NAME_FIELD_NUMBER: _ClassVar[int]
     MEDIA_PATH_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +61,7 @@ class JobConfig(_message.Message):
     GLOSSARY_FIELD_NUMBER: _ClassVar[int]
     AUDIO_CHANNEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     upload_name: str
     media_path: str
     source_languages: _containers.RepeatedScalarFieldContainer[str]
@@ -74,7 +84,8 @@ class JobConfig(_message.Message):
     glossary: _containers.RepeatedCompositeFieldContainer[_translate_pb2.GlossaryTerm]
     audio_channel: int
     prompt: str
-    def __init__(self, upload_name: _Optional[str] = ..., media_path: _Optional[str] = ..., source_languages: _Optional[_Iterable[str]] = ..., target_languages: _Optional[_Iterable[str]] = ..., asr_model: _Optional[str] = ..., translate_model: _Optional[str] = ..., word_timestamps: bool = ..., audio_stream: _Optional[int] = ..., start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., align: bool = ..., speakers: bool = ..., min_speakers: _Optional[int] = ..., max_speakers: _Optional[int] = ..., vad_disabled: bool = ..., formats: _Optional[_Iterable[str]] = ..., speaker_prefix: bool = ..., drop_flagged: bool = ..., mux: bool = ..., glossary: _Optional[_Iterable[_Union[_translate_pb2.GlossaryTerm, _Mapping]]] = ..., audio_channel: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
+    priority: JobPriority
+    def __init__(self, upload_name: _Optional[str] = ..., media_path: _Optional[str] = ..., source_languages: _Optional[_Iterable[str]] = ..., target_languages: _Optional[_Iterable[str]] = ..., asr_model: _Optional[str] = ..., translate_model: _Optional[str] = ..., word_timestamps: bool = ..., audio_stream: _Optional[int] = ..., start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., align: bool = ..., speakers: bool = ..., min_speakers: _Optional[int] = ..., max_speakers: _Optional[int] = ..., vad_disabled: bool = ..., formats: _Optional[_Iterable[str]] = ..., speaker_prefix: bool = ..., drop_flagged: bool = ..., mux: bool = ..., glossary: _Optional[_Iterable[_Union[_translate_pb2.GlossaryTerm, _Mapping]]] = ..., audio_channel: _Optional[int] = ..., prompt: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("name", "bytes", "sha256")

@@ -124,7 +124,8 @@ class JobServiceServicer(object):
 
         INVALID_ARGUMENT: a bad field, a message out of order, no `finish`, or an idempotency key that
         was used with another config. NOT_FOUND: no such file below a media root.
-        RESOURCE_EXHAUSTED: the upload is larger than the limit, or the disk is full.
+        RESOURCE_EXHAUSTED: the upload is larger than the limit, the disk is full, or, with reason
+        CLIENT_LIMIT and RetryInfo, as many jobs of the client wait as may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

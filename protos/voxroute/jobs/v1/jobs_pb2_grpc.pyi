@@ -45,7 +45,8 @@ class JobServiceStub:
 
     INVALID_ARGUMENT: a bad field, a message out of order, no `finish`, or an idempotency key that
     was used with another config. NOT_FOUND: no such file below a media root.
-    RESOURCE_EXHAUSTED: the upload is larger than the limit, or the disk is full.
+    RESOURCE_EXHAUSTED: the upload is larger than the limit, the disk is full, or, with reason
+    CLIENT_LIMIT and RetryInfo, as many jobs of the client wait as may.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]
     """Tells what a job is and how far. NOT_FOUND: no such job."""
@@ -124,7 +125,8 @@ class JobServiceAsyncStub(JobServiceStub):
 
     INVALID_ARGUMENT: a bad field, a message out of order, no `finish`, or an idempotency key that
     was used with another config. NOT_FOUND: no such file below a media root.
-    RESOURCE_EXHAUSTED: the upload is larger than the limit, or the disk is full.
+    RESOURCE_EXHAUSTED: the upload is larger than the limit, the disk is full, or, with reason
+    CLIENT_LIMIT and RetryInfo, as many jobs of the client wait as may.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]  # type: ignore[assignment]
     """Tells what a job is and how far. NOT_FOUND: no such job."""
@@ -206,7 +208,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT: a bad field, a message out of order, no `finish`, or an idempotency key that
         was used with another config. NOT_FOUND: no such file below a media root.
-        RESOURCE_EXHAUSTED: the upload is larger than the limit, or the disk is full.
+        RESOURCE_EXHAUSTED: the upload is larger than the limit, the disk is full, or, with reason
+        CLIENT_LIMIT and RetryInfo, as many jobs of the client wait as may.
         """
 
     @_abc_1.abstractmethod

@@ -213,6 +213,12 @@ def enter(caller: Caller) -> None:
     _current.set(caller)
 
 
+def client() -> str:
+    """The name of the current task's caller; "" where nobody calls."""
+    caller = _current.get()
+    return caller.client if caller is not None else ""
+
+
 def working() -> contextlib.AbstractContextManager[None]:
     """Counts the block as work for the current caller."""
     caller = _current.get()

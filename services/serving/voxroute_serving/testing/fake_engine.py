@@ -37,7 +37,6 @@ OTHER_MODEL = "more-tones"
 LANGUAGES = ("hi", "en")
 _LOUD = 0.01  # a sample beyond it is sound
 _MIN_PAUSE_S = 0.3  # s; a shorter pause does not end a tone
-_STOP_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class FakeEngine:
     """Knobs: how long things take, what fails, what is refused; and a record of what was asked."""
 
     delay_s: float = 0.0
+    poll_s: float = 0.01
+    """How often it looks whether it is to stop."""
     load_delay_s: float = 0.0
     max_batch: int = 4
     workers: int = 1
@@ -161,7 +162,7 @@ class FakeModel:
         while not stop() and (
             time.monotonic() < until or (engine.released and not engine.released.is_set())
         ):
-            time.sleep(_STOP_POLL_S)
+            time.sleep(engine.poll_s)
         engine.batches.append(
             RecordedBatch(
                 tuple(len(window) for window in windows),
