@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ from voxroute_asr_whisperx.runtimes.weights import read_variables
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """By the compute types that are run here."""
-
-
 FRAMES = 3000  # of 10 ms, that the encoder hears
 _LENGTH_STEP = 64  # tokens by which the graphs of alignments differ
 
@@ -138,7 +137,7 @@ class TorchRuntime:
         tokens, lengths = (self._rows(one.to(self._device)) for one in (filled, lengths))
         begins, probable = self._graphs.run(
             ("align", *tokens.shape, len(start)),
-            lambda *given: self._aligned(*given, len(start)),
+            partial(self._aligned, len(start)),
             tokens,
             lengths.clamp(min=1),
             encoded.audio,
@@ -205,7 +204,7 @@ class TorchRuntime:
         return torch.cat([x, x.new_zeros(missing, *x.shape[1:])]) if missing else x
 
     def _aligned(
-        self, tokens: Tensor, lengths: Tensor, audio: Tensor, n_start: int
+        self, n_start: int, tokens: Tensor, lengths: Tensor, audio: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Where the tokens behind the start begin, and their probabilities.
 
