@@ -147,7 +147,16 @@ def make_earlier(data: Path) -> Path:
     """Turns a data folder into one of the first version: no marker, nothing of it in the store."""
     (data / MARKER_NAME).unlink()
     database = sqlite3.connect(data / STORE_NAME, isolation_level=None)
-    for statement in ("DROP TABLE facts", "PRAGMA user_version = 1", "PRAGMA application_id = 0"):
+    for statement in (
+        "DROP INDEX jobs_by_turn",
+        "DROP INDEX jobs_by_beginning",
+        "DROP INDEX jobs_by_place",
+        *(f"ALTER TABLE jobs DROP COLUMN {name}" for name in ("tenant", "priority", "began")),
+        "CREATE INDEX jobs_by_state ON jobs (state, queued_at)",
+        "DROP TABLE facts",
+        "PRAGMA user_version = 1",
+        "PRAGMA application_id = 0",
+    ):
         database.execute(statement)
     database.close()
     return data

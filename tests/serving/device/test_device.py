@@ -349,7 +349,8 @@ async def test_a_lone_thread_runs_one_thing_after_the_other(device: DeviceThread
 async def test_full_batches_go_first(device: DeviceThread) -> None:
     """Before an older item whose batch is not full, which goes on waiting while others run."""
     device.grow(2)
-    floor = Floor(device)
+    # the second item comes when the device may have looked already
+    floor = Floor(device, linger_s=lambda key: 1.0 if key == "gate" else 0.0)
     floor.batches_take(1000.0)
     held = floor.ask("gate", 1, 2)
     await floor.see(1)
@@ -389,7 +390,8 @@ async def test_a_batch_that_is_not_full_waits_for_two_batches_at_most(
 async def test_a_batch_that_is_not_full_runs_once_the_device_is_idle(device: DeviceThread) -> None:
     """Nothing fills it but what others finish; it does not wait out its time."""
     device.grow(2)
-    floor = Floor(device)
+    # the second item comes when the device may have looked already
+    floor = Floor(device, linger_s=lambda key: 1.0 if key == "gate" else 0.0)
     floor.batches_take(1000.0)
     held = floor.ask("gate", 1, 2)
     await floor.see(1)

@@ -35,7 +35,9 @@ def read_variables(path: Path) -> dict[str, Array]:
             variables[name] = np.frombuffer(file.read(n_bytes), kind).reshape(shape)
         for _ in range(_number(file, "I")):  # arrays that are equal are kept once
             alias, name = _text(file), _text(file)
-            variables[alias] = variables[name]
+            for suffix in ("", "_scale"):
+                if name + suffix in variables:
+                    variables[alias + suffix] = variables[name + suffix]
     return variables
 
 
