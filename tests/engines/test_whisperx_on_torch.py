@@ -26,7 +26,7 @@ LONG_PROMPT = [BEFORE, *range(300, 320), *PROMPT]
 LENGTHS_S = (14.0, 2.0, 0.4)
 
 
-@pytest.fixture(scope="module", params=["bundled", "random"])
+@pytest.fixture(scope="module", params=["bundled", pytest.param("random", marks=pytest.mark.slow)])
 def directory(
     request: pytest.FixtureRequest, bundled_asr: Path, random_checkpoint: Path, cache: Path
 ) -> Path:
