@@ -114,6 +114,8 @@ def _started(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
 
     stack.callback(end)
     return process
