@@ -21,6 +21,8 @@ from voxroute_serving.process.settings import (
     StringList,
 )
 
+_COPIES = 3  # of a cluster: one server may go, and the others agree
+
 
 def _server(address: str) -> str:
     if "@" in address:  # which is not repeated: it may hold a password
@@ -114,9 +116,6 @@ class ClientServerSettings(ListeningSettings):
             )
         except UsageError as error:
             raise InvalidInputError(str(error)) from error
-
-
-_COPIES = 3  # of a cluster: one server may go, and the others agree
 
 
 def _one_or_more(value: object) -> object:

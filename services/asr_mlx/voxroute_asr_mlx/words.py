@@ -18,17 +18,11 @@ from mlx_whisper.tokenizer import Tokenizer
 
 from voxroute_serving.asr.engine import Word
 from voxroute_serving.asr.text.segments import TIME_PRECISION_S, Piece
+from voxroute_serving.asr.whisper.decoding import MEDIAN_EXCHANGES, MEDIAN_FILTER_WIDTH
 
-MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # as in mlx_whisper.tokenizer
-# Compares and exchanges that leave the median of seven in the middle (N. Devillard, "Fast median
-# search", 1998); a sort takes MLX five times as long.
-_EXCHANGES = (
-    (0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6), (2, 3), (3, 6), (4, 5), (1, 4), (1, 3),
-    (3, 4),
-)  # fmt: skip
 
 
 def matrix(attention: mx.array, n_before: int, n_positions: int) -> mx.array:
@@ -52,7 +46,7 @@ def _median(x: mx.array) -> mx.array:
     mirrored = [*range(half, 0, -1), *range(n), *range(n - 2, n - 2 - half, -1)]
     padded = mx.take(x, mx.array(mirrored), axis=-1)
     around = [padded[..., shift : shift + n] for shift in range(MEDIAN_FILTER_WIDTH)]
-    for low, high in _EXCHANGES:
+    for low, high in MEDIAN_EXCHANGES:
         one, two = around[low], around[high]
         around[low], around[high] = mx.minimum(one, two), mx.maximum(one, two)
     return around[half]

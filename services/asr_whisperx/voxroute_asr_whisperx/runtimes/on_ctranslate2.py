@@ -10,8 +10,7 @@ import numpy.typing as npt
 from faster_whisper import WhisperModel
 
 from voxroute_asr_whisperx.runtimes.runtime import MAX_POSITIONS, Alignment, Generation, Search
-
-MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
+from voxroute_serving.asr.whisper.decoding import MEDIAN_FILTER_WIDTH
 
 
 class CTranslate2Runtime:

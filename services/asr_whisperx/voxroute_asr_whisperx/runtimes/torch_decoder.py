@@ -42,8 +42,8 @@ class _Room:
     tokens: Tokens
 
     def rows(self, n: int) -> int:
-        """In how many rows so many windows are decoded: a power of two, or all there are."""
-        return min(1 << (n - 1).bit_length(), self.n_windows) if n else 0
+        """In how many rows so many windows are decoded."""
+        return _rows(n, self.n_windows)
 
 
 class Decoder:
@@ -79,8 +79,8 @@ class Decoder:
         return 2 * positions * network.n_layers * network.width * network.dtype.itemsize
 
     def rows(self, n: int) -> int:
-        """In how many rows so many windows are encoded: a power of two, or all there are."""
-        return min(1 << (n - 1).bit_length(), self._n_windows) if n else 0
+        """In how many rows so many windows are encoded."""
+        return _rows(n, self._n_windows)
 
     def decode(
         self,
@@ -204,6 +204,11 @@ class Decoder:
         places = torch.tensor([*going, *[0] * (rows - len(going))], device=device)
         n = torch.tensor([len(going)], device=device)
         self._graphs.run(("keep", room.layout, rows), keep, places, n)
+
+
+def _rows(n: int, most: int) -> int:
+    """The batch sizes that there are graphs for: a power of two, or all there is room for."""
+    return min(1 << (n - 1).bit_length(), most) if n else 0
 
 
 class _Done:

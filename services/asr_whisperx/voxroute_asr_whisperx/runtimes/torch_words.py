@@ -7,13 +7,8 @@ The method of openai-whisper, for all windows of a batch at once and on their de
 import torch
 from torch import Tensor
 
-MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms; openai-whisper's
-# Compares and exchanges that leave the median of seven in the middle (N. Devillard, "Fast median
-# search", 1998); a sort takes several times as long.
-_EXCHANGES = (
-    (0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6), (2, 3), (3, 6), (4, 5), (1, 4), (1, 3),
-    (3, 4),
-)  # fmt: skip
+from voxroute_serving.asr.whisper.decoding import MEDIAN_EXCHANGES, MEDIAN_FILTER_WIDTH
+
 _WINDOWS_AT_ONCE = 16  # the medians of 64 windows with long texts would take 8 GB
 
 
@@ -51,7 +46,7 @@ def _median(x: Tensor, n_audible: Tensor) -> Tensor:
     places = torch.where(places >= ends, 2 * (ends - 1) - places, places).clamp(0, n - 1)
     wide = x.gather(-1, places[:, None, None].expand(*x.shape[:-1], -1))
     around = [wide[..., shift : shift + n] for shift in range(MEDIAN_FILTER_WIDTH)]
-    for low, high in _EXCHANGES:
+    for low, high in MEDIAN_EXCHANGES:
         one, two = around[low], around[high]
         around[low], around[high] = torch.minimum(one, two), torch.maximum(one, two)
     # openai-whisper's rule: what is shorter than half of the filter stays as it is
