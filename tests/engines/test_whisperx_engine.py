@@ -268,10 +268,12 @@ def test_a_warm_up_encodes_no_whole_window_on_a_processor(
     """Nothing has to be compiled there; all of a transcription is run, and its errors show."""
     encode, lengths = model._any.encode, []
     monkeypatch.setattr(
-        model._any, "encode", lambda features: lengths.append(features.shape) or encode(features)
+        model._any,
+        "encode",
+        lambda windows, n_samples: lengths.append(n_samples) or encode(windows, n_samples),
     )
     model.warm_up(noise[0])
-    assert lengths == [(1, 80, 20)]
+    assert lengths == [20 * 160]
     monkeypatch.setattr(model, "_attended", lambda *_: 1 / 0)
     with pytest.raises(EngineError, match="the recogniser failed"):
         model.warm_up(noise[0])

@@ -7,6 +7,7 @@ Where there is a GPU its graphs are what runs; elsewhere the same functions as t
 import itertools
 import struct
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,6 @@ def windows() -> list[Samples]:
     ]
 
 
-@pytest.fixture(scope="module")
-def features(on_torch: Runtime, windows: list[Samples]) -> np.ndarray:
-    """Of the windows."""
-    from faster_whisper.feature_extractor import FeatureExtractor  # noqa: PLC0415 - seconds
-
-    from voxroute_asr_whisperx.features import LogMel  # noqa: PLC0415 - seconds
-
-    return LogMel(FeatureExtractor(on_torch.n_mels), quick=False)(windows)
-
-
 def close(ours: Sequence[Generation], theirs: Sequence[Generation]) -> None:
     """Fails unless the texts are the same, and as probable."""
     for one, other in zip(ours, theirs, strict=True):
@@ -105,73 +96,130 @@ def close(ours: Sequence[Generation], theirs: Sequence[Generation]) -> None:
         (PROMPT, Search(3, suppressed=(1, 2, 7, 300), max_tokens=20)),
         (PROMPT, Search(1, max_tokens=40)),
         # so cold that the likeliest token is always drawn
-        (PROMPT, Search(1, temperature=1e-6, no_repeat_ngram=3, max_tokens=60)),
+        (PROMPT, Search(1, temperature=1e-6, max_tokens=60)),
     ],
     ids=["beam", "prompt", "cut off", "greedy", "drawn"],
 )
 def test_the_text_is_that_of_ctranslate2(
     on_torch: Runtime,
     on_ctranslate2: Runtime,
-    features: np.ndarray,
+    windows: list[Samples],
     prompt: list[int],
     search: Search,
 ) -> None:
     """Beams, their ends, what is suppressed, what may not repeat, where there is no more room."""
-    ours = on_torch.generate(on_torch.encode(features), prompt, search)
-    theirs = on_ctranslate2.generate(on_ctranslate2.encode(features), prompt, search)
+    ours = on_torch.generate(on_torch.encode(windows), prompt, search)
+    theirs = on_ctranslate2.generate(on_ctranslate2.encode(windows), prompt, search)
     close(ours, theirs)
     assert max(len(one.tokens) for one in ours) <= search.max_tokens
 
 
 def test_windows_that_end_make_room_and_change_nothing(
-    on_torch: Runtime, features: np.ndarray
+    on_torch: Runtime, windows: list[Samples]
 ) -> None:
     """A batch shrinks while it is decoded; each window has the text that it has alone."""
     search = Search(3, max_tokens=60)
-    together = on_torch.generate(on_torch.encode(features), PROMPT, search)
+    together = on_torch.generate(on_torch.encode(windows), PROMPT, search)
     alone = [
-        on_torch.generate(on_torch.encode(features[i : i + 1]), PROMPT, search)[0]
-        for i in range(len(features))
+        on_torch.generate(on_torch.encode(windows[i : i + 1]), PROMPT, search)[0]
+        for i in range(len(windows))
     ]
     close(together, alone)
 
 
 def test_more_beams_and_longer_prompts_than_expected_have_room(
-    on_torch: Runtime, on_ctranslate2: Runtime, features: np.ndarray
+    on_torch: Runtime, on_ctranslate2: Runtime, windows: list[Samples]
 ) -> None:
     """The memory that was taken for five beams and a short prompt is used for fewer windows."""
     prompt = [BEFORE, *[400, 500] * 100, *PROMPT]
     search = Search(7, max_tokens=12)
-    ours = on_torch.generate(on_torch.encode(features[:2]), prompt, search)
-    theirs = on_ctranslate2.generate(on_ctranslate2.encode(features[:2]), prompt, search)
+    ours = on_torch.generate(on_torch.encode(windows[:2]), prompt, search)
+    theirs = on_ctranslate2.generate(on_ctranslate2.encode(windows[:2]), prompt, search)
     close(ours, theirs)
     search = Search(2, max_tokens=12)
-    ours = on_torch.generate(on_torch.encode(features[:2]), PROMPT, search)
-    theirs = on_ctranslate2.generate(on_ctranslate2.encode(features[:2]), PROMPT, search)
+    ours = on_torch.generate(on_torch.encode(windows[:2]), PROMPT, search)
+    theirs = on_ctranslate2.generate(on_ctranslate2.encode(windows[:2]), PROMPT, search)
     close(ours, theirs)
 
 
-def test_what_is_drawn_differs_and_never_repeats(on_torch: Runtime, features: np.ndarray) -> None:
+def test_calls_share_rows_and_change_nothing(
+    directory: Path, on_ctranslate2: Runtime, windows: list[Samples]
+) -> None:
+    """Windows of nine calls, in the four rows that there are, have the texts that they have alone.
+
+    They begin and end at different times, with beams of their own, drawn or not; those after a long
+    prompt wait until the rows are free.
+    """
+    from voxroute_asr_whisperx.runtimes.on_torch import TorchRuntime  # noqa: PLC0415 - seconds
+
+    crowded = TorchRuntime(directory, "cpu", "float32", max_batch=1)
+    searches = [
+        (PROMPT, Search(5, max_tokens=30)),
+        (PROMPT, Search(1, max_tokens=20)),
+        (PROMPT, Search(2, suppressed=(1, 2, 7, 300), max_tokens=25)),
+        (PROMPT, Search(1, temperature=1e-6, max_tokens=30)),
+        ([BEFORE, *[400, 500] * 100, *PROMPT], Search(5, max_tokens=8)),
+    ]
+    calls = [(call, window) for window in windows for call in searches]
+    with ThreadPoolExecutor(9) as pool:
+        ours = pool.map(lambda one: crowded.generate(crowded.encode([one[1]]), *one[0])[0], calls)
+        theirs = [
+            on_ctranslate2.generate(on_ctranslate2.encode([window]), *call)[0]
+            for call, window in calls
+        ]
+        close(list(ours), theirs)
+    crowded.close()
+
+
+def test_a_failure_is_told_to_all_and_ends_with_them(
+    directory: Path, windows: list[Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever, and the next call is decoded."""
+    from voxroute_asr_whisperx.runtimes.on_torch import TorchRuntime  # noqa: PLC0415 - seconds
+
+    runtime: Any = TorchRuntime(directory, "cpu", "float32", max_batch=1)
+    search = Search(2, max_tokens=10)
+    encoded = runtime.encode(windows[:1])
+    expected = runtime.generate(encoded, PROMPT, search)
+    step = runtime._network.step
+    n_calls = itertools.count()
+
+    def failing(*given: Any) -> Any:
+        if next(n_calls) == 2:
+            raise RuntimeError("CUDA out of memory")
+        return step(*given)
+
+    monkeypatch.setattr(runtime._network, "step", failing)
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(runtime.generate, encoded, PROMPT, search) for _ in range(6)]
+        errors = [one.exception(timeout=60) for one in asked]
+    assert any(errors)
+    assert all(error is None or "out of memory" in str(error) for error in errors)
+    close(runtime.generate(encoded, PROMPT, search), expected)
+    runtime.close()
+
+
+def test_what_is_drawn_differs_and_never_repeats(on_torch: Runtime, windows: list[Samples]) -> None:
     """No five tokens come twice, however often they are drawn."""
-    search = Search(1, temperature=0.8, no_repeat_ngram=5, max_tokens=60)
-    encoded = on_torch.encode(features)
+    search = Search(1, temperature=0.8, max_tokens=60)
+    encoded = on_torch.encode(windows)
     texts = [one.tokens for _ in range(2) for one in on_torch.generate(encoded, PROMPT, search)]
     for text in texts:
         rows = [tuple(text[i : i + 5]) for i in range(len(text) - 4)]
         assert len(set(rows)) == len(rows)
-    assert texts[: len(features)] != texts[len(features) :]
+    assert texts[: len(windows)] != texts[len(windows) :]
 
 
 def test_words_are_heard_where_ctranslate2_hears_them(
-    on_torch: Runtime, on_ctranslate2: Runtime, features: np.ndarray, windows: list[Samples]
+    on_torch: Runtime, on_ctranslate2: Runtime, windows: list[Samples]
 ) -> None:
     """In windows of several lengths, one of them without a text."""
-    encoded = on_ctranslate2.encode(features)
+    encoded = on_ctranslate2.encode(windows)
     written = on_ctranslate2.generate(encoded, PROMPT, Search(1, max_tokens=40))
     texts = [*(list(one.tokens) for one in written[:2]), []]
     frames = [max(2, len(window) * 100 // SAMPLE_RATE) for window in windows]
     start = PROMPT[:-1]
-    ours = on_torch.align(on_torch.encode(features), start, texts, frames)
+    ours = on_torch.align(on_torch.encode(windows), start, texts, frames)
     theirs = on_ctranslate2.align(encoded, start, texts, frames)
     for text, one, other in zip(texts, ours, theirs, strict=True):
         assert len(one.begins) == len(text) + 1
@@ -182,20 +230,20 @@ def test_words_are_heard_where_ctranslate2_hears_them(
 
 
 def test_languages_are_as_probable(
-    on_torch: Runtime, on_ctranslate2: Runtime, features: np.ndarray
+    on_torch: Runtime, on_ctranslate2: Runtime, windows: list[Samples]
 ) -> None:
     """The same languages, each with the same probability."""
     assert on_torch.is_multilingual
     assert on_ctranslate2.is_multilingual
-    ours = on_torch.detect_language(on_torch.encode(features))
-    theirs = on_ctranslate2.detect_language(on_ctranslate2.encode(features))
+    ours = on_torch.detect_language(on_torch.encode(windows))
+    theirs = on_ctranslate2.detect_language(on_ctranslate2.encode(windows))
     for one, other in zip(ours, theirs, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 
 
 def test_everything_is_prepared_before_the_first_call(on_torch: Any) -> None:
     """What a GPU runs at its load: every batch size once, beams, words and all."""
-    on_torch._prepare(Search(5))
+    on_torch._prepare()
 
 
 def test_the_cheapest_path_is_found() -> None:

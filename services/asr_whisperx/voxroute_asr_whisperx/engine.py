@@ -36,7 +36,6 @@ _log = logging.getLogger(__name__)
 # Weights in floating point are torch's on a GPU, which decodes with them at twice the rate of
 # CTranslate2; those of 8 bits are CTranslate2's. See docs/adr/0043.
 ON_TORCH = ("float16", "bfloat16", "float32")
-TORCH_MAX_BATCH = 64  # windows; with 32 a GPU loses a fourth
 # Batches of CTranslate2 at once on one device: launching kernels, not the GPU, is what bounds one
 # of them, and the search of the words' times holds a worker without touching the GPU. On a CPU one
 # uses all the processors.
@@ -142,8 +141,7 @@ class WhisperXEngine(WhisperEngine[WhisperXSettings]):
         if self._device == "cuda" and compute_type in ON_TORCH:
             from voxroute_asr_whisperx.runtimes.on_torch import TorchRuntime  # noqa: PLC0415
 
-            max_batch = self._settings.max_batch or TORCH_MAX_BATCH
-            device = f"cuda:{index}"
+            device, max_batch = f"cuda:{index}", self._settings.max_batch
             try:
                 return TorchRuntime(directory, device, compute_type, max_batch=max_batch)
             except Exception as error:  # files of another version, a GPU that torch does not know

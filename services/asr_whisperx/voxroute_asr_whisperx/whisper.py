@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import (
     get_compression_ratio,
@@ -27,7 +26,6 @@ from faster_whisper.transcribe import (
 )
 
 from voxroute_asr_whisperx.align import Aligners
-from voxroute_asr_whisperx.features import LogMel
 from voxroute_asr_whisperx.memory import free_memory
 from voxroute_asr_whisperx.runtimes.runtime import (
     MAX_POSITIONS,
@@ -55,10 +53,7 @@ from voxroute_serving.domain import IgnoredOption, ModelRef, Stop
 FRAMES_PER_S = 100
 POSITIONS_PER_S = 50  # of the encoder's output
 MAX_PROMPT_TOKENS = 223  # half of them, less the token that opens the prompt
-# Decoding again is for loops, and what ends them is that no five tokens come twice. The likeliest
-# of several samples, which openai/whisper takes, is a loop again; see docs/adr/0027.
 TEMPERATURES = (0.0, 0.2)
-NO_REPEAT_NGRAM = 5
 BEAM_SIZE = 5
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
@@ -94,7 +89,6 @@ class WhisperXModel:
         self._device = device
         self._runtimes = list(runtimes)
         self._vocabulary = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self._log_mel = LogMel(FeatureExtractor(self._any.n_mels), quick=device == "cuda")
         self._busy = [0] * len(runtimes)  # batches on each
         self._lock = threading.Lock()
 
@@ -134,9 +128,9 @@ class WhisperXModel:
             return
         with self._errors_of("the recogniser"), self._one() as runtime:
             tokenizer = self._tokenizer(options)
-            encoded = runtime.encode(self._log_mel([noise])[..., :_WARM_UP_FRAMES])
-            decoded = self._decode(runtime, encoded, tokenizer, options, _WARM_UP_TOKENS)
             heard = noise[: SAMPLE_RATE * _WARM_UP_FRAMES // FRAMES_PER_S]
+            encoded = runtime.encode([heard], len(heard))
+            decoded = self._decode(runtime, encoded, tokenizer, options, _WARM_UP_TOKENS)
             self._attended(runtime, encoded, decoded, [heard], tokenizer)
 
     def transcribe(
@@ -157,10 +151,8 @@ class WhisperXModel:
         """For each window the probability of each language of the model."""
         if not self._any.is_multilingual or len(self.languages) == 1:
             return [{self.languages[0]: 1.0} for _ in windows]
-        with self._errors_of("the recogniser"):
-            features = self._log_mel(windows)
-            with self._one() as runtime:
-                return self._heard(runtime, runtime.encode(features))
+        with self._errors_of("the recogniser"), self._one() as runtime:
+            return self._heard(runtime, runtime.encode(windows))
 
     def align(self, requests: Sequence[AlignmentRequest]) -> Sequence[tuple[Word, ...]]:
         """The words of each text with their times; none where a text cannot be aligned."""
@@ -210,16 +202,15 @@ class WhisperXModel:
     def _transcribe(
         self, windows: Sequence[Samples], options: DecodingOptions, stop: Stop
     ) -> list[WindowResult]:
-        """1. features  2. text  3. times of its words  4. segments."""
+        """1. text  2. times of its words  3. segments."""
         n_samples = N_WINDOW_SAMPLES
         if self._any.hears_short_contexts:
             n_samples = context_samples(windows, options)
-        features = self._log_mel(windows, n_samples)
         tokenizer = self._tokenizer(options)
         if stop():
             return [WindowResult(()) for _ in windows]
         with self._one() as runtime:
-            encoded = runtime.encode(features)
+            encoded = runtime.encode(windows, n_samples)
             decoded = self._decode(runtime, encoded, tokenizer, options)
             times = self._attended(runtime, encoded, decoded, windows, tokenizer)
             heard: Sequence[Mapping[str, float]] = [{}] * len(windows)
@@ -257,7 +248,6 @@ class WhisperXModel:
         search = Search(
             options.beam_size if temperature == 0 and options.beam_size else 1,
             temperature,
-            NO_REPEAT_NGRAM if temperature > 0 else 0,
             tuple(get_suppressed_tokens(tokenizer, (-1,)) or ()),
             max_tokens,
         )

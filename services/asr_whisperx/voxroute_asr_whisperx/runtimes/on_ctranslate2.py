@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from faster_whisper import WhisperModel
+from faster_whisper.feature_extractor import FeatureExtractor
 
-from voxroute_asr_whisperx.runtimes.runtime import MAX_POSITIONS, Alignment, Generation, Search
+from voxroute_asr_whisperx.features import LogMel
+from voxroute_asr_whisperx.runtimes.runtime import (
+    MAX_POSITIONS,
+    NO_REPEAT_NGRAM,
+    Alignment,
+    Generation,
+    Search,
+)
 from voxroute_serving.asr.whisper.decoding import MEDIAN_FILTER_WIDTH
+from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, Samples
 
 
 class CTranslate2Runtime:
@@ -42,6 +50,8 @@ class CTranslate2Runtime:
             num_workers=workers,
             local_files_only=True,
         )
+        extractor = FeatureExtractor(int(self._model.model.n_mels))
+        self._log_mel = LogMel(extractor, quick=device == "cuda")
 
     @property
     def compute_type(self) -> str:
@@ -53,14 +63,9 @@ class CTranslate2Runtime:
         """See Runtime."""
         return bool(self._model.model.is_multilingual)
 
-    @property
-    def n_mels(self) -> int:
+    def encode(self, windows: Sequence[Samples], n_samples: int = N_WINDOW_SAMPLES) -> Any:
         """See Runtime."""
-        return int(self._model.model.n_mels)
-
-    def encode(self, features: npt.NDArray[np.float32]) -> Any:
-        """See Runtime."""
-        return self._model.encode(np.ascontiguousarray(features))
+        return self._model.encode(self._log_mel(windows, n_samples))
 
     def generate(self, encoded: Any, prompt: Sequence[int], search: Search) -> list[Generation]:
         """See Runtime."""
@@ -71,7 +76,7 @@ class CTranslate2Runtime:
             encoded,
             [list(prompt)] * encoded.shape[0],
             beam_size=search.beam_size,
-            no_repeat_ngram_size=search.no_repeat_ngram,
+            no_repeat_ngram_size=NO_REPEAT_NGRAM if search.temperature else 0,
             # it writes half as many tokens, and fewer where the prompt leaves less
             max_length=min(
                 MAX_POSITIONS, search.max_tokens + max(search.max_tokens, len(prompt) - 1)

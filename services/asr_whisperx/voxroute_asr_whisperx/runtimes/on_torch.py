@@ -8,29 +8,36 @@ step is one graph; see torch_decoder.
 
 import json
 import sys
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from voxroute_asr_whisperx.models import is_multilingual, special_tokens
 from voxroute_asr_whisperx.runtimes import torch_words
 from voxroute_asr_whisperx.runtimes.runtime import MAX_POSITIONS, Alignment, Generation, Search
-from voxroute_asr_whisperx.runtimes.torch_decoder import Decoder
+from voxroute_asr_whisperx.runtimes.torch_decoder import (
+    MOST_AT_ONCE,
+    Decoder,
+    Special,
+    size_of,
+    sizes,
+)
+from voxroute_asr_whisperx.runtimes.torch_features import LogMel
 from voxroute_asr_whisperx.runtimes.torch_graphs import Graphs
 from voxroute_asr_whisperx.runtimes.torch_network import Network
 from voxroute_asr_whisperx.runtimes.weights import read_variables
+from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, Samples
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """By the compute types that are run here."""
-FRAMES = 3000  # of 10 ms, that the encoder hears
+ROWS = 64  # windows that are decoded at once; with 32 a GPU loses a fourth
+_FRAMES = 3000  # of 10 ms, in a window
 _LENGTH_STEP = 64  # tokens by which the graphs of alignments differ
 
 
@@ -49,18 +56,24 @@ class Encoded:
 class TorchRuntime:
     """A Runtime of the model in the directory of a CTranslate2 model, on one device.
 
-    One batch is decoded at a time, beside which another is encoded or aligned. `max_batch` is what
-    was asked for, or less where half of the free memory has no room for it.
+    Of several batches the windows are decoded together; see Decoder. Beside that others are encoded
+    and aligned.
     """
 
     hears_short_contexts = False
-    workers = 2
 
     def __init__(
-        self, directory: Path, device: str, compute_type: str, *, max_batch: int, beam_size: int = 5
+        self,
+        directory: Path,
+        device: str,
+        compute_type: str,
+        *,
+        max_batch: int = 0,
+        beam_size: int = 5,
     ) -> None:
-        """`beam_size` is what most calls will ask for.
+        """`beam_size` is what most calls will ask for; `max_batch` 0 stands for MOST_AT_ONCE.
 
+        A fourth of ROWS, or of fewer that half of the free memory has room for, is in a batch.
         Raises ValueError, KeyError, OSError, RuntimeError.
         """
         self.compute_type = compute_type
@@ -70,53 +83,46 @@ class TorchRuntime:
         self._start, self._end = special["<|startoftranscript|>"], special["<|endoftext|>"]
         self._no_times = special["<|notimestamps|>"]
         self._task = special.get("<|transcribe|>", self._end)
-        self._no_speech = special.get("<|nospeech|>", special.get("<|nocaptions|>", self._end))
-        self._blank: list[int] = config["suppress_ids_begin"]
         listed = set(config["lang_ids"])
         self._languages = {number: name for name, number in special.items() if number in listed}
         self.is_multilingual = is_multilingual(special)
-        self._lock = threading.Lock()
+        silence = special.get("<|nospeech|>", special.get("<|nocaptions|>", self._end))
         with torch.inference_mode():
             variables = read_variables(directory / "model.bin")
             aligned = config["alignment_heads"]
             self._network = Network(variables, aligned, self._device, DTYPES[compute_type])
-            self.n_mels = self._network.n_mels
+            self._log_mel = LogMel(self._network.n_mels, self._device)
             self.weight_bytes = self._network.n_bytes
-            self.max_batch = min(max_batch, self._room(beam_size))
+            rows = min(max_batch * ROWS // MOST_AT_ONCE or ROWS, self._room(beam_size))
+            self.max_batch = min(max_batch or MOST_AT_ONCE, rows)
+            self.workers = max(2, rows * 3 // 2 // self.max_batch)
             self._graphs = Graphs(self._device)
-            self._decoder = Decoder(
-                self._network, self._graphs, self.max_batch, beam_size, self._end
-            )
+            tokens = Special(self._end, silence, tuple(config["suppress_ids_begin"]))
+            self._decoder = Decoder(self._network, self._graphs, rows, beam_size, tokens)
             if self._device.type == "cuda":
-                self._prepare(Search(beam_size))
+                self._prepare()
 
     @torch.inference_mode()
-    def encode(self, features: npt.NDArray[np.float32]) -> Encoded:
+    def encode(self, windows: Sequence[Samples], n_samples: int = N_WINDOW_SAMPLES) -> Encoded:
         """See Runtime."""
-        n = len(features)
-        given = self._rows(torch.from_numpy(features).to(self._device))
-        key = ("encode", *given.shape)
-        (audio,) = self._graphs.run(key, lambda x: (self._network.encode(x),), given)
-        return Encoded(audio, n)
+        rows = size_of(len(windows), max(self.max_batch, len(windows)))
+        is_cuda = self._device.type == "cuda"
+        filled = torch.zeros(rows, n_samples, pin_memory=is_cuda)
+        for row, window in zip(filled.numpy(), windows, strict=False):
+            row[: len(window)] = window
+
+        def encode(samples: Tensor) -> tuple[Tensor, ...]:
+            return (self._network.encode(self._log_mel(samples)),)
+
+        samples = filled.to(self._device, non_blocking=True)
+        (audio,) = self._graphs.run(("encode", *samples.shape), encode, samples)
+        return Encoded(audio, len(windows))
 
     @torch.inference_mode()
     def generate(self, encoded: Encoded, prompt: Sequence[int], search: Search) -> list[Generation]:
         """See Runtime."""
-        with self._lock:
-            texts, logits = self._decoder.decode(
-                encoded.audio,
-                len(encoded),
-                prompt,
-                search,
-                n_tokens=min(search.max_tokens, MAX_POSITIONS - len(prompt) + 1),
-                suppressed_first=self._blank,
-                speech=list(prompt).index(self._start),
-            )
-        silences = logits.softmax(-1)[: len(encoded), self._no_speech].tolist()
-        return [
-            Generation(tokens, mean_log_prob, silent)
-            for (tokens, mean_log_prob), silent in zip(texts, silences, strict=True)
-        ]
+        speech = list(prompt).index(self._start)
+        return self._decoder.decode(encoded.audio, len(encoded), prompt, search, speech)
 
     @torch.inference_mode()
     def align(
@@ -134,7 +140,9 @@ class TorchRuntime:
         lengths = torch.tensor(
             [[len(row), max(1, n // 2)] for row, n in zip(rows, frames, strict=True)]
         )
-        tokens, lengths = (self._rows(one.to(self._device)) for one in (filled, lengths))
+        tokens, lengths = (
+            self._rows(one.to(self._device), len(encoded.audio)) for one in (filled, lengths)
+        )
         begins, probable = self._graphs.run(
             ("align", *tokens.shape, len(start)),
             partial(self._aligned, len(start)),
@@ -166,6 +174,7 @@ class TorchRuntime:
 
     def close(self) -> None:
         """See Runtime."""
+        self._decoder.close()
         del self._network, self._graphs, self._decoder
 
     def _room(self, beam_size: int) -> int:
@@ -179,7 +188,7 @@ class TorchRuntime:
         return max(1, free // 2 // Decoder.window_bytes(self._network, beam_size))
 
     @torch.inference_mode()
-    def _prepare(self, search: Search) -> None:
+    def _prepare(self) -> None:
         """Makes the graphs that most batches need, which takes seconds: no call should.
 
         cuDNN's attention would be a fifth faster in the steps, and takes as long again to prepare.
@@ -188,19 +197,15 @@ class TorchRuntime:
         start = [self._start]
         if self.is_multilingual:
             start += [next(iter(self._languages)), self._task]
-        rows = 0
-        while rows < self.max_batch:
-            rows = self._decoder.rows(rows + 1)
-            silence = np.zeros((rows, self.n_mels, FRAMES), np.float32)
-            encoded = self.encode(silence)
-            self.generate(encoded, [*start, self._no_times], replace(search, max_tokens=1))
-            self._decoder.prepare(search, rows)
+        self._decoder.prepare([*start, self._no_times])
+        for n in sizes(self.max_batch):
+            encoded = self.encode([np.zeros(N_WINDOW_SAMPLES, np.float32)] * n)
             for n_tokens in (1, _LENGTH_STEP):
-                self.align(encoded, start, [[0] * n_tokens] * rows, [FRAMES] * rows)
+                self.align(encoded, start, [[0] * n_tokens] * n, [_FRAMES] * n)
 
-    def _rows(self, x: Tensor) -> Tensor:
-        """With rows of zeros up to as many as there are graphs for."""
-        missing = self._decoder.rows(len(x)) - len(x)
+    def _rows(self, x: Tensor, n: int) -> Tensor:
+        """With rows of zeros up to `n`."""
+        missing = n - len(x)
         return torch.cat([x, x.new_zeros(missing, *x.shape[1:])]) if missing else x
 
     def _aligned(

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, Samples
 
 MAX_POSITIONS = 448  # of Whisper's decoder, prompt and text
 MAX_TOKENS = MAX_POSITIONS // 2  # of a text
+NO_REPEAT_NGRAM = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,10 @@ class Search:
 
     beam_size: int
     temperature: float = 0.0
-    """Above 0 tokens are drawn, by their probabilities to the power of its inverse."""
-    no_repeat_ngram: int = 0
-    """No so many tokens come twice in a text; 0 where they may."""
+    """Above 0 the tokens of one beam are drawn, by their probabilities to the power of its inverse,
+    and no NO_REPEAT_NGRAM of them come twice: it is loops that are decoded again, and what ends
+    them. The likeliest of several samples, which openai/whisper takes, is a loop again; see
+    docs/adr/0027."""
     suppressed: tuple[int, ...] = ()
     """Tokens that are never written."""
     max_tokens: int = MAX_TOKENS
@@ -80,21 +81,22 @@ class Runtime(Protocol):
         ...
 
     @property
-    def n_mels(self) -> int:
-        """The model's features of a frame."""
-        ...
-
-    @property
     def hears_short_contexts(self) -> bool:
-        """Whether it takes features of less than 30 s."""
+        """Whether it takes less than 30 s."""
         ...
 
-    def encode(self, features: npt.NDArray[np.float32]) -> Any:
-        """The audio as the decoder reads it, of features (windows, mels, frames)."""
+    def encode(self, windows: Sequence[Samples], n_samples: int = N_WINDOW_SAMPLES) -> Any:
+        """The audio as the decoder reads it, of windows that are filled up with silence.
+
+        `n_samples` is the context, which is whole where `hears_short_contexts` is false.
+        """
         ...
 
     def generate(self, encoded: Any, prompt: Sequence[int], search: Search) -> list[Generation]:
-        """The text of each window after a prompt, which is that of all."""
+        """The text of each window after a prompt, which is that of all.
+
+        A search with a temperature has one beam.
+        """
         ...
 
     def align(

@@ -1,35 +1,76 @@
 # pyright: basic
-"""Decodes batches of windows, of which nobody waits for a single step.
+"""Decodes windows as they come, in rows of one batch, of which nobody waits for a single step.
 
 Steps are launched ahead of the GPU, and which windows are done is read while it has others to do.
-Windows that are done make room: once half of the rows are done, the others go on in a graph of
-half as many.
+Windows that are done leave their rows to those that wait, from whatever call; where none waits,
+the last ones move together, into a graph of fewer rows.
 """
 
+import heapq
+import itertools
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from voxroute_asr_whisperx.runtimes.runtime import MAX_POSITIONS, MAX_TOKENS, Search
+from voxroute_asr_whisperx.runtimes.runtime import MAX_POSITIONS, MAX_TOKENS, Generation, Search
 from voxroute_asr_whisperx.runtimes.torch_graphs import Graphs
 from voxroute_asr_whisperx.runtimes.torch_network import LayerCache, Network
-from voxroute_asr_whisperx.runtimes.torch_search import Rules, Tokens
+from voxroute_asr_whisperx.runtimes.torch_search import Tokens, Wishes
 
+MOST_AT_ONCE = 16  # windows that begin together: more would make the others wait
 _LENGTH_STEP = 64  # positions by which what graphs read of a text differs
 _SHORT_PROMPT = 8  # tokens; of longer prompts there are too many to make graphs for
 _POSITIONS = MAX_TOKENS + _SHORT_PROMPT
 _MOST_BEAMS = 20  # that anybody may ask for; of one window, after the longest prompt
 _STEPS = 4  # launched at once; as many again are waiting when they end
+_FEW = 4  # rows; while others go on, windows begin by so many, for it takes as long as half a step
+_TURN_S = 0.02  # by which a call of one more window waits longer: somebody waits for a small one
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """Tokens that are no text."""
+
+    end: int
+    no_speech: int
+    blank: tuple[int, ...]
+    """What no text begins with."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
     """How the memory is used: what graphs are made for."""
 
-    rules: Rules
+    n_beams: int
     n_positions: int
+
+
+@dataclass(slots=True, eq=False)
+class _Window:
+    """What is decoded in a row."""
+
+    audio: Tensor
+    """(positions, width)"""
+    prompt: Sequence[int]
+    speech: int
+    """The place in the prompt whose next token tells whether somebody speaks."""
+    search: Search
+    n_tokens: int
+    layout: _Layout
+    found: "Future[Generation]" = field(default_factory=Future[Generation])
+    began: int = 0
+    """The steps of all windows before its first."""
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """Windows for which this is equal may begin together."""
+        return self.layout, len(self.prompt), self.speech, self.search.suppressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +78,53 @@ class _Room:
     """The memory in one layout."""
 
     layout: _Layout
-    n_windows: int
+    n_rows: int
     caches: list[LayerCache]
+    """With a row more, for what no window has."""
     tokens: Tokens
+    windows: list[_Window | None]
+    """Of each row."""
 
-    def rows(self, n: int) -> int:
+    def size(self, n: int) -> int:
         """In how many rows so many windows are decoded."""
-        return _rows(n, self.n_windows)
+        return size_of(n, self.n_rows)
+
+    @property
+    def n_used(self) -> int:
+        """Rows up to the last that has a window."""
+        return max((row for row, one in enumerate(self.windows, 1) if one), default=0)
+
+    @property
+    def free(self) -> list[int]:
+        """Rows without a window."""
+        return [row for row, one in enumerate(self.windows) if one is None]
 
 
 class Decoder:
-    """One batch at a time: whoever calls sees to that.
+    """All windows of a model on one device. Its thread begins with the first.
 
-    Memory is taken at once, for `n_windows` with short prompts and `n_beams`; with more there is
-    room for fewer windows, which are decoded one part after the other.
+    Memory is taken at once, for `n_rows` windows with short prompts and `n_beams`; with longer ones
+    or more beams there is room for fewer, and they wait until no others are decoded.
     """
 
     def __init__(
-        self, network: Network, graphs: Graphs, n_windows: int, n_beams: int, end: int
+        self, network: Network, graphs: Graphs, n_rows: int, n_beams: int, special: Special
     ) -> None:
-        """`end` is the end token."""
         self._network = network
         self._graphs = graphs
-        self._n_windows = n_windows
-        self._end = end
+        self._n_rows = n_rows
+        self._n_beams = n_beams
+        self._special = special
         self._rooms: dict[_Layout, _Room] = {}
-        self._n_slots = max(n_windows * _POSITIONS * n_beams, MAX_POSITIONS * _MOST_BEAMS)
+        self._masks: dict[tuple[int, ...], Tensor] = {}
+        self._n_steps = 0
+        self._waiting: list[tuple[float, int, _Window]] = []
+        self._count = itertools.count()
+        self._arrived = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        n_windows = n_rows + 1
+        self._n_slots = max(n_windows * _POSITIONS * n_beams, 2 * MAX_POSITIONS * _MOST_BEAMS)
         audio = n_windows, network.n_heads, network.n_positions, network.width // network.n_heads
         # what was never written must be numbers: a step reads it, and makes nothing of it
         text = (self._n_slots * network.width,)
@@ -78,153 +140,325 @@ class Decoder:
         positions = network.n_positions + _POSITIONS * n_beams
         return 2 * positions * network.n_layers * network.width * network.dtype.itemsize
 
-    def rows(self, n: int) -> int:
-        """In how many rows so many windows are encoded."""
-        return _rows(n, self._n_windows)
-
     def decode(
-        self,
-        encoded: Tensor,
-        n_windows: int,
-        prompt: Sequence[int],
-        search: Search,
-        *,
-        n_tokens: int,
-        suppressed_first: Sequence[int],
-        speech: int,
-    ) -> tuple[list[tuple[list[int], float]], Tensor]:
-        """The text of each window and the mean logarithm of its tokens' probabilities.
+        self, encoded: Tensor, n_windows: int, prompt: Sequence[int], search: Search, speech: int
+    ) -> list[Generation]:
+        """The text of each window.
 
-        And the logits of what follows the token at place `speech` of the prompt. `encoded` is
-        (rows, positions, width), of which the first `n_windows` count.
+        `encoded` is (rows, positions, width), of which the first `n_windows` count; `speech` is the
+        place in the prompt whose next token tells whether somebody speaks.
         """
-        room = self._room(search, len(prompt) + n_tokens)
-        texts: list[tuple[list[int], float]] = []
-        logits: list[Tensor] = []
-        for begin in range(0, n_windows, room.n_windows):
-            n = min(room.n_windows, n_windows - begin)
-            audio = encoded[begin : begin + room.rows(n)]
-            rows = len(audio)
-            before = torch.tensor([list(prompt)[:-1]] * rows, device=audio.device)
-            key = ("prompt", room.layout, rows, len(prompt), speech)
-            (first,) = self._graphs.run(
-                key if len(prompt) <= _SHORT_PROMPT else None,
-                lambda tokens, audio: self._read(room, tokens, audio, speech),
-                before,
-                audio,
-            )
-            logits.append(first[:n])
-            room.tokens.begin(n, prompt, search, n_tokens, suppressed_first)
-            texts += self._texts(room, n, rows, len(prompt), n_tokens)
-        return texts, torch.cat(logits)
+        n_tokens = min(search.max_tokens, MAX_POSITIONS - len(prompt) + 1)
+        is_short = len(prompt) + n_tokens <= _POSITIONS
+        layout = _Layout(
+            max(search.beam_size, self._n_beams),
+            _POSITIONS if is_short else MAX_POSITIONS,
+        )
+        windows = [
+            _Window(audio, prompt, speech, search, n_tokens, layout)
+            for audio in encoded[:n_windows]
+        ]
+        turn = time.monotonic() + _TURN_S * n_windows
+        with self._arrived:
+            for window in windows:
+                heapq.heappush(self._waiting, (turn, next(self._count), window))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="decoder", daemon=True)
+                self._thread.start()
+            self._arrived.notify()
+        return [window.found.result() for window in windows]
 
-    def prepare(self, search: Search, rows: int) -> None:
-        """Makes the graphs of a search of so many rows that most batches need."""
-        room = self._room(search, _POSITIONS)
-        room.tokens.begin(0, [self._end], search, MAX_TOKENS, [])
-        for n_read in (_LENGTH_STEP, 2 * _LENGTH_STEP):
-            self._step(room, rows, n_read)
-        self._keep(room, [0], rows)
+    def prepare(self, prompt: Sequence[int]) -> None:
+        """Makes the graphs that most windows need."""
+        layout = _Layout(self._n_beams, _POSITIONS)
+        room = self._room_of(layout)
+        search = Search(self._n_beams)
+        nothing = torch.zeros(
+            self._network.n_positions,
+            self._network.width,
+            device=self._network.device,
+            dtype=self._network.dtype,
+        )
+        for n in sizes(self._n_rows):
+            if n <= MOST_AT_ONCE:
+                begun = [_Window(nothing, prompt, 0, search, MAX_TOKENS, layout)] * n
+                self._begin(room, begun, list(range(n)))
+            for n_read in (_LENGTH_STEP, 2 * _LENGTH_STEP):
+                self._step(room, n, n_read)
+            self._best(room, [0] * n)
+            self._move(room, [0] * n, [0] * n)
+        room.windows[:] = [None] * room.n_rows
+        room.tokens.is_done.fill_(True)
 
-    def _room(self, search: Search, n_positions: int) -> _Room:
-        n_positions = _POSITIONS if n_positions <= _POSITIONS else MAX_POSITIONS
-        layout = _Layout(Rules.of(search), n_positions)
+    def close(self) -> None:
+        """Ends the thread: nobody waits for a text."""
+        with self._arrived:
+            self._is_closed = True
+            self._arrived.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    # --- the thread --------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _work(self) -> None:
+        room: _Room | None = None
+        begun: list[_Window] = []
+        asked: list[_Done] = []
+        found: list[_Found] = []
+        while True:
+            with self._arrived:
+                while not (self._waiting or asked or found or self._is_closed):
+                    self._arrived.wait()
+                if self._is_closed:
+                    return
+                first = self._waiting[0][2] if self._waiting else None
+            try:
+                if first and not (room and room.n_used):
+                    room = self._room_of(first.layout)
+                assert room is not None  # noqa: S101 - something waits, or has begun
+                begun = self._next(room)
+                if begun:
+                    self._begin(room, begun, room.free[: len(begun)])
+                self._go_on(room, asked, found)
+            except BaseException as error:  # noqa: BLE001 - goes to all who wait for a text
+                self._give_up([*begun, *(one for text in found for one in text.windows)], error)
+                asked.clear()
+                found.clear()
+            begun = []
+
+    def _next(self, room: _Room) -> list[_Window]:
+        """Those that begin now, of those that wait; none before others have left another layout."""
+        with self._arrived:
+            n_free = len(room.free)
+            if n_free < min(_FEW, len(self._waiting)):
+                return []
+            begun: list[_Window] = []
+            while self._waiting and len(begun) < min(n_free, MOST_AT_ONCE):
+                window = self._waiting[0][2]
+                if window.layout != room.layout or (begun and window.alike != begun[0].alike):
+                    break
+                begun.append(heapq.heappop(self._waiting)[2])
+            return begun
+
+    def _go_on(self, room: _Room, asked: "list[_Done]", found: "list[_Found]") -> None:
+        """Takes all windows some steps on, and hands out what was done before."""
+        handed, found[:] = found[:], []
+        if n_used := room.n_used:
+            size = room.size(n_used)
+            for _ in range(_STEPS):
+                going = [one for one in room.windows if one]
+                n_read = max(len(one.prompt) + self._n_steps - one.began for one in going)
+                self._step(room, size, n_read)
+                self._n_steps += 1
+            asked.append(_Done(room.tokens.is_done[:size], tuple(room.windows[:size])))
+        if asked and (len(asked) > 1 or not n_used):
+            done = [
+                (row, window)
+                for row, window in asked.pop(0).windows()
+                if room.windows[row] is window
+            ]
+            if done:
+                found.append(self._leave(room, done))
+        for one in handed:
+            one.hand_out()
+
+    def _leave(self, room: _Room, done: Sequence[tuple[int, _Window]]) -> "_Found":
+        """Takes windows out of their rows, and moves those behind them if nobody waits for rows."""
+        rows, windows = zip(*done, strict=True)
+        texts = _Found(windows, *self._best(room, rows))
+        for row in rows:
+            room.windows[row] = None
+        left = [row for row, one in enumerate(room.windows) if one]
+        size = room.size(len(left))
+        if size < room.size(room.n_used) and not self._waiting:
+            moved = [row for row in left if row >= size]
+            to = room.free[: len(moved)]
+            self._move(room, moved, to)
+            for old, new in zip(moved, to, strict=True):
+                room.windows[new], room.windows[old] = room.windows[old], None
+        return texts
+
+    def _give_up(self, begun: Sequence[_Window], error: BaseException) -> None:
+        """Tells everybody who waits for a text that there will be none."""
+        with self._arrived:
+            lost = [*begun, *(window for _, _, window in self._waiting)]
+            self._waiting.clear()
+        for room in self._rooms.values():
+            lost += [one for one in room.windows if one]
+            room.windows[:] = [None] * room.n_rows
+            room.tokens.is_done.fill_(True)
+        for window in lost:
+            if not window.found.done():
+                window.found.set_exception(error)
+
+    def _room_of(self, layout: _Layout) -> _Room:
         if layout not in self._rooms:
-            net, k = self._network, search.beam_size
-            n = min(self._n_windows, self._n_slots // (n_positions * k))
+            net, k, n_positions = self._network, layout.n_beams, layout.n_positions
+            n = min(self._n_rows + 1, self._n_slots // (n_positions * k))
             shape = n, net.n_heads, n_positions, k, net.width // net.n_heads
             size = n * n_positions * k * net.width
             caches = [
-                LayerCache(heard_keys, heard, keys[:size].view(shape), values[:size].view(shape))
+                LayerCache(
+                    heard_keys[:n], heard[:n], keys[:size].view(shape), values[:size].view(shape)
+                )
                 for heard_keys, heard, keys, values in self._memory
             ]
             tokens = Tokens(
                 n,
-                layout.rules,
+                k,
                 n_positions=n_positions,
                 n_vocabulary=net.n_vocabulary,
-                end=self._end,
+                end=self._special.end,
+                suppressed_first=self._mask(self._special.blank),
                 device=net.device,
             )
-            self._rooms[layout] = _Room(layout, n, caches, tokens)
+            self._rooms[layout] = _Room(layout, n - 1, caches, tokens, [None] * (n - 1))
         return self._rooms[layout]
 
-    def _read(self, room: _Room, tokens: Tensor, audio: Tensor, speech: int) -> tuple[Tensor, ...]:
-        hidden, _ = self._network.read(tokens, audio, keep=room.caches)
-        return (self._network.logits(hidden[:, speech]),)
+    # --- what is a graph ---------------------------------------------------------------------
 
-    def _texts(
-        self, room: _Room, n: int, rows: int, n_prompt: int, n_tokens: int
-    ) -> list[tuple[list[int], float]]:
-        """What is written in the first `n` rows, after a prompt that has been read."""
-        found: dict[int, tuple[list[int], float]] = {}
-        asked: list[_Done] = []
-        n_launched = 0
-        while n_launched < n_tokens:
-            for _ in range(min(_STEPS, n_tokens - n_launched)):
-                n_launched += 1
-                self._step(room, rows, n_prompt + n_launched)
-            asked.append(_Done(room.tokens.is_done[:rows]))
-            if len(asked) == 1:
-                continue
-            going = asked.pop(0).going()
-            if not going:
-                break
-            if room.rows(len(going)) < rows:
-                found |= room.tokens.ended(rows)
-                asked.clear()
-                rows = room.rows(len(going))
-                self._keep(room, going, rows)
-        found |= room.tokens.ended(rows)
-        return [found[place] for place in range(n)]
+    def _begin(self, room: _Room, windows: Sequence[_Window], rows: Sequence[int]) -> None:
+        """Reads the prompts of windows that are alike, into these rows."""
+        size = room.size(len(windows))
+        spare = size - len(windows)
+        filled = [*windows, *[windows[0]] * spare]
+        audio = torch.stack([one.audio for one in filled])
+        numbers = [
+            [*one.prompt, row, one.n_tokens, one.search.beam_size]
+            for one, row in zip(filled, [*rows, *[room.n_rows] * spare], strict=True)
+        ]
+        n_prompt, speech = len(windows[0].prompt), windows[0].speech
+        net = self._network
 
-    def _step(self, room: _Room, rows: int, n_read: int) -> None:
+        def begin(
+            audio: Tensor, numbers: Tensor, temperatures: Tensor, suppressed: Tensor
+        ) -> tuple[Tensor, ...]:
+            tokens, others = numbers[:, :n_prompt], numbers[:, n_prompt:]
+            into, n_tokens, n_beams = others.T.contiguous()
+            hidden, _ = net.read(tokens[:, :-1], audio, kept=(room.caches, into))
+            silence = net.logits(hidden[:, speech]).softmax(-1)[:, self._special.no_speech]
+            wishes = Wishes(n_tokens, n_beams, temperatures, suppressed)
+            room.tokens.begin(into, n_prompt, tokens[:, -1], wishes, silence)
+            return ()
+
+        key = ("begin", room.layout, size, n_prompt, speech)
+        self._graphs.run(
+            key if n_prompt <= _SHORT_PROMPT else None,
+            begin,
+            audio,
+            self._sent(numbers, torch.int64),
+            self._sent([one.search.temperature for one in filled], torch.float32),
+            self._mask(windows[0].search.suppressed),
+        )
+        for row, window in zip(rows, windows, strict=True):
+            window.began = self._n_steps
+            room.windows[row] = window
+
+    def _step(self, room: _Room, size: int, n_read: int) -> None:
         n_positions = min(-(-n_read // _LENGTH_STEP) * _LENGTH_STEP, room.layout.n_positions)
 
         def step() -> tuple[Tensor, ...]:
-            mask = room.tokens.mask(rows, n_positions, self._network.dtype)
-            caches = [cache.first(rows) for cache in room.caches]
-            following, position = room.tokens.next[:rows], room.tokens.position
+            mask = room.tokens.mask(size, n_positions, self._network.dtype)
+            caches = [cache.first(size) for cache in room.caches]
+            following, position = room.tokens.next[:size], room.tokens.position[:size]
             hidden = self._network.step(following, position, mask, caches)
             room.tokens.advance(self._network.logits(hidden))
             return ()
 
-        self._graphs.run(("step", room.layout, rows, n_positions), step)
+        self._graphs.run(("step", room.layout, size, n_positions), step)
 
-    def _keep(self, room: _Room, going: Sequence[int], rows: int) -> None:
-        """Moves the windows of these rows to the front, of `rows` that are left."""
+    def _best(self, room: _Room, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """See Tokens.best."""
+        size = room.size(len(rows))
+        places = self._sent([*rows, *[rows[0]] * (size - len(rows))], torch.int64)
+        texts, figures = self._graphs.run(("best", room.layout, size), room.tokens.best, places)
+        return texts, figures
 
-        def keep(places: Tensor, n: Tensor) -> tuple[Tensor, ...]:
-            room.tokens.keep(places, n)
+    def _move(self, room: _Room, rows: Sequence[int], to: Sequence[int]) -> None:
+        size = room.size(len(rows))
+        nothing = [room.n_rows] * (size - len(rows))
+
+        def move(rows: Tensor, to: Tensor) -> tuple[Tensor, ...]:
+            room.tokens.move(rows, to)
             for cache in room.caches:
-                cache.keep(places)
+                cache.move(rows, to)
             return ()
 
-        device = self._network.device
-        places = torch.tensor([*going, *[0] * (rows - len(going))], device=device)
-        n = torch.tensor([len(going)], device=device)
-        self._graphs.run(("keep", room.layout, rows), keep, places, n)
+        places = (self._sent([*part, *nothing], torch.int64) for part in (rows, to))
+        self._graphs.run(("move", room.layout, size), move, *places)
+
+    def _mask(self, tokens: tuple[int, ...]) -> Tensor:
+        """What to add to logits so that these tokens are not written."""
+        if tokens not in self._masks:
+            made = torch.zeros(self._network.n_vocabulary)
+            made[torch.tensor(tokens, dtype=torch.int64)] = -torch.inf
+            self._masks[tokens] = made.to(self._network.device)
+        return self._masks[tokens]
+
+    def _sent(self, numbers: Sequence[Any], dtype: torch.dtype) -> Tensor:
+        """On the device, without waiting for what it does."""
+        made = torch.tensor(numbers, dtype=dtype)
+        if self._network.device.type == "cuda":
+            made = made.pin_memory().to(self._network.device, non_blocking=True)
+        return made
 
 
-def _rows(n: int, most: int) -> int:
-    """The batch sizes that there are graphs for: a power of two, or all there is room for."""
-    return min(1 << (n - 1).bit_length(), most) if n else 0
+def sizes(most: int) -> list[int]:
+    """The numbers of rows that there are graphs for."""
+    return [*(one for one in (1, 2, 4, 8, *range(16, most, 16)) if one < most), most]
+
+
+def size_of(n: int, most: int) -> int:
+    """The least of them for so many windows."""
+    return next(one for one in sizes(most) if one >= n)
+
+
+class _Copy:
+    """Tensors of the device at a point of its work; asked for now, read later."""
+
+    def __init__(self, *given: Tensor) -> None:
+        self._event = torch.cuda.Event() if given[0].is_cuda else None
+        if self._event is None:
+            self._copies = [one.clone() for one in given]
+            return
+        self._copies = [torch.empty(one.shape, dtype=one.dtype, pin_memory=True) for one in given]
+        for copy, one in zip(self._copies, given, strict=True):
+            copy.copy_(one, non_blocking=True)
+        self._event.record(torch.cuda.current_stream(given[0].device))
+
+    def read(self) -> list[Tensor]:
+        """Waits for that point."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copies
 
 
 class _Done:
-    """Which rows are done at a point of the device's work; asked for now, read later."""
+    """Which windows are done at a point of the device's work."""
 
-    def __init__(self, is_done: Tensor) -> None:
-        self._event = torch.cuda.Event() if is_done.is_cuda else None
-        if self._event is None:
-            self._is_done = is_done.clone()
-            return
-        self._is_done = torch.empty(is_done.shape, dtype=torch.bool, pin_memory=True)
-        self._is_done.copy_(is_done, non_blocking=True)
-        self._event.record(torch.cuda.current_stream(is_done.device))
+    def __init__(self, is_done: Tensor, windows: Sequence[_Window | None]) -> None:
+        self._copy = _Copy(is_done)
+        self._windows = windows
 
-    def going(self) -> list[int]:
-        """The rows that are not done; waits for that point."""
-        if self._event is not None:
-            self._event.synchronize()
-        return (~self._is_done).nonzero()[:, 0].tolist()
+    def windows(self) -> list[tuple[int, _Window]]:
+        """Their rows, and they."""
+        (is_done,) = self._copy.read()
+        rows = is_done.nonzero()[:, 0].tolist()
+        return [(row, window) for row in rows if (window := self._windows[row]) is not None]
+
+
+class _Found:
+    """The texts of windows, once the device has come so far."""
+
+    def __init__(self, windows: Sequence[_Window], texts: Tensor, figures: Tensor) -> None:
+        self.windows = windows
+        self._copy = _Copy(texts, figures)
+
+    def hand_out(self) -> None:
+        """Gives them to those who wait."""
+        texts, figures = self._copy.read()
+        for window, text, (mean, silence) in zip(
+            self.windows, texts.tolist(), figures.tolist(), strict=False
+        ):
+            window.found.set_result(Generation(text[: text[-1]], mean, silence))

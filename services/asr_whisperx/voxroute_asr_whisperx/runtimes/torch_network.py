@@ -93,10 +93,21 @@ class LayerCache:
         """Of the first windows."""
         return LayerCache(*(part[:n] for part in self._parts()))
 
-    def keep(self, rows: Tensor) -> None:
-        """Moves the windows of these rows to the front."""
+    def move(self, rows: Tensor, to: Tensor) -> None:
+        """Moves windows into other rows."""
         for part in self._parts():
-            part[: len(rows)] = part[rows]
+            part.index_copy_(0, to, part[rows])
+
+    def take(self, rows: Tensor, audio_keys: Tensor, audio_values: Tensor) -> None:
+        """Takes in the audio (n, heads, positions, head size) of windows in these rows (n,)."""
+        self.audio_keys.index_copy_(0, rows, audio_keys)
+        self.audio_values.index_copy_(0, rows, audio_values)
+
+    def write(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Takes in the first tokens (n, heads, tokens, head size), in the first slot."""
+        n = keys.shape[2]
+        self.keys[:, :, :n, 0].index_copy_(0, rows, keys)
+        self.values[:, :, :n, 0].index_copy_(0, rows, values)
 
     def _parts(self) -> tuple[Tensor, ...]:
         return self.audio_keys, self.audio_values, self.keys, self.values
@@ -191,12 +202,13 @@ class Network:
         self,
         tokens: Tensor,
         encoded: Tensor,
-        keep: Sequence[LayerCache] | None = None,
+        kept: tuple[Sequence[LayerCache], Tensor] | None = None,
         n_audible: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The decoder over whole texts: hidden states (windows, tokens, width).
 
-        `keep` takes in the keys and values of the audio and of the tokens, in the first slot.
+        `kept` are the caches of the layers, and rows (windows,) of them that take in the keys and
+        values of the audio and of the tokens, in the first slot.
         And how the alignment heads attend to the audio: (windows, heads, tokens, positions), of
         each token all together 1; empty without `n_audible` (windows,), the positions that count.
         """
@@ -211,12 +223,10 @@ class Network:
             found = F.scaled_dot_product_attention(q, k, v, is_causal=n > 1)
             x = x + layer.own.out(_merged(found))
             audio_k, audio_v = self._split(layer.audio.memory(encoded), 2)
-            if keep is not None:
-                cache = keep[index].first(len(tokens))
-                cache.audio_keys.copy_(audio_k)
-                cache.audio_values.copy_(audio_v)
-                cache.keys[:, :, :n, 0] = k
-                cache.values[:, :, :n, 0] = v
+            if kept is not None:
+                caches, rows = kept
+                caches[index].take(rows, audio_k, audio_v)
+                caches[index].write(rows, k, v)
             (q,) = self._split(layer.audio.queries(layer.audio.norm(x)), 1)
             if unheard is not None and len(layer.aligned):
                 chosen, keys = (
@@ -236,18 +246,19 @@ class Network:
     ) -> Tensor:
         """Hidden states (windows, beams, width) of the next token of each beam.
 
-        `position` (1,) is that of the tokens (windows, beams), which stand in it in the slot of
-        their beam. `mask` (windows, 1, beams, positions * slots) is 0 where a beam's text is and
+        `position` (windows,) is that of the tokens (windows, beams), which stand in it in the slot
+        of their beam. `mask` (windows, 1, beams, positions * slots) is 0 where a beam's text is and
         -inf elsewhere; the caches are read as far as it goes.
         """
-        x = self._embedding[tokens] + self._places.index_select(0, position)
+        x = self._embedding[tokens] + self._places[position][:, None]
+        windows = torch.arange(len(tokens), device=self.device)
         for layer, cache in zip(self._decoder, caches, strict=True):
             q, k, v = self._split(layer.own.projections(layer.own.norm(x)), 3)
-            cache.keys.index_copy_(2, position, k[:, :, None])
-            cache.values.index_copy_(2, position, v[:, :, None])
+            cache.keys[windows, :, position] = k
+            cache.values[windows, :, position] = v
             n_read = mask.shape[-1] // cache.keys.shape[3]
             keys, values = (
-                kept[:, :, :n_read].flatten(2, 3) for kept in (cache.keys, cache.values)
+                part[:, :, :n_read].flatten(2, 3) for part in (cache.keys, cache.values)
             )
             scores = (q * (1 / math.sqrt(q.shape[-1]))) @ keys.transpose(2, 3) + mask
             found = scores.softmax(-1) @ values

@@ -11,7 +11,7 @@ from voxroute_serving.asr.engine import (
     WindowResult,
     Word,
 )
-from voxroute_serving.asr.live.pace import Pace
+from voxroute_serving.asr.live.pace import BusyTime, Pace
 from voxroute_serving.audio.samples import Samples
 from voxroute_serving.device.batcher import Batcher, BatchRecord, DeviceThread, Timed
 
@@ -82,6 +82,7 @@ class DeviceQueues:
         self.pace = Pace(max_live_streams)
         self._max_batch = max_batch
         self._on_batch = on_batch
+        self._busy = BusyTime()
         self._window_s = 0.0  # of the device, for one window of a recording
         self._transcribing: Batcher[Samples, WindowResult] = Batcher(
             thread,
@@ -137,7 +138,7 @@ class DeviceQueues:
         return max(1, min(self._limit(key), int(_BESIDE_LIVE_S / self._window_s)))
 
     def _transcribed(self, record: BatchRecord) -> None:
-        measured = record.inference_s / record.size
+        measured = self._busy.ended_s(record.inference_s) / record.size
         self._window_s += (_WEIGHT if self._window_s else 1.0) * (measured - self._window_s)
         if self._on_batch is not None:
             self._on_batch(record)

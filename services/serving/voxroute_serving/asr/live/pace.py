@@ -20,6 +20,20 @@ _FORGOTTEN_S = 10.0  # after which what updates took tells nothing of now
 _RETRY_S = 5.0
 
 
+class BusyTime:
+    """What batches take of a device: of several that run side by side each second counts once."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def ended_s(self, inference_s: float) -> float:
+        """Of a batch that has ended now, after so many seconds, those that are its own."""
+        now = time.monotonic()
+        own_s = now - max(now - inference_s, self._until)
+        self._until = now
+        return own_s
+
+
 class Pace:
     """The live streams of one device. Lives on the event loop, but for `observe`."""
 
@@ -29,17 +43,15 @@ class Pace:
         self.window_s: float | None = None
         """Seconds of the device for one window, by the last batches; None before the first."""
         self._update_s = 0.0  # from asking for one to its text: the wait, and the batch
-        self._measured_at = self._busy_until = -math.inf
+        self._busy = BusyTime()
+        self._measured_at = -math.inf
 
     def observe(self, record: BatchRecord) -> None:
-        """Takes the time of a batch of live windows that has ended now.
-
-        Of two that ran side by side the time counts once.
-        """
+        """Takes the time of a batch of live windows that has ended now."""
         now = time.monotonic()
-        time_s = now - max(now - record.inference_s, self._busy_until)
+        time_s = self._busy.ended_s(record.inference_s)
         weight = _WEIGHT if self._is_known(now) else 1.0
-        self._busy_until = self._measured_at = now
+        self._measured_at = now
         self._update_s += weight * (record.queue_s + record.inference_s - self._update_s)
         before = self.window_s or 0.0
         self.window_s = before + weight * (time_s / record.size - before)
