@@ -17,7 +17,7 @@ from voxroute_orchestrator.client.connection import (
     new_request_id,
     unary,
 )
-from voxroute_orchestrator.client.items import ItemHolder, ItemPool, TranslateItem
+from voxroute_orchestrator.client.items import Held, ItemPool, TranslateItem
 from voxroute_orchestrator.client.messages import TranslateEvent
 from voxroute_orchestrator.client.retry import RESUMED, Retry
 from voxroute_orchestrator.client.stream import Exchange
@@ -95,27 +95,25 @@ class TranslateClient:
                         f" {request.target_language} is tried again where it ended",
                     )
                 called = True
-                with request.items.holder() as items:
-                    async with contextlib.aclosing(self._call(request, items)) as events:
+                with request.items.holder() as held:
+                    async with contextlib.aclosing(self._call(request, held)) as events:
                         async for event in events:
                             if isinstance(event, TranslatedSegment):
                                 retry.progress()
                             yield event
 
-    async def _call(
-        self, request: TranslateRequest, items: ItemHolder
-    ) -> AsyncGenerator[TranslateEvent]:
+    async def _call(self, request: TranslateRequest, held: Held) -> AsyncGenerator[TranslateEvent]:
         """One call. Raises CallFailedError where it did not end well."""
-        call = _TranslationCall(request, items, self.endpoint, new_request_id())
+        call = _TranslationCall(request, held, self.endpoint, new_request_id())
         exchange = Exchange(
             self._stub.Translate,
             call.messages(),
-            lambda reply: reply.HasField("done") and not items.n_held,
+            lambda reply: reply.HasField("done") and not held,
             service=str(self.endpoint),
             policy=self._policy,
             length_s=request.media_s,
             request_id=call.request_id,
-            waits=lambda: items.n_held > 0 or call.finishing,
+            waits=lambda: bool(held) or call.finishing,
         )
         async with contextlib.aclosing(exchange.replies()) as replies:
             async for reply in replies:
@@ -127,12 +125,12 @@ class _TranslationCall:
     """One call of Translate."""
 
     def __init__(
-        self, request: TranslateRequest, items: ItemHolder, endpoint: Endpoint, request_id: str
+        self, request: TranslateRequest, held: Held, endpoint: Endpoint, request_id: str
     ) -> None:
         self.request_id = request_id
         self.finishing = False
         self._request = request
-        self._items = items
+        self._held = held
         self._endpoint = endpoint
         self._source = f"translate {request.target_language}"
 
@@ -146,7 +144,7 @@ class _TranslationCall:
             glossary=to_messages(self._request.glossary),
         )
         yield translate_pb2.TranslateRequest(config=config)
-        while (item := await self._items.take()) is not None:
+        while (item := await self._request.items.take(self._held)) is not None:
             yield _item(item)
         self.finishing = True
         yield translate_pb2.TranslateRequest(finish=common_pb2.Finish())
@@ -177,7 +175,8 @@ class _TranslationCall:
 
     def _check_asked(self, item_id: str) -> None:
         """Takes a result's item off what is held. Raises VoxrouteError for one nobody asked."""
-        if not item_id.isdecimal() or not self._items.answered(int(item_id)):
+        items = self._request.items
+        if not item_id.isdecimal() or not items.answered(self._held, int(item_id)):
             raise VoxrouteError(
                 f'{self._endpoint} answered "{item_id}", which was not asked; this is a defect of'
                 " it"

@@ -314,15 +314,11 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     current = Run(
         job.spec,
         media,
-        connected.speech,
-        connected.translators,
+        connected,
         told,
-        journal=journal,
-        next_asr=connected.next_asr,
-        next_translate=connected.next_translate,
-        aligner=connected.aligner if job.spec.words or job.spec.align else None,
-        diarizer=diarizer,
+        journal,
         reader=reader,
+        diarizer=diarizer,
         max_audio_s=job.max_audio_s,
         workers=workers,
     )

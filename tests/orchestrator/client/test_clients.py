@@ -17,7 +17,9 @@ from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError, VoxrouteError
-from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.fleet.connect import Connected
+from voxroute_orchestrator.media import PcmReader, probe
+from voxroute_orchestrator.pipeline.journal import SqliteJournal
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.subtitles.results import write_results
@@ -54,7 +56,10 @@ async def _run(
             asr = AsrClient(endpoint, channel, policy)
             translate = TranslateClient(endpoint, channel, policy)
             reporter = LineReporter(sys.stderr, quiet=True)
-            yield Run(*of, [asr], [translate], reporter)
+            spec, media = of
+            with SqliteJournal.begin(Path(media.path).with_suffix(".journal")) as journal:
+                connected = Connected((asr,), (translate,))
+                yield Run(spec, media, connected, reporter, journal, reader=PcmReader(media))
     finally:
         await server.stop(0)
 
