@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import grpc.aio
 
@@ -86,7 +85,7 @@ class TranslateClient:
                     continue  # only `done` was missing
                 if not request.model and not called:
                     source, target = request.source_language, request.target_language
-                    check_pair(await self._pairs(), source, target, self.endpoint, same_language)
+                    check_pair(await self._pairs(), source, target, self.endpoint)
                 if called:
                     yield Note(
                         source="orchestrator",
@@ -166,8 +165,7 @@ class _TranslationCall:
                 self._check_asked(reply.result.id)
                 yield convert.translated(reply.result, self._request.glossary)
             case "warning":
-                warning = reply.warning
-                yield Note(source=self._source, code=warning.code, message=warning.message)
+                yield convert.warning(self._source, reply.warning)
             case "done":
                 yield convert.translation_stats(reply.done)
             case _:
@@ -191,11 +189,9 @@ def _item(item: TranslateItem) -> translate_pb2.TranslateRequest:
     )
 
 
-def check_pair(
-    pairs: list[tuple[str, str]], source: str, target: str, endpoint: Endpoint, same: Any
-) -> None:
-    """Raises RefusedError where the service does not offer the pair; `same` compares tags."""
-    if any(same(source, s) and same(target, t) for s, t in pairs):
+def check_pair(pairs: list[tuple[str, str]], source: str, target: str, endpoint: Endpoint) -> None:
+    """Raises RefusedError where the service does not offer the pair."""
+    if any(same_language(source, s) and same_language(target, t) for s, t in pairs):
         return
     offered = ", ".join(f"{s}-{t}" for s, t in pairs[:20]) or "none"
     more = f" and {len(pairs) - 20} more" if len(pairs) > 20 else ""  # noqa: PLR2004 - as cut above

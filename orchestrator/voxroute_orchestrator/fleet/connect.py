@@ -105,16 +105,8 @@ async def services(
         if chosen.local:
             specs.append(await local_translation(settings, needs.spec, chosen, say, warn))
     async with contextlib.AsyncExitStack() as stack:
-        starter = _Starter(
-            settings,
-            needs,
-            stack,
-            environment=environment,
-            say=say,
-            warn=warn,
-            waits=waits or said_waits(say),
-            observe=observe,
-        )
+        waits = waits or said_waits(say)
+        starter = _Starter(settings, needs, stack, environment, say, warn, waits, observe)
         sharing = _Sharing(starter, {status.target: status.offer for status in statuses})
         successors = _Successors(starter, speech, host)
         local, notes = await starter.start_any(specs, successors)
@@ -197,29 +189,18 @@ def _chosen(
     return decision.chosen
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Starter:
     """Starts local services and connects to services; all ends with the stack."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        needs: Needs,
-        stack: contextlib.AsyncExitStack,
-        *,
-        environment: Mapping[str, str],
-        say: Callable[[str], None],
-        warn: Callable[[str], None],
-        waits: Waits,
-        observe: ObserveRoute,
-    ) -> None:
-        self.settings = settings
-        self.needs = needs
-        self.say = say
-        self.observe = observe
-        self._environment = environment
-        self._warn = warn
-        self._waits = waits
-        self._stack = stack
+    settings: Settings
+    needs: Needs
+    stack: contextlib.AsyncExitStack
+    environment: Mapping[str, str]
+    say: Callable[[str], None]
+    warn: Callable[[str], None]
+    waits: Waits
+    observe: ObserveRoute
 
     async def start(self, specs: Sequence[LocalSpec]) -> dict[str, Endpoint]:
         """Starts the services; their endpoints by name. Raises LocalServiceError."""
@@ -228,14 +209,14 @@ class _Starter:
         from voxroute_orchestrator.fleet.services import local_services  # noqa: PLC0415 - with running ones of no use
 
         with tracing.span("start services", {"voxroute.services": [s.module for s in specs]}):
-            running = await self._stack.enter_async_context(
+            running = await self.stack.enter_async_context(
                 local_services(
                     specs,
-                    environment=child_environment(self.settings, self._environment),
+                    environment=child_environment(self.settings, self.environment),
                     startup_timeout_s=self.settings.startup_timeout_s,
                     idle_s=self.settings.local_idle_s,
-                    tell=self._warn,
-                    waits=self._waits,
+                    tell=self.warn,
+                    waits=self.waits,
                 )
             )
         return {service.spec.name: service.endpoint() for service in running}
@@ -256,12 +237,12 @@ class _Starter:
                 if candidate is None:
                     raise
                 notes.append(_fallback(error, candidate))
-                self._warn(notes[-1].message)
+                self.warn(notes[-1].message)
                 specs = [spec for spec in specs if spec.name != SPEECH]
                 if candidate.local:
                     modest = _modest(self.needs.spec)
                     specs.append(
-                        await local_speech(self.settings, modest, candidate, self.say, self._warn)
+                        await local_speech(self.settings, modest, candidate, self.say, self.warn)
                     )
             else:
                 if successors.remote is not None:
@@ -269,7 +250,7 @@ class _Starter:
                 return local, tuple(notes)
 
     async def _channel(self, endpoint: Endpoint, calls: CallPolicy) -> grpc.aio.Channel:
-        return await self._stack.enter_async_context(
+        return await self.stack.enter_async_context(
             connect(endpoint, calls, of_settings(self.settings))
         )
 
@@ -289,7 +270,7 @@ class _Starter:
             there = Endpoint(TRANSLATION, candidate.name)
             return await self.translate_client(there, self.needs.spec.translate_model)
         asked = dataclasses.replace(self.needs.spec, translate_device=candidate.device)
-        local_spec = await local_translation(self.settings, asked, candidate, self.say, self._warn)
+        local_spec = await local_translation(self.settings, asked, candidate, self.say, self.warn)
         local = await self.start([local_spec])
         return await self.translate_client(local[TRANSLATION])
 
@@ -299,7 +280,7 @@ class _Starter:
             there = Endpoint(SPEECH, candidate.name)
             return await self.asr_client(there, self.needs.spec.asr_model)
         modest = _modest(self.needs.spec)
-        spec = await local_speech(self.settings, modest, candidate, self.say, self._warn)
+        spec = await local_speech(self.settings, modest, candidate, self.say, self.warn)
         local = await self.start([spec])
         return await self.asr_client(local[SPEECH])
 

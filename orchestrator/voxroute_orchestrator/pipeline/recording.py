@@ -45,7 +45,7 @@ from voxroute_orchestrator.subtitles.results import (
     transcript_name,
     write_results,
 )
-from voxroute_orchestrator.transcript import Media, Note, Transcript, same_language
+from voxroute_orchestrator.transcript import Media, Note, Transcript
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -403,7 +403,7 @@ async def check_pairs(connected: Connected, source: str, targets: list[str]) -> 
         return  # the service has not loaded it yet, so its pairs are not known
     pairs = await best.pairs()
     for target in targets:
-        check_pair(pairs, source, target, best.endpoint, same_language)
+        check_pair(pairs, source, target, best.endpoint)
 
 
 def environment() -> dict[str, str]:

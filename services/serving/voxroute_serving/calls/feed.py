@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from voxroute_serving.telemetry import tracing
@@ -138,12 +137,7 @@ class Threaded(Generic[Item]):
         threading.Thread(target=context.run, args=(run,), name=self._name, daemon=True).start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         with self._condition:
             self._closed = True
             self._items.clear()
