@@ -43,7 +43,6 @@ _SURE_SPEECH_S = 10.0
 _SURE_PROBABILITY = 0.9
 _LANGUAGE_WINDOWS = 3
 
-_REPORTED_MISSING_S = 1.0  # s; shorter holes are the rounding of a recorder's clock
 _RTF_WEIGHT = 0.2  # of the last call in the moving real-time factor
 
 _log = get_logger(__name__)
@@ -205,16 +204,7 @@ class Transcription:
         numbering: SegmentNumbering,
         send: Send[asr_pb2.TranscribeResponse],
     ) -> None:
-        if decoder.damaged_packets or decoder.missing_s >= _REPORTED_MISSING_S:
-            await send(
-                warned(
-                    "DAMAGED_AUDIO",
-                    f"{decoder.damaged_packets} packets of audio could not be decoded and"
-                    f" {decoder.missing_s:.1f} s are missing in the file; they are treated as"
-                    " silence, so words may be missing there",
-                )
-            )
-        for remark in audio.told(decoder):
+        for remark in audio.told(decoder, "words"):
             await send(warned(remark.code, remark.message))
         if not numbering.sent:
             await send(
