@@ -27,7 +27,6 @@ from tests.orchestrator.daemon import (
     ended,
     job,
     messages,
-    stand_in_services,
     wait,
 )
 from tests.serving import traps
@@ -218,13 +217,6 @@ def _references() -> set[str]:
 
 
 # --- the job service
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all jobs here use."""
-    with stand_in_services() as running:
-        yield running
 
 
 def _daemon(folder: Path, services: Services, *flags: str) -> Daemon:

@@ -20,7 +20,7 @@ from tests.orchestrator.live_stand_in import (
     done,
     forever,
 )
-from tests.orchestrator.stand_in import Break, abort, serve
+from tests.orchestrator.stand_in import Break, abort, serving
 from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator.client.messages import duration, seconds
 from voxroute_serving.testing.served import until
@@ -32,13 +32,12 @@ TRANSCRIPTION = "conversation.item.input_audio_transcription"
 @asynccontextmanager
 async def scripted(speech: LiveSpeech) -> AsyncGenerator[Gateway]:
     """A gateway in front of a service that follows a script."""
-    server, port = await serve("127.0.0.1:0", speech=speech)
-    running = gateway("--asr-endpoint", f"127.0.0.1:{port}")
-    try:
-        yield await asyncio.to_thread(running.__enter__)
-    finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)
-        await server.stop(0)
+    async with serving(speech) as address:
+        running = gateway("--asr-endpoint", address)
+        try:
+            yield await asyncio.to_thread(running.__enter__)
+        finally:
+            await asyncio.to_thread(running.__exit__, None, None, None)
 
 
 def started(utterance: int, at_s: float = 0.0) -> Reply:
