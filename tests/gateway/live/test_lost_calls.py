@@ -10,7 +10,7 @@ import pytest
 
 from tests.gateway.conftest import Gateway, gateway
 from tests.gateway.live.conftest import live_service
-from tests.gateway.live.speaking import SAID, Socket, audio_input, connected, monologue
+from tests.gateway.live.speaking import SAID, audio_input, connected, last_error, monologue
 from tests.orchestrator.live_stand_in import (
     LiveSpeech,
     Reply,
@@ -65,15 +65,6 @@ def audio_bytes(requests: list[asr_pb2.TranscribeLiveRequest]) -> int:
     return sum(len(request.audio) for request in requests)
 
 
-async def _closed(socket: Socket) -> dict[str, Any]:
-    """The error before the end of a session."""
-    while (event := await socket.next())["type"] != "error":
-        pass
-    with pytest.raises(EOFError):
-        await socket.next()
-    return event["error"]
-
-
 async def _config(speech: LiveSpeech) -> asr_pb2.LiveConfig:
     """The options of the call that has begun."""
     assert await until(lambda: any(one.HasField("config") for one in speech.requests))
@@ -105,7 +96,7 @@ async def test_a_service_that_dies_in_an_utterance_ends_the_session(code: int) -
     async with scripted(LiveSpeech(script=script)) as running, connected(running.url) as socket:
         await socket.append(SECOND)
         await socket.until(f"{TRANSCRIPTION}.delta")
-        error = await _closed(socket)
+        error = await last_error(socket)
         assert error["message"]
         assert error["type"] == ("server_error" if code == 14 else "invalid_request_error")
         assert socket.socket.close_code == (1013 if code == 14 else 1008)
@@ -246,7 +237,7 @@ async def test_a_full_service_is_told_after_a_short_wait() -> None:
 
     async with scripted(LiveSpeech(script=script)) as running, connected(running.url) as socket:
         await socket.append(SECOND)
-        error = await _closed(socket)
+        error = await last_error(socket)
         assert error["type"] == "rate_limit_error"
         assert socket.socket.close_code == 1013
 
