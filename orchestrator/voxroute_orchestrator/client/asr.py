@@ -104,10 +104,9 @@ class AsrClient:
 
     async def capabilities(self) -> asr_pb2.GetCapabilitiesResponse:
         """What the service is and can do. Raises VoxrouteError."""
-        reply: asr_pb2.GetCapabilitiesResponse = await unary(
+        return await unary(
             self.endpoint, self.stub.GetCapabilities, asr_pb2.GetCapabilitiesRequest()
         )
-        return reply
 
     async def transcribe(self, request: AsrRequest) -> AsyncGenerator[AsrEvent]:
         """What happens to one call, whose windows are told as they are finished.

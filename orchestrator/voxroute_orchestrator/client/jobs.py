@@ -164,8 +164,7 @@ class JobClient:
 
     async def page(self, request: jobs_pb2.ListJobsRequest) -> jobs_pb2.ListJobsResponse:
         """A page of the list of jobs."""
-        reply: jobs_pb2.ListJobsResponse = await self._unary(self._stub.ListJobs, request)
-        return reply
+        return await self._unary(self._stub.ListJobs, request)
 
     async def cancel(self, job_id: str) -> jobs_pb2.Job:
         """The job, once it has ended."""
@@ -326,17 +325,11 @@ class JobClient:
         self, request: jobs_pb2.RetranslateRequest
     ) -> jobs_pb2.RetranslateResponse:
         """Translates segments again, however long that takes. Not tried again, as the next."""
-        reply: jobs_pb2.RetranslateResponse = await self._once(
-            self._stub.Retranslate, request, _AGAIN_TIMEOUT_S
-        )
-        return reply
+        return await self._once(self._stub.Retranslate, request, _AGAIN_TIMEOUT_S)
 
     async def retime(self, request: jobs_pb2.RetimeRequest) -> jobs_pb2.RetimeResponse:
         """Finds out again when words are said."""
-        reply: jobs_pb2.RetimeResponse = await self._once(
-            self._stub.Retime, request, _AGAIN_TIMEOUT_S
-        )
-        return reply
+        return await self._once(self._stub.Retime, request, _AGAIN_TIMEOUT_S)
 
     async def fetch(self, job_id: str, artifact: jobs_pb2.Artifact, folder: Path) -> Path:
         """Downloads a file, verified; a part that an earlier try has left is gone on with.

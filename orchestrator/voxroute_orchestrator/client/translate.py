@@ -52,10 +52,9 @@ class TranslateClient:
 
     async def capabilities(self) -> translate_pb2.GetCapabilitiesResponse:
         """What the service is and can do. Raises VoxrouteError."""
-        reply: translate_pb2.GetCapabilitiesResponse = await unary(
+        return await unary(
             self.endpoint, self._stub.GetCapabilities, translate_pb2.GetCapabilitiesRequest()
         )
-        return reply
 
     async def pairs(self) -> list[tuple[str, str]]:
         """The (source, target) pairs that the service offers, also of one that is just restarted.

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import grpc.aio
 
@@ -396,12 +397,8 @@ class _Successors:
 
     def __init__(self, starter: _Starter, decision: routing.Decision | None, host: Host) -> None:
         self._starter = starter
-        ranked = decision.ranked if decision is not None else ()
-        self._current = ranked[0] if ranked else None
-        self._left = [*ranked[1:]]
-        cpu = routing.local_cpu(host, "asr")
-        if cpu is not None and cpu not in ranked:
-            self._left.append(cpu)
+        self._current = decision.chosen if decision is not None else None
+        self._left = _behind(decision, host, "asr")
 
     def after(self, error: LocalServiceError) -> routing.Candidate | None:
         """The next one where the current one did not start for lack of memory; else None."""
@@ -439,11 +436,8 @@ def _translate_successors(
 
     Those at the addresses `taken` do the job already.
     """
-    ranked = decision.ranked if decision is not None else ()
-    left = [one for one in ranked[1:] if one.local or one.name not in taken]
-    cpu = routing.local_cpu(host, "translate")
-    if cpu is not None and cpu not in ranked:
-        left.append(cpu)
+    behind = _behind(decision, host, "translate")
+    left = [one for one in behind if one.local or one.name not in taken]
 
     async def following() -> TranslateClient | None:
         candidate = left.pop(0) if left else None
@@ -451,6 +445,15 @@ def _translate_successors(
         return None if candidate is None else await starter.translate_replacement(candidate)
 
     return following
+
+
+def _behind(
+    decision: routing.Decision | None, host: Host, kind: Literal["asr", "translate"]
+) -> list[routing.Candidate]:
+    """The candidates behind the best one, a local one on the CPU last."""
+    ranked = decision.ranked if decision is not None else ()
+    cpu = routing.local_cpu(host, kind)
+    return [*ranked[1:], *([cpu] if cpu is not None and cpu not in ranked else [])]
 
 
 def _observe_fallback(
