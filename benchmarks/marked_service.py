@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.asr.engine import DecodingOptions, WindowResult
 from voxroute_serving.asr.whisper.settings import WhisperSettings
 from voxroute_serving.audio.samples import Samples
@@ -62,7 +62,7 @@ class _TimedEngine(FakeEngine):
 def _build(settings: MarkedSettings, runtime: Runtime) -> App:
     engine = _TimedEngine(max_batch=32, segments=heard, languages=("en",))
     engine.settings = settings
-    return asr_app(engine, settings, runtime)
+    return AsrApp(engine, settings, runtime)
 
 
 if __name__ == "__main__":

@@ -100,28 +100,8 @@ def told_apart(paths: Iterable[Path]) -> list[str]:
     return names
 
 
-def is_folder(path: str | Path) -> bool:
-    """Whether there is a folder; also where the name is longer than any may be."""
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def is_file(path: str | Path) -> bool:
-    """Whether there is a regular file; also where the name is longer than any may be."""
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def exists(path: str | Path) -> bool:
-    """Whether there is a file or folder; also where the name is longer than any may be."""
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):
-        return False
+# those of pathlib (3.11) raise for a name that is longer than any may be
+is_folder, is_file, exists = os.path.isdir, os.path.isfile, os.path.exists
 
 
 def is_path(model: str) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -168,7 +168,15 @@ class Untranscribed(_Value):
     """NO_TEXT, or DOUBTFUL where a text was in doubt and left out; "" where it is not told."""
 
 
-class AsrStats(_Value):
+class _Stats(_Value):
+    def plus(self, other: Self) -> Self:
+        """The sum."""
+        return type(self)(
+            **{name: value + getattr(other, name) for name, value in self.model_dump().items()}
+        )
+
+
+class AsrStats(_Stats):
     """What recognition cost, seconds; summed over the calls of a job that had to reconnect."""
 
     audio_s: float = 0.0
@@ -178,34 +186,14 @@ class AsrStats(_Value):
     windows: int = 0
     calls: int = 0
 
-    def plus(self, other: "AsrStats") -> "AsrStats":
-        """The sum."""
-        return AsrStats(
-            audio_s=self.audio_s + other.audio_s,
-            speech_s=self.speech_s + other.speech_s,
-            queue_s=self.queue_s + other.queue_s,
-            inference_s=self.inference_s + other.inference_s,
-            windows=self.windows + other.windows,
-            calls=self.calls + other.calls,
-        )
 
-
-class TranslationStats(_Value):
+class TranslationStats(_Stats):
     """What translation cost, seconds."""
 
     items: int = 0
     sentences: int = 0
     queue_s: float = 0.0
     inference_s: float = 0.0
-
-    def plus(self, other: "TranslationStats") -> "TranslationStats":
-        """The sum."""
-        return TranslationStats(
-            items=self.items + other.items,
-            sentences=self.sentences + other.sentences,
-            queue_s=self.queue_s + other.queue_s,
-            inference_s=self.inference_s + other.inference_s,
-        )
 
 
 class _Run(BaseModel):

@@ -3,13 +3,15 @@
 """Engines and models for the tests: the bundled one, and a tiny random one made on the spot."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.quiet import quiet_libraries
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
+
+__all__ = ["quiet_libraries"]
 
 
 def settings_of(cache: Path, **fields: object) -> MlxSettings:
@@ -47,14 +49,6 @@ def save_checkpoint(directory: Path, *, vocab_size: int = 51865, seed: int = 0) 
         model.generation_config = GenerationConfig(alignment_heads=[[1, 0], [1, 1]])
         model.save_pretrained(directory)
     return directory
-
-
-@pytest.fixture(autouse=True)
-def _quiet_libraries() -> Iterator[None]:
-    """Third-party libraries warn while they are imported; only our own warnings count."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(?!voxroute).*")
-        yield
 
 
 @pytest.fixture(scope="session")

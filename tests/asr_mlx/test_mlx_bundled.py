@@ -10,17 +10,13 @@ from mlx_whisper.transcribe import ModelHolder
 
 from benchmarks.speech import EXAMPLES, speech_windows
 from tests.asr_mlx.conftest import settings_of
+from tests.quiet import never
 from voxroute_asr_mlx.convert import convert
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_serving.asr.engine import DecodingOptions
 from voxroute_serving.audio.samples import Samples
 
 COLD = DecodingOptions(language="hi", temperatures=(0.0,))
-
-
-def never() -> bool:
-    """The result is wanted."""
-    return False
 
 
 @pytest.fixture(scope="module")

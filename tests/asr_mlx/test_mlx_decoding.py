@@ -12,6 +12,7 @@ from mlx_whisper.audio import log_mel_spectrogram
 from mlx_whisper.timing import dtw_cpu, median_filter
 from mlx_whisper.tokenizer import get_tokenizer
 
+from tests.quiet import never
 from voxroute_asr_mlx import convert, decoding, whisper, words
 from voxroute_asr_mlx.decoding import AttendedText, Decoder, Prompt
 from voxroute_asr_mlx.engine import MlxWhisperEngine
@@ -32,11 +33,6 @@ ANYTHING_GOES = {
     "log_prob_threshold": -100.0,
     "no_speech_threshold": 1.0,
 }
-
-
-def never() -> bool:
-    """The result is wanted."""
-    return False
 
 
 def options_of(**fields: object) -> DecodingOptions:

@@ -28,15 +28,6 @@ def channel(
         assert running.stop() == 0, running.log.read_text()
 
 
-def requests(
-    config: asr_pb2.TranscribeConfig, samples: npt.NDArray[np.float32]
-) -> Iterator[asr_pb2.TranscribeRequest]:
-    """The messages of one transcription."""
-    config.audio.pcm.sample_rate_hz = 16_000
-    pcm = (samples * 32767).astype("<i2").tobytes()
-    return processes.requests(config, processes.chunks(pcm))
-
-
 def config_of(**decoding: object) -> asr_pb2.TranscribeConfig:
     """A config under which a random model's text passes every check."""
     config = asr_pb2.TranscribeConfig(language="hi", word_timestamps=True)
@@ -69,7 +60,7 @@ def test_a_recording_comes_back_as_segments_with_words(
     """Through a real socket: accepted, segments in order with words and figures, done."""
     stub = asr_pb2_grpc.AsrServiceStub(channel)
     config = config_of(beam_size=5)
-    replies = list(stub.Transcribe(requests(config, noise[0]), timeout=200))
+    replies = list(stub.Transcribe(processes.of_samples(config, noise[0]), timeout=200))
     kinds = [reply.WhichOneof("event") for reply in replies]
     assert (kinds[0], kinds[-1]) == ("accepted", "done")
     options = replies[0].accepted.options
@@ -89,7 +80,7 @@ def test_a_strict_call_refuses_what_cannot_be_honoured(
     config.strict_options = True
     stub = asr_pb2_grpc.AsrServiceStub(channel)
     with pytest.raises(grpc.RpcError) as caught:
-        list(stub.Transcribe(requests(config, noise[3]), timeout=200))
+        list(stub.Transcribe(processes.of_samples(config, noise[3]), timeout=200))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "beam_size" in str(caught.value.details())
 

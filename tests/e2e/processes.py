@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 import psutil
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -185,6 +187,14 @@ def requests(
         yield asr_pb2.TranscribeRequest(audio=chunk)
     if finish:
         yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+
+
+def of_samples(
+    config: asr_pb2.TranscribeConfig, samples: npt.NDArray[np.float32]
+) -> Iterator[asr_pb2.TranscribeRequest]:
+    """The same of samples at 16 kHz."""
+    config.audio.pcm.sample_rate_hz = 16_000
+    return requests(config, chunks((samples * 32767).astype("<i2").tobytes()))
 
 
 def transcribe(

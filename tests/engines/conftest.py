@@ -5,14 +5,15 @@
 import importlib.util
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.quiet import quiet_libraries
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
 
+__all__ = ["quiet_libraries"]
 ROOT = Path(__file__).parents[2]
 BUNDLED_ASR = ROOT / "models" / "asr-tiny-hi-en"
 BUNDLED_ALIGNER = ROOT / "models" / "align-tiny-hi-en"
@@ -24,14 +25,6 @@ def settings_of(cache: Path, **fields: object) -> WhisperXSettings:
     return WhisperXSettings.model_validate(
         {"offline": True, "device": "cpu", "model_cache_dir": cache, **fields}
     )
-
-
-@pytest.fixture(autouse=True)
-def _quiet_libraries() -> Iterator[None]:
-    """Third-party libraries warn while they are imported; only our own warnings count."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(?!voxroute).*")
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.quiet import never
 from voxroute_serving.asr.engine import (
     AlignmentRequest,
     AsrEngine,
@@ -176,11 +177,6 @@ def written_by(
 def written(name: str, written_by: Callable[[str], list[WindowResult]]) -> list[WindowResult]:
     """What the engine makes of the clip."""
     return written_by(name)
-
-
-def never() -> bool:
-    """The caller waits."""
-    return False
 
 
 def voice_of(samples: np.ndarray) -> tuple[tuple[float, float], ...]:

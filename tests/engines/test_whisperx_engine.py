@@ -23,6 +23,7 @@ import pysubs2
 import pytest
 
 from tests.engines.conftest import settings_of
+from tests.quiet import never
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import AlignmentRequest, AsrModel, DecodingOptions, WindowResult
@@ -31,11 +32,6 @@ from voxroute_serving.errors import EngineError, ModelUnavailableError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "lost-key.mp4"
 HINDI = DecodingOptions(language="hi", temperatures=(0.0,))
-
-
-def never() -> bool:
-    """The caller waits."""
-    return False
 
 
 def text_of(result: WindowResult) -> str:

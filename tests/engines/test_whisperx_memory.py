@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.engines.conftest import settings_of
+from tests.quiet import never
 from voxroute_asr_whisperx.engine import WhisperXEngine, smaller_types
 from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions
 from voxroute_serving.asr.fallbacks import FallbackModel
@@ -72,11 +73,6 @@ def windows() -> list[np.ndarray]:
         ]
         for cue in pysubs2.load(str(references[0]))[:4]
     ]
-
-
-def never() -> bool:
-    """The caller waits."""
-    return False
 
 
 def texts(model: FallbackModel, windows: list[np.ndarray]) -> list[str]:

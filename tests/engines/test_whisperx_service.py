@@ -35,15 +35,6 @@ def channel(service: processes.Service) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def requests(
-    config: asr_pb2.TranscribeConfig, samples: npt.NDArray[np.float32]
-) -> Iterator[asr_pb2.TranscribeRequest]:
-    """The messages of one transcription."""
-    config.audio.pcm.sample_rate_hz = 16_000
-    pcm = (samples * 32767).astype("<i2").tobytes()
-    return processes.requests(config, processes.chunks(pcm))
-
-
 def test_capabilities_name_the_engine_the_model_and_its_languages(channel: grpc.Channel) -> None:
     """What an orchestrator routes by comes from the engine that runs."""
     answer = asr_pb2_grpc.AsrServiceStub(channel).GetCapabilities(asr_pb2.GetCapabilitiesRequest())
@@ -63,7 +54,7 @@ def test_a_recording_comes_back_as_segments_with_words(
     config.vad.disabled = True
     config.decoding.temperatures.append(0.0)
     stub = asr_pb2_grpc.AsrServiceStub(channel)
-    replies = list(stub.Transcribe(requests(config, noise[1]), timeout=120))
+    replies = list(stub.Transcribe(processes.of_samples(config, noise[1]), timeout=120))
     kinds = [reply.WhichOneof("event") for reply in replies]
     assert (kinds[0], kinds[-1]) == ("accepted", "done")
     assert list(replies[0].accepted.options.ignored) == []

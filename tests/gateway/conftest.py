@@ -20,8 +20,11 @@ import psutil
 import pytest
 
 from tests.e2e import processes
+from tests.e2e.conftest import clip, translation
 from tests.orchestrator.daemon import Daemon
 from voxroute.asr.v1 import asr_pb2_grpc
+
+__all__ = ["clip", "translation"]
 
 START_S = 60.0
 CLIENTS = Path(__file__).parent / "node"
@@ -105,13 +108,6 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def clip() -> Path:
-    """The bundled example: about a minute of Hindi, H.264 and AAC in mp4."""
-    (path,) = (processes.ROOT / "examples").glob("*.mp4")
-    return path
-
-
-@pytest.fixture(scope="session")
 def short() -> Path:
     """The bundled monologue: some seconds of English, as a wave file."""
     return processes.ROOT / "examples" / "evening.wav"
@@ -137,10 +133,10 @@ def asr() -> Iterator[processes.Service]:
         yield running  # `server` waits for it, so that it and the other service start at once
 
 
-@pytest.fixture(scope="session")
-def translation() -> Iterator[processes.Service]:
-    """The translation service with the bundled model."""
-    with processes.translate_service() as running:
+@pytest.fixture(scope="module")
+def one_place() -> Iterator[processes.Service]:
+    """A speech service with one place."""
+    with processes.asr_service("--max-concurrent-calls", "1") as running:
         yield running
 
 

@@ -247,13 +247,6 @@ def test_an_address_that_others_reach_needs_tls() -> None:
     assert "--tls-cert" in done.stderr
 
 
-@pytest.fixture(scope="module")
-def full() -> Iterator[processes.Service]:
-    """A speech service with one place."""
-    with processes.asr_service("--max-concurrent-calls", "1") as running:
-        yield running
-
-
 def post_at_once(running: Gateway, recording: Path, n: int) -> list[httpx.Response]:
     """The answers to as many transcriptions of the same recording."""
 
@@ -265,9 +258,9 @@ def post_at_once(running: Gateway, recording: Path, n: int) -> list[httpx.Respon
         return list(pool.map(post, [f"{running.url}/v1/audio/transcriptions"] * n))
 
 
-def test_requests_wait_while_the_service_is_full(full: processes.Service, short: Path) -> None:
+def test_requests_wait_while_the_service_is_full(one_place: processes.Service, short: Path) -> None:
     """Three at once with one place: all are answered, none with 429; line feeds go ahead."""
-    with gateway("--asr-endpoint", full.target, "--heartbeat-s", "0.05") as running:
+    with gateway("--asr-endpoint", one_place.target, "--heartbeat-s", "0.05") as running:
         answers = post_at_once(running, short, 3)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert {answer.text[0] for answer in answers} <= {"\n", "{"}
@@ -275,9 +268,9 @@ def test_requests_wait_while_the_service_is_full(full: processes.Service, short:
     assert all(answer.json()["text"] for answer in answers)
 
 
-def test_a_place_to_wait_may_be_wanting(full: processes.Service, short: Path) -> None:
+def test_a_place_to_wait_may_be_wanting(one_place: processes.Service, short: Path) -> None:
     """Past `max_waiting` it is 429, and when to come again."""
-    with gateway("--asr-endpoint", full.target, "--max-waiting", "0") as running:
+    with gateway("--asr-endpoint", one_place.target, "--max-waiting", "0") as running:
         answers = post_at_once(running, short, 4)
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused

@@ -1,22 +1,15 @@
 """Transcripts over HTTP, by real services: read, changed, timed and translated again, exported."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from tests.gateway.conftest import Gateway
-from tests.gateway.test_jobs import ended, submit
+from tests.gateway.test_jobs import client, ended, submit
 
-
-@pytest.fixture(scope="module")
-def client(whole: Gateway) -> Iterator[httpx.Client]:
-    """What asks."""
-    with httpx.Client(base_url=whole.url, timeout=120) as made:
-        yield made
+__all__ = ["client"]
 
 
 @pytest.fixture(scope="module")

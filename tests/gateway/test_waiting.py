@@ -46,13 +46,6 @@ with socket.create_connection((host, int(port))) as connection:
 
 
 @pytest.fixture(scope="module")
-def one_place() -> Iterator[processes.Service]:
-    """A speech service with one place."""
-    with processes.asr_service("--max-concurrent-calls", "1") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def patient(one_place: processes.Service) -> Iterator[Gateway]:
     """A gateway in front of it that gives signs of life more often than clients need them."""
     with gateway("--asr-endpoint", one_place.target, "--heartbeat-s", "0.5") as running:

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from tests.orchestrator.stand_in import Break, Speech, Translation, abort, serve
+from tests.orchestrator.stand_in import Break, Speech, Translation, abort, serving
 from voxroute.asr.v1 import asr_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.client.asr import AsrClient
@@ -137,13 +137,10 @@ class SlowTranslation(Translation):
 @contextlib.asynccontextmanager
 async def client_of(speech: Speech, policy: CallPolicy = POLICY) -> AsyncGenerator[AsrClient]:
     """A client of the service, served until the block ends."""
-    server, port = await serve("127.0.0.1:0", speech=speech)
-    endpoint = Endpoint("speech service", f"127.0.0.1:{port}")
-    try:
+    async with serving(speech) as address:
+        endpoint = Endpoint("speech service", address)
         async with connect(endpoint, policy) as channel:
             yield AsrClient(endpoint, channel, policy)
-    finally:
-        await server.stop(0)
 
 
 def accepted() -> Reply:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.serving.recordings import silence, speech
-from voxroute_serving.asr.app import AsrApp, asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.process.main import Runtime
 from voxroute_serving.process.settings import AsrSettings
 from voxroute_serving.testing.fake_engine import FakeEngine
@@ -47,7 +47,7 @@ async def service(address: str = "127.0.0.1:0") -> AsyncGenerator[Served[AsrApp]
     engine = FakeEngine(segments=heard)
 
     def build(settings: AsrSettings, runtime: Runtime) -> AsrApp:
-        return asr_app(engine, settings, runtime)
+        return AsrApp(engine, settings, runtime)
 
     async with serving(build, AsrSettings(listen=[address], metrics_listen="")) as served:
         yield served

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -311,8 +311,8 @@ def _result(
 async def serve(
     target: str,
     *,
-    speech: Speech | None = None,
-    translation: Translation | None = None,
+    speech: asr_pb2_grpc.AsrServiceServicer | None = None,
+    translation: translate_pb2_grpc.TranslateServiceServicer | None = None,
     checks: health.HealthServicer | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """A started server that says SERVING, and its port."""
@@ -327,6 +327,19 @@ async def serve(
     port = server.add_insecure_port(target)
     await server.start()
     return server, port
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    speech: asr_pb2_grpc.AsrServiceServicer | None = None,
+    translation: translate_pb2_grpc.TranslateServiceServicer | None = None,
+) -> AsyncGenerator[str]:
+    """The address of a server that ends with the block."""
+    server, port = await serve("127.0.0.1:0", speech=speech, translation=translation)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
 
 
 def _mark(path: Path) -> None:

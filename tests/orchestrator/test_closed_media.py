@@ -19,18 +19,9 @@ from tests.orchestrator.cli.test_command import (
     Sandbox,
     sandbox,  # noqa: F401  # pyright: ignore[reportUnusedImport] - a fixture
 )
-from tests.orchestrator.daemon import (
-    Daemon,
-    Services,
-    artifact,
-    config,
-    ended,
-    job,
-    messages,
-    stand_in_services,
-    wait,
-)
+from tests.orchestrator.daemon import Daemon, Services, artifact, config, ended, job, messages, wait
 from tests.serving import traps
+from tests.serving.traps import laid
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator import reading
 from voxroute_orchestrator.errors import MediaError, MediaNotFoundError, MediaStalledError
@@ -38,6 +29,8 @@ from voxroute_orchestrator.media import PcmReader, Source, probe
 from voxroute_orchestrator.pipeline.batch import find
 from voxroute_orchestrator.subtitles.mux import mux
 from voxroute_serving.audio.media import MediaFile, Watch
+
+__all__ = ["laid"]
 
 SOON_S = 5.0
 # on its path a process finds this: its reads of media stand still inside the system, like those of
@@ -64,14 +57,6 @@ def stuck(self, n=-1):
 
 media.MediaFile.__init__, media.MediaFile.read = counted, stuck
 """
-
-
-@pytest.fixture(scope="module")
-def laid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[traps.Traps]:
-    """The traps of this file."""
-    made = traps.lay(tmp_path_factory.mktemp("traps"))
-    yield made
-    made.listener.close()
 
 
 def _outside(laid: traps.Traps) -> tuple[Path, ...]:
@@ -218,13 +203,6 @@ def _references() -> set[str]:
 
 
 # --- the job service
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all jobs here use."""
-    with stand_in_services() as running:
-        yield running
 
 
 def _daemon(folder: Path, services: Services, *flags: str) -> Daemon:

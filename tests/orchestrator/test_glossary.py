@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.stand_in import Translation, serve
+from tests.orchestrator.stand_in import Translation, serving
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator import glossary
 from voxroute_orchestrator.client import messages as convert
@@ -133,8 +133,6 @@ async def test_terms_travel_with_the_call_and_an_old_service_is_told(knows: bool
     """A service that knows glossaries tells what it did; of one that does not, a note warns."""
     translation = Translation()
     translation.knows_glossaries = knows
-    server, port = await serve("127.0.0.1:0", translation=translation)
-    endpoint, policy = Endpoint("test service", f"127.0.0.1:{port}"), CallPolicy()
     items = ItemPool()
     for entry in (
         TranslateItem(0, "राम Ram"),
@@ -143,13 +141,12 @@ async def test_terms_travel_with_the_call_and_an_old_service_is_told(knows: bool
     ):
         items.put(entry)
     items.end()
-    try:
+    async with serving(translation=translation) as address:
+        endpoint, policy = Endpoint("test service", address), CallPolicy()
         async with connect(endpoint, policy) as channel:
             request = TranslateRequest("hi", "en", items, glossary=(RAM,))
             client = TranslateClient(endpoint, channel, policy)
             told = [event async for event in client.translate(request)]
-    finally:
-        await server.stop(0)
     results = [event for event in told if isinstance(event, TranslatedSegment)]
     notes = [event.code for event in told if isinstance(event, Note)]
     uses = [[(use.term, use.applied) for use in result.glossary] for result in results]

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from tests.orchestrator.daemon import (
     config,
     ended,
     messages,
-    stand_in_services,
 )
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
@@ -45,13 +43,6 @@ ODD = [
     "film.transcript", "\x7f",
     os.fsdecode(b"caf\xe9"), os.fsdecode(b"\xff\xfe"), os.fsdecode(b"\xed\xa0\x80"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """What does the work."""
-    with stand_in_services() as running:
-        yield running
 
 
 def endpoints(services: Services) -> list[str]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.orchestrator.cli.test_command import Sandbox, sandbox
-from tests.orchestrator.daemon import Services, stand_in_services
+from tests.orchestrator.daemon import Services
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.cli.options import asks
 from voxroute_orchestrator.errors import UsageError
@@ -55,13 +54,6 @@ SPECS = st.builds(
     drop_flagged=st.booleans(),
     mux=st.booleans(),
 )
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """What does the work."""
-    with stand_in_services() as running:
-        yield running
 
 
 @given(spec=SPECS)

@@ -1,20 +1,13 @@
 """Real weights and recordings, where `make real-models` has fetched them."""
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.recordings import HOW_TO_GET, REAL_MODELS, SpeechSet, speech_sets
+from tests.quiet import quiet_libraries
 
-
-@pytest.fixture(autouse=True)
-def _quiet_libraries() -> Iterator[None]:
-    """Third-party libraries warn while they are imported; only our own warnings count."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(?!voxroute).*")
-        yield
+__all__ = ["quiet_libraries"]
 
 
 def real_model(name: str) -> Path:

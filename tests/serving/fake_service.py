@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.process.main import run_service
 from voxroute_serving.process.settings import AsrSettings
 from voxroute_serving.testing.fake_engine import FakeEngine
@@ -81,4 +81,4 @@ def _wait_until_serving(address: str) -> None:
 
 if __name__ == "__main__":
     engine = FakeEngine(delay_s=float(os.environ.get("FAKE_BATCH_S", "0")))
-    run_service(AsrSettings, lambda s, r: asr_app(engine, s, r))
+    run_service(AsrSettings, lambda s, r: AsrApp(engine, s, r))

@@ -6,8 +6,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 
 from scripts.make_certs import SERVER_NAMES, Authority, Certificate
+from voxroute_serving.security import watched
 
 ALICE = "alices-token-0123456789"
 BOB = "bobs-token-0123456789"
@@ -63,3 +65,15 @@ class Certificates:
         # one connection for each channel: an open one would hide what a new one meets
         own = [("grpc.use_local_subchannel_pool", 1), *(options or [])]
         return grpc.aio.secure_channel(address, credentials, own)
+
+
+@pytest.fixture(autouse=True)
+def changes_count_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files need no second to settle here; `test_saved_in_place.py` is about it."""
+    monkeypatch.setattr(watched, "SETTLE_S", 0.0)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """A CA and a service's certificate."""
+    return Certificates(tmp_path)

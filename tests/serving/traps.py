@@ -9,11 +9,12 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
+
+import pytest
 
 from tests.serving.recordings import Media, media
 
@@ -86,6 +87,14 @@ def lay(folder: Path) -> Traps:
     for name, data in {**_playlists(secrets[:4], port), **_others(secrets[:4])}.items():
         (traps.folder / name).write_bytes(data)
     return traps
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traps]:
+    """The traps of a module's tests."""
+    made = lay(tmp_path_factory.mktemp("traps"))
+    yield made
+    made.listener.close()
 
 
 def playlist(*references: str, end: bool = True) -> bytes:
@@ -240,12 +249,7 @@ class Witness:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
     def opened(self) -> list[str]:

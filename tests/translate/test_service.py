@@ -19,7 +19,7 @@ from voxroute.translate.v1 import translate_pb2, translate_pb2_grpc
 from voxroute_serving.errors import ModelNotFoundError, ModelUnavailableError, ServingError
 from voxroute_serving.metrics import Metrics
 from voxroute_serving.testing import served
-from voxroute_translate.servicer import TranslateApp, build_app
+from voxroute_translate.servicer import TranslateApp
 from voxroute_translate.settings import TranslateSettings
 
 OK = translate_pb2.ITEM_STATUS_OK
@@ -114,7 +114,7 @@ async def serving(
         **{"device": "cpu", "compute_type": "float32", **options},  # type: ignore[arg-type]
     )
     async with (
-        served.serving(build_app, settings) as running,
+        served.serving(TranslateApp, settings) as running,
         grpc.aio.insecure_channel(running.address) as channel,
     ):
         yield Service(running.app, running.metrics, running.address, channel)

@@ -10,20 +10,10 @@ from typing import Annotated
 
 import typer
 
-from voxroute_orchestrator.cli.options import (
-    AsrEndpointOption,
-    ConfigOption,
-    LogLevel,
-    LogLevelOption,
-    OfflineOption,
-    OverwriteOption,
-    QuietOption,
-    TranslateEndpointOption,
-    asks,
-)
+from voxroute_orchestrator.cli.options import How, OverwriteOption, asks
 from voxroute_orchestrator.cli.terminal.captions import LineCaptions
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
-from voxroute_orchestrator.cli.work import finish, interruptible, settings_of
+from voxroute_orchestrator.cli.work import finish, interruptible
 from voxroute_orchestrator.errors import EXIT_CODES, UsageError
 from voxroute_orchestrator.live.files import SubtitleFiles, check_formats
 from voxroute_orchestrator.live.run import Asked, LiveRun
@@ -109,17 +99,12 @@ def live_command(
         typer.Option("-o", "--output", help="Folder for subtitles, which grow as it goes on."),
     ] = None,
     overwrite: OverwriteOption = False,
-    offline: OfflineOption = False,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
-    log_level: LogLevelOption = LogLevel.warning,
+    how: How,
 ) -> None:
     """Caption what is spoken now: a microphone, a stream, standard input."""
-    settings = settings_of(offline, asr_endpoint, translate_endpoint, config, log_level)
+    settings = how.begin()
     spec = replace(spec, target_languages=tuple(spec.to_translate))
-    with _display(spec.target_languages, quiet=quiet) as display:
+    with _display(spec.target_languages, quiet=how.quiet) as display:
         sound = _source(source, microphone, spec, paced=not as_fast_as_possible)
         files = None
         if output is not None:
@@ -133,8 +118,8 @@ def live_command(
             silence_s=silence,
             refine=refine,
             tentative=display.rewrites,
-            only_asr_endpoints=bool(asr_endpoint),
-            only_translate_endpoints=bool(translate_endpoint),
+            only_asr_endpoints=bool(how.asr_endpoint),
+            only_translate_endpoints=bool(how.translate_endpoint),
         )
         live = LiveRun(sound, asked, settings, display, files)
 

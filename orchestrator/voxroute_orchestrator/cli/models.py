@@ -22,13 +22,7 @@ from rich.progress import (
 )
 
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
-from voxroute_orchestrator.cli.options import (
-    AsrEndpointOption,
-    ConfigOption,
-    OfflineOption,
-    QuietOption,
-    TranslateEndpointOption,
-)
+from voxroute_orchestrator.cli.options import How, asks
 from voxroute_orchestrator.cli.terminal.tables import print_table
 from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.client.connection import Endpoint, connect, policy, unary
@@ -41,7 +35,7 @@ from voxroute_orchestrator.models import hub as hub_models
 from voxroute_orchestrator.models import local as local_models
 from voxroute_orchestrator.models.hub import HubFile
 from voxroute_orchestrator.models.local import LocalModel
-from voxroute_orchestrator.settings import Settings, bundled_models, load
+from voxroute_orchestrator.settings import Settings, bundled_models
 
 _LINE_EVERY_S = 10.0
 _FORMATS = tuple(dict.fromkeys(to for engine in installed() for to in engine.converters))
@@ -61,11 +55,8 @@ ForBackendOption = Annotated[
 ]
 
 
-def _settings(config: Path | None, **flags: Any) -> Settings:
-    return load(config=config, **flags, **credentials.flags)
-
-
 @app.command(epilog=EXIT_CODES)
+@asks(how=("offline", "config", "quiet"))
 def pull(
     *,
     names: Annotated[
@@ -73,36 +64,29 @@ def pull(
     ],
     revision: RevisionOption = "",
     backend: ForBackendOption = "auto",
-    offline: OfflineOption = False,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
+    how: How,
 ) -> None:
     """Fetch models into the hub's cache and compare every file with the hub's checksum.
 
     What is here is not fetched again, and what was cut off is gone on with. A gated model needs
     HF_TOKEN, or `hf auth login`. Prints the directories.
     """
-    settings = _settings(config, offline=offline)
+    settings = how.settings()
     known = _well_known(backend)
     ids = [hub_models.hub_id_of(name, known) for name in names]
     for hub_id in ids:
-        typer.echo(str(_pulled(settings, hub_id, revision, quiet=quiet)))
+        typer.echo(str(_pulled(settings, hub_id, revision, quiet=how.quiet)))
 
 
 @app.command("list", epilog=EXIT_CODES)
+@asks(how=("asr_endpoint", "translate_endpoint", "config"))
 def list_command(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
+    how: How,
 ) -> None:
     """List the models of this host, and those of the configured services."""
-    settings = _settings(
-        config,
-        asr_endpoints=",".join(asr_endpoint or ()),
-        translate_endpoints=",".join(translate_endpoint or ()),
-    )
+    settings = how.settings()
     here = local_models.models(settings)
     there = asyncio.run(_of_services(settings))
     if as_json:
@@ -131,16 +115,17 @@ def list_command(
 
 
 @app.command("rm", epilog=EXIT_CODES)
+@asks(how=("config",))
 def remove(
     *,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A name of `voxroute models list`, or well-known.")
     ],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
-    config: ConfigOption = None,
+    how: How,
 ) -> None:
     """Remove a model: from the hub's cache, and what was converted from it."""
-    chosen = local_models.of_name(_settings(config), name)
+    chosen = local_models.of_name(how.settings(), name)
     for model in chosen:
         typer.echo(f"{model.name} ({model.kind}, {_size(model.bytes)})", err=True)
     if not yes and not typer.confirm("Remove this from the disk?", err=True):
@@ -149,6 +134,7 @@ def remove(
 
 
 @app.command(epilog=EXIT_CODES)
+@asks(how=("offline", "config", "quiet"))
 def convert(
     *,
     name: Annotated[
@@ -160,9 +146,7 @@ def convert(
         typer.Option("--to", help=f"The format that a service runs: {', '.join(_FORMATS)}."),
     ],
     revision: RevisionOption = "",
-    offline: OfflineOption = False,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
+    how: How,
 ) -> None:
     """Convert a model as a service would at its first use, into the cache where it looks.
 
@@ -170,12 +154,12 @@ def convert(
     """
     if to not in _FORMATS:
         raise UsageError(f"--to {to}: the engines here run {', '.join(_FORMATS) or 'none'}")
-    settings = _settings(config, offline=offline)
-    source = _source(settings, name, to, revision, quiet=quiet)
+    settings = how.settings()
+    source = _source(settings, name, to, revision, quiet=how.quiet)
     converter = conversion.converter_of(source, to)
-    with _activity(quiet=quiet) as tell:
+    with _activity(quiet=how.quiet) as tell:
         made = conversion.convert(converter, name, source, settings.model_cache_dir, tell)
-    if made == source and not quiet:
+    if made == source and not how.quiet:
         typer.echo(f"{name} is in that format already", err=True)
     typer.echo(str(made))
 

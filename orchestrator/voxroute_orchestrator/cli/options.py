@@ -1,15 +1,22 @@
 """The flags of `voxroute`: what is asked for, from `JobSpec`, and how it is to be done."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from voxroute_orchestrator import __version__
 from voxroute_orchestrator import spec as specs
+from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.settings import Settings, load
+from voxroute_serving.telemetry import tracing
+from voxroute_serving.telemetry.logs import set_up_logs
 
 
 class LogLevel(StrEnum):
@@ -38,16 +45,6 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace file
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="No downloads; bundled models unless one is named.")
 ]
-AsrEndpointOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--asr-endpoint", "--endpoint", help="A running speech service, HOST:PORT or unix:/PATH."
-    ),
-]
-TranslateEndpointOption = Annotated[
-    list[str] | None,
-    typer.Option("--translate-endpoint", help="A running translation service."),
-]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Settings file; else voxroute.yaml.")
 ]
@@ -56,15 +53,62 @@ LogLevelOption = Annotated[
     LogLevel, typer.Option("--log-level", help="Log of the command itself, to standard error.")
 ]
 
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How a command does its work, as the flags say that it has of these."""
+
+    offline: OfflineOption = False
+    asr_endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--asr-endpoint",
+            "--endpoint",
+            help="A running speech service, HOST:PORT or unix:/PATH.",
+        ),
+    ] = None
+    translate_endpoint: Annotated[
+        list[str] | None,
+        typer.Option("--translate-endpoint", help="A running translation service."),
+    ] = None
+    config: ConfigOption = None
+    quiet: QuietOption = False
+    log_level: LogLevelOption = LogLevel.warning
+
+    def settings(self) -> Settings:
+        """The settings with what the flags say. Raises UsageError."""
+        return load(
+            offline=self.offline,
+            asr_endpoints=",".join(self.asr_endpoint or ()),
+            translate_endpoints=",".join(self.translate_endpoint or ()),
+            config=self.config,
+            **credentials.flags,
+        )
+
+    def begin(self, level: LogLevel | None = None) -> Settings:
+        """The settings, from when on logs and traces are as they say. Raises UsageError."""
+        settings = self.settings()
+        set_up_logs((level or self.log_level).value, "console", log_text=settings.log_text)
+        if settings.tracing:
+            tracing.start("voxroute", __version__)
+        return settings
+
+
+_HOW = tuple(field.name for field in dataclasses.fields(How))
 Command = Callable[..., None]
 
 
 def asks(
-    *, only: tuple[str, ...] = (), but: tuple[str, ...] = (), required: tuple[str, ...] = ()
+    *,
+    only: tuple[str, ...] = (),
+    but: tuple[str, ...] = (),
+    required: tuple[str, ...] = (),
+    how: tuple[str, ...] = _HOW,
 ) -> Callable[[Command], Command]:
-    """Gives a command the flags of JobSpec where its parameter `spec` stands, and makes it of them.
+    """Gives a command flags where its parameters `spec` and `how` stand, and makes these of them.
 
-    `only` and `but` name fields, `required` those that must be typed.
+    `only` and `but` name fields of JobSpec, `required` those that must be typed, `how` those of
+    How.
     """
     asked = {
         name: flag
@@ -73,21 +117,29 @@ def asks(
     }
 
     def decorated(command: Command) -> Command:
-        @functools.wraps(command)
-        def with_spec(**given: Any) -> None:
-            spec = specs.of_flags({name: given.pop(name) for name in asked})
-            command(spec=spec, **given)
-
         signature = inspect.signature(command, eval_str=True)
-        flags = [_parameter(name, flag, name in required) for name, flag in asked.items()]
+        of_how = inspect.signature(How, eval_str=True).parameters
+        flags = {
+            "spec": [_parameter(name, flag, name in required) for name, flag in asked.items()],
+            "how": [of_how[name] for name in how],
+        }
+
+        @functools.wraps(command)
+        def with_flags(**given: Any) -> None:
+            if "spec" in signature.parameters:
+                given["spec"] = specs.of_flags({name: given.pop(name) for name in asked})
+            if "how" in signature.parameters:
+                given["how"] = How(**{name: given.pop(name) for name in how})
+            command(**given)
+
         parameters = [
             one
             for parameter in signature.parameters.values()
-            for one in (flags if parameter.name == "spec" else [parameter])
+            for one in flags.get(parameter.name, [parameter])
         ]
-        with_spec.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        with_spec.__annotations__ = {one.name: one.annotation for one in parameters}
-        return with_spec
+        with_flags.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_flags.__annotations__ = {one.name: one.annotation for one in parameters}
+        return with_flags
 
     return decorated
 

@@ -8,22 +8,16 @@ from typing import Annotated
 import typer
 
 from voxroute_orchestrator.cli.options import (
-    AsrEndpointOption,
-    ConfigOption,
-    LogLevel,
-    LogLevelOption,
+    How,
     MediaArgument,
     MediaArguments,
-    OfflineOption,
     OutputOption,
     OverwriteOption,
-    QuietOption,
     ResumeOption,
-    TranslateEndpointOption,
     asks,
 )
 from voxroute_orchestrator.cli.terminal.progress import reporter
-from voxroute_orchestrator.cli.work import finish, interruptible, settings_of
+from voxroute_orchestrator.cli.work import finish, interruptible
 from voxroute_orchestrator.errors import EXIT_CODES, ServiceUnavailableError
 from voxroute_orchestrator.files import claimed
 from voxroute_orchestrator.fleet.hardware import detect
@@ -57,34 +51,32 @@ def run(
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Of several recordings, so many at once.")
     ] = 1,
-    offline: OfflineOption = False,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
-    log_level: LogLevelOption = LogLevel.warning,
+    how: How,
 ) -> None:
     """Turn recordings into transcripts and translated subtitles."""
-    settings = settings_of(offline, asr_endpoint, translate_endpoint, config, log_level)
+    settings = how.begin()
     job = Job(
         spec=_completed(spec, settings),
         media=Path(media[0]),
         folder=output,
         overwrite=overwrite,
         resume=resume,
-        only_asr_endpoints=bool(asr_endpoint),
-        only_translate_endpoints=bool(translate_endpoint),
+        only_asr_endpoints=bool(how.asr_endpoint),
+        only_translate_endpoints=bool(how.translate_endpoint),
     )
     if is_batch(media):
         from voxroute_orchestrator.cli.batch import run_recordings  # noqa: PLC0415 - most are one
 
-        run_recordings(media, job, settings, at_once=jobs, quiet=quiet)
+        run_recordings(media, job, settings, at_once=jobs, quiet=how.quiet)
     else:
-        _run_job(job, settings, quiet=quiet)
+        _run_job(job, settings, quiet=how.quiet)
 
 
 @app.command(epilog=EXIT_CODES)
-@asks(but=("target_languages", "translate_model", "glossary", "priority"))
+@asks(
+    but=("target_languages", "translate_model", "glossary", "priority"),
+    how=("offline", "asr_endpoint", "config", "quiet", "log_level"),
+)
 def transcribe(
     *,
     media: MediaArgument,
@@ -92,23 +84,19 @@ def transcribe(
     output: OutputOption = Path(),
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
-    offline: OfflineOption = False,
-    asr_endpoint: AsrEndpointOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
-    log_level: LogLevelOption = LogLevel.warning,
+    how: How,
 ) -> None:
     """Turn a recording into a transcript and subtitles in its own language."""
-    settings = settings_of(offline, asr_endpoint, None, config, log_level)
+    settings = how.begin()
     job = Job(
         spec=_completed(spec, settings),
         media=media,
         folder=output,
         overwrite=overwrite,
         resume=resume,
-        only_asr_endpoints=bool(asr_endpoint),
+        only_asr_endpoints=bool(how.asr_endpoint),
     )
-    _run_job(job, settings, quiet=quiet)
+    _run_job(job, settings, quiet=how.quiet)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -122,6 +110,7 @@ def transcribe(
         "speaker_prefix",
     ),
     required=("target_languages",),
+    how=("offline", "translate_endpoint", "config", "quiet", "log_level"),
 )
 def translate(
     *,
@@ -135,15 +124,11 @@ def translate(
         str | None, typer.Option("--encoding", help="Encoding of the file; else UTF-8 or UTF-16.")
     ] = None,
     overwrite: OverwriteOption = False,
-    offline: OfflineOption = False,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
-    log_level: LogLevelOption = LogLevel.warning,
+    how: How,
 ) -> None:
     """Translate a subtitle file; times stay as they are."""
     language = language_of(source)
-    settings = settings_of(offline, None, translate_endpoint, config, log_level)
+    settings = how.begin()
     mended: list[str] = []
     cues = subtitles.read(subtitle_file, encoding=encoding, tell=mended.append)
     title = subtitle_file.stem
@@ -159,7 +144,7 @@ def translate(
         rules=settings.subtitles,
     )
     names = subtitle_names(title, spec.target_languages, spec.formats)
-    with claimed(output, title), reporter(quiet=quiet) as told:
+    with claimed(output, title), reporter(quiet=how.quiet) as told:
         prepare_translations(output, title, names, overwrite=overwrite)
         tell_shortened(title, names, told)
         for sentence in mended:
@@ -178,28 +163,26 @@ def translate(
         "strict",
         "backend",
         "device",
-    )
+    ),
+    how=("asr_endpoint", "translate_endpoint", "config", "log_level"),
 )
 def route(
     *,
     spec: JobSpec,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Every candidate, with its place and the reason.")
     ] = False,
-    log_level: LogLevelOption = LogLevel.warning,
+    how: How,
 ) -> None:
     """Show which service would do a job, without doing it."""
-    settings = settings_of(False, asr_endpoint, translate_endpoint, config, log_level)
+    settings = how.begin()
     translates = bool(spec.target_languages)
     needs = Needs(
         spec,
         speech=True,
         translation=translates,
-        only_asr_endpoints=bool(asr_endpoint),
-        only_translate_endpoints=bool(translate_endpoint),
+        only_asr_endpoints=bool(how.asr_endpoint),
+        only_translate_endpoints=bool(how.translate_endpoint),
     )
     host, statuses = detect(), asyncio.run(survey(settings))
     decisions = [("speech", speech_decision(settings, needs, host, statuses))]

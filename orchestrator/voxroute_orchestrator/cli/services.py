@@ -5,21 +5,13 @@ from typing import Annotated
 
 import typer
 
-from voxroute_orchestrator.cli.options import (
-    AsrEndpointOption,
-    ConfigOption,
-    LogLevel,
-    LogLevelOption,
-    TranslateEndpointOption,
-)
+from voxroute_orchestrator.cli.options import How, asks
 from voxroute_orchestrator.cli.terminal.tables import print_table
-from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.errors import EXIT_CODES, ServiceUnavailableError
 from voxroute_orchestrator.fleet import warm as warm_services
 from voxroute_orchestrator.fleet.survey import Status, survey
 from voxroute_orchestrator.fleet.warm import Running
 from voxroute_orchestrator.reporter import clock
-from voxroute_orchestrator.settings import load
 from voxroute_serving.telemetry.logs import set_up_logs
 
 _COLUMNS = ("service", "address", "state", "engine", "device", "models", "queue", "version")
@@ -33,27 +25,16 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def show(
-    *,
-    context: typer.Context,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = LogLevel.warning,
-) -> None:
+@asks(how=("asr_endpoint", "translate_endpoint", "config", "log_level"))
+def show(*, context: typer.Context, how: How) -> None:
     """Show configured services (health, engine, device, models, queue), and those kept warm here.
 
     `voxroute services stop` ends the latter.
     """
     if context.invoked_subcommand is not None:
         return
-    settings = load(
-        asr_endpoints=",".join(asr_endpoint or ()),
-        translate_endpoints=",".join(translate_endpoint or ()),
-        config=config,
-        **credentials.flags,
-    )
-    set_up_logs(log_level.value, "console", log_text=settings.log_text)
+    settings = how.settings()
+    set_up_logs(how.log_level.value, "console", log_text=settings.log_text)
     statuses, warm = asyncio.run(survey(settings)), warm_services.running()
     if statuses:
         print_table(_COLUMNS, map(_row, statuses))

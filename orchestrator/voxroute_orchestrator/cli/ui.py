@@ -17,18 +17,9 @@ from typing import Annotated
 
 import typer
 
-from voxroute_orchestrator.cli.options import (
-    AsrEndpointOption,
-    ConfigOption,
-    LogLevel,
-    LogLevelOption,
-    OfflineOption,
-    TranslateEndpointOption,
-)
-from voxroute_orchestrator.client import credentials
+from voxroute_orchestrator.cli.options import How, asks
 from voxroute_orchestrator.errors import EXIT_CODES, LocalServiceError, UsageError
 from voxroute_orchestrator.fleet import warm as warm_services
-from voxroute_orchestrator.settings import load
 
 _PORT = 8000
 _NAMES = "127.0.0.1,localhost"  # a page that gives its own name this address does not get in
@@ -44,6 +35,7 @@ app = typer.Typer(add_completion=False)
     " are started by the first job, unless they are named or warm. Ctrl-C ends it, and all that it"
     f" has started. {EXIT_CODES}",
 )
+@asks(how=("offline", "asr_endpoint", "translate_endpoint", "config", "log_level"))
 def ui(
     *,
     port: Annotated[
@@ -60,29 +52,25 @@ def ui(
     translate_model: Annotated[
         str, typer.Option("--translate-model", help="Translation model.")
     ] = "",
-    offline: OfflineOption = False,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = LogLevel.warning,
+    how: How,
 ) -> None:
     """Show the web page: films to subtitles, to correct and to take along."""
     if importlib.util.find_spec("voxroute_gateway") is None:
         raise UsageError(
             "the gateway is not installed here; `pip install voxroute-gateway` adds it"
         )
-    settings = load(config=config, **credentials.flags)
-    shared = ["--log-level", log_level.value, "--log-format", "console", "--metrics-listen", ""]
+    settings = how.settings()
+    shared = ["--log-level", how.log_level.value, "--log-format", "console", "--metrics-listen", ""]
     for flag, values in (
-        ("--asr-endpoint", asr_endpoint or ()),
-        ("--translate-endpoint", translate_endpoint or ()),
-        ("--config", [str(config)] if config is not None else ()),
+        ("--asr-endpoint", how.asr_endpoint or ()),
+        ("--translate-endpoint", how.translate_endpoint or ()),
+        ("--config", [str(how.config)] if how.config is not None else ()),
         ("--model", [model] if model else ()),
         ("--translate-model", [translate_model] if translate_model else ()),
     ):
         if values:
             shared += [flag, ",".join(values)]
-    shared += ["--offline"] if offline else []
+    shared += ["--offline"] if how.offline else []
     with _interruptible(), _ended_after(), contextlib.ExitStack() as stack:
         jobs = settings.jobs_endpoint
         running: list[subprocess.Popen[str]] = []

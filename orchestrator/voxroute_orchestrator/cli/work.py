@@ -1,43 +1,15 @@
-"""What the commands that do work have in common: settings of their flags, and signals."""
+"""What the commands that do work have in common: signals, and what they print."""
 
 import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import typer
 
-from voxroute_orchestrator import __version__
-from voxroute_orchestrator.cli.options import LogLevel
-from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.errors import JobInterruptedError
 from voxroute_orchestrator.names import shown
-from voxroute_orchestrator.settings import Settings, load
-from voxroute_serving.telemetry import tracing
-from voxroute_serving.telemetry.logs import set_up_logs
-
-
-def settings_of(
-    offline: bool,  # noqa: FBT001 - as the flag is called where this is
-    asr_endpoint: list[str] | None,
-    translate_endpoint: list[str] | None,
-    config: Path | None,
-    level: LogLevel,
-) -> Settings:
-    """The settings with what flags say, when they count: logs and traces are as they say."""
-    settings = load(
-        offline=offline,
-        asr_endpoints=",".join(asr_endpoint or ()),
-        translate_endpoints=",".join(translate_endpoint or ()),
-        config=config,
-        **credentials.flags,
-    )
-    set_up_logs(level.value, "console", log_text=settings.log_text)
-    if settings.tracing:
-        tracing.start("voxroute", __version__)
-    return settings
 
 
 def finish(work: Coroutine[Any, Any, list[str]]) -> None:

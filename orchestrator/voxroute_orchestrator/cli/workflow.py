@@ -8,19 +8,15 @@ from typing import Annotated
 import typer
 
 from voxroute_orchestrator.cli.options import (
-    AsrEndpointOption,
-    ConfigOption,
+    How,
     LogLevel,
     LogLevelOption,
     MediaArgument,
-    OfflineOption,
-    QuietOption,
     ResumeOption,
-    TranslateEndpointOption,
     asks,
 )
 from voxroute_orchestrator.cli.terminal.progress import reporter
-from voxroute_orchestrator.cli.work import finish, interruptible, settings_of
+from voxroute_orchestrator.cli.work import finish, interruptible
 from voxroute_orchestrator.errors import EXIT_CODES, UsageError, VoxrouteError
 from voxroute_orchestrator.fleet.hardware import detect
 from voxroute_orchestrator.names import shown
@@ -48,18 +44,17 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog=EXIT_CODES)
+@asks(how=("offline", "config", "log_level"))
 def bootstrap(
     *,
     refresh: Annotated[
         bool, typer.Option("--refresh/--cached", help="Detect anew, whatever is known.")
     ] = True,
-    offline: OfflineOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the file instead.")] = False,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = LogLevel.warning,
+    how: How,
 ) -> None:
     """Detect this host's hardware and write what suits it to out/hardware_cache.json."""
-    settings = settings_of(offline, None, None, config, log_level)
+    settings = how.begin()
     found = _bootstrap(settings, refresh=refresh)
     path = settings.work_dir / CACHE_NAME
     if as_json:
@@ -80,7 +75,7 @@ def _bootstrap(settings: Settings, *, refresh: bool = False) -> Bootstrap:
 
 
 @app.command(epilog=EXIT_CODES)
-@asks(only=tuple(IN_FILE), but=("translate_model",))
+@asks(only=tuple(IN_FILE), but=("translate_model",), how=("offline", "config"))
 def prepare(
     *,
     media: MediaArgument,
@@ -102,14 +97,13 @@ def prepare(
     glossary: Annotated[
         Path | None, typer.Option("--glossary", help=FLAGS["glossary"].help)
     ] = None,
-    offline: OfflineOption = False,
-    config: ConfigOption = None,
+    how: How,
     log_level: LogLevelOption = LogLevel.info,
 ) -> None:
     """Make a job folder with settings that suit this host; `run-job` runs it."""
     if transcribe_only and (translate_too or target):
         raise UsageError("--transcribe makes no translation; leave it out, or --target-language")
-    settings = settings_of(offline, None, None, config, log_level)
+    settings = how.begin(log_level)
     found = _bootstrap(settings)
     folder = prepare_job(
         media,
@@ -131,23 +125,18 @@ def prepare(
 
 
 @app.command("run-job", epilog=EXIT_CODES)
+@asks(how=("offline", "asr_endpoint", "translate_endpoint", "config", "quiet"))
 def run_job(
     *,
     job_id: Annotated[str, typer.Option("-j", "--job", "--job-id", help="Name of the job.")],
     resume: ResumeOption = False,
-    offline: OfflineOption = False,
-    asr_endpoint: AsrEndpointOption = None,
-    translate_endpoint: TranslateEndpointOption = None,
-    config: ConfigOption = None,
-    quiet: QuietOption = False,
+    how: How,
     log_level: Annotated[
         LogLevel | None, typer.Option("--log-level", help="Else that of the job.")
     ] = None,
 ) -> None:
     """Run a prepared job with what its own files say."""
-    settings = settings_of(
-        offline, asr_endpoint, translate_endpoint, config, log_level or LogLevel.warning
-    )
+    settings = how.begin(log_level)
     folder = find_job(settings.work_dir, job_id)
     job, wanted = read_job(folder), read_config(folder.env_file)
     level = log_level or LogLevel(job.log_level)
@@ -155,7 +144,7 @@ def run_job(
     if not going_on and resume and completed(folder, job):
         typer.echo(f"job {job_id} is complete; run it without --resume to do it again")
         return
-    with reporter(quiet=quiet or level in {LogLevel.warning, LogLevel.error}) as plain:
+    with reporter(quiet=how.quiet or level in {LogLevel.warning, LogLevel.error}) as plain:
         told = JobReporter(plain, folder.log_file)
         try:
             told.say(f"Job {job_id}: {job.workflow} {shown(job.media)}")
@@ -163,8 +152,8 @@ def run_job(
             run = dataclasses.replace(
                 job_of(folder, job, wanted, detect(), told),
                 resume=going_on,
-                only_asr_endpoints=bool(asr_endpoint),
-                only_translate_endpoints=bool(translate_endpoint),
+                only_asr_endpoints=bool(how.asr_endpoint),
+                only_translate_endpoints=bool(how.translate_endpoint),
             )
             spec = dataclasses.replace(run.spec, diarization_model=settings.diarization_model)
             run = for_this_place(dataclasses.replace(run, spec=spec), settings, folder, told)

@@ -23,7 +23,7 @@ from voxroute_orchestrator.client.messages import (
     Loading,
 )
 from voxroute_orchestrator.client.stream import Exchange, answer
-from voxroute_orchestrator.transcript import LanguageProbability, Note, Segment, Untranscribed
+from voxroute_orchestrator.transcript import LanguageProbability, Segment, Untranscribed
 from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 
 _MESSAGE_BYTES = 512 * 1024  # of samples, 16 s; small ones cost both interpreters time
@@ -104,10 +104,9 @@ class AsrClient:
 
     async def capabilities(self) -> asr_pb2.GetCapabilitiesResponse:
         """What the service is and can do. Raises VoxrouteError."""
-        reply: asr_pb2.GetCapabilitiesResponse = await unary(
+        return await unary(
             self.endpoint, self.stub.GetCapabilities, asr_pb2.GetCapabilitiesRequest()
         )
-        return reply
 
     async def transcribe(self, request: AsrRequest) -> AsyncGenerator[AsrEvent]:
         """What happens to one call, whose windows are told as they are finished.
@@ -207,8 +206,7 @@ class Transcription:
             case "untranscribed":
                 self._untranscribed.append(convert.untranscribed(reply.untranscribed))
             case "warning":
-                warning = reply.warning
-                yield Note(source="asr", code=warning.code, message=warning.message)
+                yield convert.warning("asr", reply.warning)
             case "done":
                 if self._segments:  # of a service that does not tell where its windows end
                     audio = self._request.audio

@@ -82,10 +82,15 @@ def new_request_id() -> str:
     return uuid.uuid4().hex[:16]
 
 
-async def unary(endpoint: Endpoint, call: Callable[..., Any], request: Message) -> Any:
+async def unary(
+    endpoint: Endpoint,
+    call: Callable[..., Any],
+    request: Message,
+    timeout_s: float = _UNARY_TIMEOUT_S,
+) -> Any:
     """The reply to a unary call. Raises VoxrouteError."""
     try:
-        return await call_unary(endpoint, call, request)
+        return await call_unary(endpoint, call, request, timeout_s)
     except CallFailedError as failure:
         raise failure.error from failure
 

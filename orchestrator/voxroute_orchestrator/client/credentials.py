@@ -4,7 +4,7 @@ An endpoint that begins with grpcs:// or https:// is called with TLS, one with g
 and every unix socket without; any other with TLS where `tls_ca` is set.
 """
 
-import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import grpc.aio
 from voxroute_orchestrator.client.calling import Begin, CallingChannel
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.settings import Settings
+from voxroute_serving.process.settings import is_local
 from voxroute_serving.security.watched import Look, Watched
 
 METADATA_KEY = "authorization"
@@ -167,11 +168,4 @@ def _without_scheme(target: str) -> str:
 
 def _is_local(address: str) -> bool:
     """Whether nobody else can listen on the way: a socket, or loopback."""
-    if address.startswith("unix:"):
-        return True
-    host = address.removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:")
-    host = host.strip("/").rpartition(":")[0].strip("[]").lower()
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_local(re.sub("^(ipv4|ipv6|dns):/*", "", address))

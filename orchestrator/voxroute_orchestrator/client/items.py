@@ -47,12 +47,12 @@ class ItemPool:
         return self._ended and not self._waiting and not any(self._holders)
 
     @contextlib.contextmanager
-    def holder(self) -> Generator["ItemHolder"]:
-        """One who takes items; what is not answered at the end of the block goes back."""
+    def holder(self) -> Generator[Held]:
+        """For one who takes items: what is not answered at the end of the block goes back."""
         held: Held = {}
         self._holders.append(held)
         try:
-            yield ItemHolder(self, held)
+            yield held
         finally:
             self._holders = [other for other in self._holders if other is not held]
             for item in held.values():
@@ -85,24 +85,3 @@ class ItemPool:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-@dataclass(frozen=True, slots=True)
-class ItemHolder:
-    """One who takes items of a pool."""
-
-    _pool: ItemPool
-    _held: Held
-
-    @property
-    def n_held(self) -> int:
-        """Items that were taken and not answered."""
-        return len(self._held)
-
-    async def take(self) -> TranslateItem | None:
-        """As ItemPool.take."""
-        return await self._pool.take(self._held)
-
-    def answered(self, segment_id: int) -> bool:
-        """As ItemPool.answered."""
-        return self._pool.answered(self._held, segment_id)

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -27,10 +26,10 @@ from voxroute_orchestrator.client.connection import (
     connect,
     is_serving,
     new_request_id,
+    unary,
 )
 from voxroute_orchestrator.client.credentials import NO_CREDENTIALS, Credentials
 from voxroute_orchestrator.client.failures import (
-    CallFailedError,
     brief,
     broken_stream,
     is_lasting,
@@ -131,11 +130,15 @@ class JobClient:
         A lost connection is tried again: with the same key there is one job.
         """
 
-        async def attempt(request_id: str) -> jobs_pb2.SubmitJobResponse:
+        async def attempt() -> jobs_pb2.SubmitJobResponse:
+            request_id = new_request_id()
             call = self._stub.SubmitJob(metadata=(("x-request-id", request_id),))
-            return await _sent(call, _messages(config, key, media))
+            try:
+                return await _sent(call, _messages(config, key, media))
+            except grpc.aio.AioRpcError as error:
+                raise of_rpc_error(error, str(self.endpoint), request_id) from error
 
-        return await self._patiently(attempt)
+        return await Retry(self.endpoint, self._policy).run(attempt)
 
     async def get(self, job_id: str) -> jobs_pb2.Job:
         """The job."""
@@ -161,8 +164,7 @@ class JobClient:
 
     async def page(self, request: jobs_pb2.ListJobsRequest) -> jobs_pb2.ListJobsResponse:
         """A page of the list of jobs."""
-        reply: jobs_pb2.ListJobsResponse = await self._unary(self._stub.ListJobs, request)
-        return reply
+        return await self._unary(self._stub.ListJobs, request)
 
     async def cancel(self, job_id: str) -> jobs_pb2.Job:
         """The job, once it has ended."""
@@ -323,17 +325,11 @@ class JobClient:
         self, request: jobs_pb2.RetranslateRequest
     ) -> jobs_pb2.RetranslateResponse:
         """Translates segments again, however long that takes. Not tried again, as the next."""
-        reply: jobs_pb2.RetranslateResponse = await self._once(
-            self._stub.Retranslate, request, _AGAIN_TIMEOUT_S
-        )
-        return reply
+        return await self._once(self._stub.Retranslate, request, _AGAIN_TIMEOUT_S)
 
     async def retime(self, request: jobs_pb2.RetimeRequest) -> jobs_pb2.RetimeResponse:
         """Finds out again when words are said."""
-        reply: jobs_pb2.RetimeResponse = await self._once(
-            self._stub.Retime, request, _AGAIN_TIMEOUT_S
-        )
-        return reply
+        return await self._once(self._stub.Retime, request, _AGAIN_TIMEOUT_S)
 
     async def fetch(self, job_id: str, artifact: jobs_pb2.Artifact, folder: Path) -> Path:
         """Downloads a file, verified; a part that an earlier try has left is gone on with.
@@ -386,32 +382,13 @@ class JobClient:
     async def _once(
         self, method: Any, request: Message, timeout_s: float = _UNARY_TIMEOUT_S
     ) -> Any:
-        try:
-            return await call_unary(self.endpoint, method, request, timeout_s)
-        except CallFailedError as failure:
-            raise failure.error from failure
+        return await unary(self.endpoint, method, request, timeout_s)
 
     async def _unary(self, method: Any, request: Message) -> Any:
-        async def attempt(request_id: str) -> Any:
-            return await method(
-                request, timeout=_UNARY_TIMEOUT_S, metadata=(("x-request-id", request_id),)
-            )
+        async def attempt() -> Any:
+            return await call_unary(self.endpoint, method, request, _UNARY_TIMEOUT_S)
 
-        return await self._patiently(attempt)
-
-    async def _patiently(self, attempt: Callable[[str], Awaitable[Reply]]) -> Reply:
-        """The reply, tried again where that may help and does no harm."""
-        replies: list[Reply] = []
-
-        async def once() -> None:
-            request_id = new_request_id()
-            try:
-                replies.append(await attempt(request_id))
-            except grpc.aio.AioRpcError as error:
-                raise of_rpc_error(error, str(self.endpoint), request_id) from error
-
-        await Retry(self.endpoint, self._policy).run(once)
-        return replies[0]
+        return await Retry(self.endpoint, self._policy).run(attempt)
 
 
 async def _messages(

@@ -124,6 +124,11 @@ def ignored(option: common_pb2.IgnoredOption) -> IgnoredOption:
     return IgnoredOption(field=option.field, reason=option.reason)
 
 
+def warning(source: str, message: common_pb2.Warning) -> Note:
+    """A service's warning."""
+    return Note(source=source, code=message.code, message=message.message)
+
+
 def accepted(reply: Any, config: Message, ignored_options: Any, request_id: str) -> Accepted:
     """Who answers, with the id of the call where the service names none."""
     return Accepted(

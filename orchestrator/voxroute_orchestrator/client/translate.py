@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import grpc.aio
 
@@ -17,7 +16,7 @@ from voxroute_orchestrator.client.connection import (
     new_request_id,
     unary,
 )
-from voxroute_orchestrator.client.items import ItemHolder, ItemPool, TranslateItem
+from voxroute_orchestrator.client.items import Held, ItemPool, TranslateItem
 from voxroute_orchestrator.client.messages import TranslateEvent
 from voxroute_orchestrator.client.retry import RESUMED, Retry
 from voxroute_orchestrator.client.stream import Exchange
@@ -53,10 +52,9 @@ class TranslateClient:
 
     async def capabilities(self) -> translate_pb2.GetCapabilitiesResponse:
         """What the service is and can do. Raises VoxrouteError."""
-        reply: translate_pb2.GetCapabilitiesResponse = await unary(
+        return await unary(
             self.endpoint, self._stub.GetCapabilities, translate_pb2.GetCapabilitiesRequest()
         )
-        return reply
 
     async def pairs(self) -> list[tuple[str, str]]:
         """The (source, target) pairs that the service offers, also of one that is just restarted.
@@ -86,7 +84,7 @@ class TranslateClient:
                     continue  # only `done` was missing
                 if not request.model and not called:
                     source, target = request.source_language, request.target_language
-                    check_pair(await self._pairs(), source, target, self.endpoint, same_language)
+                    check_pair(await self._pairs(), source, target, self.endpoint)
                 if called:
                     yield Note(
                         source="orchestrator",
@@ -95,27 +93,25 @@ class TranslateClient:
                         f" {request.target_language} is tried again where it ended",
                     )
                 called = True
-                with request.items.holder() as items:
-                    async with contextlib.aclosing(self._call(request, items)) as events:
+                with request.items.holder() as held:
+                    async with contextlib.aclosing(self._call(request, held)) as events:
                         async for event in events:
                             if isinstance(event, TranslatedSegment):
                                 retry.progress()
                             yield event
 
-    async def _call(
-        self, request: TranslateRequest, items: ItemHolder
-    ) -> AsyncGenerator[TranslateEvent]:
+    async def _call(self, request: TranslateRequest, held: Held) -> AsyncGenerator[TranslateEvent]:
         """One call. Raises CallFailedError where it did not end well."""
-        call = _TranslationCall(request, items, self.endpoint, new_request_id())
+        call = _TranslationCall(request, held, self.endpoint, new_request_id())
         exchange = Exchange(
             self._stub.Translate,
             call.messages(),
-            lambda reply: reply.HasField("done") and not items.n_held,
+            lambda reply: reply.HasField("done") and not held,
             service=str(self.endpoint),
             policy=self._policy,
             length_s=request.media_s,
             request_id=call.request_id,
-            waits=lambda: items.n_held > 0 or call.finishing,
+            waits=lambda: bool(held) or call.finishing,
         )
         async with contextlib.aclosing(exchange.replies()) as replies:
             async for reply in replies:
@@ -127,12 +123,12 @@ class _TranslationCall:
     """One call of Translate."""
 
     def __init__(
-        self, request: TranslateRequest, items: ItemHolder, endpoint: Endpoint, request_id: str
+        self, request: TranslateRequest, held: Held, endpoint: Endpoint, request_id: str
     ) -> None:
         self.request_id = request_id
         self.finishing = False
         self._request = request
-        self._items = items
+        self._held = held
         self._endpoint = endpoint
         self._source = f"translate {request.target_language}"
 
@@ -146,7 +142,7 @@ class _TranslationCall:
             glossary=to_messages(self._request.glossary),
         )
         yield translate_pb2.TranslateRequest(config=config)
-        while (item := await self._items.take()) is not None:
+        while (item := await self._request.items.take(self._held)) is not None:
             yield _item(item)
         self.finishing = True
         yield translate_pb2.TranslateRequest(finish=common_pb2.Finish())
@@ -168,8 +164,7 @@ class _TranslationCall:
                 self._check_asked(reply.result.id)
                 yield convert.translated(reply.result, self._request.glossary)
             case "warning":
-                warning = reply.warning
-                yield Note(source=self._source, code=warning.code, message=warning.message)
+                yield convert.warning(self._source, reply.warning)
             case "done":
                 yield convert.translation_stats(reply.done)
             case _:
@@ -177,7 +172,8 @@ class _TranslationCall:
 
     def _check_asked(self, item_id: str) -> None:
         """Takes a result's item off what is held. Raises VoxrouteError for one nobody asked."""
-        if not item_id.isdecimal() or not self._items.answered(int(item_id)):
+        items = self._request.items
+        if not item_id.isdecimal() or not items.answered(self._held, int(item_id)):
             raise VoxrouteError(
                 f'{self._endpoint} answered "{item_id}", which was not asked; this is a defect of'
                 " it"
@@ -192,11 +188,9 @@ def _item(item: TranslateItem) -> translate_pb2.TranslateRequest:
     )
 
 
-def check_pair(
-    pairs: list[tuple[str, str]], source: str, target: str, endpoint: Endpoint, same: Any
-) -> None:
-    """Raises RefusedError where the service does not offer the pair; `same` compares tags."""
-    if any(same(source, s) and same(target, t) for s, t in pairs):
+def check_pair(pairs: list[tuple[str, str]], source: str, target: str, endpoint: Endpoint) -> None:
+    """Raises RefusedError where the service does not offer the pair."""
+    if any(same_language(source, s) and same_language(target, t) for s, t in pairs):
         return
     offered = ", ".join(f"{s}-{t}" for s, t in pairs[:20]) or "none"
     more = f" and {len(pairs) - 20} more" if len(pairs) > 20 else ""  # noqa: PLR2004 - as cut above

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import grpc.aio
 
@@ -105,16 +106,8 @@ async def services(
         if chosen.local:
             specs.append(await local_translation(settings, needs.spec, chosen, say, warn))
     async with contextlib.AsyncExitStack() as stack:
-        starter = _Starter(
-            settings,
-            needs,
-            stack,
-            environment=environment,
-            say=say,
-            warn=warn,
-            waits=waits or said_waits(say),
-            observe=observe,
-        )
+        waits = waits or said_waits(say)
+        starter = _Starter(settings, needs, stack, environment, say, warn, waits, observe)
         sharing = _Sharing(starter, {status.target: status.offer for status in statuses})
         successors = _Successors(starter, speech, host)
         local, notes = await starter.start_any(specs, successors)
@@ -197,29 +190,18 @@ def _chosen(
     return decision.chosen
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Starter:
     """Starts local services and connects to services; all ends with the stack."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        needs: Needs,
-        stack: contextlib.AsyncExitStack,
-        *,
-        environment: Mapping[str, str],
-        say: Callable[[str], None],
-        warn: Callable[[str], None],
-        waits: Waits,
-        observe: ObserveRoute,
-    ) -> None:
-        self.settings = settings
-        self.needs = needs
-        self.say = say
-        self.observe = observe
-        self._environment = environment
-        self._warn = warn
-        self._waits = waits
-        self._stack = stack
+    settings: Settings
+    needs: Needs
+    stack: contextlib.AsyncExitStack
+    environment: Mapping[str, str]
+    say: Callable[[str], None]
+    warn: Callable[[str], None]
+    waits: Waits
+    observe: ObserveRoute
 
     async def start(self, specs: Sequence[LocalSpec]) -> dict[str, Endpoint]:
         """Starts the services; their endpoints by name. Raises LocalServiceError."""
@@ -228,14 +210,14 @@ class _Starter:
         from voxroute_orchestrator.fleet.services import local_services  # noqa: PLC0415 - with running ones of no use
 
         with tracing.span("start services", {"voxroute.services": [s.module for s in specs]}):
-            running = await self._stack.enter_async_context(
+            running = await self.stack.enter_async_context(
                 local_services(
                     specs,
-                    environment=child_environment(self.settings, self._environment),
+                    environment=child_environment(self.settings, self.environment),
                     startup_timeout_s=self.settings.startup_timeout_s,
                     idle_s=self.settings.local_idle_s,
-                    tell=self._warn,
-                    waits=self._waits,
+                    tell=self.warn,
+                    waits=self.waits,
                 )
             )
         return {service.spec.name: service.endpoint() for service in running}
@@ -256,12 +238,12 @@ class _Starter:
                 if candidate is None:
                     raise
                 notes.append(_fallback(error, candidate))
-                self._warn(notes[-1].message)
+                self.warn(notes[-1].message)
                 specs = [spec for spec in specs if spec.name != SPEECH]
                 if candidate.local:
                     modest = _modest(self.needs.spec)
                     specs.append(
-                        await local_speech(self.settings, modest, candidate, self.say, self._warn)
+                        await local_speech(self.settings, modest, candidate, self.say, self.warn)
                     )
             else:
                 if successors.remote is not None:
@@ -269,7 +251,7 @@ class _Starter:
                 return local, tuple(notes)
 
     async def _channel(self, endpoint: Endpoint, calls: CallPolicy) -> grpc.aio.Channel:
-        return await self._stack.enter_async_context(
+        return await self.stack.enter_async_context(
             connect(endpoint, calls, of_settings(self.settings))
         )
 
@@ -289,7 +271,7 @@ class _Starter:
             there = Endpoint(TRANSLATION, candidate.name)
             return await self.translate_client(there, self.needs.spec.translate_model)
         asked = dataclasses.replace(self.needs.spec, translate_device=candidate.device)
-        local_spec = await local_translation(self.settings, asked, candidate, self.say, self._warn)
+        local_spec = await local_translation(self.settings, asked, candidate, self.say, self.warn)
         local = await self.start([local_spec])
         return await self.translate_client(local[TRANSLATION])
 
@@ -299,7 +281,7 @@ class _Starter:
             there = Endpoint(SPEECH, candidate.name)
             return await self.asr_client(there, self.needs.spec.asr_model)
         modest = _modest(self.needs.spec)
-        spec = await local_speech(self.settings, modest, candidate, self.say, self._warn)
+        spec = await local_speech(self.settings, modest, candidate, self.say, self.warn)
         local = await self.start([spec])
         return await self.asr_client(local[SPEECH])
 
@@ -415,12 +397,8 @@ class _Successors:
 
     def __init__(self, starter: _Starter, decision: routing.Decision | None, host: Host) -> None:
         self._starter = starter
-        ranked = decision.ranked if decision is not None else ()
-        self._current = ranked[0] if ranked else None
-        self._left = [*ranked[1:]]
-        cpu = routing.local_cpu(host, "asr")
-        if cpu is not None and cpu not in ranked:
-            self._left.append(cpu)
+        self._current = decision.chosen if decision is not None else None
+        self._left = _behind(decision, host, "asr")
 
     def after(self, error: LocalServiceError) -> routing.Candidate | None:
         """The next one where the current one did not start for lack of memory; else None."""
@@ -458,11 +436,8 @@ def _translate_successors(
 
     Those at the addresses `taken` do the job already.
     """
-    ranked = decision.ranked if decision is not None else ()
-    left = [one for one in ranked[1:] if one.local or one.name not in taken]
-    cpu = routing.local_cpu(host, "translate")
-    if cpu is not None and cpu not in ranked:
-        left.append(cpu)
+    behind = _behind(decision, host, "translate")
+    left = [one for one in behind if one.local or one.name not in taken]
 
     async def following() -> TranslateClient | None:
         candidate = left.pop(0) if left else None
@@ -470,6 +445,15 @@ def _translate_successors(
         return None if candidate is None else await starter.translate_replacement(candidate)
 
     return following
+
+
+def _behind(
+    decision: routing.Decision | None, host: Host, kind: Literal["asr", "translate"]
+) -> list[routing.Candidate]:
+    """The candidates behind the best one, a local one on the CPU last."""
+    ranked = decision.ranked if decision is not None else ()
+    cpu = routing.local_cpu(host, kind)
+    return [*ranked[1:], *([cpu] if cpu is not None and cpu not in ranked else [])]
 
 
 def _observe_fallback(

@@ -1,13 +1,13 @@
 """Which services there are, and what each says of itself."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc.aio
 
 from voxroute.asr.v1 import asr_pb2
-from voxroute.common.v1 import common_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
@@ -75,18 +75,17 @@ async def ask(kind: str, target: str, settings: Settings) -> Status:
             return Status(kind, target, error=str(error), serving=serving, refused=refused)
 
 
-def _queue(queue: common_pb2.QueueStatus) -> str:
-    return f"{queue.calls_in_flight} of {queue.calls_capacity}, {queue.work_queued} waiting"
-
-
 def speech_status(target: str, reply: asr_pb2.GetCapabilitiesResponse, *, serving: bool) -> Status:
     """What a speech service says of itself."""
-    device = convert.device(reply.device)
-    offer = routing.Offer(
-        target=target,
-        error=None if serving else "it is loading or draining",
+    models = (f"{m.model.id}{'' if m.loaded else ' (not loaded)'}" for m in reply.models)
+    return _status(
+        SPEECH,
+        target,
+        reply,
+        f"{reply.engine} {reply.engine_version}".strip(),
+        models,
+        serving=serving,
         engine=reply.engine,
-        device=device.kind,
         languages=tuple(reply.languages),
         alignable_languages=tuple(reply.alignable_languages),
         features=frozenset(
@@ -94,22 +93,7 @@ def speech_status(target: str, reply: asr_pb2.GetCapabilitiesResponse, *, servin
             for f in reply.features
             if f in asr_pb2.Feature.values()
         ),
-        models=tuple(model.model.id for model in reply.models),
-        calls_in_flight=reply.queue.calls_in_flight,
-        calls_capacity=reply.queue.calls_capacity,
-        work_queued=reply.queue.work_queued,
         real_time_factor=(reply.real_time_factor if reply.HasField("real_time_factor") else None),
-    )
-    return Status(
-        SPEECH,
-        target,
-        serving=serving,
-        engine=f"{reply.engine} {reply.engine_version}".strip(),
-        version=reply.service_version,
-        device=f"{device.kind} {device.compute_type} {device.name}".strip(),
-        models=tuple(f"{m.model.id}{'' if m.loaded else ' (not loaded)'}" for m in reply.models),
-        queue=_queue(reply.queue),
-        offer=offer,
     )
 
 
@@ -117,32 +101,45 @@ def translation_status(
     target: str, reply: translate_pb2.GetCapabilitiesResponse, *, serving: bool
 ) -> Status:
     """What a translation service says of itself."""
-    device = convert.device(reply.device)
-    engines = sorted({model.model.engine for model in reply.models})
-    offer = routing.Offer(
-        target=target,
-        error=None if serving else "it is loading or draining",
-        engine=", ".join(engines),
-        device=device.kind,
-        models=tuple(model.model.id for model in reply.models),
-        calls_in_flight=reply.queue.calls_in_flight,
-        calls_capacity=reply.queue.calls_capacity,
-        work_queued=reply.queue.work_queued,
+    engine = ", ".join(sorted({model.model.engine for model in reply.models}))
+    models = (
+        f"{m.model.id}{'' if m.loaded else ' (not loaded)'}{f', {m.license}' if m.license else ''}"
+        for m in reply.models
     )
+    return _status(TRANSLATION, target, reply, engine, models, serving=serving, engine=engine)
+
+
+def _status(
+    kind: str,
+    target: str,
+    reply: asr_pb2.GetCapabilitiesResponse | translate_pb2.GetCapabilitiesResponse,
+    shown_engine: str,
+    shown_models: Iterable[str],
+    *,
+    serving: bool,
+    **offered: Any,
+) -> Status:
+    """What both kinds say; `offered` are the other fields of the offer."""
+    device, queue = convert.device(reply.device), reply.queue
     return Status(
-        TRANSLATION,
+        kind,
         target,
         serving=serving,
-        engine=", ".join(engines),
+        engine=shown_engine,
         version=reply.service_version,
         device=f"{device.kind} {device.compute_type} {device.name}".strip(),
-        models=tuple(
-            f"{m.model.id}{'' if m.loaded else ' (not loaded)'}"
-            f"{f', {m.license}' if m.license else ''}"
-            for m in reply.models
+        models=tuple(shown_models),
+        queue=f"{queue.calls_in_flight} of {queue.calls_capacity}, {queue.work_queued} waiting",
+        offer=routing.Offer(
+            target,
+            None if serving else "it is loading or draining",
+            device=device.kind,
+            models=tuple(model.model.id for model in reply.models),
+            calls_in_flight=queue.calls_in_flight,
+            calls_capacity=queue.calls_capacity,
+            work_queued=queue.work_queued,
+            **offered,
         ),
-        queue=_queue(reply.queue),
-        offer=offer,
     )
 
 

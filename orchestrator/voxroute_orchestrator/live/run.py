@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from voxroute.asr.v1 import asr_pb2
@@ -123,25 +123,20 @@ class _Numbers:
             event.translated.sentence += self._sentences_before
 
 
+@dataclass(eq=False)
 class LiveRun:
     """Captions of a source, to its end or to `finish`."""
 
-    def __init__(
-        self,
-        source: Source,
-        asked: Asked,
-        settings: Settings,
-        display: Display,
-        files: SubtitleFiles | None,
-    ) -> None:
-        self.begun = False
-        """Whether a service has listened, so that there is something to finish."""
-        self._source = source
-        self._asked = asked
-        self._settings = settings
-        self._display = display
-        self._files = files
-        self._tape = Tape(source, self._missed)
+    source: Source
+    asked: Asked
+    settings: Settings
+    display: Display
+    files: SubtitleFiles | None
+    begun: bool = field(default=False, init=False)
+    """Whether a service has listened, so that there is something to finish."""
+
+    def __post_init__(self) -> None:
+        self._tape = Tape(self.source, self._missed)
         self._recording: asyncio.Task[None] | None = None
         self._finishing = asyncio.Event()
         self._listening = False
@@ -154,17 +149,17 @@ class LiveRun:
     def finish(self) -> None:
         """Ends the source; what was said is still told."""
         self._finishing.set()
-        self._source.stop()
+        self.source.stop()
 
     async def run(self) -> None:
         """Returns once all is told. Raises VoxrouteError."""
-        await self._source.open()
-        spec = self._asked.spec
+        await self.source.open()
+        spec = self.asked.spec
         try:
-            if self._files is None:
+            if self.files is None:
                 await self._calls()
             else:
-                with self._files.opened(spec.source, spec.target_languages):
+                with self.files.opened(spec.source, spec.target_languages):
                     await self._calls()
         finally:
             if self._recording is not None:
@@ -196,9 +191,9 @@ class LiveRun:
             now = time.monotonic()
             if self._listening or away_since is None:
                 away_since, pause_s = now, _FIRST_PAUSE_S
-                self._display.warn(f"{time.strftime('%X')}: {error}; it is tried again")
+                self.display.warn(f"{time.strftime('%X')}: {error}; it is tried again")
             pause_s = advised_s or pause_s
-            if self._finishing.is_set() or now - away_since + pause_s > self._settings.retry_s:
+            if self._finishing.is_set() or now - away_since + pause_s > self.settings.retry_s:
                 self._tape.give_up()
                 raise error
             with contextlib.suppress(TimeoutError):
@@ -208,9 +203,9 @@ class LiveRun:
 
     async def _call(self) -> None:
         """One call, to the end of the source. Raises CallFailedError, VoxrouteError."""
-        asked, display = self._asked, self._display
+        asked, display = self.asked, self.display
         async with found(
-            self._settings,
+            self.settings,
             asked.spec,
             display.say,
             display.warn,
@@ -250,20 +245,20 @@ class LiveRun:
         match event.WhichOneof("event"):
             case "speech":
                 self._take_speech(event.speech)
-            case "sentence" if self._files is not None and self._asked.spec.target_languages:
-                targets = set(self._asked.spec.target_languages)
+            case "sentence" if self.files is not None and self.asked.spec.target_languages:
+                targets = set(self.asked.spec.target_languages)
                 self._untranslated[event.sentence.sentence] = event.sentence, targets
-            case "translated" if self._files is not None:
-                self._take_translated(event.translated, self._files)
+            case "translated" if self.files is not None:
+                self._take_translated(event.translated, self.files)
             case _:
                 pass
-        self._display.take(event)
+        self.display.take(event)
 
     def _take_speech(self, reply: asr_pb2.TranscribeLiveResponse) -> None:
         match reply.WhichOneof("event"):
             case "accepted":
                 if not self.begun:
-                    self._display.say("listening; Ctrl-C ends it")
+                    self.display.say("listening; Ctrl-C ends it")
                 self.begun = self._listening = True
             case "language_detected" if reply.language_detected.languages:
                 self._language = reply.language_detected.languages[0].language
@@ -274,8 +269,8 @@ class LiveRun:
             case "utterance":
                 self._open.pop(reply.utterance.utterance, None)
                 self._tape.settle(seconds(reply.utterance.end))
-                if self._files is not None:
-                    self._files.utterance(reply.utterance)
+                if self.files is not None:
+                    self.files.utterance(reply.utterance)
             case _:
                 pass
 
@@ -303,10 +298,10 @@ class LiveRun:
                 for message in (whole, utterance):
                     message.start.CopyFrom(whole.words[0].start)
                     message.end.CopyFrom(whole.words[-1].end)
-            if self._files is not None:
-                self._files.utterance(utterance)
+            if self.files is not None:
+                self.files.utterance(utterance)
             reply = asr_pb2.TranscribeLiveResponse(utterance=utterance)
-            self._display.take(live_pb2.CaptionResponse(speech=reply))
+            self.display.take(live_pb2.CaptionResponse(speech=reply))
         self._untranslated.clear()
 
     def _take_translated(self, translated: live_pb2.Translated, files: SubtitleFiles) -> None:
@@ -323,7 +318,7 @@ class LiveRun:
         files.translated(translated.target_language, sentence, text)
 
     def _missed(self, from_s: float, length_s: float) -> None:
-        self._display.warn(
+        self.display.warn(
             f"{length_s:.1f} s of sound from {clock(from_s)} on could not be sent; what was said"
             " there is missing"
         )

@@ -91,7 +91,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
         for captions in self._open:
             captions.stop()
 
-    async def Caption(
+    def Caption(
         self, request_iterator: AsyncIterator[live_pb2.CaptionRequest], context: Context
     ) -> AsyncGenerator[live_pb2.CaptionResponse]:
         """Captions speech while it is spoken."""
@@ -101,9 +101,7 @@ class LiveServicer(live_pb2_grpc.LiveServiceServicer):
             with self._metrics.streams.track_inprogress(), _told():
                 await self._caption(await requests.config(), requests, send)
 
-        async with contextlib.aclosing(relayed(work, context)) as replies:
-            async for reply in replies:
-                yield reply
+        return relayed(work, context)
 
     async def _caption(
         self,

@@ -45,7 +45,7 @@ from voxroute_orchestrator.subtitles.results import (
     transcript_name,
     write_results,
 )
-from voxroute_orchestrator.transcript import Media, Note, Transcript, same_language
+from voxroute_orchestrator.transcript import Media, Note, Transcript
 from voxroute_serving.audio.media import Watch
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -314,15 +314,11 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     current = Run(
         job.spec,
         media,
-        connected.speech,
-        connected.translators,
+        connected,
         told,
-        journal=journal,
-        next_asr=connected.next_asr,
-        next_translate=connected.next_translate,
-        aligner=connected.aligner if job.spec.words or job.spec.align else None,
-        diarizer=diarizer,
+        journal,
         reader=reader,
+        diarizer=diarizer,
         max_audio_s=job.max_audio_s,
         workers=workers,
     )
@@ -407,7 +403,7 @@ async def check_pairs(connected: Connected, source: str, targets: list[str]) -> 
         return  # the service has not loaded it yet, so its pairs are not known
     pairs = await best.pairs()
     for target in targets:
-        check_pair(pairs, source, target, best.endpoint, same_language)
+        check_pair(pairs, source, target, best.endpoint)
 
 
 def environment() -> dict[str, str]:

@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator import __version__
-from voxroute_orchestrator.client.asr import AsrClient, NextService
+from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.messages import Accepted
 from voxroute_orchestrator.client.retry import RESUMED
-from voxroute_orchestrator.client.translate import NextTranslator, TranslateClient
+from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.client.uploads.upload import Recording
 from voxroute_orchestrator.errors import DeviceMemoryError, UsageError, VoxrouteError
-from voxroute_orchestrator.fleet.second_services import FindAligner
+from voxroute_orchestrator.fleet.connect import Connected
 from voxroute_orchestrator.glossary import hotwords
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.pipeline.journal import Journal, keep_accepted, restore_accepted
 from voxroute_orchestrator.pipeline.second_passes import Diarization, add_words
 from voxroute_orchestrator.pipeline.transcription import Recognition
-from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use
+from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use, taken_over
 from voxroute_orchestrator.pipeline.workers import Workers
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec
@@ -94,43 +94,33 @@ def _decoding(spec: JobSpec) -> asr_pb2.DecodingOptions | None:
     return asked if asked.ListFields() else None
 
 
-async def _none() -> None:
-    return None
-
-
 class Run:
     """One run of a job. `transcript` holds what is finished, at any moment.
 
-    `speech` and `translators` are the services that share the work, beside `workers` that come for
-    it by themselves; `next_asr` and
-    `next_translate` are asked for another one where the device of the last is too small. `aligner`
-    finds who gives words their times, `diarizer` tells speakers apart; None for neither. `reader`
-    is the job's recording where its reading has begun already; the run closes it. With a
-    `journal`, what is finished is in it at any moment, and what is in it already is not done again.
-    Raises UsageError where the journal is that of a job with other options.
+    `connected` are the services that share the work, beside `workers` that come for it by
+    themselves, and what finds others. Words are timed by its aligner where that is asked for;
+    `diarizer` tells speakers apart, None for nobody. `reader` is the job's recording, whose
+    reading may have begun; the run closes it. What is finished is in the `journal` at any moment,
+    and what is in it already is not done again. Raises UsageError where the journal is that of a
+    job with other options.
     """
 
     def __init__(
         self,
         spec: JobSpec,
         media: Media,
-        speech: Sequence[AsrClient],
-        translators: Sequence[TranslateClient],
+        connected: Connected,
         reporter: Reporter,
+        journal: Journal,
         *,
-        journal: Journal | None = None,
-        next_asr: NextService = _none,
-        next_translate: NextTranslator = _none,
-        aligner: FindAligner | None = None,
+        reader: PcmReader,
         diarizer: AsrClient | None = None,
-        reader: PcmReader | None = None,
         max_audio_s: float | None = None,
         workers: Workers | None = None,
     ) -> None:
         self._workers = workers
         self._spec = spec
-        self._media = media
-        self._max_audio_s = max_audio_s
+        self._connected = connected
         self._until_s = _until_s(spec, media)
         self.reporter = reporter
         self.transcript = Transcript(
@@ -141,21 +131,19 @@ class Run:
         )
         self.errors: list[VoxrouteError] = []
         """What went wrong for good, the recognition's first."""
-        self._speech = speech
-        self._translators = translators
         self._journal = journal
-        self._next_asr = next_asr
-        self._next_translate = next_translate
-        self._aligner = aligner
-        self._early = reader
+        self._reader = reader
+        self._recording = Recording(
+            self._until_s,
+            lambda: PcmReader(media, start_s=spec.start_s, end_s=spec.end_s, max_s=max_audio_s),
+        )
         self._diarization = self._diarization_by(diarizer) if diarizer is not None else None
         self._replacements: dict[TranslateClient, TranslateClient | None] = {}
         self._replacing = asyncio.Lock()
         self._targets: list[TargetTranslation] = []
         self._started = time.monotonic()
         self._loading_told = False
-        if journal is not None:
-            self._take_over(journal)
+        self._take_over()
 
     async def execute(self) -> None:
         """Fills the transcript. A failure is in `errors`, and what was finished before is kept.
@@ -163,8 +151,8 @@ class Run:
         Cancelling leaves the transcript as far as it is.
         """
         try:
-            if self._journal is not None and self._journal.fact(_JOB) is None:
-                await self._journal.keep_fact(_JOB, _identity(self._spec, self._media))
+            if self._journal.fact(_JOB) is None:
+                await self._journal.keep_fact(_JOB, self._identity())
             self._begin_translations()
             failed = await self._recognise()
             await self._finish_translations(_AFTERMATH_S if failed else None)
@@ -175,9 +163,13 @@ class Run:
             self.transcript.wall_s = round(time.monotonic() - self._started, 3)
         self.transcript.complete = not self.errors
 
-    def _take_over(self, journal: Journal) -> None:
+    def _identity(self) -> dict[str, Any]:
+        return _identity(self._spec, self.transcript.media)
+
+    def _take_over(self) -> None:
         """Begins with what an earlier run has found out."""
-        identity, before = _identity(self._spec, self._media), journal.fact(_JOB)
+        journal = self._journal
+        identity, before = self._identity(), journal.fact(_JOB)
         if before is not None and before != identity:
             changed = sorted(name for name in identity if before.get(name) != identity[name])
             raise UsageError(
@@ -201,7 +193,7 @@ class Run:
         spec = self._spec
         self.reporter.stage(_RECOGNITION, self._until_s)
         recognition = Recognition(
-            self._early or self._reader(),
+            self._reader,
             _config(spec, self.transcript.language),
             self,
             self._journal,
@@ -212,12 +204,20 @@ class Run:
         stage = "asr"
         try:
             async with self._diarizing():
-                await recognition.run(self._speech, lambda: self._following(self._next_asr))
+                following = self._connected.next_asr
+                await recognition.run(self._connected.speech, lambda: self._following(following))
                 await self._recognised()
                 self.stage_ended(stage, "COMPLETED")
-                if self._aligner is not None and self._lack_words():
+                if (spec.words or spec.align) and self._lack_words():
                     stage = "alignment"
-                    await self._align(self._aligner)
+                    self.transcript.segments = await add_words(
+                        self.transcript.segments,
+                        self._recording,
+                        self._connected.aligner,
+                        self._journal,
+                        told=self.reporter,
+                        tell=self.note,
+                    )
                     self.stage_ended(stage, "COMPLETED")
                 if self._diarization is not None:
                     stage = "diarization"
@@ -239,7 +239,7 @@ class Run:
                     source="asr",
                     code="NO_SPEECH",
                     message="the recording holds no speech that could be written down; if it does,"
-                    f" try {', or '.join([*self._media.other_sound, '--no-vad'])}",
+                    f" try {', or '.join([*self.transcript.media.other_sound, '--no-vad'])}",
                 )
             )
         if self._spec.allowed_languages:
@@ -249,44 +249,25 @@ class Run:
 
     # --- words and speakers
 
-    def _recording(self) -> Recording:
-        return Recording(self._until_s, self._reader)
-
-    def _reader(self) -> PcmReader:
-        spec = self._spec
-        return PcmReader(
-            self._media, start_s=spec.start_s, end_s=spec.end_s, max_s=self._max_audio_s
-        )
-
     def _lack_words(self) -> bool:
         return any(
             segment.text.strip() and not segment.words for segment in self.transcript.segments
         )
 
-    async def _align(self, find: FindAligner) -> None:
-        self.transcript.segments = await add_words(
-            self.transcript.segments,
-            self._recording(),
-            find,
-            self._journal,
-            told=self.reporter,
-            tell=self.note,
-        )
-
     def _diarization_by(self, service: AsrClient) -> Diarization:
         return Diarization(
             service,
-            self._recording(),
+            self._recording,
             self._journal,
             self.reporter,
-            min_speakers=self._spec.min_speakers,
-            max_speakers=self._spec.max_speakers,
+            self._spec.min_speakers,
+            self._spec.max_speakers,
         )
 
     def _diarizing(self) -> contextlib.AbstractAsyncContextManager[None]:
         if self._diarization is None:
             return contextlib.nullcontext()
-        busy = [speech.endpoint.target for speech in self._speech]
+        busy = [speech.endpoint.target for speech in self._connected.speech]
         return self._diarization.running(beside=busy)
 
     async def _assign(self, found: Diarization) -> None:
@@ -317,19 +298,20 @@ class Run:
 
     def _begin_translations(self) -> None:
         """A translation for each language; with none of its own where nothing is to be done."""
-        if not self._translators:
+        translators = self._connected.translators
+        if not translators:
             return
         for target in self._spec.target_languages:
             source = self._spec.source
             if source is not None and same_language(source, target):
                 continue
-            done = self._journal.translations(target) if self._journal is not None else []
+            done = self._journal.translations(target)
             translation = self.transcript.translations[target] = Translation(items=done)
             self._targets.append(
                 TargetTranslation(
                     target,
                     translation,
-                    self._translators,
+                    translators,
                     self,
                     self._journal,
                     media_s=self._until_s,
@@ -366,7 +348,7 @@ class Run:
         """The service that goes on where one has given up, the same for every language."""
         async with self._replacing:
             if given_up not in self._replacements:
-                replacement = await self._following(self._next_translate)
+                replacement = await self._following(self._connected.next_translate)
                 self._replacements[given_up] = replacement
                 if replacement is not None:
                     await self._tell_fallback(error, str(replacement.endpoint))
@@ -403,23 +385,16 @@ class Run:
     async def accepted(self, speech: AsrClient, accepted: Accepted) -> None:
         """Notes who answers, with which options."""
         recognition = self.transcript.recognition
-        model, device = accepted.model, accepted.device
-        options, ignored = accepted.options, accepted.ignored
         recognition.run.request_ids.append(accepted.request_id)
-        recognition.run.add_device(device)
+        recognition.run.add_device(accepted.device)
         endpoint = speech.endpoint.target
         if endpoint not in recognition.run.endpoints:
             recognition.run.endpoints.append(endpoint)
-            self.reporter.say(in_use("speech model", model, device))
+            self.reporter.say(in_use("speech model", accepted))
         if recognition.model is not None:
             return
-        recognition.model = model
-        recognition.options, recognition.ignored_options = options, ignored
-        for option in ignored:
-            if option.was_asked_for:
-                self.reporter.warn(f"{option.field} is ignored: {option.reason}")
-        if self._journal is not None:
-            await keep_accepted(self._journal, _ACCEPTED, recognition)
+        taken_over(recognition, accepted, self.reporter)
+        await keep_accepted(self._journal, _ACCEPTED, recognition)
 
     async def loading(self) -> None:
         """Tells that it takes a while."""
@@ -434,8 +409,7 @@ class Run:
     async def language(self, languages: list[LanguageProbability]) -> None:
         """Notes the language."""
         self._set_languages(languages)
-        if self._journal is not None:
-            await self._journal.keep_fact(_LANGUAGES, [one.model_dump() for one in languages])
+        await self._journal.keep_fact(_LANGUAGES, [one.model_dump() for one in languages])
         chosen = languages[0]
         self.reporter.say(f"language: {chosen.language} ({chosen.probability:.0%})")
         if chosen.probability < _SURE_OF_LANGUAGE:
@@ -461,7 +435,7 @@ class Run:
             return  # a run before this one has told it
         kept.append(note)
         self.reporter.warn(note.message)
-        if self._journal is not None and kept is self.transcript.warnings:
+        if kept is self.transcript.warnings:
             await self._journal.keep_fact(_WARNINGS, [one.model_dump() for one in kept])
 
     async def done(self, stats: AsrStats) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from voxroute_orchestrator.client.asr import AsrClient
@@ -30,7 +30,7 @@ async def add_words(
     segments: Sequence[Segment],
     recording: Recording,
     find: FindAligner,
-    journal: Journal | None,
+    journal: Journal,
     *,
     told: Reporter,
     tell: Tell,
@@ -55,11 +55,8 @@ async def add_words(
             told.say(f"words in {language} are aligned by {service.endpoint}")
             aligned = await alignment.align(service, recording, lacking, language, tell)
             kept |= {segment.id: segment.words for segment in aligned}
-        if journal is not None:
-            dumped = {
-                str(number): [asdict(word) for word in words] for number, words in kept.items()
-            }
-            await journal.keep_fact(_WORDS, dumped)
+        dumped = {str(number): [asdict(word) for word in words] for number, words in kept.items()}
+        await journal.keep_fact(_WORDS, dumped)
         told.finish(ALIGNING)
     return [
         segment.model_copy(update={"words": kept.get(segment.id, segment.words)})
@@ -67,8 +64,8 @@ async def add_words(
     ]
 
 
-def _kept_words(journal: Journal | None) -> dict[int, tuple[Word, ...]] | None:
-    fact: dict[str, list[Any]] | None = journal.fact(_WORDS) if journal is not None else None
+def _kept_words(journal: Journal) -> dict[int, tuple[Word, ...]] | None:
+    fact: dict[str, list[Any]] | None = journal.fact(_WORDS)
     if fact is None:
         return None
     return {int(number): tuple(Word(**word) for word in words) for number, words in fact.items()}
@@ -83,30 +80,21 @@ def _no_aligner(language: str) -> Note:
     )
 
 
+@dataclass(slots=True, eq=False)
 class Diarization:
     """Who speaks when, found out while the recording is transcribed, or after.
 
     Turns that an earlier run has found are in the journal.
     """
 
-    def __init__(
-        self,
-        service: AsrClient,
-        recording: Recording,
-        journal: Journal | None,
-        told: Reporter,
-        *,
-        min_speakers: int = 0,
-        max_speakers: int = 0,
-    ) -> None:
-        self._service = service
-        self._recording = recording
-        self._journal = journal
-        self._told = told
-        self._min_speakers = min_speakers
-        self._max_speakers = max_speakers
-        self._notes: list[Note] = []
-        self._task: asyncio.Task[list[Turn]] | None = None
+    service: AsrClient
+    recording: Recording
+    journal: Journal
+    told: Reporter
+    min_speakers: int
+    max_speakers: int
+    _notes: list[Note] = field(default_factory=list[Note], init=False)
+    _task: "asyncio.Task[list[Turn]] | None" = field(default=None, init=False)
 
     @contextlib.asynccontextmanager
     async def running(self, *, beside: Sequence[str]) -> "AsyncGenerator[None]":
@@ -115,7 +103,7 @@ class Diarization:
         A service at one of the addresses `beside` has its device busy with the transcript, so it
         is asked only when the result is.
         """
-        if self._service.endpoint.target not in beside:
+        if self.service.endpoint.target not in beside:
             self._begin()
         try:
             yield
@@ -137,23 +125,22 @@ class Diarization:
         return self._task
 
     async def _turns(self) -> list[Turn]:
-        fact = self._journal.fact(_TURNS) if self._journal is not None else None
+        fact = self.journal.fact(_TURNS)
         if fact is not None:
             return [Turn(*turn) for turn in fact]
-        self._told.stage(DIARIZING, None)
+        self.told.stage(DIARIZING, None)
         turns = await diarization.diarize(
-            self._service,
-            self._recording,
+            self.service,
+            self.recording,
             self._note,
-            min_speakers=self._min_speakers,
-            max_speakers=self._max_speakers,
+            min_speakers=self.min_speakers,
+            max_speakers=self.max_speakers,
         )
-        if self._journal is not None:
-            dumped = [[turn.start_s, turn.end_s, turn.speaker] for turn in turns]
-            await self._journal.keep_fact(_TURNS, dumped)
+        dumped = [[turn.start_s, turn.end_s, turn.speaker] for turn in turns]
+        await self.journal.keep_fact(_TURNS, dumped)
         count = len({turn.speaker for turn in turns})
-        self._told.finish(DIARIZING)
-        self._told.say(f"{count} speakers, told apart by {self._service.endpoint}")
+        self.told.finish(DIARIZING)
+        self.told.say(f"{count} speakers, told apart by {self.service.endpoint}")
         return turns
 
     async def _note(self, note: Note) -> None:

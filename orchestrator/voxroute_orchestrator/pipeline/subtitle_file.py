@@ -17,6 +17,7 @@ from voxroute_orchestrator.fleet.needs import Needs
 from voxroute_orchestrator.glossary import tally
 from voxroute_orchestrator.pipeline.recording import check_pairs, environment, languages_of
 from voxroute_orchestrator.pipeline.summary import translation_summary
+from voxroute_orchestrator.pipeline.translation import tell_ignored
 from voxroute_orchestrator.reporter import Reporter, waits
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
@@ -192,6 +193,4 @@ def _tell_accepted(accepted: Accepted, stage: str, told: Reporter) -> None:
     of_call = {name: value for name, value in accepted.options.items() if name != "glossary"}
     _log.info("translation accepted", request_id=accepted.request_id, options=of_call)
     told.say(f"{stage}: {accepted.model.id} ({accepted.model.engine}) on {accepted.device.name}")
-    for option in accepted.ignored:
-        if option.was_asked_for:
-            told.warn(f"{option.field} is ignored: {option.reason}")
+    tell_ignored(accepted, told)

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator.client.asr import AsrClient, AsrRequest, NextService, PcmAudio
@@ -35,6 +35,9 @@ from voxroute_orchestrator.transcript import (
     Untranscribed,
 )
 
+if TYPE_CHECKING:
+    from voxroute_orchestrator.pipeline.run import Run
+
 _MIN_LANES = 2  # calls at once to a service: one span's windows fill the batches of the other
 _SPANS_AHEAD = 2  # spans in memory that nobody has taken yet
 _SLOW = 2.0  # times the usual time for a span, after which an idle service takes it too
@@ -44,54 +47,6 @@ _ROUNDING_S = 0.001  # times of messages are rounded
 
 # what differs from span to span in the options that a service fills in
 _PER_CALL = ("audio", "expected_duration", "resume_from", "strict_options")
-
-
-class RecognitionEvents(Protocol):
-    """What happens to a recognition; segments in the order of the recording."""
-
-    async def accepted(self, speech: AsrClient, accepted: Accepted) -> None:
-        """A call was admitted; its options are those that all calls have in common."""
-        ...
-
-    async def loading(self) -> None:
-        """A service is loading its model."""
-        ...
-
-    async def progress(self, done_s: float) -> None:
-        """So much of the recording is finished, as a time of its timeline."""
-        ...
-
-    async def language(self, languages: list[LanguageProbability]) -> None:
-        """The language was detected, the chosen one first; once."""
-        ...
-
-    async def segment(self, segment: Segment) -> None:
-        """The next segment, numbered from 1."""
-        ...
-
-    async def untranscribed(self, stretch: Untranscribed) -> None:
-        """AsrClient that is in no segment; in order, after the segments before it."""
-        ...
-
-    async def note(self, note: Note) -> None:
-        """A warning."""
-        ...
-
-    async def done(self, stats: AsrStats) -> None:
-        """A span is complete."""
-        ...
-
-    async def repeated(self) -> None:
-        """A window was transcribed that was finished already."""
-        ...
-
-    async def replaced(self, error: DeviceMemoryError, speech: AsrClient) -> None:
-        """A service takes over from one whose device is too small."""
-        ...
-
-    async def lost(self, speech: AsrClient, error: VoxrouteError) -> None:
-        """A service was given up; the others do its work."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -207,7 +162,7 @@ class _Board:
 
 
 class Recognition:
-    """One recording; `run` tells its segments.
+    """One recording; `run` tells its segments to `events`, in their order.
 
     `options` are for every service, but for the model, which each has under its own name. The
     languages in `options` may both be empty: the first span with speech then tells the language.
@@ -218,8 +173,8 @@ class Recognition:
         self,
         reader: PcmReader,
         options: asr_pb2.TranscribeConfig,
-        events: RecognitionEvents,
-        journal: Journal | None,
+        events: "Run",
+        journal: Journal,
         *,
         length_s: float | None,
         model: Model | None = None,
@@ -230,7 +185,7 @@ class Recognition:
         self._events = events
         self._journal = journal
         self._length_s = length_s
-        self._kept: dict[int, KeptSpan] = journal.spans() if journal is not None else {}
+        self._kept: dict[int, KeptSpan] = journal.spans()
         self._board = _Board(one_at_a_time=not options.language and not options.allowed_languages)
         self._next = 0  # index of the span whose segments are told next
         self._n_segments = 0
@@ -345,7 +300,9 @@ class Recognition:
         """Lets a service work until nothing is left. Raises VoxrouteError where it gives up."""
         n_lanes = await self._n_lanes(speech)
         self._board.add_room(n_lanes)
-        lanes = [asyncio.create_task(_Lane(self, speech).work()) for _ in range(n_lanes)]
+        lanes = [
+            asyncio.create_task(_Lane(self, self._board, speech).work()) for _ in range(n_lanes)
+        ]
         try:
             await asyncio.gather(*lanes)
         finally:
@@ -368,10 +325,6 @@ class Recognition:
             n_spans = math.ceil((self._length_s or 0.0) / span_s) or N_SPANS
             lanes = min(lanes, n_spans // len(self._workers))
         return max(_MIN_LANES, lanes)
-
-    async def take(self, speech: AsrClient, usual_s: float | None) -> _Part | None:
-        """As _Board.take."""
-        return await self._board.take(speech, usual_s)
 
     async def transcribe(self, speech: AsrClient, part: _Part, retry: Retry) -> None:
         """One call for a span; another service may complete it first. Raises CallFailedError."""
@@ -454,8 +407,7 @@ class Recognition:
             done_s = part.done_s - _ROUNDING_S
             fresh = [one for one in window.segments if one.start_s >= done_s]
             gaps = [one for one in window.untranscribed if one.start_s >= done_s]
-            if self._journal is not None:
-                await self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
+            await self._journal.keep_window(part.index, part.bounds, fresh, gaps, resume_from_s)
             part.done_s = resume_from_s
             part.segments += fresh
             part.untranscribed += gaps
@@ -466,8 +418,7 @@ class Recognition:
         async with part.keeping:
             if part.complete:
                 return
-            if self._journal is not None:
-                await self._journal.keep_span(part.index, part.bounds, stats)
+            await self._journal.keep_span(part.index, part.bounds, stats)
             part.complete, part.pcm = True, b""
         for run in part.runs:
             if run is not asyncio.current_task():
@@ -512,8 +463,9 @@ class Recognition:
 class _Lane:
     """One call at a time to a service, again and again."""
 
-    def __init__(self, recognition: Recognition, speech: AsrClient) -> None:
+    def __init__(self, recognition: Recognition, board: _Board, speech: AsrClient) -> None:
         self._recognition = recognition
+        self._board = board
         self._speech = speech
         self._retry = Retry(speech.endpoint, speech.policy)
         self._times_s: list[float] = []
@@ -527,7 +479,7 @@ class _Lane:
         while True:
             times = self._times_s
             usual_s = sum(times) / len(times) if times else None
-            part = await self._recognition.take(self._speech, usual_s)
+            part = await self._board.take(self._speech, usual_s)
             if part is None:
                 return
             began = time.monotonic()

@@ -14,9 +14,8 @@ from voxroute_orchestrator.glossary import GlossaryTerm
 from voxroute_orchestrator.pipeline.journal import Journal, keep_accepted, restore_accepted
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.transcript import (
-    Device,
-    Model,
     Note,
+    Recognition,
     Segment,
     TranslatedSegment,
     Translation,
@@ -184,14 +183,9 @@ class TargetTranslation:
         translation.run.add_device(accepted.device)
         if translation.model is not None:
             return
-        translation.model = accepted.model
-        translation.options, translation.ignored_options = accepted.options, accepted.ignored
         source = accepted.options.get("source_language", "")
-        what = in_use(f"{source} to {self.target}", accepted.model, accepted.device)
-        self._events.reporter.say(what)
-        for option in accepted.ignored:
-            if option.was_asked_for:
-                self._events.reporter.warn(f"{option.field} is ignored: {option.reason}")
+        self._events.reporter.say(in_use(f"{source} to {self.target}", accepted))
+        taken_over(translation, accepted, self._events.reporter)
         if self._journal is not None:
             await keep_accepted(self._journal, self._fact, translation)
 
@@ -261,7 +255,22 @@ class _Stream:
                 return
 
 
-def in_use(what: str, model: Model, device: Device) -> str:
+def in_use(what: str, accepted: Accepted) -> str:
     """Which model does something, and where, as a sentence for a person."""
+    model, device = accepted.model, accepted.device
     where = device.name or device.kind or "an unknown device"
     return f"{what}: {model.id} ({model.engine}, {device.compute_type or 'default'}) on {where}"
+
+
+def taken_over(work: Recognition | Translation, accepted: Accepted, told: Reporter) -> None:
+    """Notes with which model and options a piece of work is done, and tells what is ignored."""
+    work.model, work.options = accepted.model, accepted.options
+    work.ignored_options = accepted.ignored
+    tell_ignored(accepted, told)
+
+
+def tell_ignored(accepted: Accepted, told: Reporter) -> None:
+    """Tells which options that a person has asked for a service does not honour."""
+    for option in accepted.ignored:
+        if option.was_asked_for:
+            told.warn(f"{option.field} is ignored: {option.reason}")

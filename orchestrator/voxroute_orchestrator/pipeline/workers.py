@@ -7,6 +7,7 @@ what it has not begun; a span that it does not finish goes back, with the window
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from voxroute_orchestrator.client.asr import AsrClient
@@ -101,27 +102,21 @@ Transcribe = Callable[[AsrClient, Any, Retry], Awaitable[None]]
 """Has a service transcribe a Part. Raises CallFailedError, VoxrouteError."""
 
 
+@dataclass(slots=True, eq=False)
 class HandingOut:
     """Gives the spans of one recording to workers that ask."""
 
-    def __init__(
-        self,
-        workers: Workers,
-        spans: Spans,
-        transcribe: Transcribe,
-        tell: Callable[[Note], Awaitable[None]],
-        *,
-        alone: bool,
-    ) -> None:
-        """`alone`: whether nobody else does the work, so that it stands still without workers."""
-        self._workers = workers
-        self._spans = spans
-        self._transcribe = transcribe
-        self._tell = tell
-        self._alone = alone
-        self._lanes: set[asyncio.Task[None]] = set()
-        self._failures: dict[int, int] = {}
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    workers: Workers
+    spans: Spans
+    transcribe: Transcribe
+    tell: Callable[[Note], Awaitable[None]]
+    alone: bool
+    """Whether nobody else does the work, so that it stands still without workers."""
+    _lanes: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"], init=False)
+    _failures: dict[int, int] = field(default_factory=dict[int, int], init=False)
+    _failed: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future(), init=False
+    )
 
     async def run(self) -> None:
         """Returns when all is done. Raises VoxrouteError for a span that no worker can do."""
@@ -141,22 +136,22 @@ class HandingOut:
         """Returns when nothing is left to be offered."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _NO_WORKER_S
-        told = not self._alone
-        while not self._spans.finished:
-            if self._spans.n_waiting:
-                await self._workers.offer(self._spans.n_waiting)
+        told = not self.alone
+        while not self.spans.finished:
+            if self.spans.n_waiting:
+                await self.workers.offer(self.spans.n_waiting)
             if self._lanes:
                 until = loop.time() + _NO_WORKER_S
             elif not told and loop.time() > until:
                 told = True
                 message = "no worker takes a part of the recording; it waits for one"
-                await self._tell(Note(source="orchestrator", code=NO_WORKER, message=message))
-            await self._spans.change(_OFFER_AGAIN_S)
+                await self.tell(Note(source="orchestrator", code=NO_WORKER, message=message))
+            await self.spans.change(_OFFER_AGAIN_S)
 
     async def _give(self) -> None:
         while True:
-            asking = await self._workers.next()
-            part = self._spans.take_now()
+            asking = await self.workers.next()
+            part = self.spans.take_now()
             if part is None:
                 asking.refuse()
                 continue
@@ -167,15 +162,15 @@ class HandingOut:
 
     async def _lane(self, speech: AsrClient, part: Part) -> None:
         before_s = part.done_s
-        self._spans.add_room(1)
+        self.spans.add_room(1)
         try:
-            await self._transcribe(speech, part, Retry(speech.endpoint, speech.policy))
+            await self.transcribe(speech, part, Retry(speech.endpoint, speech.policy))
         except LeftError:
             pass
         except CallFailedError as failure:
             self._gave_up(part, failure.error, new=part.done_s > before_s)
         finally:
-            self._spans.add_room(-1)
+            self.spans.add_room(-1)
 
     def _ended(self, lane: "asyncio.Task[None]") -> None:
         self._lanes.discard(lane)

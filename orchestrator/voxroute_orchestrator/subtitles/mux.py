@@ -13,7 +13,7 @@ import io
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -344,36 +344,30 @@ class _Trial:
         return lost
 
 
+@dataclass(slots=True, eq=False)
 class _Copy:
     """One copy. PyAV's output containers are Any here: their types (18.1) are partly unknown."""
 
-    def __init__(
-        self,
-        source: Source,
-        target: str | io.BytesIO,
-        planned: Plan,
-        tracks: Sequence[Track],
-        watch: Watch,
-        *,
-        rehearsal: bool = False,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._plan = planned
-        self._wrapper = planned.wrapper
-        self._tracks = tracks
-        self._watch = watch
-        self._rehearsal = rehearsal
-        self._streams: dict[int, Stream] = {}
+    source: Source
+    target: str | io.BytesIO
+    plan: Plan
+    tracks: Sequence[Track]
+    watch: Watch
+    rehearsal: bool = False
+    _streams: dict[int, Stream] = field(default_factory=dict[int, Stream], init=False)
 
     def write(self) -> None:
         """Copies everything, or in a rehearsal the beginning. Raises _StreamsError."""
-        with open_media(self._source, self._watch) as source:
+        wrapper = self.plan.wrapper
+        with open_media(self.source, self.watch) as source:
             # AVI has no presentation times, and Matroska needs them
             source.flags |= Flags.gen_pts.value
             try:
                 target: Any = av.open(
-                    self._target, "w", format=self._wrapper.muxer, options=self._wrapper.options
+                    self.target,
+                    "w",
+                    format=wrapper.muxer,
+                    options=wrapper.options,
                 )
                 with target:
                     ours = self._begin(source, target)
@@ -386,13 +380,13 @@ class _Copy:
     def _begin(self, source: InputContainer, target: Any) -> list[SubtitleStream]:
         """Adds all streams and writes the header."""
         target.metadata.update(kept_metadata(source.metadata))
-        wanted = [s for s in source.streams if s.index not in self._plan.without]
+        wanted = [s for s in source.streams if s.index not in self.plan.without]
         attached = [s for s in wanted if self._is_attached(s)]
         try:
             for stream in wanted:
                 if stream not in attached:
                     self._add(stream, target)
-            ours = [self._add_track(n, track, target) for n, track in enumerate(self._tracks)]
+            ours = [self._add_track(n, track, target) for n, track in enumerate(self.tracks)]
             for stream in attached:  # last: Matroska's reader puts them there
                 self._attach(stream, target)
         except (ValueError, TypeError) as error:  # PyAV's, for a codec that has no place there
@@ -404,7 +398,7 @@ class _Copy:
 
     def _is_attached(self, stream: Stream) -> bool:
         """Whether it is to be a file in the copy rather than a track."""
-        return self._wrapper.is_matroska and (stream.type == "attachment" or is_cover(stream))
+        return self.plan.wrapper.is_matroska and (stream.type == "attachment" or is_cover(stream))
 
     def _attach(self, stream: Stream, target: Any) -> None:
         name = stream.metadata.get("filename", "")
@@ -422,7 +416,7 @@ class _Copy:
 
     def _cover(self, index: int) -> bytes:
         """The picture. Raises _StreamsError where there is none."""
-        with open_media(self._source, self._watch) as source:
+        with open_media(self.source, self.watch) as source:
             for packet in source.demux(source.streams[index]):
                 if packet.size:
                     return bytes(packet)
@@ -433,7 +427,7 @@ class _Copy:
         copy.metadata.update(kept_metadata(stream.metadata))
         copy.disposition = marks(stream)
         tag = tag_of(stream)
-        if tag and not self._wrapper.is_matroska and stream.index not in self._plan.renamed:
+        if tag and not self.plan.wrapper.is_matroska and stream.index not in self.plan.renamed:
             copy.codec_context.codec_tag = tag  # hvc1, say: else it would be FFmpeg's choice, hev1
         self._streams[stream.index] = copy
 
@@ -450,13 +444,13 @@ class _Copy:
         return dict(zip(of_source, [*tracks[:n_tracks], *covers[:n_covers]], strict=False))
 
     def _add_track(self, number: int, track: Track, target: Any) -> SubtitleStream:
-        stream = cast("SubtitleStream", target.add_stream(self._wrapper.codec))
+        stream = cast("SubtitleStream", target.add_stream(self.plan.wrapper.codec))
         stream.codec_context.subtitle_header = _ASS_HEADER
         stream.codec_context.time_base = _MILLISECONDS
         stream.time_base = _MILLISECONDS
-        stream.metadata["language"] = language_label(track.language, self._wrapper.muxer)
+        stream.metadata["language"] = language_label(track.language, self.plan.wrapper.muxer)
         stream.metadata["title"] = langcodes.get(track.language).display_name()
-        if number == min(1, len(self._tracks) - 1):
+        if number == min(1, len(self.tracks) - 1):
             stream.disposition = Disposition.default
         return stream
 
@@ -466,7 +460,7 @@ class _Copy:
         waiting = sorted(
             (
                 (cue.start_ms, number, cue)
-                for number, track in enumerate(self._tracks)
+                for number, track in enumerate(self.tracks)
                 for cue in track.cues
             ),
             key=lambda item: item[:2],
@@ -480,7 +474,7 @@ class _Copy:
 
         put(until_s=_AHEAD_S)
         for packet in self._wanted(source):
-            self._watch.check()
+            self.watch.check()
             copy = self._streams[packet.stream.index]
             at = packet.dts if packet.dts is not None else packet.pts
             if at is not None:
@@ -498,7 +492,7 @@ class _Copy:
             if index not in self._streams or packet.size == 0:  # the last of each stream is empty
                 continue
             yield packet
-            if not self._rehearsal:
+            if not self.rehearsal:
                 continue
             missing[index] -= 1
             number, size = number + 1, size + packet.size
@@ -517,13 +511,13 @@ class _Copy:
             yield from source.demux()
         except (av.error.FFmpegError, OSError) as error:
             raise CorruptMediaError(
-                f"{self._source.label} is damaged ({error.strerror}), so it cannot be copied; leave"
+                f"{self.source.label} is damaged ({error.strerror}), so it cannot be copied; leave"
                 " out --mux"
             ) from error
 
     def _packet(self, cue: Cue, stream: SubtitleStream, began_s: float) -> "Packet[Stream]":
         text = "\n".join(line for line in cue.text.splitlines() if line.strip()).encode()
-        if self._wrapper.codec == "mov_text":
+        if self.plan.wrapper.codec == "mov_text":
             text = text[:_MOV_TEXT_BYTES].decode(errors="ignore").encode()
             text = struct.pack(">H", len(text)) + text
         packet = Packet(text)

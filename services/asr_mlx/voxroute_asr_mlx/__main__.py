@@ -4,13 +4,13 @@ from typing import NoReturn
 
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
-from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.process.app import App
 from voxroute_serving.process.main import Runtime, run_service
 
 
 def _build(settings: MlxSettings, runtime: Runtime) -> App:
-    return asr_app(MlxWhisperEngine(settings), settings, runtime)
+    return AsrApp(MlxWhisperEngine(settings), settings, runtime)
 
 
 def main() -> NoReturn:

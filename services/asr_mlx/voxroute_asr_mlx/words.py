@@ -18,10 +18,13 @@ from mlx_whisper.tokenizer import Tokenizer
 
 from voxroute_serving.asr.engine import Word
 from voxroute_serving.asr.text.segments import TIME_PRECISION_S, Piece
-from voxroute_serving.asr.whisper.decoding import MEDIAN_EXCHANGES, MEDIAN_FILTER_WIDTH
+from voxroute_serving.asr.whisper.decoding import (
+    APPENDED,
+    MEDIAN_EXCHANGES,
+    MEDIAN_FILTER_WIDTH,
+    PREPENDED,
+)
 
-PREPENDED = "\"'“¿([{-"
-APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # as in mlx_whisper.tokenizer
 
 

@@ -4,14 +4,14 @@ from typing import NoReturn
 
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
-from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.process.app import App
 from voxroute_serving.process.main import Runtime, run_service
 
 
 def _build(settings: WhisperXSettings, runtime: Runtime) -> App:
     engine = WhisperXEngine(settings)
-    return asr_app(engine, settings, runtime, engine.diarizer())
+    return AsrApp(engine, settings, runtime, engine.diarizer())
 
 
 def main() -> NoReturn:

@@ -1,7 +1,6 @@
 # pyright: basic
 """Word times by WhisperX's forced alignment of a known text with a wav2vec2 model."""
 
-import contextlib
 import gc
 import threading
 import warnings
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voxroute_asr_whisperx.memory import free_memory
-from voxroute_asr_whisperx.models import fetched, in_hub_cache
+from voxroute_asr_whisperx.models import fetched, in_hub_cache, is_hub_id
 from voxroute_serving.asr.engine import Word
 from voxroute_serving.asr.whisper.family import whisper_code
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
@@ -122,7 +121,7 @@ class Aligners:
             model = self._configured[language]
             if Path(model).is_dir():
                 return True
-            return _is_hub_id(model) and (not self._offline or in_hub_cache(model))
+            return is_hub_id(model) and (not self._offline or in_hub_cache(model))
         if language in TORCHAUDIO_FILES:
             path = self._torchaudio_dir / TORCHAUDIO_FILES[language]
             return self._downloads or path.is_file()
@@ -195,7 +194,7 @@ class Aligners:
 
     def _load(self, key: str) -> tuple[Any, dict[str, Any]]:
         """The model and whisperx's metadata for it, on the device."""
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             import whisperx.alignment  # noqa: PLC0415 - takes seconds; only where words are wanted
 
         name, model_dir = None, str(self._torchaudio_dir)
@@ -216,7 +215,7 @@ class Aligners:
             "it must be a Wav2Vec2ForCTC model with its processor (config.json, weights,"
             " vocab.json, preprocessor_config.json)"
         )
-        with load_errors(what, reason), _quiet():
+        with load_errors(what, reason), warnings.catch_warnings(action="ignore"):
             model, metadata = whisperx.alignment.load_align_model(
                 whisper_code(key), self._device, model_name=name, model_dir=model_dir
             )
@@ -242,15 +241,3 @@ def _words_of(
         found.append(Word(word["word"], begin_s, finish_s, confidence))
         floor_s = begin_s
     return tuple(found)
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops the warnings of a block: what libraries say to their authors while they load."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

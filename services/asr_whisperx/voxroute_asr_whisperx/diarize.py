@@ -5,15 +5,15 @@ Every part of a pipeline is found first, on this machine or on the hub, and pyan
 directories only: it has then no reason to ask the hub, and what is missing is told in one place.
 """
 
-import contextlib
 import gc
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from voxroute_asr_whisperx.memory import free_memory
+from voxroute_asr_whisperx.models import is_hub_id
 from voxroute_serving.asr.diarizing import Turn
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 from voxroute_serving.bounds import quoted
@@ -157,7 +157,7 @@ class _Parts:
         local = Path(model).expanduser()
         if local.exists():
             return local.resolve()
-        if not _is_hub_id(model):
+        if not is_hub_id(model):
             raise ModelNotFoundError(
                 f"there is no diarization model {model!r}: it is neither a directory of this host"
                 " nor a hub id such as pyannote/speaker-diarization-community-1"
@@ -186,7 +186,7 @@ class PyannoteModel:
         self.ref = ref
         self._device = device
         free_before = cuda_memory()[1] if device == "cuda" else None
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             import torch  # noqa: PLC0415 - takes seconds; only where speakers are told apart
             from pyannote.audio import Pipeline  # noqa: PLC0415 - as above
             from pyannote.audio.core.plda import PLDA  # noqa: PLC0415 - as above
@@ -244,7 +244,7 @@ class PyannoteModel:
                 raise _StoppedError
 
         file = {"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE}
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             output = self._pipeline(
                 {**file, "uri": "recording"},
                 min_speakers=min_speakers,
@@ -283,15 +283,3 @@ def _with_objects(config: dict[str, Any], plda_class: Any) -> dict[str, Any]:
     if parameters["plda"] is None:
         parameters["plda"] = plda_class.__new__(plda_class)
     return {**config, "pipeline": {**config["pipeline"], "params": parameters}}
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops the warnings of a block: what libraries say to their authors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -115,6 +115,11 @@ def _has_weights(directory: Path) -> bool:
     return any(directory.glob("*.safetensors")) or any(directory.glob("pytorch_model*.bin"))
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name is that of a hub's model, and no path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 def in_hub_cache(hub_id: str) -> bool:
     """Whether a hub's model, weights included, is on this machine."""
     return cached_revision(hub_id, WEIGHTS) is not None

@@ -38,6 +38,8 @@ from voxroute_asr_whisperx.runtimes.runtime import (
 from voxroute_serving.asr.engine import AlignmentRequest, DecodingOptions, WindowResult, Word
 from voxroute_serving.asr.text.segments import Piece
 from voxroute_serving.asr.whisper.decoding import (
+    APPENDED,
+    PREPENDED,
     Decoded,
     TimesAndWords,
     context_samples,
@@ -55,8 +57,6 @@ POSITIONS_PER_S = 50  # of the encoder's output
 MAX_PROMPT_TOKENS = 223  # half of them, less the token that opens the prompt
 TEMPERATURES = (0.0, 0.2)
 BEAM_SIZE = 5
-PREPENDED = "\"'“¿([{-"
-APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 _WARM_UP_FRAMES = 20
 _WARM_UP_TOKENS = 8
 

@@ -6,6 +6,7 @@ for it work here. Every label takes a bounded set of values: methods are those t
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -30,11 +31,14 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)  # items
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 
 
+MethodType = Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A method of the server, as the labels name it."""
 
-    type: Literal["unary", "client_stream", "server_stream", "bidi_stream"]
+    type: MethodType
     service: str
     name: str
 
@@ -56,121 +60,91 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.started = Counter(
-            "grpc_server_started", "Calls started.", _METHOD, registry=self.registry
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.started = counter("grpc_server_started", "Calls started.", _METHOD)
+        self.handled = counter(
+            "grpc_server_handled", "Calls ended, by status.", (*_METHOD, "grpc_code")
         )
-        self.handled = Counter(
-            "grpc_server_handled",
-            "Calls ended, by status.",
-            (*_METHOD, "grpc_code"),
-            registry=self.registry,
-        )
-        self.handling_seconds = Histogram(
+        self.handling_seconds = histogram(
             "grpc_server_handling_seconds",
             "Time from the start to the end of a call.",
             _METHOD,
             buckets=CALL_BUCKETS,
-            registry=self.registry,
         )
-        self.messages_received = Counter(
-            "grpc_server_msg_received",
-            "Messages received from clients.",
-            _METHOD,
-            registry=self.registry,
+        self.messages_received = counter(
+            "grpc_server_msg_received", "Messages received from clients.", _METHOD
         )
-        self.messages_sent = Counter(
-            "grpc_server_msg_sent", "Messages sent to clients.", _METHOD, registry=self.registry
+        self.messages_sent = counter("grpc_server_msg_sent", "Messages sent to clients.", _METHOD)
+        self.calls_in_flight = gauge("voxroute_calls_in_flight", "Calls admitted and not ended.")
+        self.calls_capacity = gauge("voxroute_calls_capacity", "Calls admitted at once at most.")
+        self.work_queued = gauge(
+            "voxroute_work_queued", "Pieces of work (windows, sentences) that wait for the device."
         )
-        self.calls_in_flight = Gauge(
-            "voxroute_calls_in_flight", "Calls admitted and not ended.", registry=self.registry
+        self.ready = gauge(
+            "voxroute_ready", "1 while the service takes calls, 0 while it loads or drains."
         )
-        self.calls_capacity = Gauge(
-            "voxroute_calls_capacity", "Calls admitted at once at most.", registry=self.registry
+        self.batch_size = histogram(
+            "voxroute_batch_size", "Pieces of work in a batch.", buckets=BATCH_BUCKETS
         )
-        self.work_queued = Gauge(
-            "voxroute_work_queued",
-            "Pieces of work (windows, sentences) that wait for the device.",
-            registry=self.registry,
-        )
-        self.ready = Gauge(
-            "voxroute_ready",
-            "1 while the service takes calls, 0 while it loads or drains.",
-            registry=self.registry,
-        )
-        self.batch_size = Histogram(
-            "voxroute_batch_size",
-            "Pieces of work in a batch.",
-            buckets=BATCH_BUCKETS,
-            registry=self.registry,
-        )
-        self.batch_queue_seconds = Histogram(
+        self.batch_queue_seconds = histogram(
             "voxroute_batch_queue_seconds",
             "Longest wait of a batch's pieces of work for the device.",
             buckets=WORK_BUCKETS,
-            registry=self.registry,
         )
-        self.batch_inference_seconds = Histogram(
+        self.batch_inference_seconds = histogram(
             "voxroute_batch_inference_seconds",
             "Time that the device took for a batch.",
             buckets=WORK_BUCKETS,
-            registry=self.registry,
         )
-        self.fallbacks = Counter(
+        self.fallbacks = counter(
             "voxroute_fallbacks",
             "Steps taken because the device's memory ran out: batch, compute_type.",
             ("kind",),
-            registry=self.registry,
         )
         for kind in ("batch", "compute_type"):  # zero is a value that an alert can compare with
             self.fallbacks.labels(kind)
-        self.errors = Counter(
+        self.errors = counter(
             "voxroute_errors",
             "Calls that failed, by the reason of google.rpc.ErrorInfo; DEFECT where nobody foresaw"
             " it.",
             ("reason",),
-            registry=self.registry,
         )
         for reason in ("QUEUE_FULL", "OUT_OF_MEMORY", "ENGINE_FAILED", "DEFECT"):
             self.errors.labels(reason)
-        self.model_loads = Counter(
+        self.model_loads = counter(
             "voxroute_model_loads",
             "Models loaded into the device's memory, by outcome: loaded, failed.",
             ("outcome",),
-            registry=self.registry,
         )
         for outcome in ("loaded", "failed"):
             self.model_loads.labels(outcome)
-        self.model_load_seconds = Histogram(
+        self.model_load_seconds = histogram(
             "voxroute_model_load_seconds",
             "Time that a model took to load, downloads and conversions included.",
             buckets=LOAD_BUCKETS,
-            registry=self.registry,
         )
-        self.model_unloads = Counter(
+        self.model_unloads = counter(
             "voxroute_model_unloads",
             "Models freed, by reason: request (UnloadModel), idle (no call for the time to live),"
             " memory (room for another).",
             ("reason",),
-            registry=self.registry,
         )
         for reason in get_args(UnloadReason):
             self.model_unloads.labels(reason)
-        self.model_memory = Gauge(
+        self.model_memory = gauge(
             "voxroute_model_memory_bytes",
             "Device memory that the loaded models take, as far as it is known.",
-            registry=self.registry,
         )
-        self.models = Gauge(
-            "voxroute_models",
-            "Models of the pool, by state: loading, loaded.",
-            ("state",),
-            registry=self.registry,
+        self.models = gauge(
+            "voxroute_models", "Models of the pool, by state: loading, loaded.", ("state",)
         )
         for state in (ModelState.LOADING, ModelState.LOADED):
             self.models.labels(state.name.lower())
-        Gauge(
-            "voxroute_build_info", "1, with the version.", ("version",), registry=self.registry
-        ).labels(service_version).set(1)
+        gauge("voxroute_build_info", "1, with the version.", ("version",)).labels(
+            service_version
+        ).set(1)
 
     def observe_admission(self, admission: Admission) -> None:
         """Lets the gauges of calls follow an admission."""

@@ -3,13 +3,13 @@
 from typing import NoReturn
 
 from voxroute_serving.process.main import run_service
-from voxroute_translate.servicer import build_app
+from voxroute_translate.servicer import TranslateApp
 from voxroute_translate.settings import TranslateSettings
 
 
 def main() -> NoReturn:
     """Runs the service until SIGTERM, and ends the process."""
-    run_service(TranslateSettings, build_app, distribution="voxroute-translate")
+    run_service(TranslateSettings, TranslateApp, distribution="voxroute-translate")
 
 
 if __name__ == "__main__":

@@ -194,24 +194,14 @@ class TranslationModel(Ladder[Runtime]):
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class BatchKey:
-    """What sentences of one batch have in common."""
+    """What sentences of one batch have in common; models are compared as objects."""
 
     model: TranslationModel
     source: str
     target: str
     decoding: Decoding
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BatchKey) and self._identity == other._identity
-
-    def __hash__(self) -> int:
-        return hash(self._identity)
-
-    @property
-    def _identity(self) -> Hashable:
-        return (id(self.model), self.source, self.target, self.decoding)
 
 
 def run_batch(

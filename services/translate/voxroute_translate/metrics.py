@@ -1,5 +1,7 @@
 """What the translation service measures besides its calls and batches."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter
 
 from voxroute_translate.translation import CallStats, ItemResult, Status
@@ -9,32 +11,26 @@ class TranslateMetrics:
     """The metrics that only the translation service has."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.items = Counter(
-            "voxroute_translate_items",
-            "Items answered, by what became of them.",
-            ("status",),
-            registry=registry,
+        counter = partial(Counter, registry=registry)
+        self.items = counter(
+            "voxroute_translate_items", "Items answered, by what became of them.", ("status",)
         )
-        self.sentences = Counter(
+        self.sentences = counter(
             "voxroute_translate_sentences",
             "Sentences that went through a model, second tries included.",
-            registry=registry,
         )
-        self.queue_seconds = Counter(
+        self.queue_seconds = counter(
             "voxroute_translate_queue_seconds",
             "Time that the sentences of finished calls have waited for the device.",
-            registry=registry,
         )
-        self.inference_seconds = Counter(
+        self.inference_seconds = counter(
             "voxroute_translate_inference_seconds",
             "Time that the device has spent on the sentences of finished calls.",
-            registry=registry,
         )
-        self.terms = Counter(
+        self.terms = counter(
             "voxroute_translate_glossary_terms",
             "Glossary terms that stood in items, by whether the wanted translation came to stand.",
             ("applied",),
-            registry=registry,
         )
         for applied in (True, False):
             self.terms.labels(str(applied).lower())

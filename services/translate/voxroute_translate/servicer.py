@@ -72,11 +72,6 @@ _PICKLED_FILES = ("pytorch_model*.bin",)  # NLLB and M2M100 have no other on the
 _log = get_logger(__name__)
 
 
-def build_app(settings: TranslateSettings, runtime: Runtime) -> "TranslateApp":
-    """The translation service of a process."""
-    return TranslateApp(settings, runtime)
-
-
 class TranslateApp:
     """The models, the queue before the device, and the servicers. An App."""
 
@@ -219,12 +214,10 @@ class TranslateApp:
 
     def _resolve(self, name: str) -> str:
         card = self.registry.known(name)
-        return (card or self._add_for_request(name)).name
-
-    def _add_for_request(self, name: str) -> ModelCard:
-        card = self._describe_for_request(name)
-        self.registry.add(card)
-        return card
+        if card is None:
+            card = self._describe_for_request(name)
+            self.registry.add(card)
+        return card.name
 
     def _load(self, name: str, activity: Activity) -> TranslationModel:
         card = self.registry.known(name)
@@ -344,7 +337,7 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
             ]
         )
 
-    async def Translate(  # noqa: N802 - the method's name in the contract
+    def Translate(  # noqa: N802 - the method's name in the contract
         self,
         request_iterator: AsyncIterator[translate_pb2.TranslateRequest],
         context: Context,
@@ -371,9 +364,7 @@ class TranslateServicer(translate_pb2_grpc.TranslateServiceServicer):
                     await send(_accepted(config, translation))
                     await self._translated(requests, translation, config.strict_options, send)
 
-        async with contextlib.aclosing(relayed(work, context)) as replies:
-            async for reply in replies:
-                yield reply
+        return relayed(work, context)
 
     async def _translated(
         self,

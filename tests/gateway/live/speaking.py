@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import pytest
 import scipy.signal
 
 from tests.e2e import processes
@@ -95,6 +96,15 @@ class Socket:
     def texts(self) -> list[str]:
         """What is completed, in order."""
         return [e["transcript"] for e in self.events if e["type"].endswith(".completed")]
+
+
+async def last_error(socket: Socket) -> dict[str, Any]:
+    """The error that ends a session."""
+    while (event := await socket.next())["type"] != "error":
+        pass
+    with pytest.raises(EOFError):
+        await socket.next()
+    return event["error"]
 
 
 @asynccontextmanager

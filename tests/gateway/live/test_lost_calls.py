@@ -10,7 +10,7 @@ import pytest
 
 from tests.gateway.conftest import Gateway, gateway
 from tests.gateway.live.conftest import live_service
-from tests.gateway.live.speaking import SAID, Socket, audio_input, connected, monologue
+from tests.gateway.live.speaking import SAID, audio_input, connected, last_error, monologue
 from tests.orchestrator.live_stand_in import (
     LiveSpeech,
     Reply,
@@ -20,7 +20,7 @@ from tests.orchestrator.live_stand_in import (
     done,
     forever,
 )
-from tests.orchestrator.stand_in import Break, abort, serve
+from tests.orchestrator.stand_in import Break, abort, serving
 from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator.client.messages import duration, seconds
 from voxroute_serving.testing.served import until
@@ -32,13 +32,12 @@ TRANSCRIPTION = "conversation.item.input_audio_transcription"
 @asynccontextmanager
 async def scripted(speech: LiveSpeech) -> AsyncGenerator[Gateway]:
     """A gateway in front of a service that follows a script."""
-    server, port = await serve("127.0.0.1:0", speech=speech)
-    running = gateway("--asr-endpoint", f"127.0.0.1:{port}")
-    try:
-        yield await asyncio.to_thread(running.__enter__)
-    finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)
-        await server.stop(0)
+    async with serving(speech) as address:
+        running = gateway("--asr-endpoint", address)
+        try:
+            yield await asyncio.to_thread(running.__enter__)
+        finally:
+            await asyncio.to_thread(running.__exit__, None, None, None)
 
 
 def started(utterance: int, at_s: float = 0.0) -> Reply:
@@ -64,15 +63,6 @@ def settled(until_s: float) -> Reply:
 def audio_bytes(requests: list[asr_pb2.TranscribeLiveRequest]) -> int:
     """How much of them is audio."""
     return sum(len(request.audio) for request in requests)
-
-
-async def _closed(socket: Socket) -> dict[str, Any]:
-    """The error before the end of a session."""
-    while (event := await socket.next())["type"] != "error":
-        pass
-    with pytest.raises(EOFError):
-        await socket.next()
-    return event["error"]
 
 
 async def _config(speech: LiveSpeech) -> asr_pb2.LiveConfig:
@@ -106,7 +96,7 @@ async def test_a_service_that_dies_in_an_utterance_ends_the_session(code: int) -
     async with scripted(LiveSpeech(script=script)) as running, connected(running.url) as socket:
         await socket.append(SECOND)
         await socket.until(f"{TRANSCRIPTION}.delta")
-        error = await _closed(socket)
+        error = await last_error(socket)
         assert error["message"]
         assert error["type"] == ("server_error" if code == 14 else "invalid_request_error")
         assert socket.socket.close_code == (1013 if code == 14 else 1008)
@@ -247,7 +237,7 @@ async def test_a_full_service_is_told_after_a_short_wait() -> None:
 
     async with scripted(LiveSpeech(script=script)) as running, connected(running.url) as socket:
         await socket.append(SECOND)
-        error = await _closed(socket)
+        error = await last_error(socket)
         assert error["type"] == "rate_limit_error"
         assert socket.socket.close_code == 1013
 

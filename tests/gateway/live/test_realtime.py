@@ -14,10 +14,10 @@ from tests.gateway.live.conftest import LiveService
 from tests.gateway.live.speaking import (
     LENGTH_S,
     SAID,
-    Socket,
     audio_input,
     connected,
     encoded,
+    last_error,
     monologue,
     mu_law,
     pieces,
@@ -287,19 +287,10 @@ async def test_the_gateway_tells_what_was_said_before_it_ends(asr: LiveService) 
             for _ in ("Good night.", "I think that the doctor ..."):
                 await socket.until("input_audio_buffer.speech_started")
             running.process.terminate()
-            error = await _last(socket)
+            error = await last_error(socket)
     assert error["type"] == "server_error"
     assert socket.socket.close_code == 1013
     assert "doctor" in " ".join(socket.texts())
-
-
-async def _last(socket: Socket) -> dict[str, Any]:
-    """The error that ends a session."""
-    while (event := await socket.next())["type"] != "error":
-        pass
-    with pytest.raises(EOFError):
-        await socket.next()
-    return event["error"]
 
 
 async def test_a_thousand_strange_events_leave_a_session_that_works(live: Gateway) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.orchestrator.cli.test_command import Sandbox, sandbox
-from tests.orchestrator.daemon import Services, stand_in_services
+from tests.orchestrator.daemon import Services
 from voxroute_asr_whisperx import ENGINE as WHISPERX
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.connection import CallPolicy
@@ -33,13 +33,6 @@ from voxroute_translate import ENGINE as TRANSLATE
 __all__ = ["sandbox"]
 
 SOON_S = 3.0
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """What does the work."""
-    with stand_in_services() as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ So what was written can be held against what was said, word by word.
 """
 
 import asyncio
-import contextlib
 import itertools
 import os
 import signal
@@ -22,18 +21,8 @@ import pytest
 from tests.orchestrator import recordings
 from tests.orchestrator.live_stand_in import LiveSpeech, SlowTranslation, accepted, forever
 from tests.orchestrator.marked import PAUSE_S, UTTERANCE_S, said, service, texts
-from tests.orchestrator.stand_in import serve
+from tests.orchestrator.stand_in import serving
 from voxroute_orchestrator.subtitles import formats as subtitles
-
-
-@contextlib.asynccontextmanager
-async def translator() -> AsyncGenerator[str]:
-    """A translation service; its address."""
-    server, port = await serve("127.0.0.1:0", translation=SlowTranslation())
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(0)
 
 
 async def live(folder: Path, *arguments: str, stdin: int | None = None, **more: str) -> Process:
@@ -44,6 +33,14 @@ async def live(folder: Path, *arguments: str, stdin: int | None = None, **more: 
         sys.executable, "-m", "voxroute_orchestrator", "live", *arguments,
         stdin=stdin, stdout=PIPE, stderr=PIPE, env=environment, cwd=folder,
     )  # fmt: skip
+
+
+async def captioned(film: Path, address: str) -> tuple[Process, str]:
+    """The command, writing subtitles of a film in Hindi, once it has told a line; and that line."""
+    flags = ("-s", "hi", "-o", "out", "--format", "srt", "--endpoint", address)
+    process = await live(film.parent, film.name, *flags)
+    assert process.stdout is not None
+    return process, (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
 
 
 async def ended(process: Process, data: bytes | None = None) -> tuple[int, str, str]:
@@ -70,7 +67,7 @@ def film(tmp_path: Path) -> Path:
 
 async def test_subtitles_are_what_was_committed(film: Path) -> None:
     """In the terminal, and in files of each language that are whole in the end."""
-    async with service() as served, translator() as translate:
+    async with service() as served, serving(translation=SlowTranslation()) as translate:
         process = await live(
             film.parent, "film.wav", "-s", "hi", "-t", "en", "-o", "out", "--as-fast-as-possible",
             "--endpoint", served.address, "--translate-endpoint", translate,
@@ -126,27 +123,14 @@ async def test_an_interrupt_ends_it_once_all_is_told(film: Path) -> None:
     """What was played is written down, and the exit code is that of success."""
     recordings.write(film, said(20))
     async with service() as served:
-        process = await live(
-            film.parent,
-            "film.wav",
-            "-s",
-            "hi",
-            "-o",
-            "out",
-            "--format",
-            "srt",
-            "--endpoint",
-            served.address,
-        )
-        assert process.stdout is not None
-        first = await asyncio.wait_for(process.stdout.readline(), 60)
+        process, first = await captioned(film, served.address)
         process.send_signal(signal.SIGINT)
         code, out, err = await ended(process)
     assert code == 0, err
-    assert first.decode().strip() == texts(1)[0]
+    assert first == texts(1)[0]
     cues = subtitles.read(film.parent / "out" / "film.hi.srt")
     written = " ".join(cue.text.replace("\n", " ") for cue in cues)
-    assert written == " ".join([first.decode().strip(), *out.splitlines()])
+    assert written == " ".join([first, *out.splitlines()])
     assert written.count("word") < 60
 
 
@@ -158,15 +142,12 @@ async def test_a_second_interrupt_ends_it_at_once(film: Path) -> None:
         yield accepted()
         await forever()
 
-    server, port = await serve("127.0.0.1:0", speech=LiveSpeech(script=deaf))
-    try:
-        process = await live(film.parent, "film.wav", "-s", "hi", "--endpoint", f"127.0.0.1:{port}")
+    async with serving(LiveSpeech(script=deaf)) as address:
+        process = await live(film.parent, "film.wav", "-s", "hi", "--endpoint", address)
         for line in ("listening", "finishing"):
             await told(process, line)
             process.send_signal(signal.SIGINT)
         code, _, _ = await ended(process)
-    finally:
-        await server.stop(0)
     assert code == 130
 
 
@@ -175,27 +156,14 @@ async def test_a_service_that_comes_back_is_gone_on_with(film: Path) -> None:
     """It is told, times go on, and no word is missing or there twice."""
     recordings.write(film, said(4))
     async with service() as served:
-        process = await live(
-            film.parent,
-            "film.wav",
-            "-s",
-            "hi",
-            "-o",
-            "out",
-            "--format",
-            "srt",
-            "--endpoint",
-            served.address,
-        )
-        assert process.stdout is not None
-        first = await asyncio.wait_for(process.stdout.readline(), 60)
+        process, first = await captioned(film, served.address)
         await asyncio.sleep(2)  # amid the second utterance
     async with service(served.address):
         code, out, err = await ended(process)
     assert code == 0, err
     assert "it is tried again" in err
     assert "goes on at 0:" in err
-    heard_words = " ".join([first.decode().strip(), *out.splitlines()]).split()
+    heard_words = " ".join([first, *out.splitlines()]).split()
     assert heard_words == " ".join(texts(4)).split()
     cues = subtitles.read(film.parent / "out" / "film.hi.srt")
     last_begins_s = 3 * (UTTERANCE_S + PAUSE_S)

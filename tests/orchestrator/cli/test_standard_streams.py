@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.orchestrator.cli.test_command import Sandbox, sandbox
-from tests.orchestrator.daemon import Services, stand_in_services
+from tests.orchestrator.daemon import Services
 
 __all__ = ["sandbox"]  # the fixture
 
@@ -17,13 +16,6 @@ RESULTS = [
     "film.en.srt", "film.en.vtt", "film.hi.srt", "film.hi.vtt", "film.run.json", "film.ta.srt",
     "film.ta.vtt", "film.transcript.json",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all runs here use."""
-    with stand_in_services() as running:
-        yield running
 
 
 def _shell(

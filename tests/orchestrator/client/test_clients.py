@@ -11,13 +11,15 @@ import grpc
 import pytest
 
 from tests.orchestrator import recordings
-from tests.orchestrator.stand_in import Break, Speech, Translation, serve
+from tests.orchestrator.stand_in import Break, Speech, Translation, serving
 from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import RefusedError, ServiceUnavailableError, VoxrouteError
-from voxroute_orchestrator.media import probe
+from voxroute_orchestrator.fleet.connect import Connected
+from voxroute_orchestrator.media import PcmReader, probe
+from voxroute_orchestrator.pipeline.journal import SqliteJournal
 from voxroute_orchestrator.pipeline.run import Run
 from voxroute_orchestrator.spec import JobSpec
 from voxroute_orchestrator.subtitles.results import write_results
@@ -47,16 +49,16 @@ def asked(media: Media, language: str | None, targets: tuple[str, ...] = ()) -> 
 async def _run(
     speech: Speech, translation: Translation, of: Asked, policy: CallPolicy = POLICY
 ) -> AsyncGenerator[Run]:
-    server, port = await serve("127.0.0.1:0", speech=speech, translation=translation)
-    endpoint = Endpoint("test service", f"127.0.0.1:{port}")
-    try:
+    async with serving(speech, translation) as address:
+        endpoint = Endpoint("test service", address)
         async with connect(endpoint, policy) as channel:
             asr = AsrClient(endpoint, channel, policy)
             translate = TranslateClient(endpoint, channel, policy)
             reporter = LineReporter(sys.stderr, quiet=True)
-            yield Run(*of, [asr], [translate], reporter)
-    finally:
-        await server.stop(0)
+            spec, media = of
+            with SqliteJournal.begin(Path(media.path).with_suffix(".journal")) as journal:
+                connected = Connected((asr,), (translate,))
+                yield Run(spec, media, connected, reporter, journal, reader=PcmReader(media))
 
 
 async def _execute(
@@ -229,17 +231,14 @@ async def test_translations_begin_before_the_recognition_ends(media: Media) -> N
 
 async def test_an_address_that_stands_for_many_servers_uses_all_of_them() -> None:
     """As the pods behind a name of Kubernetes."""
-    speech = [Speech(languages=("hi",)), Speech(languages=("en",))]
-    servers = [await serve("127.0.0.1:0", speech=one) for one in speech]
-    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for _, port in servers)
-    endpoint = Endpoint("test service", target)
-    try:
+    async with (
+        serving(Speech(languages=("hi",))) as one,
+        serving(Speech(languages=("en",))) as other,
+    ):
+        endpoint = Endpoint("test service", f"ipv4:{one},{other}")
         async with connect(endpoint, POLICY) as channel:
             client = AsrClient(endpoint, channel, POLICY)
             heard: set[str] = set()
             async with asyncio.timeout(30):
                 while heard != {"hi", "en"}:
                     heard.update((await client.capabilities()).languages)
-    finally:
-        for server, _ in servers:
-            await server.stop(0)

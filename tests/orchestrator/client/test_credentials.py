@@ -15,7 +15,7 @@ import pytest
 from scripts.make_certs import SERVER_NAMES, Authority
 from tests.orchestrator import recordings
 from tests.serving.process.test_server import Running, serving
-from tests.serving.secured import ALICE, BOB, Certificates
+from tests.serving.secured import ALICE, BOB, Certificates, certificates, changes_count_at_once
 from voxroute.asr.v1 import asr_pb2_grpc
 from voxroute_orchestrator.client import connection, stream
 from voxroute_orchestrator.client.asr import AsrClient
@@ -33,21 +33,10 @@ from voxroute_orchestrator.fleet.needs import Needs
 from voxroute_orchestrator.fleet.survey import SPEECH, survey
 from voxroute_orchestrator.settings import Settings
 from voxroute_orchestrator.spec import JobSpec
-from voxroute_serving.security import watched as files
+
+__all__ = ["certificates", "changes_count_at_once"]
 
 POLICY = CallPolicy(retry_s=1.0)
-
-
-@pytest.fixture(autouse=True)
-def changes_count_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files need no second to settle here; `test_saved_in_place.py` is about it."""
-    monkeypatch.setattr(files, "SETTLE_S", 0.0)
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    """A CA and a service's certificate."""
-    return Certificates(tmp_path)
 
 
 def token_file(folder: Path, text: str, name: str = "token") -> Path:

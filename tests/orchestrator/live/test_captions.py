@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.live_stand_in import LiveSpeech, SlowTranslation
 from tests.orchestrator.marked import said, service, texts
-from tests.orchestrator.stand_in import Break, Translation, serve
+from tests.orchestrator.stand_in import Break, Translation
+from tests.orchestrator.stand_in import serving as stand_ins
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute.live.v1 import live_pb2, live_pb2_grpc
@@ -23,7 +24,6 @@ from voxroute_orchestrator.live.metrics import LiveMetrics
 from voxroute_orchestrator.live.service import SERVICE_NAME, LiveServicer, Offered
 from voxroute_orchestrator.settings import Settings
 from voxroute_serving.asr.app import AsrApp
-from voxroute_serving.process.main import Runtime
 from voxroute_serving.process.settings import ServerSettings
 from voxroute_serving.testing.served import Served, serving, until
 
@@ -149,27 +149,18 @@ async def _world(
 ) -> AsyncGenerator[_World]:
     """LiveService before stand-ins, or before a speech service at an address."""
     stand_in = speech if isinstance(speech, LiveSpeech) else None
-    upstream, port = await serve("127.0.0.1:0", speech=stand_in, translation=translation)
-    address = f"127.0.0.1:{port}"
-    chosen = Settings(
-        asr_endpoints=(speech if isinstance(speech, str) else address,),
-        translate_endpoints=(address,),
-        retry_s=retry_s,
-    )
-    offered = Offered(chosen, only_asr_endpoints=True, only_translate_endpoints=True)
-    registry = CollectorRegistry()
-    servicer = LiveServicer(offered, LiveMetrics(registry))
-
-    def build(settings: ServerSettings, runtime: Runtime) -> _App:
-        del settings, runtime
-        return _App(servicer)
-
-    listening = ServerSettings(listen=["127.0.0.1:0"], metrics_listen="")
-    try:
-        async with serving(build, listening) as served:
+    async with stand_ins(stand_in, translation) as address:
+        chosen = Settings(
+            asr_endpoints=(speech if isinstance(speech, str) else address,),
+            translate_endpoints=(address,),
+            retry_s=retry_s,
+        )
+        offered = Offered(chosen, only_asr_endpoints=True, only_translate_endpoints=True)
+        registry = CollectorRegistry()
+        servicer = LiveServicer(offered, LiveMetrics(registry))
+        listening = ServerSettings(listen=["127.0.0.1:0"], metrics_listen="")
+        async with serving(lambda *_: _App(servicer), listening) as served:
             yield _World(served.address, registry, servicer)
-    finally:
-        await upstream.stop(0)
 
 
 async def test_every_sentence_is_told_and_translated_in_order() -> None:

@@ -20,6 +20,7 @@ from voxroute_orchestrator.cli.terminal.progress import LineReporter
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, connect
 from voxroute_orchestrator.errors import RefusedError, UsageError
+from voxroute_orchestrator.fleet.connect import Connected
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_orchestrator.pipeline import transcription as recognition
 from voxroute_orchestrator.pipeline.journal import SqliteJournal
@@ -51,9 +52,11 @@ class Fleet:
     clients: list[AsrClient] = field(default_factory=list[AsrClient])
 
     def run(self, media: Media, journal: SqliteJournal | None = None, **more: Any) -> Run:
-        """A run that shares the recording among them."""
+        """A run that shares the recording among them, with a journal of its own if need be."""
         reporter = LineReporter(sys.stderr, quiet=True)
-        return Run(JobSpec(**more), media, self.clients, [], reporter, journal=journal)
+        journal = journal or SqliteJournal.begin(Path(media.path).with_suffix(".journal"))
+        connected = Connected(tuple(self.clients))
+        return Run(JobSpec(**more), media, connected, reporter, journal, reader=PcmReader(media))
 
 
 @contextlib.asynccontextmanager

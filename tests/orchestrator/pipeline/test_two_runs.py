@@ -4,14 +4,13 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.orchestrator import recordings
 from tests.orchestrator.cli.test_command import Sandbox, sandbox
-from tests.orchestrator.daemon import Services, stand_in_services, wait
+from tests.orchestrator.daemon import Services, wait
 from voxroute_orchestrator.errors import OutputError
 from voxroute_orchestrator.files import claimed
 from voxroute_orchestrator.pipeline.journal import SqliteJournal
@@ -27,13 +26,6 @@ with claimed(Path(sys.argv[1]), "film"):
     print("has it", flush=True)
     time.sleep(60)
 """
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all runs here use."""
-    with stand_in_services() as running:
-        yield running
 
 
 def _job(sandbox: Sandbox, services: Services, *more: str) -> list[str]:

@@ -1,8 +1,6 @@
 """Jobs that ask for words and speakers, over real services around fake engines."""
 
-import contextlib
 import json
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,8 @@ import pytest
 
 from tests.orchestrator import recordings
 from tests.orchestrator.pipeline.test_second_passes import serving
-from tests.orchestrator.stand_in import Translation, serve
+from tests.orchestrator.stand_in import Translation
+from tests.orchestrator.stand_in import serving as translating
 from tests.serving.recordings import silence, tone
 from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator.cli.terminal.progress import reporter
@@ -60,17 +59,9 @@ def asking(job: Job, **fields: Any) -> Job:
     return replace(job, spec=replace(job.spec, **fields))
 
 
-@contextlib.asynccontextmanager
-async def translating() -> AsyncGenerator[str]:
-    """The address of a translation service."""
-    server, port = await serve("127.0.0.1:0", translation=Translation())
-    yield f"127.0.0.1:{port}"
-    await server.stop(0)
-
-
 async def done(job: Job, *asr: str) -> dict[str, Any]:
     """The transcript of the job, done by services at the addresses."""
-    async with translating() as address:
+    async with translating(translation=Translation()) as address:
         settings = Settings(asr_endpoints=asr, translate_endpoints=(address,), retry_s=1.0)
         only = replace(job, only_asr_endpoints=True, only_translate_endpoints=True)
         with reporter(quiet=False) as told:

@@ -20,7 +20,7 @@ from tests.orchestrator.fleet.test_routing import (
     M1_PRO_WITHOUT_MLX,
     RTX_3090,
 )
-from tests.orchestrator.stand_in import Break, Speech, Translation, serve
+from tests.orchestrator.stand_in import Break, Speech, Translation, serving
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.fleet.hardware import Host
 from voxroute_orchestrator.spec import JobSpec, time_of
@@ -308,14 +308,10 @@ async def test_a_full_device_hands_the_rest_to_the_next_service(
     """Out of memory after seven segments: another service, else a local CPU one, does the rest."""
     full = Break(7, grpc.StatusCode.RESOURCE_EXHAUSTED, None, "no room", reason=OUT_OF_MEMORY)
     small, large = Speech(breaks=[full]), Speech()
-    servers = [await serve("127.0.0.1:0", speech=small), await serve("127.0.0.1:0", speech=large)]
-    ports = [port for _, port in servers][: 2 if second == "configured" else 1]
-    endpoints = [part for port in ports for part in ("--endpoint", f"127.0.0.1:{port}")]
-    try:
+    async with serving(small) as one, serving(large) as other:
+        endpoints = ["--endpoint", one]
+        endpoints += ["--endpoint", other] if second == "configured" else []
         done = await asyncio.to_thread(sandbox.run, *sandbox.job(*endpoints))
-    finally:
-        for server, _ in servers:
-            await server.stop(0)
     assert done.returncode == 0, done.stderr
     texts = [cue.text for cue in subtitles.read(sandbox.out / "film.hi.srt")]
     assert texts == [f"word{k}" for k in range(20)]
@@ -335,12 +331,9 @@ async def test_a_translation_out_of_memory_goes_on_elsewhere(sandbox: Sandbox) -
         Break(n, grpc.StatusCode.RESOURCE_EXHAUSTED, None, "no room", reason=OUT_OF_MEMORY)
         for n in (4, 2)
     ]
-    server, port = await serve("127.0.0.1:0", translation=Translation(breaks=full))
-    arguments = sandbox.job("--translate-endpoint", f"127.0.0.1:{port}")
-    try:
+    async with serving(translation=Translation(breaks=full)) as address:
+        arguments = sandbox.job("--translate-endpoint", address)
         done = await asyncio.to_thread(sandbox.run, *arguments)
-    finally:
-        await server.stop(0)
     assert done.returncode == 0, done.stderr
     transcript = json.loads((sandbox.out / "film.transcript.json").read_text())
     for target in ("en", "ta"):
@@ -357,12 +350,9 @@ async def test_without_another_service_the_finished_part_is_kept(sandbox: Sandbo
         Break(n, grpc.StatusCode.RESOURCE_EXHAUSTED, None, "no room", reason=OUT_OF_MEMORY)
         for n in (7, 0)
     ]
-    server, port = await serve("127.0.0.1:0", speech=Speech(breaks=full))
-    arguments = sandbox.job("--endpoint", f"127.0.0.1:{port}")
-    try:
+    async with serving(Speech(breaks=full)) as address:
+        arguments = sandbox.job("--endpoint", address)
         done = await asyncio.to_thread(sandbox.run, *arguments, STAND_IN_TOO_SMALL="cpu")
-    finally:
-        await server.stop(0)
     assert done.returncode == 5, done.stderr
     assert "out of memory" in done.stderr
     cues = subtitles.read(sandbox.out / "film.hi.partial.srt")

@@ -6,13 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.serving import traps
 from tests.serving.recordings import Media, media
+from tests.serving.traps import laid
 from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
 from voxroute_serving.audio.media import (
     MAX_SAMPLE_RATE,
@@ -22,15 +22,9 @@ from voxroute_serving.audio.media import (
 )
 from voxroute_serving.errors import InvalidAudioError
 
+__all__ = ["laid"]
+
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def laid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[traps.Traps]:
-    """The traps of this file."""
-    made = traps.lay(tmp_path_factory.mktemp("traps"))
-    yield made
-    made.listener.close()
 
 
 def _decode(data: bytes) -> float:

@@ -6,11 +6,12 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from tests.serving.process.test_server import serving
+from tests.serving.process.test_server import Running, serving
 from voxroute_serving.process import server
 from voxroute_serving.testing.served import until
 
@@ -34,51 +35,43 @@ PING, GOAWAY, SETTINGS = 6, 7, 4  # RFC 9113, section 6
 ACK = 1
 
 
+@contextlib.asynccontextmanager
+async def _client(running: Running) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A client with a call open, killed at the end."""
+    client = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", CLIENT, running.server.addresses[0]),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert client.stdout is not None
+        assert await asyncio.wait_for(client.stdout.readline(), 30) == b"open\n"
+        yield client
+    finally:
+        client.kill()
+        await client.wait()
+
+
 @pytest.mark.slow
 async def test_a_frozen_client_loses_its_place() -> None:
     """A stopped process, whose kernel still acknowledges bytes, is dropped in keepalive + 10 s."""
-    async with serving(keepalive_s=1) as running:
-        client = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", CLIENT, running.server.addresses[0]),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            assert client.stdout is not None
-            assert await asyncio.wait_for(client.stdout.readline(), 30) == b"open\n"
-            assert running.server.gate.open_calls == 1
-            client.send_signal(signal.SIGSTOP)
-            stopped = time.monotonic()
-            # 2 s for the machine
-            async with asyncio.timeout(1 + server.KEEPALIVE_TIMEOUT_S + 2):
-                await running.server.gate.idle()
-            assert time.monotonic() - stopped > server.KEEPALIVE_TIMEOUT_S - 2
-            assert await until(
-                lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1
-            )
-        finally:
-            client.kill()
-            await client.wait()
+    async with serving(keepalive_s=1) as running, _client(running) as client:
+        assert running.server.gate.open_calls == 1
+        client.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        # 2 s for the machine
+        async with asyncio.timeout(1 + server.KEEPALIVE_TIMEOUT_S + 2):
+            await running.server.gate.idle()
+        assert time.monotonic() - stopped > server.KEEPALIVE_TIMEOUT_S - 2
+        assert await until(lambda: running.handled("Transcribe", "CANCELLED", "bidi_stream") == 1)
 
 
 async def test_an_idle_client_that_answers_keeps_its_place() -> None:
     """A call without messages stays open while its client answers the pings of the server."""
-    async with serving(keepalive_s=1) as running:
-        client = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-c", CLIENT, running.server.addresses[0]),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            assert client.stdout is not None
-            assert await asyncio.wait_for(client.stdout.readline(), 30) == b"open\n"
-            await asyncio.sleep(4)
-            assert running.server.gate.open_calls == 1
-        finally:
-            client.kill()
-            await client.wait()
+    async with serving(keepalive_s=1) as running, _client(running):
+        await asyncio.sleep(4)
+        assert running.server.gate.open_calls == 1
 
 
 async def _frames_of_pings(port: int, interval_s: float, pings: int) -> list[int]:

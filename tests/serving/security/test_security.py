@@ -22,7 +22,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from scripts.make_certs import SERVER_NAMES, Authority, make
 from tests.serving.captured_logs import captured_logs
 from tests.serving.process.test_server import details, messages, refused, serving, unload
-from tests.serving.secured import ALICE, BOB, Certificates, bearer
+from tests.serving.secured import (
+    ALICE,
+    BOB,
+    Certificates,
+    bearer,
+    certificates,
+    changes_count_at_once,
+)
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute_serving.calls import interceptor
@@ -30,25 +37,14 @@ from voxroute_serving.metrics import Metrics
 from voxroute_serving.process.metrics_port import MetricsEndpoint
 from voxroute_serving.process.server import ListenError, ServiceServer
 from voxroute_serving.process.settings import ServerSettings
-from voxroute_serving.security import watched as files
 from voxroute_serving.security.tls import ServerTls, TlsFiles
 from voxroute_serving.security.tokens import TokenFile, TokenFileError
 from voxroute_serving.testing.served import until
 
+__all__ = ["certificates", "changes_count_at_once"]
+
 ROOT = Path(__file__).resolve().parents[3]
 UNAVAILABLE, UNAUTHENTICATED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED
-
-
-@pytest.fixture(autouse=True)
-def changes_count_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files need no second to settle here; test_saved_in_place.py tells why they do elsewhere."""
-    monkeypatch.setattr(files, "SETTLE_S", 0.0)
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    """A CA and a service's certificate."""
-    return Certificates(tmp_path)
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 from typing import NoReturn
 
 from voxroute_asr_toy.engine import ToyEngine
-from voxroute_serving.asr.app import asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.process.app import App
 from voxroute_serving.process.main import Runtime, run_service
 from voxroute_serving.process.settings import AsrSettings
 
 
 def _build(settings: AsrSettings, runtime: Runtime) -> App:
-    return asr_app(ToyEngine(settings), settings, runtime)
+    return AsrApp(ToyEngine(settings), settings, runtime)
 
 
 def main() -> NoReturn:

@@ -1,6 +1,5 @@
 """Captions on a terminal: what is settled plain, what may change dim behind it, and rewritten."""
 
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -31,12 +30,7 @@ class TerminalCaptions(LineCaptions):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def say(self, text: str) -> None:

@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from voxroute_orchestrator.reporter import clock
@@ -46,12 +45,7 @@ class LineReporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def stage(self, name: str, total_s: float | None) -> None:

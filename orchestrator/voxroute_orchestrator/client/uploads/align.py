@@ -3,9 +3,8 @@
 The transcript of an engine that cannot time words can so be given them by one that can.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from google.protobuf.message import Message
 
@@ -13,7 +12,7 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.uploads.upload import Recording, Tell, Upload, sent, warning
+from voxroute_orchestrator.client.uploads.upload import Recording, Tell, Upload, answered
 from voxroute_orchestrator.transcript import Note, Segment, Word
 
 MAX_SEGMENT_S = 30.0  # s; the contract's limit
@@ -34,7 +33,7 @@ class _Answers:
                 words = convert.segment(reply.segment, reply.segment.id).words
                 self.words[reply.segment.id] = words
             case "warning" if reply.warning.code != ALIGNMENT_FAILED:  # told once, for all of them
-                self.notes.append(warning("asr", reply.warning))
+                self.notes.append(convert.warning("asr", reply.warning))
             case _:
                 pass  # `accepted`, `done`, or an event of a newer contract
 
@@ -55,22 +54,13 @@ async def align(
     answers = _Answers()
     wanted = [place for place, segment in enumerate(segments) if _alignable(segment)]
     if wanted:
-
-        def begin() -> Callable[[Any], None]:
-            nonlocal answers
-            answers = _Answers()
-            return answers.take
-
         upload = Upload(
             service.stub.Align,
             opening=lambda audio: _opening(audio, segments, wanted, language),
             audio=lambda chunk: asr_pb2.AlignRequest(audio=chunk),
             finish=asr_pb2.AlignRequest(finish=common_pb2.Finish()),
         )
-        for note in await sent(service, recording, upload, begin):
-            await tell(note)
-    for note in answers.notes:
-        await tell(note)
+        answers = await answered(service, recording, upload, _Answers, tell)
     aligned = [
         segment.model_copy(update={"words": answers.words.get(place, ())})
         for place, segment in enumerate(segments)

@@ -1,14 +1,12 @@
 """Who speaks when in a recording, from any service that can tell."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
-from voxroute_orchestrator.client.uploads.upload import Recording, Tell, Upload, sent, warning
+from voxroute_orchestrator.client.uploads.upload import Recording, Tell, Upload, answered
 from voxroute_orchestrator.transcript import Note, Turn
 
 
@@ -27,7 +25,7 @@ class _Answers:
                     Turn(convert.seconds(turn.start), convert.seconds(turn.end), turn.speaker)
                 )
             case "warning":
-                self.notes.append(warning("diarization", reply.warning))
+                self.notes.append(convert.warning("diarization", reply.warning))
             case _:
                 pass  # `accepted`, `done`, or an event of a newer contract
 
@@ -39,7 +37,6 @@ async def diarize(
     *,
     min_speakers: int = 0,
     max_speakers: int = 0,
-    model: str = "",
 ) -> list[Turn]:
     """The turns of the speakers, in the order of their start times; none where nobody speaks.
 
@@ -47,16 +44,10 @@ async def diarize(
     the recording; the deadline of its policy bounds that. Tries again as that says. Raises
     VoxrouteError: RefusedError where the service tells no speakers apart.
     """
-    answers = _Answers()
-
-    def begin() -> Callable[[Any], None]:
-        nonlocal answers
-        answers = _Answers()
-        return answers.take
 
     def opening(audio: asr_pb2.AudioFormat) -> list[asr_pb2.DiarizeRequest]:
         config = asr_pb2.DiarizeConfig(
-            audio=audio, model=model, min_speakers=min_speakers, max_speakers=max_speakers
+            audio=audio, min_speakers=min_speakers, max_speakers=max_speakers
         )
         return [asr_pb2.DiarizeRequest(config=config)]
 
@@ -67,8 +58,4 @@ async def diarize(
         finish=asr_pb2.DiarizeRequest(finish=common_pb2.Finish()),
         answers_at_the_end=True,
     )
-    for note in await sent(service, recording, upload, begin):
-        await tell(note)
-    for note in answers.notes:
-        await tell(note)
-    return answers.turns
+    return (await answered(service, recording, upload, _Answers, tell)).turns

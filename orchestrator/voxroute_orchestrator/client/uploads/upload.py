@@ -7,12 +7,11 @@ with its audio read again, and what the broken one answered is forgotten.
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from voxroute.asr.v1 import asr_pb2
-from voxroute.common.v1 import common_pb2
 from voxroute_orchestrator.client import messages as convert
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import new_request_id
@@ -50,33 +49,44 @@ class Upload:
     """Whether the service is silent while it works, so that silence tells nothing."""
 
 
-async def sent(
-    service: AsrClient,
-    recording: Recording,
-    upload: Upload,
-    begin: Callable[[], Callable[[Any], None]],
-) -> list[Note]:
-    """Makes a call until it goes well; what the media reader had to note.
+class Answers(Protocol):
+    """What one attempt was answered, and the warnings in it."""
 
-    `begin` gives, for each attempt, what takes its answers.
-    Raises VoxrouteError.
+    notes: list[Note]
+
+    def take(self, reply: Any) -> None:
+        """Takes an answer."""
+        ...
+
+
+A = TypeVar("A", bound=Answers)
+
+
+async def answered(
+    service: AsrClient, recording: Recording, upload: Upload, empty: Callable[[], A], tell: Tell
+) -> A:
+    """Makes a call until it goes well; the answers of that attempt, which begins with none.
+
+    `tell` gets what the media reader had to note, and the service's warnings. Raises VoxrouteError.
     """
-    notes: list[Note] = []
 
-    async def attempt() -> None:
+    async def attempt() -> tuple[list[Note], A]:
+        answers = empty()
         reader = recording.open_audio()
         try:
             first = await reading(reader.watch, reader.read)
             if not first:
                 raise NoAudioError("the file holds no audio that can be decoded")
             audio = _Audio(reader, first)
-            await _call(service, upload, begin(), audio, recording.duration_s)
+            await _call(service, upload, answers.take, audio, recording.duration_s)
         finally:
             reader.close()
-        notes[:] = reader.notes
+        return reader.notes, answers
 
-    await Retry(service.endpoint, service.policy).run(attempt)
-    return notes
+    notes, answers = await Retry(service.endpoint, service.policy).run(attempt)
+    for note in (*notes, *answers.notes):
+        await tell(note)
+    return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +130,3 @@ async def _call(
     async with contextlib.aclosing(exchange.replies()) as replies:
         async for reply in replies:
             take(reply)
-
-
-def warning(source: str, message: common_pb2.Warning) -> Note:
-    """A service's warning."""
-    return Note(source=source, code=message.code, message=message.message)

@@ -112,13 +112,3 @@ class AsrApp:
         """Frees the models on their thread."""
         await self._pool.close()
         await self.servicer.diarization.close()
-
-
-def asr_app(
-    engine: AsrEngine,
-    settings: AsrSettings,
-    runtime: "Runtime",
-    diarizer: Diarizer | None = None,
-) -> AsrApp:
-    """The speech service of an engine, and of a diarizer, for `process.main.run_service`."""
-    return AsrApp(engine, settings, runtime, diarizer)

@@ -1,10 +1,10 @@
 """What a request asks for, held against what the model and the engine can do."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 from voxroute_serving import languages
-from voxroute_serving.asr import messages
 from voxroute_serving.asr.engine import DecodingOptions, Feature
 from voxroute_serving.asr.fallbacks import FallbackModel
 from voxroute_serving.asr.queues import DeviceQueues
@@ -48,7 +48,7 @@ def effective_options(
 ) -> tuple[DecodingOptions, tuple[IgnoredOption, ...]]:
     """The options in effect for the first language, and those ignored for any of them."""
     effective = [
-        model.effective_options(messages.with_language(asked.decoding, language))
+        model.effective_options(replace(asked.decoding, language=language))
         for language in languages
     ]
     ignored = {option.field: option for _, some in effective for option in some}

@@ -5,7 +5,6 @@ as 16-bit samples, 115 MB an hour at 16 kHz, and as 32-bit ones, 230 MB an hour 
 device works on it. The longest recording (`max_audio_s`) times the calls at once bounds it.
 """
 
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -35,7 +34,6 @@ from voxroute_serving.telemetry.request_ids import request_id
 
 _BLOCKS_WAITING = 16  # half seconds of audio between the decoder and the recording
 _INT16_SCALE = 32768.0
-_REPORTED_MISSING_S = 1.0  # s; shorter holes are the rounding of a recorder's clock
 
 _log = get_logger(__name__)
 
@@ -247,7 +245,7 @@ class Diarization:
         if self._pool is not None:
             await self._pool.close()
 
-    async def answers(
+    def answers(
         self, request_iterator: AsyncIterator[asr_pb2.DiarizeRequest], context: Context
     ) -> AsyncGenerator[asr_pb2.DiarizeResponse]:
         """The answers of one call. Raises ServingError."""
@@ -257,9 +255,7 @@ class Diarization:
             async with self._admission.permit():
                 await self._diarize(requests, send)
 
-        async with contextlib.aclosing(relayed(work, context)) as replies:
-            async for reply in replies:
-                yield reply
+        return relayed(work, context)
 
     async def _diarize(
         self, requests: Requests[asr_pb2.DiarizeConfig], send: Send[asr_pb2.DiarizeResponse]
@@ -281,9 +277,7 @@ class Diarization:
             await send(_accepted(model.ref, self._diarizer.device()))
             recording, decoder = await self._recording(requests, options)
             timed = await self._batcher.submit(_Work(model, options), recording)
-            if decoder.damaged_packets or decoder.missing_s >= _REPORTED_MISSING_S:
-                await send(_damaged(decoder))
-            for remark in audio.told(decoder):
+            for remark in audio.told(decoder, "speakers"):
                 await send(_warning(remark.code, remark.message))
             turns = timed.result
             for turn in turns:
@@ -348,15 +342,6 @@ def _turn(turn: Turn, offset_s: float) -> asr_pb2.DiarizeResponse:
             end=common_messages.duration(offset_s + turn.end_s),
             speaker=turn.speaker,
         )
-    )
-
-
-def _damaged(decoder: audio.Decoder) -> asr_pb2.DiarizeResponse:
-    return _warning(
-        "DAMAGED_AUDIO",
-        f"{decoder.damaged_packets} packets of audio could not be decoded and"
-        f" {decoder.missing_s:.1f} s are missing in the file; they are treated as silence, so"
-        " speakers may be missing there",
     )
 
 

@@ -567,8 +567,3 @@ def untranscribed(
 
 
 _MIN_SEGMENT_S = 0.02  # s; the resolution of Whisper's timestamps
-
-
-def with_language(options: DecodingOptions, language: str) -> DecodingOptions:
-    """The same options for a language that is known now."""
-    return replace(options, language=language)

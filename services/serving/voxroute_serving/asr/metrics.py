@@ -1,6 +1,7 @@
 """What a speech service measures besides its calls and batches: audio, segments, speed."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -25,85 +26,70 @@ class AsrMetrics:
     """The metrics that only a speech service has. Every method may be called from any thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.audio_seconds = Counter(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.audio_seconds = counter(
             "voxroute_asr_audio_seconds",
             "Length of the audio that calls have sent and the service has decoded.",
             ("grpc_method",),
-            registry=registry,
         )
-        self.speech_seconds = Counter(
+        self.speech_seconds = counter(
             "voxroute_asr_speech_seconds",
             "Length of the speech in the windows that have been transcribed.",
-            registry=registry,
         )
-        self.queue_seconds = Counter(
+        self.queue_seconds = counter(
             "voxroute_asr_queue_seconds",
             "Time that transcribed windows have waited for the device.",
-            registry=registry,
         )
-        self.inference_seconds = Counter(
+        self.inference_seconds = counter(
             "voxroute_asr_inference_seconds",
             "Time that the device has spent on transcribed windows.",
-            registry=registry,
         )
-        self.windows = Counter(
-            "voxroute_asr_windows", "Windows that have been transcribed.", registry=registry
-        )
-        self.segments = Counter(
-            "voxroute_asr_segments", "Segments sent, flagged or not.", registry=registry
-        )
-        self.flagged_segments = Counter(
+        self.windows = counter("voxroute_asr_windows", "Windows that have been transcribed.")
+        self.segments = counter("voxroute_asr_segments", "Segments sent, flagged or not.")
+        self.flagged_segments = counter(
             "voxroute_asr_flagged_segments",
             "Segments sent with a doubt, by flag; one with two flags counts for each.",
             ("flag",),
-            registry=registry,
         )
-        self.redecodes = Counter(
+        self.redecodes = counter(
             "voxroute_redecodes",
             "Windows decoded again because their text was in doubt, by the decoding that was kept:"
             " first, later.",
             ("kept",),
-            registry=registry,
         )
-        self.redecode_seconds = Counter(
+        self.redecode_seconds = counter(
             "voxroute_asr_redecode_seconds",
             "Time of the device that went into decoding windows again; a part of the inference"
             " seconds.",
-            registry=registry,
         )
-        self.untranscribed_seconds = Counter(
+        self.untranscribed_seconds = counter(
             "voxroute_asr_untranscribed_seconds",
             "Length of the stretches in which a voice sounds and no segment stands.",
-            registry=registry,
         )
-        self.real_time_factor = Histogram(
+        self.real_time_factor = histogram(
             "voxroute_asr_real_time_factor",
             "Device seconds for each second of audio, of finished transcriptions.",
             buckets=RTF_BUCKETS,
-            registry=registry,
         )
-        self.live_streams = Gauge(
-            "voxroute_asr_live_streams", "Live streams that are open.", registry=registry
-        )
-        self.live_interval = Gauge(
+        self.live_streams = gauge("voxroute_asr_live_streams", "Live streams that are open.")
+        self.live_interval = gauge(
             "voxroute_asr_live_update_interval_seconds",
             "How often the text of a live stream could be renewed at the last update of any.",
-            registry=registry,
         )
-        self.live_updates = Counter(
-            "voxroute_asr_live_updates", "Updates of the text of live streams.", registry=registry
+        self.live_updates = counter(
+            "voxroute_asr_live_updates", "Updates of the text of live streams."
         )
-        self.live_commit_latency = Histogram(
+        self.live_commit_latency = histogram(
             "voxroute_asr_live_commit_latency_seconds",
             "Time from the arrival of the end of a word to its committed text.",
             buckets=COMMIT_BUCKETS,
-            registry=registry,
         )
-        self.live_tentative_words = Counter(
+        self.live_tentative_words = counter(
             "voxroute_asr_live_tentative_words",
             "Words of tentative text, by what the next update made of them: kept, changed.",
             ("outcome",),
-            registry=registry,
         )
         # zero is a value that a rate can begin from
         for method in METHODS:

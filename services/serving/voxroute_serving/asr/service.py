@@ -161,7 +161,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
     # --- Transcribe
 
-    async def Transcribe(  # noqa: N802 - the contract's name
+    def Transcribe(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[asr_pb2.TranscribeRequest], context: Context
     ) -> AsyncGenerator[asr_pb2.TranscribeResponse]:
         """The answers of one transcription."""
@@ -177,9 +177,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 async with self._model(options.model, tell) as model:
                     await self._transcription.transcribe(requests, options, model, send)
 
-        async with contextlib.aclosing(relayed(work, context)) as replies:
-            async for reply in replies:
-                yield reply
+        return relayed(work, context)
 
     @contextlib.asynccontextmanager
     async def _model(
@@ -204,7 +202,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
     # --- TranscribeLive
 
-    async def TranscribeLive(  # noqa: N802 - the contract's name
+    def TranscribeLive(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[asr_pb2.TranscribeLiveRequest], context: Context
     ) -> AsyncGenerator[asr_pb2.TranscribeLiveResponse]:
         """The answers of one live stream, which has a place of its own kind."""
@@ -222,9 +220,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 async with self._model(options.model, tell) as model:
                     await self.live.transcribe(requests, options, model, send)
 
-        async with contextlib.aclosing(relayed(work, context)) as replies:
-            async for reply in replies:
-                yield reply
+        return relayed(work, context)
 
     # --- DetectLanguage
 
@@ -243,7 +239,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
     # --- Align
 
-    async def Align(  # noqa: N802 - the contract's name
+    def Align(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[asr_pb2.AlignRequest], context: Context
     ) -> AsyncGenerator[asr_pb2.AlignResponse]:
         """The segments of a known transcript with their words."""
@@ -263,9 +259,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                     await send(asr_pb2.AlignResponse(accepted=accepted))
                     await self._alignment.align(requests, audio_format, language, model, send)
 
-        async with contextlib.aclosing(relayed(work, context)) as replies:
-            async for reply in replies:
-                yield reply
+        return relayed(work, context)
 
     async def _alignable(self, tag: str) -> str:
         """The engine's own tag of a language. Raises UnsupportedError, InvalidInputError."""
@@ -290,11 +284,8 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
     # --- Diarize
 
-    async def Diarize(  # noqa: N802 - the contract's name
+    def Diarize(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[asr_pb2.DiarizeRequest], context: Context
     ) -> AsyncGenerator[asr_pb2.DiarizeResponse]:
         """The turns of the speakers of a recording."""
-        answers = self.diarization.answers(request_iterator, context)
-        async with contextlib.aclosing(answers) as replies:
-            async for reply in replies:
-                yield reply
+        return self.diarization.answers(request_iterator, context)

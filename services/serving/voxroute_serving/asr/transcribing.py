@@ -8,7 +8,7 @@ bounded, so a fast client waits for the device and memory does not grow with the
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from voxroute.asr.v1 import asr_pb2
 from voxroute_serving import messages as common_messages
@@ -43,7 +43,6 @@ _SURE_SPEECH_S = 10.0
 _SURE_PROBABILITY = 0.9
 _LANGUAGE_WINDOWS = 3
 
-_REPORTED_MISSING_S = 1.0  # s; shorter holes are the rounding of a recorder's clock
 _RTF_WEIGHT = 0.2  # of the last call in the moving real-time factor
 
 _log = get_logger(__name__)
@@ -85,22 +84,16 @@ def _sure(held: Sequence[Window], heard: Sequence[dict[str, float]]) -> bool:
     return speech_s >= _SURE_SPEECH_S and max(mean(heard).values()) >= _SURE_PROBABILITY
 
 
+@dataclass(slots=True, eq=False)
 class Transcription:
     """What Transcribe does once a call is admitted, and how fast it was."""
 
-    def __init__(
-        self,
-        queues: DeviceQueues,
-        metrics: AsrMetrics,
-        max_audio_s: float,
-        about: Callable[[], EngineDescription],
-    ) -> None:
-        self._queues = queues
-        self._metrics = metrics
-        self._max_audio_s = max_audio_s
-        self._about = about
-        self.real_time_factor: float | None = None
-        """Of the calls so far, the last ones most; None before the first."""
+    queues: DeviceQueues
+    metrics: AsrMetrics
+    max_audio_s: float
+    about: Callable[[], EngineDescription]
+    real_time_factor: float | None = None
+    """Of the calls so far, the last ones most; None before the first."""
 
     async def transcribe(
         self,
@@ -117,7 +110,7 @@ class Transcription:
         4. transcribe windows, several in flight, and send their segments in order;
         5. answer with what it cost.
         """
-        languages = languages_of(options, model, self._about().features)
+        languages = languages_of(options, model, self.about().features)
         language = languages[0] if len(languages) == 1 else ""
         effective, ignored = effective_options(options, model, languages or model.languages[:1])
         if options.strict:
@@ -133,8 +126,8 @@ class Transcription:
         await send(self._accepted(accepted, model))
 
         feed = Feed()
-        decoder = audio.decoder(audio.spoken(options.audio, languages), feed, self._max_audio_s)
-        heard = self._metrics.heard(decoder, "Transcribe")
+        decoder = audio.decoder(audio.spoken(options.audio, languages), feed, self.max_audio_s)
+        heard = self.metrics.heard(decoder, "Transcribe")
         vad = replace(options.vad, keeps_pauses=model.keeps_pauses)
         stream = WindowStream(heard, vad, lambda: decoder.start_s)
         progress = Progress(options.expected_s, lambda: decoder.start_s)
@@ -143,16 +136,16 @@ class Transcription:
             options,
             model,
             languages,
-            features=self._about().features,
-            queues=self._queues,
-            on_redecode=self._metrics.observe_redecode,
+            features=self.about().features,
+            queues=self.queues,
+            on_redecode=self.metrics.observe_redecode,
         )
         stats = Stats()
         warnings = Warnings(model)
 
         async def windows(source: AsyncIterator[Window]) -> AsyncIterator[Placed]:
             if options.expected_s is not None:  # else it may come as it is spoken
-                source = _together(source, self._queues.first_batch(model))
+                source = _together(source, self.queues.first_batch(model))
             left = _unfinished(source, options.resume_from_s, stats)
             placed = (
                 _in_language(left, language)
@@ -171,11 +164,11 @@ class Transcription:
         ):
             group.create_task(requests.feed(feed))
             ticking = group.create_task(tick(progress, send))
-            results = in_order(group, windows(source), recognise, self._queues.in_flight(model))
+            results = in_order(group, windows(source), recognise, self.queues.in_flight(model))
             async for placed, found in results:
                 window = placed.window
                 stats.add(window, found.timed)
-                self._metrics.observe_window(window, found.timed)
+                self.metrics.observe_window(window, found.timed)
                 for warning in warnings.news(found.judged.result.warnings):
                     await send(asr_pb2.TranscribeResponse(warning=warning))
                 for segment, doubts in zip(
@@ -184,11 +177,11 @@ class Transcription:
                     language = segment.language or found.language
                     message = numbering.message(segment, window, language, doubts)
                     if message is not None:
-                        self._metrics.observe_segment(message)
+                        self.metrics.observe_segment(message)
                         _log.debug("segment", id=message.id, text=message.text)
                         await send(asr_pb2.TranscribeResponse(segment=message))
                 for start_s, end_s, reason in found.untranscribed:
-                    self._metrics.untranscribed_seconds.inc(end_s - start_s)
+                    self.metrics.untranscribed_seconds.inc(end_s - start_s)
                     stats.untranscribed_s += end_s - start_s
                     missing = messages.untranscribed(window, start_s, end_s, reason)
                     await send(asr_pb2.TranscribeResponse(untranscribed=missing))
@@ -205,16 +198,7 @@ class Transcription:
         numbering: SegmentNumbering,
         send: Send[asr_pb2.TranscribeResponse],
     ) -> None:
-        if decoder.damaged_packets or decoder.missing_s >= _REPORTED_MISSING_S:
-            await send(
-                warned(
-                    "DAMAGED_AUDIO",
-                    f"{decoder.damaged_packets} packets of audio could not be decoded and"
-                    f" {decoder.missing_s:.1f} s are missing in the file; they are treated as"
-                    " silence, so words may be missing there",
-                )
-            )
-        for remark in audio.told(decoder):
+        for remark in audio.told(decoder, "words"):
             await send(warned(remark.code, remark.message))
         if not numbering.sent:
             await send(
@@ -237,7 +221,7 @@ class Transcription:
                 measured if before is None else before + _RTF_WEIGHT * (measured - before)
             )
         done = asr_pb2.Done(stats=stats.message(stream.duration_s), segments=numbering.sent)
-        self._metrics.observe_transcription(done.stats)
+        self.metrics.observe_transcription(done.stats)
         await send(asr_pb2.TranscribeResponse(done=done))
 
     def _accepted(
@@ -247,7 +231,7 @@ class Transcription:
             accepted=asr_pb2.Accepted(
                 request_id=request_id(),
                 model=common_messages.model_ref(model.ref),
-                device=common_messages.device(device_info(self._about(), model)),
+                device=common_messages.device(device_info(self.about(), model)),
                 options=options,
             )
         )
@@ -284,7 +268,7 @@ class Transcription:
                 yield Placed(window, "" if allowed else language)
                 continue
             held.append(window)
-            probabilities = await self._queues.listen(model, window.samples)
+            probabilities = await self.queues.listen(model, window.samples)
             heard.append(among(probabilities, allowed) if allowed else probabilities)
             if len(held) == _LANGUAGE_WINDOWS or _sure(held, heard):
                 for early in await settled():

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
+_REPORTED_MISSING_S = 1.0  # s; shorter holes are the rounding of a recorder's clock
 _TOLD_IN_SUM = {"DAMAGED_AUDIO", "AUDIO_GAP"}
 _TS_SYNC = b"\x47"
 _TAIL_BYTES = 4 << 20  # FFmpeg reads ahead of the packets that it gives
@@ -125,9 +126,17 @@ def load_libraries() -> None:
     importlib.import_module("av.error")
 
 
-def told(decoder: Decoder) -> list[Remark]:
-    """What a client should know of a recording, but for its damage, which is told in sum."""
-    return [remark for remark in decoder.remarks if remark.code not in _TOLD_IN_SUM]
+def told(decoder: Decoder, lacking: str) -> list[Remark]:
+    """What a client should know of a recording; damage in sum, where `lacking` may be missing."""
+    others = [remark for remark in decoder.remarks if remark.code not in _TOLD_IN_SUM]
+    if not decoder.damaged_packets and decoder.missing_s < _REPORTED_MISSING_S:
+        return others
+    message = (
+        f"{decoder.damaged_packets} packets of audio could not be decoded and"
+        f" {decoder.missing_s:.1f} s are missing in the file; they are treated as silence, so"
+        f" {lacking} may be missing there"
+    )
+    return [Remark("DAMAGED_AUDIO", message), *others]
 
 
 def decoder(audio_format: AudioFormat, source: Source, max_audio_s: float) -> Decoder:

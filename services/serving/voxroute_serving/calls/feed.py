@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from voxroute_serving.telemetry import tracing
@@ -103,6 +103,7 @@ class Feed:
         return chunk
 
 
+@dataclass(eq=False)
 class Threaded(Generic[Item]):
     """An asynchronous iterator over a synchronous one that runs on a thread of its own.
 
@@ -112,17 +113,12 @@ class Threaded(Generic[Item]):
     `name`, which lasts as long as the thread; an attribute tells how much of that was work.
     """
 
-    def __init__(
-        self,
-        iterate: Callable[[], Iterator[Item]],
-        *,
-        capacity: int,
-        name: str,
-        on_close: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._iterate = iterate
-        self._capacity = capacity
-        self._on_close = on_close
+    iterate: Callable[[], Iterator[Item]]
+    capacity: int
+    name: str
+    on_close: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._condition = threading.Condition()
         self._arrived = asyncio.Event()
@@ -130,25 +126,19 @@ class Threaded(Generic[Item]):
         self._error: BaseException | None = None
         self._ended = False
         self._closed = False
-        self._name = name
 
     async def __aenter__(self) -> Self:
         context = contextvars.copy_context()
         run = self._traced
-        threading.Thread(target=context.run, args=(run,), name=self._name, daemon=True).start()
+        threading.Thread(target=context.run, args=(run,), name=self.name, daemon=True).start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         with self._condition:
             self._closed = True
             self._items.clear()
             self._condition.notify()
-        self._on_close()
+        self.on_close()
 
     def __aiter__(self) -> Self:
         return self
@@ -169,13 +159,13 @@ class Threaded(Generic[Item]):
 
     def _traced(self) -> None:
         _give_way()
-        with tracing.span(self._name) as span:
+        with tracing.span(self.name) as span:
             self._run()
             span.set_attribute("voxroute.cpu_s", time.thread_time())
 
     def _run(self) -> None:
         error: BaseException | None = None
-        iterator = self._iterate()
+        iterator = self.iterate()
         try:
             for item in iterator:
                 if not self._put(item):
@@ -190,12 +180,12 @@ class Threaded(Generic[Item]):
             self._ended = True
             self._error = error
         # The writer must not wait for a reader that has ended.
-        self._on_close()
+        self.on_close()
         _notify(self._loop, self._arrived)
 
     def _put(self, item: Item) -> bool:
         with self._condition:
-            self._condition.wait_for(lambda: len(self._items) < self._capacity or self._closed)
+            self._condition.wait_for(lambda: len(self._items) < self.capacity or self._closed)
             if self._closed:
                 return False
             self._items.append(item)

@@ -33,7 +33,7 @@ from voxroute_serving.errors import (
     UnsupportedError,
     chain,
 )
-from voxroute_serving.metrics import UNKNOWN_METHOD, Method, Metrics
+from voxroute_serving.metrics import UNKNOWN_METHOD, Method, MethodType, Metrics
 from voxroute_serving.security.clients import Access, name_without_token
 from voxroute_serving.telemetry import logs, request_ids, tracing
 from voxroute_serving.telemetry.request_ids import request_id
@@ -53,6 +53,14 @@ _ALWAYS_ANSWERED = {"GetCapabilities", "ListModels"}  # they never wait for the 
 _FAREWELL_S = 0.05
 _CLIENT_RETRY_S = 2.0  # advice to a client whose share is taken; only it knows its calls' ends
 _STATUS_S = 5.0  # how long a handler waits until its status is on its way
+
+# by whether the request and the response are streams: in the labels, and to grpc
+_KINDS: dict[tuple[bool, bool], tuple[MethodType, str]] = {
+    (False, False): ("unary", "unary_unary"),
+    (True, False): ("client_stream", "stream_unary"),
+    (False, True): ("server_stream", "unary_stream"),
+    (True, True): ("bidi_stream", "stream_stream"),
+}
 
 _log = logs.get_logger(__name__)
 
@@ -266,86 +274,38 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.handled.labels(*UNKNOWN_METHOD.labels, "UNIMPLEMENTED").inc()
             return None
         _, service, name = handler_call_details.method.rsplit("/", 2)
-        deserializer = _lenient(handler.request_deserializer)
-        serializer = handler.response_serializer
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._bidi_stream(Method("bidi_stream", service, name), handler.stream_stream),
-                deserializer,
-                serializer,
-            )
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                self._client_stream(Method("client_stream", service, name), handler.stream_unary),
-                deserializer,
-                serializer,
-            )
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._server_stream(Method("server_stream", service, name), handler.unary_stream),
-                deserializer,
-                serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(Method("unary", service, name), handler.unary_unary),
-            deserializer,
-            serializer,
+        kind, shape = _KINDS[handler.request_streaming, handler.response_streaming]
+        return getattr(grpc, f"{shape}_rpc_method_handler")(
+            self._serving(Method(kind, service, name), handler, getattr(handler, shape)),
+            _lenient(handler.request_deserializer),
+            handler.response_serializer,
         )
 
-    def _unary(self, method: Method, handler: Callable[..., Any]) -> Callable[..., Any]:
+    def _serving(
+        self, method: Method, kind: "grpc.RpcMethodHandler[Any, Any]", handle: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        takes_stream, gives_stream = kind.request_streaming, kind.response_streaming
+
         async def serve(request: Any, context: Context) -> Any:
-            async def act() -> Any:
-                self._metrics.messages_received.labels(*method.labels).inc()
-                response = await handler(_decoded(request), context)
-                self._metrics.messages_sent.labels(*method.labels).inc()
-                return response
-
-            return await self._surround(method, context, act, _Flow(0))
-
-        return serve
-
-    def _client_stream(self, method: Method, handler: Callable[..., Any]) -> Callable[..., Any]:
-        async def serve(requests: AsyncIterator[Any], context: Context) -> Any:
-            flow = _Flow(self._idle_s, self._bytes_per_s)
-            received = self._received(method, requests, flow)
+            streams = takes_stream or gives_stream
+            flow = _Flow(self._idle_s, self._bytes_per_s) if streams else _Flow(0)
+            received = self._received(method, request, flow) if takes_stream else None
 
             async def act() -> Any:
-                response = await handler(received, context)
+                if received is None:
+                    self._metrics.messages_received.labels(*method.labels).inc()
+                answer = handle(_decoded(request) if received is None else received, context)
+                if gives_stream:
+                    return await self._send(method, context, answer, flow)
+                response = await answer
                 self._metrics.messages_sent.labels(*method.labels).inc()
                 return response
 
             try:
                 return await self._surround(method, context, act, flow)
             finally:
-                await received.close()
-
-        return serve
-
-    def _server_stream(self, method: Method, handler: Callable[..., Any]) -> Callable[..., Any]:
-        async def serve(request: Any, context: Context) -> None:
-            flow = _Flow(self._idle_s, self._bytes_per_s)
-
-            async def act() -> None:
-                self._metrics.messages_received.labels(*method.labels).inc()
-                answers = handler(_decoded(request), context)
-                await self._send(method, context, answers, flow)
-
-            await self._surround(method, context, act, flow)
-
-        return serve
-
-    def _bidi_stream(self, method: Method, handler: Callable[..., Any]) -> Callable[..., Any]:
-        async def serve(requests: AsyncIterator[Any], context: Context) -> None:
-            flow = _Flow(self._idle_s, self._bytes_per_s)
-            received = self._received(method, requests, flow)
-
-            async def act() -> None:
-                await self._send(method, context, handler(received, context), flow)
-
-            try:
-                await self._surround(method, context, act, flow)
-            finally:
-                await received.close()
+                if received is not None:
+                    await received.close()
 
         return serve
 

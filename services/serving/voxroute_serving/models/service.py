@@ -12,6 +12,7 @@ from voxroute.models.v1 import models_pb2, models_pb2_grpc
 from voxroute_serving.device.pool import ModelPool, ModelState, ModelStatus
 from voxroute_serving.domain import ModelRef
 from voxroute_serving.errors import InvalidInputError
+from voxroute_serving.messages import model_ref
 
 SERVICE_NAME = models_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -87,7 +88,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     def _loaded(self, status: ModelStatus, known: ModelRef | None) -> models_pb2.Model:
         ref = status.ref or known or ModelRef("", status.id, "")
         model = models_pb2.Model(
-            model=ref_message(ref),
+            model=model_ref(ref),
             state=(
                 models_pb2.MODEL_STATE_LOADED
                 if status.state is ModelState.LOADED
@@ -103,10 +104,5 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         return model
 
 
-def ref_message(ref: ModelRef) -> common_pb2.ModelRef:
-    """The contract's form of a model's name and revision."""
-    return common_pb2.ModelRef(engine=ref.engine, id=ref.id, revision=ref.revision)
-
-
 def _available(ref: ModelRef) -> models_pb2.Model:
-    return models_pb2.Model(model=ref_message(ref), state=models_pb2.MODEL_STATE_AVAILABLE)
+    return models_pb2.Model(model=model_ref(ref), state=models_pb2.MODEL_STATE_AVAILABLE)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from voxroute_serving.asr.app import AsrApp, asr_app
+from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.asr.diarizing import Diarizer
 from voxroute_serving.asr.engine import AsrEngine
 from voxroute_serving.device.batcher import Admission, DeviceThread
@@ -61,7 +61,7 @@ def serving_engine(
 ) -> contextlib.AbstractAsyncContextManager[Served[AsrApp]]:
     """A speech service of an engine, on a free port."""
     chosen = AsrSettings(listen=["127.0.0.1:0"], metrics_listen="", **settings)
-    return serving(lambda given, runtime: asr_app(engine, given, runtime, diarizer), chosen)
+    return serving(lambda given, runtime: AsrApp(engine, given, runtime, diarizer), chosen)
 
 
 async def until(condition: Callable[[], bool], within_s: float = 30.0) -> bool:

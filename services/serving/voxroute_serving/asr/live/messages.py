@@ -11,7 +11,6 @@ from voxroute_serving.asr.live.hearing import Endpoint
 from voxroute_serving.asr.messages import Rule
 from voxroute_serving.audio.pcm import PcmFormat
 from voxroute_serving.audio.vad import VadOptions
-from voxroute_serving.domain import IgnoredOption
 from voxroute_serving.messages import duration, seconds
 
 _PADDING_S = 0.3  # a live start is never heard twice, so it may be early
@@ -132,25 +131,6 @@ def accepted_config(
         update_interval=duration(options.update_s or 0.0),
         refine=options.refine,
         tentative=options.tentative,
-    )
-
-
-def accepted(
-    request_id: str,
-    model: common_pb2.ModelRef,
-    device: common_pb2.Device,
-    config: asr_pb2.LiveConfig,
-    ignored: Sequence[IgnoredOption],
-) -> asr_pb2.TranscribeLiveResponse:
-    """The first message."""
-    return asr_pb2.TranscribeLiveResponse(
-        accepted=asr_pb2.LiveAccepted(
-            request_id=request_id,
-            model=model,
-            device=device,
-            config=config,
-            ignored=messages.ignored_messages(ignored),
-        )
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
@@ -30,7 +30,6 @@ from voxroute_serving.asr.live.agreement import text_of
 from voxroute_serving.asr.live.hearing import EndReason, Hearing, News, Spoken
 from voxroute_serving.asr.live.messages import (
     LiveOptions,
-    accepted,
     accepted_config,
     warned,
     word_messages,
@@ -39,6 +38,7 @@ from voxroute_serving.asr.live.utterance import Arrivals, Line, Missing, Update,
 from voxroute_serving.asr.messages import (
     DEFAULT_TOP_LANGUAGES,
     SegmentNumbering,
+    ignored_messages,
     languages_message,
     untranscribed,
 )
@@ -62,19 +62,14 @@ _MOST_REFINED = 4  # utterances that wait to be decoded once more
 _RETRY_S = 1.0
 
 
+@dataclass(slots=True, eq=False)
 class LiveTranscription:
     """What TranscribeLive does once a stream is admitted."""
 
-    def __init__(
-        self,
-        queues: DeviceQueues,
-        metrics: AsrMetrics,
-        about: Callable[[], EngineDescription],
-    ) -> None:
-        self._queues = queues
-        self._metrics = metrics
-        self._about = about
-        self._leaving = asyncio.Event()
+    queues: DeviceQueues
+    metrics: AsrMetrics
+    about: Callable[[], EngineDescription]
+    _leaving: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def leave(self) -> None:
         """Ends all streams: their utterances are closed, their clients are told."""
@@ -88,66 +83,58 @@ class LiveTranscription:
         send: Send[asr_pb2.TranscribeLiveResponse],
     ) -> None:
         """One admitted stream. Raises InvalidInputError, NotReadyError, what the device raises."""
-        features = self._about().features
+        features = self.about().features
         languages = languages_of(options, model, features)
         effective, ignored = effective_options(options, model, languages or model.languages[:1])
         if options.strict:
             refuse_ignored(ignored)
         config = accepted_config(options, effective, model.ref.id, languages)
-        await send(
-            accepted(
-                request_id(),
-                common_messages.model_ref(model.ref),
-                common_messages.device(device_info(self._about(), model)),
-                config,
-                ignored,
-            )
+        accepted = asr_pb2.LiveAccepted(
+            request_id=request_id(),
+            model=common_messages.model_ref(model.ref),
+            device=common_messages.device(device_info(self.about(), model)),
+            config=config,
+            ignored=ignored_messages(ignored),
         )
+        await send(asr_pb2.TranscribeLiveResponse(accepted=accepted))
         again = recogniser(
             options,
             model,
             languages,
             features=features,
-            queues=self._queues,
-            on_redecode=self._metrics.observe_redecode,
+            queues=self.queues,
+            on_redecode=self.metrics.observe_redecode,
         )
         stream = _Stream(
-            queues=self._queues,
-            metrics=self._metrics,
+            queues=self.queues,
+            metrics=self.metrics,
             options=options,
             model=model,
             languages=languages,
             again=again,
             send=send,
         )
-        self._metrics.live_streams.inc()
+        self.metrics.live_streams.inc()
         try:
             await stream.run(requests, self._leaving)
         finally:
-            self._metrics.live_streams.dec()
+            self.metrics.live_streams.dec()
 
 
+@dataclass(eq=False, kw_only=True)
 class _Stream:
     """One stream: a task reads and hears, another writes down utterance by utterance."""
 
-    def __init__(
-        self,
-        *,
-        queues: DeviceQueues,
-        metrics: AsrMetrics,
-        options: LiveOptions,
-        model: FallbackModel,
-        languages: tuple[str, ...],
-        again: Recogniser,
-        send: Send[asr_pb2.TranscribeLiveResponse],
-    ) -> None:
-        self._queues = queues
-        self._metrics = metrics
-        self._options = options
-        self._model = model
-        self._languages = languages
-        self._again = again
-        self._send = send
+    queues: DeviceQueues
+    metrics: AsrMetrics
+    options: LiveOptions
+    model: FallbackModel
+    languages: tuple[str, ...]
+    again: Recogniser
+    send: Send[asr_pb2.TranscribeLiveResponse]
+
+    def __post_init__(self) -> None:
+        options, languages = self.options, self.languages
         self._samples = LiveSamples(options.audio)
         self._silero = SpeechProbabilities()
         self._hearing = Hearing(options.vad, options.endpoint)
@@ -161,7 +148,7 @@ class _Stream:
         self._settled_to = 0  # samples up to which it is told what was said
         self._told_at = 0.0  # when progress was
         self._numbering = SegmentNumbering(end_s=options.audio.start_s)
-        self._warnings = Warnings(model)
+        self._warnings = Warnings(self.model)
         self._stats = Stats()
         self._utterances = self._updates = 0
         self._is_behind = False  # with refining
@@ -181,14 +168,14 @@ class _Stream:
             await writing
         if left:
             sentence = "the service shuts down; connect again, or to another endpoint"
-            await self._send(warned("SERVICE_STOPPING", sentence))
+            await self.send(warned("SERVICE_STOPPING", sentence))
             raise NotReadyError(sentence, retry_after_s=_RETRY_S)
         done = asr_pb2.LiveDone(
             stats=self._stats.message(self._tape_end_s),
             utterances=self._utterances,
             updates=self._updates,
         )
-        await self._send(asr_pb2.TranscribeLiveResponse(done=done))
+        await self.send(asr_pb2.TranscribeLiveResponse(done=done))
 
     # --- what is heard
 
@@ -223,7 +210,7 @@ class _Stream:
                     raise InvalidInputError.of_field(kind, "was sent twice; send it once, first")
 
     async def _hear(self, chunk: bytes) -> None:
-        pcm = self._options.audio
+        pcm = self.options.audio
         piece_bytes = round(_PIECE_S * pcm.sample_rate_hz) * (1 if pcm.law else 2 * pcm.channels)
         for begin in range(0, len(chunk), piece_bytes):
             while self._ahead_s > _MOST_AHEAD_S:
@@ -231,13 +218,13 @@ class _Stream:
                 await self._room.wait()
             piece = chunk[begin : begin + piece_bytes]
             samples, probabilities = await asyncio.to_thread(self._voice, piece)
-            self._metrics.audio_seconds.labels("TranscribeLive").inc(len(samples) / SAMPLE_RATE)
+            self.metrics.audio_seconds.labels("TranscribeLive").inc(len(samples) / SAMPLE_RATE)
             news = self._hearing.push(samples, probabilities)
             self._arrivals.add(self._hearing.tape.end)
             await self._news(news)
         if time.monotonic() - self._told_at >= PROGRESS_S:
             self._told_at = time.monotonic()
-            await self._send(self._progress())
+            await self.send(self._progress())
 
     def _voice(self, chunk: bytes) -> tuple[Samples, Probabilities]:
         samples = self._samples.push(chunk)
@@ -259,20 +246,20 @@ class _Stream:
                 started = asr_pb2.SpeechStarted(
                     utterance=spoken.number, at=self._at(spoken.start / SAMPLE_RATE)
                 )
-                await self._send(asr_pb2.TranscribeLiveResponse(speech_started=started))
+                await self.send(asr_pb2.TranscribeLiveResponse(speech_started=started))
             elif spoken.end != spoken.start:
                 stopped = asr_pb2.SpeechStopped(
                     utterance=spoken.number, at=self._at(spoken.voice_end / SAMPLE_RATE)
                 )
-                await self._send(asr_pb2.TranscribeLiveResponse(speech_stopped=stopped))
+                await self.send(asr_pb2.TranscribeLiveResponse(speech_stopped=stopped))
         if not self._begun:
-            kept = round((self._options.vad.padding_s + _PIECE_S) * SAMPLE_RATE)
+            kept = round((self.options.vad.padding_s + _PIECE_S) * SAMPLE_RATE)
             self._hearing.tape.drop_before(self._hearing.tape.end - kept)
             self._settled_to = self._hearing.tape.end
         self._changed.set()
 
     def _progress(self) -> asr_pb2.TranscribeLiveResponse:
-        interval_s = self._queues.pace.interval_s(self._options.update_s or 0.0)
+        interval_s = self.queues.pace.interval_s(self.options.update_s or 0.0)
         return asr_pb2.TranscribeLiveResponse(
             progress=asr_pb2.LiveProgress(
                 stage=asr_pb2.STAGE_TRANSCRIBING,
@@ -295,7 +282,7 @@ class _Stream:
                     return
                 await self._wait()
             text = UtteranceText(
-                self._begun[0], self._hearing.tape, self._decode, self._metrics, self._arrivals
+                self._begun[0], self._hearing.tape, self._decode, self.metrics, self._arrivals
             )
             await self._follow(text)
             while refined and refined[0].done():
@@ -316,7 +303,7 @@ class _Stream:
         self._begun.popleft()
         assert spoken.end is not None  # noqa: S101 - it has been written down
         self._settled_to = max(self._settled_to, spoken.end)
-        padding = round(self._options.vad.padding_s * SAMPLE_RATE)
+        padding = round(self.options.vad.padding_s * SAMPLE_RATE)
         start = self._begun[0].start if self._begun else self._settled_to - padding
         self._hearing.tape.drop_before(start)
         self._room.set()
@@ -334,14 +321,14 @@ class _Stream:
                 await self._wait()
                 continue
             text.language = text.language or await self._told_language(spoken)
-            options, _ = effective_options(self._options, self._model, (text.language,))
+            options, _ = effective_options(self.options, self.model, (text.language,))
             await self._commit(
                 spoken, await text.renew(replace(options, beam_size=1, short_context=True))
             )
             self._updates += 1
             now = text_of(text.tentative)
-            if self._options.tentative and now != shown and spoken.end is None:
-                await self._send(self._tentative(spoken, text.tentative))
+            if self.options.tentative and now != shown and spoken.end is None:
+                await self.send(self._tentative(spoken, text.tentative))
             shown = now
         await self._commit(spoken, text.close())
 
@@ -353,15 +340,15 @@ class _Stream:
     def _is_due(self, text: UtteranceText) -> bool:
         """Whether it is time to look what is said in an utterance that goes on."""
         spoken = text.spoken
-        if self._options.update_s is None:
+        if self.options.update_s is None:
             return False
         if spoken.is_quiet:
             return not text.covers_all
         is_told = bool(text.language or (self._language and not self._has_several))
         if not is_told and spoken.speech < _LANGUAGE_S * SAMPLE_RATE:
             return False
-        interval_s = self._queues.pace.interval_s(self._options.update_s)
-        self._metrics.live_interval.set(interval_s)
+        interval_s = self.queues.pace.interval_s(self.options.update_s)
+        self.metrics.live_interval.set(interval_s)
         return self._hearing.tape.end - text.decoded_to >= interval_s * SAMPLE_RATE
 
     async def _told_language(self, spoken: Spoken) -> str:
@@ -370,31 +357,31 @@ class _Stream:
         if self._language and not (self._has_several and is_enough):
             return self._language
         end = spoken.end or self._hearing.tape.end
-        heard = await self._queues.listen(self._model, self._hearing.tape.take(spoken.start, end))
-        heard = among(heard, self._languages) if self._languages else heard
+        heard = await self.queues.listen(self.model, self._hearing.tape.take(spoken.start, end))
+        heard = among(heard, self.languages) if self.languages else heard
         language = likeliest(heard)
         if language != self._language:
             detected = asr_pb2.LanguageDetected(
                 languages=languages_message(heard, DEFAULT_TOP_LANGUAGES)
             )
-            await self._send(asr_pb2.TranscribeLiveResponse(language_detected=detected))
+            await self.send(asr_pb2.TranscribeLiveResponse(language_detected=detected))
         if is_enough:
             self._language = language
         return language
 
     async def _decode(self, options: DecodingOptions, update: Update) -> Timed[WindowResult]:
-        timed = await self._queues.transcribe_live(self._model, options, update)
+        timed = await self.queues.transcribe_live(self.model, options, update)
         self._count(timed)
         for warning in self._warnings.news(timed.result.warnings):
-            await self._send(asr_pb2.TranscribeLiveResponse(warning=warning))
+            await self.send(asr_pb2.TranscribeLiveResponse(warning=warning))
         return timed
 
     def _count(self, timed: Timed[WindowResult]) -> None:
         self._stats.queue_s += timed.queue_s
         self._stats.inference_s += timed.inference_s
         self._stats.windows += 1
-        self._metrics.queue_seconds.inc(timed.queue_s)
-        self._metrics.inference_seconds.inc(timed.inference_s)
+        self.metrics.queue_seconds.inc(timed.queue_s)
+        self.metrics.inference_seconds.inc(timed.inference_s)
 
     async def _commit(self, spoken: Spoken, words: Sequence[Word]) -> None:
         if not words:
@@ -403,16 +390,16 @@ class _Stream:
         committed = asr_pb2.Committed(
             utterance=spoken.number,
             text=text_of(words),
-            words=word_messages(words, self._options.audio.start_s),
+            words=word_messages(words, self.options.audio.start_s),
         )
-        await self._send(asr_pb2.TranscribeLiveResponse(committed=committed))
+        await self.send(asr_pb2.TranscribeLiveResponse(committed=committed))
 
     def _tentative(self, spoken: Spoken, words: Sequence[Word]) -> asr_pb2.TranscribeLiveResponse:
         return asr_pb2.TranscribeLiveResponse(
             tentative=asr_pb2.Tentative(
                 utterance=spoken.number,
                 text=text_of(words),
-                words=word_messages(words, self._options.audio.start_s),
+                words=word_messages(words, self.options.audio.start_s),
             )
         )
 
@@ -425,12 +412,12 @@ class _Stream:
                 "the device has too much to do to decode every utterance once more; those without"
                 " `refined` have their committed text"
             )
-            await self._send(warned("REFINE_BEHIND", sentence))
+            await self.send(warned("REFINE_BEHIND", sentence))
 
     def _refinable(self, text: UtteranceText) -> Window | None:
         """The sound of an utterance that is to be decoded once more."""
         spoken = text.spoken
-        if not self._options.refine or not text.language or self._is_over(spoken):
+        if not self.options.refine or not text.language or self._is_over(spoken):
             return None
         assert spoken.end is not None  # noqa: S101 - it has ended
         samples = self._hearing.tape.take(spoken.start, spoken.end)
@@ -449,7 +436,7 @@ class _Stream:
         missing: list[Missing]
         refined = window is not None
         if window is not None:
-            found = await self._again(Placed(window, language))
+            found = await self.again(Placed(window, language))
             self._count(found.timed)
             judged, language = found.judged, found.language
             lines = list(zip(judged.result.segments, judged.doubts, strict=True))
@@ -457,7 +444,7 @@ class _Stream:
         else:
             options = None
             if language:
-                options, _ = effective_options(self._options, self._model, (language,))
+                options, _ = effective_options(self.options, self.model, (language,))
             window, lines, missing = text.segments(options)
             window = replace(window, start_s=self._start_s(spoken))
         if before is not None:
@@ -476,12 +463,12 @@ class _Stream:
             message = self._numbering.message(segment, window, spoken_in, doubts)
             if message is not None:
                 utterance.segments.append(message)
-                self._metrics.observe_segment(message)
+                self.metrics.observe_segment(message)
         if utterance.segments:  # each has a length, be the utterance ever so short
             end_s = max(window.end_s, self._numbering.end_s)
             utterance.end.CopyFrom(common_messages.duration(end_s))
         self._observe(spoken, missing)
-        await self._send(asr_pb2.TranscribeLiveResponse(utterance=utterance))
+        await self.send(asr_pb2.TranscribeLiveResponse(utterance=utterance))
 
     def _observe(self, spoken: Spoken, missing: Sequence[Missing]) -> None:
         speech_s = spoken.speech / SAMPLE_RATE
@@ -489,11 +476,11 @@ class _Stream:
         self._utterances += 1
         self._stats.speech_s += speech_s
         self._stats.untranscribed_s += missing_s
-        self._metrics.speech_seconds.inc(speech_s)
-        self._metrics.untranscribed_seconds.inc(missing_s)
+        self.metrics.speech_seconds.inc(speech_s)
+        self.metrics.untranscribed_seconds.inc(missing_s)
 
     def _start_s(self, spoken: Spoken) -> float:
-        return self._options.audio.start_s + spoken.start / SAMPLE_RATE
+        return self.options.audio.start_s + spoken.start / SAMPLE_RATE
 
     def _at(self, time_s: float) -> Duration:
-        return common_messages.duration(self._options.audio.start_s + time_s)
+        return common_messages.duration(self.options.audio.start_s + time_s)

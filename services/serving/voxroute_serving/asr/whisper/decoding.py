@@ -18,6 +18,8 @@ from voxroute_serving.domain import IgnoredOption, ModelRef
 COMPRESSION_RATIO_THRESHOLD = 2.4
 LOG_PROB_THRESHOLD = -1.0
 NO_SPEECH_THRESHOLD = 0.6
+PREPENDED = "\"'“¿([{-"
+APPENDED = "\"'.。,，!！?？:：”)]}、।॥"  # noqa: RUF001 - full-width marks
 MEDIAN_FILTER_WIDTH = 7  # positions of 20 ms of the attention; openai-whisper's
 # Compares and exchanges that leave the median of seven in the middle (N. Devillard, "Fast median
 # search", 1998); on a device a sort takes five times as long.
