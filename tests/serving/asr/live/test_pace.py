@@ -50,6 +50,24 @@ def test_the_interval_is_what_was_asked_for_or_what_the_device_can() -> None:
     assert pace.interval_s(10.0) == 10.0
 
 
+def test_beams_go_before_the_interval_grows_and_come_back_where_there_is_room() -> None:
+    """They cost 1.6 times as much; a stream that asks for updates more rarely keeps them."""
+    pace = pace_of()
+    assert pace.has_beams(0.1)
+    for _ in range(100):
+        measured(pace, 0.9)
+    assert pace.has_beams(1.2)
+    assert not pace.has_beams(1.0)
+    assert pace.has_beams(2.0)
+    assert not pace.has_beams(1.0)
+    for _ in range(100):
+        measured(pace, 0.6)  # without them: 0.75 s are needed, 1.2 would be with them
+    assert not pace.has_beams(1.0)
+    for _ in range(100):
+        measured(pace, 0.4)
+    assert pace.has_beams(1.0)
+
+
 def test_what_was_measured_long_ago_tells_nothing() -> None:
     """Nobody has spoken since; the next batch counts alone."""
     pace = pace_of()

@@ -14,6 +14,7 @@ from voxroute_serving.device.places import all_taken
 from voxroute_serving.errors import QueueFullError
 
 _ROOM = 1.25  # times what an update takes, so that a late one finds the device free
+_BEAMS = 1.6  # times what an update takes with beams on two cores; on a GPU it is hardly more
 _LONGEST_S = 3.0  # an interval beyond which nobody calls it live
 _WEIGHT = 0.1  # of the last batch in the moving times
 _FORGOTTEN_S = 10.0  # after which what updates took tells nothing of now
@@ -45,6 +46,7 @@ class Pace:
         self._update_s = 0.0  # from asking for one to its text: the wait, and the batch
         self._busy = BusyTime()
         self._measured_at = -math.inf
+        self._has_beams = True
 
     def observe(self, record: BatchRecord) -> None:
         """Takes the time of a batch of live windows that has ended now."""
@@ -59,6 +61,19 @@ class Pace:
     def interval_s(self, wanted_s: float) -> float:
         """How often one stream renews its text, seconds."""
         return max(wanted_s, self._needed_s())
+
+    def has_beams(self, wanted_s: float) -> bool:
+        """Whether a stream that renews its text so often, in seconds, looks for the likeliest one.
+
+        Not where the device then could not renew it so often: before an interval grows, updates
+        take the likeliest word each time.
+        """
+        needed_s = self._needed_s()
+        if needed_s > wanted_s:
+            self._has_beams = False
+        elif needed_s * _BEAMS <= wanted_s:
+            self._has_beams = True
+        return self._has_beams
 
     @contextlib.contextmanager
     def stream(self) -> Generator[None]:
