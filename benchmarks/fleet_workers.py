@@ -55,9 +55,9 @@ _span: ContextVar[Span] = ContextVar("span")
 class _Timed(Link):
     """A link that knows how long it takes until a span is there."""
 
-    async def ask(self, subject: str, data: bytes) -> bytes | None:
+    async def ask(self, subject: str, data: bytes, within_s: float = 2.0) -> bytes | None:
         began = time.monotonic()
-        answer = await super().ask(subject, data)
+        answer = await super().ask(subject, data, within_s)
         if subject.startswith("vr.work."):
             _span.get().queued_s += time.monotonic() - began
             _span.get().given = bool(answer and json.loads(answer))

@@ -436,10 +436,10 @@ class Link:
 
         return (await self._subscribed(subject, on)).unsubscribe
 
-    async def ask(self, subject: str, data: bytes) -> bytes | None:
+    async def ask(self, subject: str, data: bytes, within_s: float = _TRY_S) -> bytes | None:
         """What somebody answers; None where nobody is there. Raises AwayError for no answer."""
         try:
-            return (await self._request(subject, data)).data
+            return (await self._request(subject, data, within_s)).data
         except nats.errors.NoRespondersError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:

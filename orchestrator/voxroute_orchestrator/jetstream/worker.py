@@ -31,10 +31,13 @@ _TICKET_S = 10.0  # in which a ticket that was pulled leads to a call, or anothe
 _PULL_S = 0.5
 _PAUSE_S = 1.0  # before a service or server that is away is asked again
 _BEAT_S = 2.0  # less than what a worker is taken for dead after
-_NOBODY_S = 2.0  # without anybody who answers, after which nobody waits for the call
+_IDLE_S = 0.5  # without anybody who answers, after which nothing more is decoded
+_NOBODY_S = 2.0  # likewise, after which nobody waits for the call
 _HUNG_S = 15.0  # with somebody who does not answer, likewise
 _AWAY_S = 60.0  # without the server, likewise
-_UNTOLD = 32  # answers of the service that wait to be told
+_GET_S = 2.0  # in which a message of the call is there, or asked for again
+_TELL_S = 0.5  # after which is asked again whether what was told is kept
+_UNKEPT_S = 2.0  # after which nothing more is decoded: it would be lost with whoever is to keep it
 _SPAN_S = 120.0  # what a call is expected to have, at least
 _OUTCOMES: dict[str, Outcome] = {grpc.StatusCode.OK.name: "done", LEFT: "left"}
 _MIN_LANES = 2  # one span's windows fill the batches of the other
@@ -182,9 +185,8 @@ class _Call:
         """Media time up to which windows are finished."""
         self._subject = str(given["call"])
         self._stopping = stopping
-        self._untold: list[bytes] = []
-        self._room = asyncio.Event()
-        self._room.set()
+        self._left = False
+        self._untold: list[bytes] = []  # what is decoded in _UNKEPT_S, at most
         self._news = asyncio.Event()
         metadata = ((METADATA_KEY, str(given["request_id"])), (JOB_METADATA_KEY, job_id))
         self._grpc = service.stub.Transcribe(metadata=metadata)
@@ -233,12 +235,13 @@ class _Call:
                     if self._stopping.is_set():
                         self._grpc.cancel()
                         return {"code": LEFT}
-                if len(self._untold) >= _UNTOLD:
-                    self._room.clear()
-                await self._room.wait()
             await raise_for_status(self._grpc)
         except grpc.aio.AioRpcError as error:
             return ending(error)
+        except asyncio.CancelledError:
+            if not self._left:
+                raise
+            return {"code": LEFT}
         return {"code": grpc.StatusCode.OK.name}
 
     def _count(self, reached_s: float) -> None:
@@ -253,35 +256,52 @@ class _Call:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _BEAT_S)
-            if sending.done():
+            if sending.done() and not self._left:
                 sending.result()
             self._news.clear()
             ended = reading.done()
             untold, self._untold = self._untold, []
-            self._room.set()
             head: dict[str, Any] = {"tell": number}
             if ended:
                 head["end"] = reading.result()
-            await self._ask(head, packed(untold))
+            unkept = asyncio.get_running_loop().call_later(_UNKEPT_S, self._leave)
+            try:
+                await self._ask(head, packed(untold))
+            finally:
+                unkept.cancel()
             number += 1
             if ended:
                 return _OUTCOMES.get(head["end"]["code"], "failed")
 
     async def _ask(self, head: dict[str, Any], body: bytes = b"") -> bytes:
         """The answer, asked for until there is one. Raises _OverError, AwayError."""
+        within_s = _TELL_S if "tell" in head else _GET_S
         data = json.dumps(head).encode() + b"\n" + body
-        began = time.monotonic()
+        began = hung_at = time.monotonic()
+        nobody_at = math.inf
         while True:
-            waited_s = time.monotonic() - began
             try:
-                answer = await self._link.ask(self._subject, data)
+                answer = await self._link.ask(self._subject, data, within_s)
             except AwayError:
-                answer = None
-                if waited_s > (_HUNG_S if self._link.connected else _AWAY_S):
+                now = time.monotonic()
+                if not self._link.connected:
+                    hung_at = now
+                if now - hung_at > _HUNG_S or now - began > _AWAY_S:
                     raise
             else:
-                if answer == OVER or (answer is None and waited_s > _NOBODY_S):
+                if answer == OVER:
                     raise _OverError
-            if answer is not None:
-                return answer
+                if answer is not None:
+                    return answer
+                now = time.monotonic()
+                nobody_at = min(nobody_at, now)
+                if now - nobody_at > _NOBODY_S:
+                    raise _OverError
+                if now - nobody_at > _IDLE_S:
+                    self._leave()
             await asyncio.sleep(_PAUSE_S / 10)
+
+    def _leave(self) -> None:
+        """Has the service decode nothing more; what it has finished is told before that."""
+        self._left = True
+        self._grpc.cancel()

@@ -251,7 +251,7 @@ def test_a_job_whose_service_is_killed_goes_on_with_the_same_workers(
     assert _texts(other.stub(), job_id) == words
     assert job(other.stub(), job_id).attempts == 2
     wasted = speech.decoded - len(words)
-    assert wasted <= lanes * (2 + 2.5 / 0.2), wasted  # two seconds without anybody who answers
+    assert wasted <= lanes * (1 + 1.2 / 0.2), wasted  # a second without anybody who answers
 
 
 def test_workers_leave_a_service_that_hangs(fleet: Fleet, film: bytes, words: list[str]) -> None:
@@ -324,19 +324,20 @@ def test_the_language_is_settled_before_workers_share_a_film(
     assert [one.audio.start_offset.seconds for one in calls if not one.language] == [0]
 
 
-def test_a_server_that_is_killed_costs_no_window(
+def test_a_server_that_is_killed_costs_at_most_the_windows_under_way(
     fleet: Fleet, server: NatsServer, film: bytes, words: list[str]
 ) -> None:
-    """Worker and service wait for it, and go on."""
+    """Worker and service wait for it, with what is finished, and go on."""
     stub = fleet.daemon().stub()
     job_id = _submitted(stub, film)
     worker = fleet.worker("worker", 0.1)
     wait(lambda: worker.services.speech.decoded > 10)
+    lanes = worker.services.speech.open_calls
     server.end(signal.SIGKILL)
     time.sleep(3)
     server.start()
     assert _texts(stub, job_id) == words
-    assert worker.services.speech.decoded == len(words)
+    assert 0 <= worker.services.speech.decoded - len(words) <= lanes
 
 
 def test_metrics_tell_what_a_worker_does(
