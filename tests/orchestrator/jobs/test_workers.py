@@ -1,5 +1,6 @@
 """`voxroute worker` as processes, beside services of speech that only they reach."""
 
+import asyncio
 import json
 import os
 import re
@@ -32,6 +33,7 @@ from tests.orchestrator.daemon import (
 from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
 from tests.orchestrator.stand_in import Break
+from tests.serving.collector import collecting
 from voxroute.jobs.v1 import jobs_pb2
 
 SECONDS = 200
@@ -76,6 +78,7 @@ class WorkerProcess:
     server: NatsServer | Cluster
     services: Services
     name: str
+    flags: tuple[str, ...] = ()
     address: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -88,7 +91,7 @@ class WorkerProcess:
                 [
                     sys.executable, "-m", "voxroute_orchestrator", "worker",
                     "--engine", ",".join(self.server.servers), "--asr-endpoint", self.services.asr,
-                    "--name", self.name, "--metrics-listen", "127.0.0.1:0",
+                    "--name", self.name, "--metrics-listen", "127.0.0.1:0", *self.flags,
                 ],
                 env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
@@ -136,11 +139,11 @@ class Fleet:
         self.daemons[-1].start()
         return self.daemons[-1]
 
-    def worker(self, name: str, delay_s: float = 0.0) -> WorkerProcess:
+    def worker(self, name: str, delay_s: float = 0.0, *flags: str) -> WorkerProcess:
         """A worker, started, with a service that takes so long for a window."""
         services = self.stack.enter_context(stand_in_services())
         services.speech.delay_s = delay_s
-        worker = WorkerProcess(self.folder, self.server, services, name)
+        worker = WorkerProcess(self.folder, self.server, services, name, flags)
         worker.start()
 
         def close() -> None:
@@ -184,6 +187,34 @@ def test_a_worker_alone_does_a_job(fleet: Fleet, film: bytes, words: list[str]) 
     assert _endpoints(stub, job_id) == ["alone"]
     assert worker.services.speech.decoded == len(words)
     assert worker.end() == 0
+
+
+async def test_a_job_is_one_trace_through_its_workers(
+    fleet: Fleet, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below it the calls that workers fetch, and below each of those the call that one makes."""
+
+    def work() -> None:
+        stub = fleet.daemon("one", "--tracing").stub()
+        worker = fleet.worker("alone", 0.0, "--tracing")
+        done = ended(stub, _submitted(stub, film))
+        assert done.state == jobs_pb2.JOB_STATE_SUCCEEDED, done.error
+        assert worker.end() == fleet.daemons[0].end() == 0
+
+    async with collecting() as collector:
+        for name, value in collector.environment.items():
+            monkeypatch.setenv(name, value)
+        await asyncio.to_thread(work)
+    [whole] = collector.named("job", "voxroute-jobs")
+    method = "voxroute.asr.v1.AsrService/Transcribe"
+    fetched = collector.named(method, "voxroute-jobs")
+    assert len(fetched) > 1
+    assert {one.parent_id for one in fetched} == {whole.span_id}
+    made = collector.named(method, "voxroute-worker")
+    assert sorted(one.span_id for one in fetched) == sorted(one.parent_id for one in made)
+    for one in (*fetched, *made):
+        assert (one.trace_id, one.kind) == (whole.trace_id, "client")
+        assert one.attributes["rpc.response.status_code"] == "OK"
 
 
 def test_what_workers_do_not_do_is_told(fleet: Fleet, film: bytes, words: list[str]) -> None:
