@@ -19,6 +19,8 @@ from voxroute_orchestrator.jetstream import calls, worker
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.calls import LEFT, OVER, FetchedCall, ending, packed, unpacked
 from voxroute_orchestrator.jetstream.link import AwayError, Link
+from voxroute_orchestrator.jetstream.setup import set_up
+from voxroute_orchestrator.jetstream.workers import JobWorkers
 from voxroute_orchestrator.pipeline.workers import LeftError
 
 DONE = asr_pb2.TranscribeResponse(done=asr_pb2.Done(segments=1))
@@ -167,6 +169,17 @@ async def test_a_worker_that_is_silent_or_leaves_gives_its_span_back(
             await hearing
         assert isinstance(failed.value, LeftError) is left
         await call.end()
+
+
+async def test_who_asks_about_a_call_that_is_over_is_sent_away(link: Link) -> None:
+    """At once, by whoever does the job; once that has ended, nobody answers."""
+    await set_up(link, 1)
+    workers = JobWorkers(link, "a", "")
+    await workers.offer(1)
+    asked = json.dumps({"call": "gone", "get": 0}).encode()
+    assert await link.ask("vr.work.a", asked) == OVER
+    await workers.close()
+    assert await link.ask("vr.work.a", asked) is None
 
 
 async def test_nobody_and_no_answer_are_told_apart(link: Link) -> None:
