@@ -37,7 +37,7 @@ class Span:
     began_s: float
     ended_s: float = 0.0
     queued_s: float = 0.0
-    """For asking whose span it is, and taking the ticket out of the queue."""
+    """For asking whose span it is; the ticket is taken out of the queue beside its work."""
     given: bool = False
 
 
@@ -55,18 +55,13 @@ _span: ContextVar[Span] = ContextVar("span")
 class _Timed(Link):
     """A link that knows how long it takes until a span is there."""
 
-    async def ask(self, subject: str, data: bytes) -> bytes | None:
+    async def ask(self, subject: str, data: bytes, within_s: float = 2.0) -> bytes | None:
         began = time.monotonic()
-        answer = await super().ask(subject, data)
-        if subject.startswith("vr.work."):
+        answer = await super().ask(subject, data, within_s)
+        if "worker" in json.loads(data.partition(b"\n")[0]):  # else it asks about a span it has
             _span.get().queued_s += time.monotonic() - began
             _span.get().given = bool(answer and json.loads(answer))
         return answer
-
-    async def done(self, ticket: Ticket) -> None:
-        began = time.monotonic()
-        await super().done(ticket)
-        _span.get().queued_s += time.monotonic() - began
 
 
 class _TimedWorker(Worker):

@@ -508,6 +508,73 @@ JOBS = (
     ),
 )
 
+ENGINE = (
+    Row(
+        "Now",
+        (
+            _number(
+                "Job services without the servers", "short", "sum(voxroute_engine_up == bool 0)"
+            ),
+            _number("Servers away or behind", "short", "max(voxroute_engine_replicas_missing)"),
+            _number("Oldest job that waits", "s", "max(voxroute_engine_oldest_seconds)"),
+            _number("Workers with a service", "short", "sum(voxroute_worker_service_up)"),
+        ),
+    ),
+    Row(
+        "NATS servers",
+        (
+            _graph(
+                "Bytes of those that there may be",
+                "percentunit",
+                ("max by (of) (voxroute_engine_bytes / voxroute_engine_limit_bytes)", "{{of}}"),
+            ),
+            _graph(
+                "Messages that the slowest server lacks",
+                "short",
+                ("max by (stream) (voxroute_engine_replicas_behind)", "{{stream}}"),
+            ),
+            _graph(
+                "Within an hour",
+                "short",
+                ("sum(increase(voxroute_engine_taken_over_total[1h]))", "jobs taken over"),
+                (
+                    "sum(increase(voxroute_engine_leases_lost_total[1h]))",
+                    "attempts that lost theirs",
+                ),
+                ("sum(increase(voxroute_engine_conflicts_total[1h]))", "writes refused"),
+                ("sum(increase(voxroute_engine_reconnects_total[1h]))", "servers changed"),
+            ),
+        ),
+    ),
+    Row(
+        "Workers",
+        (
+            _graph(
+                "Spans under way and lanes",
+                "short",
+                ("sum(voxroute_worker_spans_in_flight)", "spans"),
+                ("sum(voxroute_worker_lanes)", "lanes"),
+            ),
+            _graph(
+                "Seconds of recordings in a second",
+                "short",
+                (
+                    "rate(voxroute_worker_decoded_seconds_total[$__rate_interval])",
+                    "{{instance}}",
+                ),
+            ),
+            _stack(
+                "Spans ended within an hour",
+                "short",
+                (
+                    "sum by (outcome) (increase(voxroute_worker_spans_total[1h]))",
+                    "{{outcome}}",
+                ),
+            ),
+        ),
+    ),
+)
+
 
 def _query(query: Query, ref: str, *, instant: bool) -> prometheus.Dataquery:
     built = (
@@ -607,6 +674,12 @@ def dashboards() -> dict[str, models.Dashboard]:
         ).build(),
         "jobs": _dashboard(
             "voxroute-jobs", "voxroute: jobs", "What runs, what waits, and where it went.", JOBS
+        ).build(),
+        "engine": _dashboard(
+            "voxroute-engine",
+            "voxroute: several job services and workers",
+            "The NATS servers that keep the jobs, and the workers that take parts of them.",
+            ENGINE,
         ).build(),
     }
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,9 @@ import yaml
 
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_gateway.settings import GatewaySettings
+from voxroute_orchestrator.jetstream.calls import pool_of
+from voxroute_orchestrator.jetstream.setup import SPANS
+from voxroute_orchestrator.jetstream.worker_process import WorkerSettings
 from voxroute_orchestrator.server_settings import JobServerSettings
 from voxroute_serving.process import main
 from voxroute_serving.process.settings import ENV_PREFIX, ProcessSettings, misspelt_variables
@@ -247,12 +251,103 @@ def test_an_overlay_asks_for_its_device(overlay: str) -> None:
         assert labels["voxroute.org/accelerator"] == overlay
 
 
+def _variables(container: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+def _taken(
+    settings: type[ProcessSettings], container: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """The settings that a container's variables make; none is misspelt."""
+    own = {k: v for k, v in _variables(container).items() if k.startswith(ENV_PREFIX)}
+    assert not misspelt_variables(settings, own)
+    with monkeypatch.context() as patch:
+        for key, value in own.items():
+            patch.setenv(key, value)
+        return settings()
+
+
+def test_several_job_services_share_a_folder_and_give_their_work_to_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One claim for all, three servers, and nobody who is called and pulled at once."""
+    manifests = rendered("fleet")
+    stateful = workload(manifests, "jobs")["spec"]
+    assert stateful["replicas"] > 1
+    assert "volumeClaimTemplates" not in stateful
+    spec, container, _ = pod(manifests, "jobs")
+    settings = _taken(JobServerSettings, container, monkeypatch)
+    assert settings.workers
+    assert len(settings.engine) == 3
+    assert not settings.asr_endpoints
+    claims = {one["name"]: one.get("persistentVolumeClaim") for one in spec["volumes"]}
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    claim = of(manifests, "PersistentVolumeClaim", claims["data"]["claimName"])
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert claim["metadata"]["namespace"] == workload(manifests, "jobs")["metadata"]["namespace"]
+    assert settings.engine_credentials.parent == Path(mounts["nats"])
+    assert set(mounts) == set(claims)
+
+
+def test_a_worker_stands_beside_each_speech_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its pod, at its port, let out to the same servers, and scaled by what waits for it."""
+    manifests = rendered("fleet")
+    spec = workload(manifests, "asr")["spec"]["template"]["spec"]
+    service, worker = spec["containers"]
+    assert (service["name"], worker["name"]) == ("asr", "worker")
+    settings = _taken(WorkerSettings, worker, monkeypatch)
+    [port] = [one["containerPort"] for one in service["ports"] if one["name"] == "grpc"]
+    assert settings.asr_endpoint == f"127.0.0.1:{port}"
+    [metrics] = worker["ports"]
+    assert settings.metrics_listen.endswith(f":{metrics['containerPort']}")
+    scrape = (ROOT / "deploy" / "prometheus" / "kubernetes-scrape.yaml").read_text()
+    assert f"regex: {metrics['name']}, target_label: job, replacement: worker" in scrape
+    mounts = {one["name"]: one["mountPath"] for one in worker["volumeMounts"]}
+    assert settings.engine_credentials.parent == Path(mounts["nats"])
+    _, jobs, _ = pod(manifests, "jobs")
+    assert settings.engine == _taken(JobServerSettings, jobs, monkeypatch).engine
+    assert worker["image"] == jobs["image"]
+    assert worker["securityContext"] == service["securityContext"]
+    for name in ("voxroute", "jobs"):
+        [rule] = [
+            rule
+            for rule in of(manifests, "NetworkPolicy", name)["spec"]["egress"]
+            if rule["ports"] == [{"port": 4222, "protocol": "TCP"}]
+        ]
+        [peer] = rule["to"]
+        namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        assert all(one.endswith(f"-headless.{namespace}:4222") for one in settings.engine)
+    scaled = [m["metadata"]["name"] for m in manifests if m["kind"] == "HorizontalPodAutoscaler"]
+    assert scaled == ["translate"]  # two autoscalers of one deployment would quarrel
+    keda = yaml.safe_load((K8S / "keda.yaml").read_text())
+    assert keda["spec"]["scaleTargetRef"]["name"] == "asr"
+    [trigger] = keda["spec"]["triggers"]
+    asked = trigger["metadata"]
+    assert (asked["stream"], asked["consumer"]) == (SPANS, pool_of(""))
+    assert f"  {asked['account']} {{" in (ROOT / "deploy" / "nats" / "accounts.conf").read_text()
+
+
+def test_the_servers_of_the_chart_have_the_accounts() -> None:
+    """Every password that they name is given, where they are included from is where they are."""
+    values = yaml.safe_load((K8S / "nats-values.yaml").read_text())
+    accounts = (ROOT / "deploy" / "nats" / "accounts.conf").read_text()
+    container = values["container"]
+    assert set(re.findall(r"\$(\w+_PASSWORD)", accounts)) == set(container["env"])
+    [mount] = [one["value"] for one in container["patch"]]
+    [volume] = [one["value"] for one in values["podTemplate"]["patch"]]
+    assert mount["name"] == volume["name"]
+    included = values["config"]["merge"]["accounts$include"]
+    assert Path("/etc/nats-config", included).resolve().parent == Path(mount["mountPath"])
+    assert values["config"]["cluster"] == {"enabled": True, "replicas": 3}
+    assert values["config"]["jetstream"]["merge"]["sync_interval"] == "always"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_manifests_are_valid(version: str) -> None:
     """Strictly, so that a misspelt key fails; on the rendered overlays where kubectl is there."""
     sources = [base()]
     if shutil.which("kubectl"):
-        sources = [rendered("cpu"), rendered("cuda")]
+        sources = [rendered("cpu"), rendered("cuda"), rendered("fleet")]
     for manifest in (manifest for source in sources for manifest in source):
         kubernetes_validate.validate(manifest, version, strict=True)
     broken = copy.deepcopy(of(sources[0], "Deployment", "asr"))

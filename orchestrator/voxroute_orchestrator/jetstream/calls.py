@@ -4,19 +4,19 @@ The worker asks for the messages of the call one by one, hands them to the servi
 tells what that answers. Each question has a number, so that one whose answer was lost is asked
 again and answered the same. What was told is answered once it is dealt with: its windows are kept.
 
-A question is a line of JSON, with bytes behind it; `{"get": n}` or `{"tell": n, "end": ...}`.
+A question is a line of JSON, with bytes behind it: `{"call": c, "get": n}`, or `{"call": c,
+"tell": n, "end": ...}`.
 """
 
 import asyncio
 import base64
 import contextlib
 import hashlib
-import json
 import struct
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from secrets import token_hex
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -82,7 +82,7 @@ class FetchedCall:
         self, link: Link, messages: AsyncGenerator[Message], service: str, request_id: str
     ) -> None:
         """`messages` are what is sent, `service` what the worker is called in errors."""
-        self.subject = f"vr.call.{token_hex(12)}"
+        self.name = token_hex(12)
         self._link = link
         self._messages = messages
         self._service = service
@@ -93,16 +93,6 @@ class FetchedCall:
         self._batches: asyncio.Queue[tuple[dict[str, Any], bytes]] = asyncio.Queue()
         self._heard_at = time.monotonic()
         self._over = False
-        self._stop: Callable[[], Awaitable[None]] | None = None
-
-    @classmethod
-    async def begin(
-        cls, link: Link, messages: AsyncGenerator[Message], service: str, request_id: str
-    ) -> Self:
-        """A call that may be asked about. Raises AwayError."""
-        call = cls(link, messages, service, request_id)
-        call._stop = await link.serve(call.subject, call._answer)
-        return call
 
     async def end(self) -> None:
         """Sends away who asks from now on."""
@@ -112,9 +102,6 @@ class FetchedCall:
                 told.set_result(OVER)
         async with self._reading:
             await self._messages.aclose()
-        with contextlib.suppress(Exception):  # the connection has gone, and the answers with it
-            if self._stop is not None:
-                await self._stop()
 
     async def replies(self) -> AsyncGenerator[asr_pb2.TranscribeResponse]:
         """The answers of the service. Raises CallFailedError."""
@@ -152,12 +139,11 @@ class FetchedCall:
                     raise LeftError(self._service)
                 raise broken_stream(self._service, f"has said nothing for {SILENT_S:.0f} s")
 
-    async def _answer(self, data: bytes) -> bytes:
+    async def answer(self, head: dict[str, Any], body: bytes) -> bytes:
+        """The answer to a question of the worker."""
         if self._over:
             return OVER
         self._heard_at = time.monotonic()
-        line, _, body = data.partition(b"\n")
-        head: dict[str, Any] = json.loads(line)
         if "get" in head:
             return await self._message(head["get"])
         number = head["tell"]

@@ -13,6 +13,7 @@ import base64
 import contextlib
 import json
 import re
+import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ _FORBIDDEN = re.compile(r'permissions violation for (?:publish|subscription) to 
 # of a server: after any other error that it tells, it ends the connection or is left
 _OPEN_STILL = ("stale connection", "permissions violation")
 _TELL_AGAIN_S = 30.0  # the same error
+_IN_THE_CLEAR = "the server does not ask for TLS; it is not told who calls"
 
 _log = get_logger(__name__)
 
@@ -121,8 +123,8 @@ class Link:
     async def open(cls, access: Access, *, name: str = "voxroute") -> Self:
         """Connects to one of the servers, and to another one of their cluster when it goes.
 
-        Raises AwayError where nobody answers or lets the client in, LinkError where the server is
-        too old or has no JetStream.
+        Raises AwayError where nobody answers, and LinkError, at once, where the server does not let
+        the client in, is too old or has no JetStream.
         """
         client = _Client(access)
         link = cls(client)
@@ -434,10 +436,10 @@ class Link:
 
         return (await self._subscribed(subject, on)).unsubscribe
 
-    async def ask(self, subject: str, data: bytes) -> bytes | None:
+    async def ask(self, subject: str, data: bytes, within_s: float = _TRY_S) -> bytes | None:
         """What somebody answers; None where nobody is there. Raises AwayError for no answer."""
         try:
-            return (await self._request(subject, data)).data
+            return (await self._request(subject, data, within_s)).data
         except nats.errors.NoRespondersError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
@@ -508,10 +510,11 @@ class _Client(Client):
     def __init__(self, access: Access) -> None:
         super().__init__()
         self._access = access
+        self._was_in = False
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the client's own
         if initial_connection and self._access.tls and not info.get("tls_required"):
-            raise nats.errors.Error("the server does not ask for TLS; it is not told who calls")
+            raise nats.errors.Error(_IN_THE_CLEAR)
         await super()._process_info(info, initial_connection)
 
     async def _connect_to_server(self, s: Srv) -> None:
@@ -539,7 +542,14 @@ class _Client(Client):
     async def _process_connect_init(self) -> None:
         try:
             await super()._process_connect_init()
-        except (OSError, TimeoutError, nats.errors.Error):
+            self._was_in = True
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            # At a start that stays so; later somebody may be changing who is let in, and with what.
+            if not self._was_in and _keeps_out(error):
+                if self._transport is not None:
+                    self._transport.close()
+                self._transport = None  # where TLS has failed it never says that it is closed
+                raise LinkError(f"the NATS server cannot be used ({_said(error)})") from error
             raise
         except Exception as error:  # a file that is being written; the client would not try again
             raise nats.errors.Error(f"who calls cannot be told: {type(error).__name__}") from error
@@ -565,6 +575,16 @@ async def _alone(work: Coroutine[Any, Any, T]) -> T:
     The client (2.16.0) swallows the cancellation of whoever waits for it, who would then go on.
     """
     return await asyncio.shield(asyncio.ensure_future(work))
+
+
+def _keeps_out(error: Exception) -> bool:
+    """Whether it is what a server, or a client that looks at its certificate, ends a try with."""
+    said = str(error).lower()
+    return (
+        "authorization violation" in said
+        or _IN_THE_CLEAR.lower() in said
+        or (isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError))
+    )
 
 
 def _status(message: Msg) -> str:

@@ -85,7 +85,7 @@ async def look(access: Access, link: Link) -> Fleet:
     there = sorted(map(json.loads, said), key=lambda one: (one["host"], one["name"]))
     services = [one for one in there if one["kind"] == "jobs"]
     workers = [one for one in there if one["kind"] == "worker"]
-    attempts = [one["attempt"] for service in services for one in service.get("doing", ())]
+    attempts = [one["attempt"] for service in services for one in service["doing"]]
     states = [one["jobs"] for one in services]
     return Fleet(
         [_with_streams(server, streams) for server in reached],

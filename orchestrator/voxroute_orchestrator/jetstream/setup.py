@@ -6,8 +6,8 @@
     vr.fact.folder        the id of the folder in which recordings and results are
     vr.journal.<id>.<n>   what is finished of a job that was begun anew n times (journal.py)
     vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model
-    vr.work.<id>          asked by such a worker, answered by whoever does the job
-    vr.call.<name>        asked by a worker about the span that it was given
+    vr.work.<id>          asked by such a worker for a span, and about the one that it was given;
+                          answered by whoever does the job
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job
     vr.who                answered by every job service and worker: who it is, and what it does

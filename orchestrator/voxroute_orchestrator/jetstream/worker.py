@@ -24,6 +24,7 @@ from voxroute_orchestrator.jetstream.calls import LEFT, OVER, ending, packed, po
 from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError, Ticket
 from voxroute_orchestrator.jetstream.setup import SPANS, hand_out
 from voxroute_orchestrator.jetstream.worker_metrics import Outcome, WorkerMetrics
+from voxroute_serving.telemetry import tracing
 from voxroute_serving.telemetry.logs import get_logger
 from voxroute_serving.telemetry.request_ids import JOB_METADATA_KEY, METADATA_KEY
 
@@ -31,10 +32,13 @@ _TICKET_S = 10.0  # in which a ticket that was pulled leads to a call, or anothe
 _PULL_S = 0.5
 _PAUSE_S = 1.0  # before a service or server that is away is asked again
 _BEAT_S = 2.0  # less than what a worker is taken for dead after
-_NOBODY_S = 2.0  # without anybody who answers, after which nobody waits for the call
+_IDLE_S = 0.3  # without anybody who answers, after which a finished window is the last
+_NOBODY_S = 2.0  # likewise, after which nobody waits for the call
 _HUNG_S = 15.0  # with somebody who does not answer, likewise
 _AWAY_S = 60.0  # without the server, likewise
-_UNTOLD = 32  # answers of the service that wait to be told
+_GET_S = 2.0  # in which a message of the call is there, or asked for again
+_TELL_S = 0.5  # after which is asked again whether what was told is kept
+_UNKEPT_S = 2.0  # likewise: what comes behind would be lost with whoever is to keep it
 _SPAN_S = 120.0  # what a call is expected to have, at least
 _OUTCOMES: dict[str, Outcome] = {grpc.StatusCode.OK.name: "done", LEFT: "left"}
 _MIN_LANES = 2  # one span's windows fill the batches of the other
@@ -142,7 +146,7 @@ class Worker:
         except AwayError as error:  # the ticket comes again
             _log.warning("a job has no answer", job=job_id, error=str(error))
             return
-        await self._link.done(ticket)
+        taken = asyncio.create_task(self._link.done(ticket))  # a write, which nobody waits for
         given: dict[str, Any] = json.loads(answer) if answer else {}
         if given:
             client = self._service.client
@@ -154,6 +158,7 @@ class Worker:
                     metrics.ended(await call.run())
             finally:
                 self._doing.discard(call)
+        await taken
 
 
 def _lanes(capabilities: asr_pb2.GetCapabilitiesResponse) -> int:
@@ -180,14 +185,15 @@ class _Call:
         self._metrics = metrics
         self.reached_s = 0.0
         """Media time up to which windows are finished."""
-        self._subject = str(given["call"])
+        self._subject = f"vr.work.{job_id}"
+        self._name = str(given["call"])
         self._stopping = stopping
+        self._leaving = False
         self._untold: list[bytes] = []
-        self._room = asyncio.Event()
-        self._room.set()
         self._news = asyncio.Event()
         metadata = ((METADATA_KEY, str(given["request_id"])), (JOB_METADATA_KEY, job_id))
-        self._grpc = service.stub.Transcribe(metadata=metadata)
+        with tracing.below(given["trace"]):
+            self._grpc = service.stub.Transcribe(metadata=metadata)
         self.job_id = job_id
 
     async def run(self) -> Outcome:
@@ -230,12 +236,9 @@ class _Call:
                 self._news.set()
                 if reply.progress.HasField("resume_from"):
                     self._count(convert.seconds(reply.progress.resume_from))
-                    if self._stopping.is_set():
+                    if self._stopping.is_set() or self._leaving:
                         self._grpc.cancel()
                         return {"code": LEFT}
-                if len(self._untold) >= _UNTOLD:
-                    self._room.clear()
-                await self._room.wait()
             await raise_for_status(self._grpc)
         except grpc.aio.AioRpcError as error:
             return ending(error)
@@ -253,35 +256,52 @@ class _Call:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _BEAT_S)
-            if sending.done():
+            if sending.done() and not sending.cancelled():  # with the call that has ended
                 sending.result()
             self._news.clear()
             ended = reading.done()
             untold, self._untold = self._untold, []
-            self._room.set()
             head: dict[str, Any] = {"tell": number}
             if ended:
                 head["end"] = reading.result()
-            await self._ask(head, packed(untold))
+            unkept = asyncio.get_running_loop().call_later(_UNKEPT_S, self._leave)
+            try:
+                await self._ask(head, packed(untold))
+            finally:
+                unkept.cancel()
+            self._leaving = False
             number += 1
             if ended:
                 return _OUTCOMES.get(head["end"]["code"], "failed")
 
     async def _ask(self, head: dict[str, Any], body: bytes = b"") -> bytes:
         """The answer, asked for until there is one. Raises _OverError, AwayError."""
-        data = json.dumps(head).encode() + b"\n" + body
-        began = time.monotonic()
+        within_s = _TELL_S if "tell" in head else _GET_S
+        data = json.dumps({"call": self._name} | head).encode() + b"\n" + body
+        began = hung_at = time.monotonic()
+        nobody_at = math.inf
         while True:
-            waited_s = time.monotonic() - began
             try:
-                answer = await self._link.ask(self._subject, data)
+                answer = await self._link.ask(self._subject, data, within_s)
             except AwayError:
-                answer = None
-                if waited_s > (_HUNG_S if self._link.connected else _AWAY_S):
+                now = time.monotonic()
+                if not self._link.connected:
+                    hung_at = now
+                if now - hung_at > _HUNG_S or now - began > _AWAY_S:
                     raise
             else:
-                if answer == OVER or (answer is None and waited_s > _NOBODY_S):
+                if answer == OVER:
                     raise _OverError
-            if answer is not None:
-                return answer
+                if answer is not None:
+                    return answer
+                now = time.monotonic()
+                nobody_at = min(nobody_at, now)
+                if now - nobody_at > _NOBODY_S:
+                    raise _OverError
+                if now - nobody_at > _IDLE_S:
+                    self._leave()
             await asyncio.sleep(_PAUSE_S / 10)
+
+    def _leave(self) -> None:
+        """Has the span given back at the end of the window that is under way."""
+        self._leaving = True

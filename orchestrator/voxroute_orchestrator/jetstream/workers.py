@@ -6,13 +6,13 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+import grpc
+
 from voxroute_orchestrator.client.asr import AsrClient, AsrRequest, Transcription
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, new_request_id
-from voxroute_orchestrator.client.failures import broken_stream
 from voxroute_orchestrator.client.messages import AsrEvent
-from voxroute_orchestrator.jetstream.calls import FetchedCall, pool_of
+from voxroute_orchestrator.jetstream.calls import OVER, FetchedCall, pool_of
 from voxroute_orchestrator.jetstream.link import (
-    AwayError,
     ConflictError,
     FullError,
     Link,
@@ -20,8 +20,10 @@ from voxroute_orchestrator.jetstream.link import (
 )
 from voxroute_orchestrator.jetstream.setup import SPANS
 from voxroute_orchestrator.pipeline.workers import Asking
+from voxroute_serving.telemetry import tracing
 from voxroute_serving.telemetry.logs import get_logger
 
+_METHOD = "voxroute.asr.v1.AsrService/Transcribe"
 _MOST_OFFERED = 8  # tickets of one job: those of others get their turn
 
 _log = get_logger(__name__)
@@ -30,12 +32,14 @@ _log = get_logger(__name__)
 class AskingWorker(AsrClient):
     """Asking: a worker that asks for a span. It fetches its one call itself."""
 
-    def __init__(self, link: Link, name: str, model: str) -> None:
+    def __init__(self, link: Link, name: str, model: str, calls: dict[str, FetchedCall]) -> None:
+        """`calls` are those that workers fetch, by name."""
         self.endpoint = Endpoint("worker", name)
         self.policy = CallPolicy()
         self.model = model
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._link = link
+        self._calls = calls
 
     @property
     def speech(self) -> AsrClient:
@@ -53,20 +57,27 @@ class AskingWorker(AsrClient):
     async def transcribe(self, request: AsrRequest) -> AsyncGenerator[AsrEvent]:
         """As AsrClient."""
         transcription = Transcription(request, new_request_id())
-        try:
-            call = await FetchedCall.begin(
-                self._link, transcription.messages(), str(self.endpoint), transcription.request_id
-            )
-        except AwayError as error:
-            self.refuse()
-            raise broken_stream(str(self.endpoint), "cannot be given its span") from error
-        self._reply({"call": call.subject, "request_id": transcription.request_id})
+        call = FetchedCall(
+            self._link, transcription.messages(), str(self.endpoint), transcription.request_id
+        )
+        self._calls[call.name] = call
+        about = {
+            "server.address": str(self.endpoint),
+            "voxroute.request_id": transcription.request_id,
+        }
+        span, trace = tracing.client_span(_METHOD, about)
+        self._reply({"call": call.name, "request_id": transcription.request_id, "trace": trace})
+        code = grpc.StatusCode.UNAVAILABLE
         try:
             async with contextlib.aclosing(call.replies()) as replies:
                 async for reply in replies:
                     for event in transcription.events(reply):
                         yield event
+            code = grpc.StatusCode.OK
         finally:
+            tracing.end_call(span, code.name, server=False)
+            span.end()
+            del self._calls[call.name]
             await call.end()
 
 
@@ -79,6 +90,7 @@ class JobWorkers:
         self._job_id = job_id
         self._model = model
         self._asking: asyncio.Queue[AskingWorker] = asyncio.Queue()
+        self._calls: dict[str, FetchedCall] = {}
         self._stop: Callable[[], Awaitable[None]] | None = None
 
     async def offer(self, n_spans: int) -> None:
@@ -94,7 +106,12 @@ class JobWorkers:
             _log.warning("spans are offered later", job=self._job_id, error=str(error))
 
     async def _answer(self, data: bytes) -> bytes:
-        worker = AskingWorker(self._link, str(json.loads(data)["worker"]), self._model)
+        line, _, body = data.partition(b"\n")
+        head: dict[str, Any] = json.loads(line)
+        if "call" in head:
+            call = self._calls.get(head["call"])
+            return await call.answer(head, body) if call is not None else OVER
+        worker = AskingWorker(self._link, str(head["worker"]), self._model, self._calls)
         self._asking.put_nowait(worker)
         return await worker.answer
 

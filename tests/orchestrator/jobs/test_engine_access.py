@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tests.orchestrator.jobs.test_two_services import Sharing
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.journal import JetStreamJournal
-from voxroute_orchestrator.jetstream.link import AwayError, Link, RefusedError
+from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError, RefusedError
 from voxroute_orchestrator.jetstream.presence import be_there, look
 from voxroute_orchestrator.jetstream.setup import JOBS, SPANS, hand_out
 from voxroute_orchestrator.jobs.errors import StoreError
@@ -127,11 +128,12 @@ async def _who_is_there(guarded: Guarded, link: Link) -> None:
     worker = await Link.open(guarded.access("worker"))
     operator = await Link.open(guarded.access("operator"))
     await be_there(worker, "worker", "one", "1", lambda: {"models": ["large"]})
-    jobs = {"jobs": {"queued": 2}, "oldest_s": 3.0}
+    doing = [{"job": "a", "attempt": 1}, {"job": "b", "attempt": 2}]
+    jobs = {"jobs": {"queued": 2}, "oldest_s": 3.0, "max_jobs": 2, "doing": doing}
     await be_there(link, "jobs", "two", "1", lambda: jobs)
     found = await look(guarded.access("operator"), operator)
     assert [one["name"] for one in (*found.workers, *found.job_services)] == ["one", "two"]
-    assert found.jobs == {"queued": 2}
+    assert (found.jobs, found.leases) == ({"queued": 2}, {"held": 2, "again": 1})
     assert found.servers[0].reachable
     assert not worker._forbidden
     assert not operator._forbidden
@@ -176,8 +178,9 @@ async def test_a_service_that_may_too_little_does_not_start(guarded: Guarded) ->
     await store.close()
 
 
-@pytest.mark.slow
-async def test_a_stranger_is_not_let_in(guarded: Guarded, tmp_path: Path) -> None:
+async def test_a_stranger_is_not_let_in_and_told_so_at_once(
+    guarded: Guarded, tmp_path: Path
+) -> None:
     """Without credentials, with wrong ones, without a certificate, with another CA."""
     (tmp_path / "wrong").write_text("jobs:guessed")
     (tmp_path / "other.pem").write_bytes(Authority().cert)
@@ -185,22 +188,23 @@ async def test_a_stranger_is_not_let_in(guarded: Guarded, tmp_path: Path) -> Non
     strangers = (
         (guarded.access("wrong"), "uthorization"),
         (Access(guarded.server.servers, guarded.access().tls), "uthorization"),
-        (Access.read(guarded.server.servers, **files), "(?i)certificate|reset|closed|EOF"),
-        (guarded.access(ca=tmp_path / "other.pem"), "(?i)certificate"),
+        (Access.read(guarded.server.servers, **files), "certificate"),
+        (guarded.access(ca=tmp_path / "other.pem"), "certificate"),
     )
     for access, said in strangers:
-        with pytest.raises(AwayError, match=said):
+        began = time.monotonic()
+        with pytest.raises(LinkError, match=f"(?i)cannot be used .*{said}"):
             await Link.open(access)
+        assert time.monotonic() - began < 2
 
 
-@pytest.mark.slow
 async def test_nobody_is_told_who_calls_without_tls(tmp_path: Path) -> None:
     """A server that asks for none, or somebody in between: the address has said tls://."""
     with running(tmp_path) as server:
         server.scheme = "tls"
         (tmp_path / "jobs").write_text("jobs:secret")
         access = Access.read(server.servers, credentials=tmp_path / "jobs")
-        with pytest.raises(AwayError, match="does not ask for TLS"):
+        with pytest.raises(LinkError, match="does not ask for TLS"):
             await Link.open(access)
 
 

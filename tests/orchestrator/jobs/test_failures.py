@@ -71,16 +71,18 @@ class Fleet:
     services: Services
     film: bytes
 
-    def submit(self, key: str, through: int = 0) -> str:
-        """The job of a submission, tried again as a client does."""
+    def submit(self, key: str, through: int = 0, during: Callable[[], object] | None = None) -> str:
+        """The job of a submission, tried again as a client does; `during` is done half way."""
         until = time.monotonic() + 60
         while True:
             stub = self.pair[through].stub()
+            sent = list(messages(FILM, self.film, key=key))
             try:
-                return stub.SubmitJob(messages(FILM, self.film, key=key), timeout=60).job.id
+                return stub.SubmitJob(_disturbed(sent, during), timeout=60).job.id
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > until:
                     raise
+            during = None
             time.sleep(0.1)
 
     @contextlib.contextmanager
@@ -110,6 +112,13 @@ class Fleet:
         for stub in stubs:
             listed = stub.ListJobs(jobs_pb2.ListJobsRequest(), timeout=30).jobs
             assert sorted(one.id for one in listed) == sorted(jobs)
+
+
+def _disturbed(sent: list[Any], during: Callable[[], object] | None) -> Iterator[Any]:
+    for number, message in enumerate(sent):
+        if during is not None and number == len(sent) // 2:
+            during()
+        yield message
 
 
 ENDS = {jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED}
@@ -265,6 +274,20 @@ def test_of_submissions_with_one_key_through_both_services_one_makes_the_job(fle
     assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 1)
     assert [one.id for one in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs] == [job_id]
     assert artifact(stub, job_id, "film.transcript.json")
+
+
+def test_a_recording_is_submitted_although_the_leader_is_killed_meanwhile(fleet: Fleet) -> None:
+    """Half of it is there; its job is made once, and has the text of the whole."""
+    leader = fleet.servers.leader(JOBS)
+    job_id = fleet.submit("key", 0, during=lambda: leader.end(signal.SIGKILL))
+    _Watcher(fleet.pair, job_id).watch()
+    for number, daemon in enumerate(fleet.pair):
+        assert fleet.submit("key", number) == job_id
+        stub = daemon.stub()
+        assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
+        assert [one.id for one in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs] == [job_id]
+        assert job(stub, job_id).attempts == 1
+        assert not list((daemon.shared / "uploads").iterdir())
 
 
 # --- room

@@ -19,6 +19,8 @@ from voxroute_orchestrator.jetstream import calls, worker
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.calls import LEFT, OVER, FetchedCall, ending, packed, unpacked
 from voxroute_orchestrator.jetstream.link import AwayError, Link
+from voxroute_orchestrator.jetstream.setup import set_up
+from voxroute_orchestrator.jetstream.workers import JobWorkers
 from voxroute_orchestrator.pipeline.workers import LeftError
 
 DONE = asr_pb2.TranscribeResponse(done=asr_pb2.Done(segments=1))
@@ -48,7 +50,14 @@ def _told(number: int, *replies: asr_pb2.TranscribeResponse, **more: Any) -> byt
 
 
 async def _begun(link: Link) -> FetchedCall:
-    return await FetchedCall.begin(link, _messages(), "the worker", "r1")
+    call = FetchedCall(link, _messages(), "the worker", "r1")
+
+    async def answer(data: bytes) -> bytes:
+        line, _, body = data.partition(b"\n")
+        return await call.answer(json.loads(line), body)
+
+    await link.serve(call.name, answer)
+    return call
 
 
 async def _heard(call: FetchedCall, before: Callable[[], Any] = lambda: None) -> list[str]:
@@ -74,7 +83,7 @@ async def test_a_question_that_is_asked_again_is_answered_the_same(link: Link) -
     got: list[bytes | None] = []
     for number in range(6):
         asked = json.dumps({"get": number}).encode() + b"\n"
-        once, again = [await link.ask(call.subject, asked) for _ in range(2)]
+        once, again = [await link.ask(call.name, asked) for _ in range(2)]
         assert once == again
         got.append(once)
     assert [asr_pb2.TranscribeRequest.FromString(one or b"").audio for one in got[:-1]] == [
@@ -83,18 +92,18 @@ async def test_a_question_that_is_asked_again_is_answered_the_same(link: Link) -
     assert got[-1] == b""
     for number in range(3):
         for _ in range(2):
-            assert await link.ask(call.subject, _told(number, _reply(number))) == b""
-    assert await link.ask(call.subject, _told(3, DONE, end={"code": "OK"})) == b""
+            assert await link.ask(call.name, _told(number, _reply(number))) == b""
+    assert await link.ask(call.name, _told(3, DONE, end={"code": "OK"})) == b""
     assert await hearing == ["word0", "word1", "word2", ""]
     await call.end()
-    assert await link.ask(call.subject, _told(4)) in {OVER, None}
+    assert await link.ask(call.name, _told(4)) == OVER
 
 
 async def test_what_is_told_is_answered_once_it_was_dealt_with(link: Link) -> None:
     """A worker that has an answer knows that its windows are kept."""
     call = await _begun(link)
     replies = call.replies()
-    telling = asyncio.ensure_future(link.ask(call.subject, _told(0, _reply(0))))
+    telling = asyncio.ensure_future(link.ask(call.name, _told(0, _reply(0))))
     assert (await anext(replies)).segment.text == "word0"
     await asyncio.sleep(0.2)
     assert not telling.done()
@@ -102,7 +111,7 @@ async def test_what_is_told_is_answered_once_it_was_dealt_with(link: Link) -> No
     assert await telling == b""
     following.cancel()
     await asyncio.wait([following])
-    waiting = asyncio.ensure_future(link.ask(call.subject, _told(1, _reply(1))))
+    waiting = asyncio.ensure_future(link.ask(call.name, _told(1, _reply(1))))
     await asyncio.sleep(0.2)
     await call.end()  # nobody waits for it any more
     assert await waiting == OVER
@@ -131,7 +140,7 @@ async def test_a_call_ends_as_that_of_the_service_has(
     """With what came before, and with the details that tell what to do."""
     call = await _begun(link)
     hearing = asyncio.ensure_future(_heard(call))
-    await link.ask(call.subject, _told(0, _reply(0), end=end))
+    await link.ask(call.name, _told(0, _reply(0), end=end))
     with pytest.raises(CallFailedError) as failed:
         await hearing
     assert isinstance(failed.value.error, error)
@@ -155,22 +164,33 @@ async def test_a_worker_that_is_silent_or_leaves_gives_its_span_back(
         call = await _begun(link)
         hearing = asyncio.ensure_future(_heard(call))
         if asked is not None:
-            await link.ask(call.subject, asked)
+            await link.ask(call.name, asked)
         with pytest.raises(error) as failed:
             await hearing
         assert isinstance(failed.value, LeftError) is left
         await call.end()
 
 
+async def test_who_asks_about_a_call_that_is_over_is_sent_away(link: Link) -> None:
+    """At once, by whoever does the job; once that has ended, nobody answers."""
+    await set_up(link, 1)
+    workers = JobWorkers(link, "a", "")
+    await workers.offer(1)
+    asked = json.dumps({"call": "gone", "get": 0}).encode()
+    assert await link.ask("vr.work.a", asked) == OVER
+    await workers.close()
+    assert await link.ask("vr.work.a", asked) is None
+
+
 async def test_nobody_and_no_answer_are_told_apart(link: Link) -> None:
     """At once where nobody is there."""
-    assert await link.ask("vr.call.none", b"") is None
+    assert await link.ask("vr.work.none", b"") is None
 
     async def never(_: bytes) -> bytes:
         await asyncio.sleep(60)
         return b""
 
-    stop = await link.serve("vr.call.hangs", never)
+    stop = await link.serve("vr.work.hangs", never)
     with pytest.raises(AwayError, match="nobody answers"):
-        await link.ask("vr.call.hangs", b"")
+        await link.ask("vr.work.hangs", b"")
     await stop()

@@ -11,6 +11,8 @@ spans of a job are one trace:
                   +-- queue              the wait of the call's items for a batch
                   +-- batch              the device; linked to the other calls that it worked for
 
+Where a worker fetches the call (`voxroute worker`), its own call is between the two.
+
 A span holds numbers, languages, ids and names of models: never what is said, nor the name of a
 recording. Exceptions are therefore told by their class, without their message.
 """
@@ -161,6 +163,21 @@ def client_span(method: str, attributes: Attributes) -> tuple[Span, dict[str, st
     begun = _switch.tracer.start_span(method, kind=SpanKind.CLIENT, attributes=about)
     propagate.inject(carrier, trace.set_span_in_context(begun))
     return begun, carrier
+
+
+@contextlib.contextmanager
+def below(carrier: Mapping[str, str]) -> Generator[None]:
+    """Has spans in the block be below the one of which `client_span` has told another process."""
+    if _switch.tracing is None:
+        yield
+        return
+    from opentelemetry import context, propagate  # noqa: PLC0415 - as above
+
+    token = context.attach(propagate.extract(carrier))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def end_call(span: Span, code: str, error_type: str = "", *, server: bool) -> None:
