@@ -292,6 +292,19 @@ async def test_a_slow_device_keeps_up_by_fewer_updates() -> None:
     assert of(replies, "done")[0].updates <= 12
 
 
+@pytest.mark.parametrize(("delay_s", "beams"), [(0.0, [5]), (0.3, [5, 1])])
+async def test_a_slow_device_keeps_up_without_beams(delay_s: float, beams: list[int]) -> None:
+    """Where it renews a text as often as was asked for, it looks for the likeliest one."""
+    asked = config(
+        decoding=asr_pb2.DecodingOptions(beam_size=5), update_interval=Duration(nanos=250_000_000)
+    )
+    async with serving(FakeEngine(segments=heard, delay_s=delay_s)) as service:
+        await service.live(messages(said(4.0, -1.0).data, asked, pace=2))
+        found = [batch.options.beam_size for batch in service.engine.batches]
+    assert list(dict.fromkeys(found)) == beams
+    assert found[1:] == [beams[-1]] * (len(found) - 1)
+
+
 async def test_an_utterance_is_refined() -> None:
     """As a recording would be written down; utterances are told in their order."""
     async with serving() as service:

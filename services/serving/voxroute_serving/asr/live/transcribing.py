@@ -1,6 +1,7 @@
 """A live stream, from its first sample to its last utterance."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -322,9 +323,9 @@ class _Stream:
                 continue
             text.language = text.language or await self._told_language(spoken)
             options, _ = effective_options(self.options, self.model, (text.language,))
-            await self._commit(
-                spoken, await text.renew(replace(options, beam_size=1, short_context=True))
-            )
+            if not self.queues.pace.has_beams(self.options.update_s or math.inf):
+                options = replace(options, beam_size=1)
+            await self._commit(spoken, await text.renew(replace(options, short_context=True)))
             self._updates += 1
             now = text_of(text.tentative)
             if self.options.tentative and now != shown and spoken.end is None:
