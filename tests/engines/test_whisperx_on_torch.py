@@ -209,6 +209,37 @@ def test_a_failure_is_told_to_all_and_ends_with_them(
     runtime.close()
 
 
+def test_a_failure_is_told_to_those_whose_text_was_ready(
+    directory: Path, windows: list[Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has left its row, and is not handed out yet, when those that begin there fail."""
+    from voxroute_asr_whisperx.runtimes.on_torch import TorchRuntime  # noqa: PLC0415 - seconds
+
+    runtime: Any = TorchRuntime(directory, "cpu", "float32", max_batch=1)
+    encoded = runtime.encode(windows[:1])
+    step, leave = runtime._network.step, runtime._decoder._leave
+    left: list[object] = []
+
+    def leaving(*given: Any) -> None:
+        leave(*given)
+        left.append(given)
+
+    def failing(*given: Any) -> Any:
+        if left:
+            raise RuntimeError("CUDA out of memory")
+        return step(*given)
+
+    monkeypatch.setattr(runtime._decoder, "_leave", leaving)
+    monkeypatch.setattr(runtime._network, "step", failing)
+    with ThreadPoolExecutor(6) as pool:
+        asked = [
+            pool.submit(runtime.generate, encoded, PROMPT, Search(2, max_tokens=10))
+            for _ in range(6)
+        ]
+        assert any("out of memory" in str(one.exception(timeout=60)) for one in asked)
+    runtime.close()
+
+
 def test_what_is_drawn_differs_and_never_repeats(on_torch: Runtime, windows: list[Samples]) -> None:
     """No five tokens come twice, however often they are drawn."""
     search = Search(1, temperature=0.8, max_tokens=60)

@@ -243,14 +243,13 @@ class Decoder:
 
     def _go_on(self, room: _Room, asked: "list[_Done]", found: "list[_Found]") -> None:
         """Takes all windows some steps on, and hands out what was done before."""
-        handed, found[:] = found[:], []
+        n_found = len(found)  # in `found` until they are handed out: a failure is told to them too
         if n_used := room.n_used:
             size = room.size(n_used)
-            for _ in range(_STEPS):
-                going = [one for one in room.windows if one]
-                n_read = max(len(one.prompt) + self._n_steps - one.began for one in going)
-                self._step(room, size, n_read)
-                self._n_steps += 1
+            n_read = max(len(one.prompt) + self._n_steps - one.began for one in room.windows if one)
+            for step in range(_STEPS):
+                self._step(room, size, n_read + step)
+            self._n_steps += _STEPS
             asked.append(_Done(room.tokens.is_done[:size], tuple(room.windows[:size])))
         if asked and (len(asked) > 1 or not n_used):
             done = [
@@ -259,14 +258,15 @@ class Decoder:
                 if room.windows[row] is window
             ]
             if done:
-                found.append(self._leave(room, done))
-        for one in handed:
+                rows, windows = zip(*done, strict=True)
+                found.append(_Found(windows, *self._best(room, rows)))
+                self._leave(room, rows)
+        for one in found[:n_found]:
             one.hand_out()
+        del found[:n_found]
 
-    def _leave(self, room: _Room, done: Sequence[tuple[int, _Window]]) -> "_Found":
-        """Takes windows out of their rows, and moves those behind them if nobody waits for rows."""
-        rows, windows = zip(*done, strict=True)
-        texts = _Found(windows, *self._best(room, rows))
+    def _leave(self, room: _Room, rows: Sequence[int]) -> None:
+        """Empties these rows, and moves the windows behind them if nobody waits for rows."""
         for row in rows:
             room.windows[row] = None
         left = [row for row, one in enumerate(room.windows) if one]
@@ -277,7 +277,6 @@ class Decoder:
             self._move(room, moved, to)
             for old, new in zip(moved, to, strict=True):
                 room.windows[new], room.windows[old] = room.windows[old], None
-        return texts
 
     def _give_up(self, begun: Sequence[_Window], error: BaseException) -> None:
         """Tells everybody who waits for a text that there will be none."""
