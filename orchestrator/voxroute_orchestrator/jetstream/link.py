@@ -1,8 +1,8 @@
 """The one way to a NATS server: requests that are tried again, and writes that are never doubled.
 
-Nothing else imports `nats`. Of nats-py only the connection is used, with its requests and
-subscriptions; what JetStream does is asked for by its own messages (`$JS.API`), because what the
-client has on top of them loses pulls and streams of messages when a server goes.
+Nothing but this and its client imports `nats`. Of nats-py only the connection is used, with its
+requests and subscriptions; what JetStream does is asked for by its own messages (`$JS.API`),
+because what the client has on top of them loses pulls and streams of messages when a server goes.
 
 Every write says which message of its subject it follows, so that of two writers one is refused. A
 write whose answer is lost is looked up before it is told to have failed.
@@ -13,19 +13,18 @@ import base64
 import contextlib
 import json
 import re
-import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-import nats
 import nats.errors
-from nats.aio.client import Client, Srv
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from voxroute_orchestrator.jetstream.access import Access
+from voxroute_orchestrator.jetstream.client import NatsClient, ShutOutError, said_by
 from voxroute_serving.telemetry.logs import get_logger
 
 T = TypeVar("T")
@@ -53,10 +52,7 @@ _AWAY_CODE = 503  # no leader yet, or JetStream is starting
 
 # in small letters, as the client (2.16.0) tells whatever a server says
 _FORBIDDEN = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
-# of a server: after any other error that it tells, it ends the connection or is left
-_OPEN_STILL = ("stale connection", "permissions violation")
 _TELL_AGAIN_S = 30.0  # the same error
-_IN_THE_CLEAR = "the server does not ask for TLS; it is not told who calls"
 
 _log = get_logger(__name__)
 
@@ -126,7 +122,7 @@ class Link:
         Raises AwayError where nobody answers, and LinkError, at once, where the server does not let
         the client in, is too old or has no JetStream.
         """
-        client = _Client(access)
+        client = NatsClient(access)
         link = cls(client)
         options: dict[str, Any] = {
             "name": name,
@@ -151,8 +147,11 @@ class Link:
             await link.close()
             raise AwayError(
                 f"no NATS server answers at {', '.join(access.servers)} within {_CONNECT_S:.0f} s"
-                f" ({_said(client.last_error or error)})"
+                f" ({said_by(client.last_error or error)})"
             ) from error
+        except ShutOutError as error:
+            await link.close()
+            raise LinkError(f"the NATS server cannot be used ({error})") from error
         except BaseException:
             await link.close()
             raise
@@ -195,7 +194,7 @@ class Link:
         found = _FORBIDDEN.search(str(error).lower())
         if found:
             self._forbidden.add(found[1])
-        said, now = _said(error), time.monotonic()
+        said, now = said_by(error), time.monotonic()
         if now - self._told.get(said, -_TELL_AGAIN_S) < _TELL_AGAIN_S:
             return
         self._told = {text: at for text, at in self._told.items() if now - at < _TELL_AGAIN_S}
@@ -311,11 +310,11 @@ class Link:
                 if refusal["code"] != _AWAY_CODE or code in _FULL:
                     raise RefusedError(code, sentence)
             except (nats.errors.NoRespondersError, nats.errors.OutboundBufferLimitError) as error:
-                sentence = _said(error)  # and nobody has it
+                sentence = said_by(error)  # and nobody has it
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 self._check_allowed(subject)
                 tries.unsure = True
-                sentence = _said(error)
+                sentence = said_by(error)
             if time.monotonic() > until:
                 raise AwayError(
                     f"the NATS server does not answer ({sentence})", unsure=tries.unsure
@@ -352,7 +351,7 @@ class Link:
             )
         except (nats.errors.Error, TimeoutError, OSError) as error:
             self._check_allowed(subject)
-            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
         if _status(message):
             return None
         return Ticket(message.subject, message.reply)
@@ -362,7 +361,7 @@ class Link:
         try:
             await self._request(ticket.reply, b"+ACK")
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            _log.warning("a ticket comes again", subject=ticket.subject, error=_said(error))
+            _log.warning("a ticket comes again", subject=ticket.subject, error=said_by(error))
 
     # Streams:
 
@@ -443,7 +442,7 @@ class Link:
         except nats.errors.NoRespondersError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise AwayError(f"nobody answers ({_said(error)})", unsure=True) from error
+            raise AwayError(f"nobody answers ({said_by(error)})", unsure=True) from error
 
     async def ask_all(self, subject: str, within_s: float) -> list[bytes]:
         """What all answer who answer in time. Raises AwayError."""
@@ -460,7 +459,7 @@ class Link:
             await asyncio.sleep(within_s)
             await _alone(subscription.unsubscribe())
         except (nats.errors.Error, OSError) as error:
-            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
         self._check_allowed(subject)
         return answers
 
@@ -479,7 +478,7 @@ class Link:
                 client.flush(_TRY_S)
             )  # behind it the server has said whether that is allowed
         except nats.errors.Error as error:
-            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
         self._check_allowed(subject)
         return subscription
 
@@ -494,72 +493,8 @@ class Link:
                 return False
             raise AwayError("the NATS server has gone") from error
         except nats.errors.Error as error:
-            raise AwayError(f"the NATS server does not answer ({_said(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
         return True
-
-
-class _Client(Client):
-    """One that never speaks in the clear where it is not to, and always comes back.
-
-    The client (2.16.0) uses TLS where the server says so itself, whatever the address says: whoever
-    stands between them takes that out, and has the password. It forgets the connection of a try
-    that failed after it was made. It closes for good when a server ends the connection with an
-    error, as it does when a user is taken out; and who it is it knows from the start alone.
-    """
-
-    def __init__(self, access: Access) -> None:
-        super().__init__()
-        self._access = access
-        self._was_in = False
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the client's own
-        if initial_connection and self._access.tls and not info.get("tls_required"):
-            raise nats.errors.Error(_IN_THE_CLEAR)
-        await super()._process_info(info, initial_connection)
-
-    async def _connect_to_server(self, s: Srv) -> None:
-        if self._transport is not None:
-            self._transport.close()
-        if self.is_reconnecting and self._access.renew is not None:
-            self._identify(self._access.renew())
-        await super()._connect_to_server(s)
-
-    def _identify(self, access: Access) -> None:
-        """Is from now on who the files say now."""
-        self._access = access
-        who = access.identity
-        self.options |= {
-            "tls": access.tls,
-            "user": who.get("user"),
-            "password": who.get("password"),
-        }
-        self._signature_cb = self._user_jwt_cb = None
-        self._user_credentials = who.get("user_credentials")
-        self._nkeys_seed_str = who.get("nkeys_seed_str")
-        if self._user_credentials or self._nkeys_seed_str:
-            self._setup_nkeys_connect()
-
-    async def _process_connect_init(self) -> None:
-        try:
-            await super()._process_connect_init()
-            self._was_in = True
-        except (OSError, TimeoutError, nats.errors.Error) as error:
-            # At a start that stays so; later somebody may be changing who is let in, and with what.
-            if not self._was_in and _keeps_out(error):
-                if self._transport is not None:
-                    self._transport.close()
-                self._transport = None  # where TLS has failed it never says that it is closed
-                raise LinkError(f"the NATS server cannot be used ({_said(error)})") from error
-            raise
-        except Exception as error:  # a file that is being written; the client would not try again
-            raise nats.errors.Error(f"who calls cannot be told: {type(error).__name__}") from error
-
-    async def _process_err(self, err_msg: str) -> None:
-        if any(said in err_msg.lower() for said in _OPEN_STILL):
-            await super()._process_err(err_msg)
-            return
-        await self._error_cb(nats.errors.Error(err_msg.strip("'")))
-        await self._process_op_err(nats.errors.Error(err_msg))
 
 
 @dataclass(slots=True)
@@ -577,20 +512,6 @@ async def _alone(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(asyncio.ensure_future(work))
 
 
-def _keeps_out(error: Exception) -> bool:
-    """Whether it is what a server, or a client that looks at its certificate, ends a try with."""
-    said = str(error).lower()
-    return (
-        "authorization violation" in said
-        or _IN_THE_CLEAR.lower() in said
-        or (isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError))
-    )
-
-
 def _status(message: Msg) -> str:
     """What a server says in place of a message; "" for a message."""
     return str((message.headers or {}).get("Status", ""))
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -22,6 +22,7 @@ from tests.orchestrator.jobs.engines import claimed, say, texts
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream import link as link_module
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.journal import JetStreamJournal
 from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError, RefusedError
@@ -196,6 +197,23 @@ async def test_a_stranger_is_not_let_in_and_told_so_at_once(
         with pytest.raises(LinkError, match=f"(?i)cannot be used .*{said}"):
             await Link.open(access)
         assert time.monotonic() - began < 2
+
+
+async def test_a_server_that_hangs_up_is_not_taken_for_one_that_lets_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it may look where one refuses a client: its reason is lost with the connection."""
+    monkeypatch.setattr(link_module, "_CONNECT_S", 1.0)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"version": "2.10.27", "max_payload": 1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(AwayError, match="has ended the connection"):
+            await Link.open(Access.read((f"nats://127.0.0.1:{port}",)))
 
 
 async def test_nobody_is_told_who_calls_without_tls(tmp_path: Path) -> None:
