@@ -35,8 +35,9 @@ install: .venv/.installed ## Install everything into .venv, as locked
 demo: install ## Turn the bundled Hindi clip into Hindi and English subtitles, offline
 	@$(RUN)python -m scripts.demo
 
+# One more than the processors of the smallest machine: a third of the time they wait for processes.
 test: install ## Run the tests (the default tier)
-	@$(RUN)pytest -n 2 --dist loadfile
+	@$(RUN)pytest -n 3 --dist loadfile
 
 check: test lint types protos-check ## Check what a change must pass; .ci/run does
 

@@ -20,7 +20,6 @@ from voxroute_asr_whisperx.runtimes.weights import floating, read_variables
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-MAX_BATCH = 4
 START, ENGLISH, TRANSCRIBE, NO_TIMES, BEFORE = 50258, 50259, 50359, 50363, 50361
 PROMPT = [START, ENGLISH, TRANSCRIBE, NO_TIMES]
 LONG_PROMPT = [BEFORE, *range(300, 320), *PROMPT]
@@ -44,7 +43,8 @@ def on_torch(directory: Path) -> Runtime:
     from voxroute_asr_whisperx.runtimes.on_torch import TorchRuntime  # noqa: PLC0415 - seconds
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    return TorchRuntime(directory, device, "float32", max_batch=MAX_BATCH)
+    # four rows, as few as there are: each step works on all of them
+    return TorchRuntime(directory, device, "float32", max_batch=1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def on_ctranslate2(directory: Path) -> Runtime:
         index=0,
         compute_type="float32",
         cpu_threads=2,
-        max_batch=MAX_BATCH,
+        max_batch=4,
         workers=1,
     )
 
@@ -124,6 +124,7 @@ def test_the_text_is_that_of_ctranslate2(
     assert max(len(one.tokens) for one in ours) <= search.max_tokens
 
 
+@pytest.mark.slow
 def test_windows_that_end_make_room_and_change_nothing(
     on_torch: Runtime, windows: list[Samples]
 ) -> None:
@@ -137,6 +138,7 @@ def test_windows_that_end_make_room_and_change_nothing(
     close(together, alone)
 
 
+@pytest.mark.slow
 def test_more_beams_and_longer_prompts_than_expected_have_room(
     on_torch: Runtime, on_ctranslate2: Runtime, windows: list[Samples]
 ) -> None:
@@ -153,16 +155,13 @@ def test_more_beams_and_longer_prompts_than_expected_have_room(
 
 
 def test_calls_share_rows_and_change_nothing(
-    directory: Path, on_ctranslate2: Runtime, windows: list[Samples]
+    on_torch: Runtime, on_ctranslate2: Runtime, windows: list[Samples]
 ) -> None:
     """Windows of ten calls, in the four rows that there are, have the texts that they have alone.
 
     They begin and end at different times, with beams of their own, drawn or not; those after a long
     prompt wait until the rows are free.
     """
-    from voxroute_asr_whisperx.runtimes.on_torch import TorchRuntime  # noqa: PLC0415 - seconds
-
-    crowded = TorchRuntime(directory, "cpu", "float32", max_batch=1)
     searches = [
         (PROMPT, Search(5, max_tokens=30)),
         (PROMPT, Search(1, max_tokens=20)),
@@ -172,13 +171,12 @@ def test_calls_share_rows_and_change_nothing(
     ]
     calls = [(call, window) for window in windows[1:] for call in searches]
     with ThreadPoolExecutor(len(calls)) as pool:
-        ours = pool.map(lambda one: crowded.generate(crowded.encode([one[1]]), *one[0])[0], calls)
+        ours = pool.map(lambda one: on_torch.generate(on_torch.encode([one[1]]), *one[0])[0], calls)
         theirs = [
             on_ctranslate2.generate(on_ctranslate2.encode([window]), *call)[0]
             for call, window in calls
         ]
         close(list(ours), theirs)
-    crowded.close()
 
 
 def test_a_failure_is_told_to_all_and_ends_with_them(
@@ -240,6 +238,7 @@ def test_a_failure_is_told_to_those_whose_text_was_ready(
     runtime.close()
 
 
+@pytest.mark.slow
 def test_what_is_drawn_differs_and_never_repeats(on_torch: Runtime, windows: list[Samples]) -> None:
     """No five tokens come twice, however often they are drawn."""
     search = Search(1, temperature=0.8, max_tokens=60)
