@@ -311,6 +311,9 @@ async def test_calls_are_refused_while_loading_and_draining(phase: Phase) -> Non
         running.server.gate.enter(phase)
         for call, _, _ in KINDS.values():
             error = await refused(call(running.channel, "ok"))
+            while error.details() == "Internal error from Core":
+                # grpc.aio (1.85) says so, now and then, where a message meets the end of its call
+                error = await refused(call(running.channel, "ok"))
             assert error.code() is grpc.StatusCode.UNAVAILABLE
             assert details(error)[2].retry_delay.ToMilliseconds() > 0
         stub = asr_pb2_grpc.AsrServiceStub(running.channel)
