@@ -307,8 +307,9 @@ async def test_a_full_device_hands_the_rest_to_the_next_service(
 ) -> None:
     """Out of memory after seven segments: another service, else a local CPU one, does the rest."""
     full = Break(7, grpc.StatusCode.RESOURCE_EXHAUSTED, None, "no room", reason=OUT_OF_MEMORY)
-    small, large = Speech(breaks=[full]), Speech()
-    async with serving(small) as one, serving(large) as other:
+    breaks = [full]  # of whichever is asked first
+    services = Speech(breaks=breaks), Speech(breaks=breaks)
+    async with serving(services[0]) as one, serving(services[1]) as other:
         endpoints = ["--endpoint", one]
         endpoints += ["--endpoint", other] if second == "configured" else []
         done = await asyncio.to_thread(sandbox.run, *sandbox.job(*endpoints))
@@ -320,7 +321,9 @@ async def test_a_full_device_hands_the_rest_to_the_next_service(
     assert "no room" in warning["message"]
     assert len(transcript["translations"]["en"]["items"]) == 20
     if second == "configured":
-        assert large.configs[0].resume_from.seconds == 7
+        asked = [config.resume_from.seconds for one in services for config in one.configs]
+        assert sorted(asked) == [0, 7]
+        assert all(one.configs for one in services)
     else:
         assert "--device cpu" in _flags(sandbox, "asr")
 
