@@ -222,12 +222,19 @@ class Runner:
 
     async def _fetched_job(self, attempt: Attempt, files: JobFiles, events: EventLog) -> Job:
         """The job with its recording here, for which it waits. Raises as `_job_of`."""
+        told: set[str] = set()
+
+        def tell(text: str) -> None:
+            if text not in told:  # the disk may be full for hours
+                told.add(text)
+                events.say(text)
+
         while True:
             try:
-                return await self._job_of(attempt.job_id, attempt.config, files, events.say)
+                return await self._job_of(attempt.job_id, attempt.config, files, tell)
             except (StoreBusyError, DiskFullError) as error:
                 _log.warning("a recording is fetched again", job=attempt.job_id, error=str(error))
-                events.warn(f"the job waits for its recording: {error}")
+                tell(f"the job waits for its recording: {error}")
             await asyncio.sleep(_AGAIN_S)
 
     async def job(self, job_id: str, *, media: bool = True) -> Job:

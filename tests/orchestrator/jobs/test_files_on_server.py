@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from tests.orchestrator.daemon import (
     wait,
 )
 from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.test_data_folder import mounted
 from tests.orchestrator.jobs.test_transcripts import exported, got, put, refused
 from tests.orchestrator.jobs.test_two_services import FILM, LEASE_S, SECONDS, _texts, _watched
 from voxroute.jobs.v1 import jobs_pb2
@@ -138,7 +140,8 @@ def test_a_job_is_done_by_a_service_that_has_nothing_of_it(
     # parts of one file, whichever service they come from
     assert len({media(stub, job_id)[0].version for stub in stubs}) == 1
     assert media(stubs[0], job_id)[1] == media(stubs[1], job_id)[1] == film
-    sounds = [media(stub, job_id, sound=True) for stub in stubs]
+    with ThreadPoolExecutor(2) as threads:  # both begin to make it, and one is faster
+        sounds = list(threads.map(lambda stub: media(stub, job_id, sound=True), stubs))
     assert sounds[0] == sounds[1]
     subtitles = [exported(stub, job_id, "srt", "hi") for stub in stubs]
     assert subtitles[0] == subtitles[1]
@@ -253,6 +256,32 @@ def test_what_is_damaged_on_the_server_is_told(
     failed = ended(there.stub(), job_id)
     assert failed.state == jobs_pb2.JOB_STATE_FAILED
     assert "is gone, or damaged" in failed.error
+
+
+def test_a_job_waits_while_there_is_no_room_for_its_recording(
+    pair: list[Daemon], services: Services, film: bytes
+) -> None:
+    """It says so once; a result is refused as on any full disk, and both go on with room."""
+    here, there = pair
+    assert there.end() == 0
+    with mounted(there.data, "size=500k"):
+        services.speech.delay_s = 0.3
+        done = _submit(here, film)
+        ended(here.stub(), done)
+        _submit(here, film)
+        job_id = _submit(here, film)
+        there.start()
+        wait(lambda: job(there.stub(), job_id).state == jobs_pb2.JOB_STATE_RUNNING)
+        time.sleep(5)
+        status, reason, _ = refused(lambda: media(there.stub(), done))
+        assert (status, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL")
+        subprocess.run(["mount", "-o", "remount,size=50m", str(there.data)], check=True)
+        services.speech.delay_s = 0.0
+        assert _texts(there.stub(), job_id) == WORDS
+        told = [event.message for event in _watched(there.stub(), job_id)]
+        assert sum("waits for its recording: the disk" in text for text in told) == 1
+        assert media(there.stub(), done)[1] == film
+        assert there.end() == 0
 
 
 def test_a_service_with_files_elsewhere_does_not_start(
