@@ -67,7 +67,8 @@ class Connection(Client):
             if not self._was_in and _keeps_out(error):
                 if self._transport is not None:
                     self._transport.close()
-                self._transport = None  # where TLS has failed it never says that it is closed
+                if isinstance(error, ssl.SSLError):
+                    self._transport = None  # which never says then that it is closed
                 raise KeptOutError(said(error)) from error
             raise
         except Exception as error:  # a file that is being written; the client would not try again

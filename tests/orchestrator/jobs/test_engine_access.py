@@ -189,7 +189,7 @@ async def test_what_the_accounts_do_not_allow_is_refused_with_its_subject(
         with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.MSG.GET.{JOBS}"):
             await link.last(JOBS, "vr.job.a")
         with pytest.raises(RefusedError, match=rf"may not use \$JS.API.DIRECT.GET.{FILES}"):
-            await link.at(FILES, 1)
+            await link.call(f"DIRECT.GET.{FILES}", {"seq": 1})
         await link.close()
 
 
