@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.jobs.engines import claimed
 from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, cluster, running
@@ -487,6 +488,22 @@ async def test_services_with_files_elsewhere_do_not_share_jobs(apart: Pair) -> N
     with pytest.raises(StoreError, match="--engine-files folder"):
         await late.start()
     await late.close()
+
+
+async def test_the_room_that_files_take_is_told(apart: Pair) -> None:
+    """Of a service whose files are there, and how much there may be."""
+    assert apart.server is not None
+    access, registry = Access(apart.server.servers), CollectorRegistry()
+    jobs = JetStreamJobs(lambda: Link.open(access), folder_id=ON_SERVER, registry=registry)
+    await jobs.start()
+    await apart.here.submit(os.urandom(3 * PART))
+    info = await jobs.link.call(f"STREAM.INFO.{FILES}")
+    await jobs.link.call(f"STREAM.UPDATE.{FILES}", info["config"] | {"max_bytes": 100 * PART})
+    await jobs._measure()
+    told = registry.get_sample_value
+    assert 3 * PART < (told("voxroute_engine_bytes", {"of": FILES}) or 0) < 4 * PART
+    assert told("voxroute_engine_limit_bytes", {"of": FILES}) == 100 * PART
+    await jobs.close()
 
 
 # --- servers that go
