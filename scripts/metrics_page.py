@@ -39,7 +39,7 @@ def registries() -> dict[str, CollectorRegistry]:
     AsrMetrics(speech)
     TranslateMetrics(translation)
     JobMetrics(jobs)
-    EngineMetrics(engine)
+    EngineMetrics(engine, files=True)
     LiveMetrics(captions)
     gateway = GatewayMetrics("")
     gateway.requests.labels("/health", "200")

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -49,7 +49,7 @@ class EngineSettings(LogSettings):
     engine: Annotated[StringList, AfterValidator(_servers)] = Field(
         default=[],
         description="nats://HOST:PORT or tls://HOST:PORT of the NATS server that keeps the jobs of"
-        " several services, which share the folder of their data; of a cluster, several of its"
+        " several services; of a cluster, several of its"
         " servers with commas (nats://a:4222,b:4222,c:4222). A service without it keeps its jobs in"
         " its folder, alone",
     )
@@ -144,6 +144,12 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
         description="servers of the cluster that keep each job; 0 for 3 where --engine names"
         " several, else 1. Of 3, one may go. More are kept from the next start on, fewer never",
     )
+    engine_files: Literal["folder", "server"] = Field(
+        default="folder",
+        description="where uploads, results and revisions are with --engine: in the folder"
+        " --data-dir, which all services share then, or on the server, so that each service has a"
+        " --data-dir of its own, for copies. The same for all services",
+    )
     engine_lease_s: float = Field(
         default=30.0,
         ge=1,
@@ -195,6 +201,12 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
         default="auto", description="engine that recognises speech"
     )
     device: Device = Field(default="auto", description="hardware of jobs that name none")
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        if self.engine_files == "server" and not self.engine:
+            raise ValueError("--engine-files server is for --engine; name the server with it")
+        return self
 
     @property
     def replicas(self) -> int:

@@ -208,16 +208,22 @@ def test_prometheus_scrapes_what_the_profile_starts(fleet: str) -> None:
     assert "host.docker.internal:host-gateway" in COMPOSE["services"]["prometheus"]["extra_hosts"]
 
 
-def test_the_job_services_of_the_fleet_share_jobs_and_folder(
+def test_the_job_services_of_the_fleet_share_jobs_and_no_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Both name the three servers and get in as their user; Prometheus scrapes each of them."""
+    """Both name the three servers and get in as their user; Prometheus scrapes each of them.
+
+    Files are on the servers, and each has a volume of its own for copies.
+    """
     services = {
         name: one for name, one in COMPOSE["services"].items() if "fleet" in one["profiles"]
     }
     pair = [services[name] for name in ("jobs-1", "jobs-2")]
     assert "jobs" not in services
-    assert pair[0]["volumes"] == pair[1]["volumes"]
+    own = [service["volumes"][0] for service in pair]
+    assert own == ["jobs-1:/var/lib/voxroute", "jobs-2:/var/lib/voxroute"]
+    assert pair[0]["volumes"][1:] == pair[1]["volumes"][1:]
+    assert {"jobs-1", "jobs-2"} <= COMPOSE["volumes"].keys()
     for service in pair:
         assert service["build"]["args"]["EXTRAS"] == "--extra fleet"
         assert service["networks"]["services"]["aliases"] == ["jobs"]
@@ -226,6 +232,7 @@ def test_the_job_services_of_the_fleet_share_jobs_and_folder(
         settings = JobServerSettings()
         assert settings.engine == [f"nats://nats-{n}:4222" for n in (1, 2, 3)]
         assert settings.replicas == 3
+        assert settings.engine_files == "server"
         [config] = service["configs"]
         assert config["target"] == str(settings.engine_credentials)
         file = tmp_path / "credentials"

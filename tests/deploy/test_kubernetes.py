@@ -267,10 +267,10 @@ def _taken(
         return settings()
 
 
-def test_several_job_services_share_a_folder_and_give_their_work_to_workers(
+def test_several_job_services_share_no_folder_and_give_their_work_to_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One claim for all, three servers, and nobody who is called and pulled at once."""
+    """No claim, files on three servers, and nobody who is called and pulled at once."""
     manifests = rendered("fleet")
     stateful = workload(manifests, "jobs")["spec"]
     assert stateful["replicas"] > 1
@@ -279,14 +279,15 @@ def test_several_job_services_share_a_folder_and_give_their_work_to_workers(
     settings = _taken(JobServerSettings, container, monkeypatch)
     assert settings.workers
     assert len(settings.engine) == 3
+    assert settings.engine_files == "server"
     assert not settings.asr_endpoints
-    claims = {one["name"]: one.get("persistentVolumeClaim") for one in spec["volumes"]}
+    volumes = {one["name"]: one for one in spec["volumes"]}
     mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
-    claim = of(manifests, "PersistentVolumeClaim", claims["data"]["claimName"])
-    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    assert claim["metadata"]["namespace"] == workload(manifests, "jobs")["metadata"]["namespace"]
+    assert "emptyDir" in volumes["data"]
+    assert settings.data_dir.parent == Path(mounts["data"])
+    assert not [one for one in manifests if one["kind"] == "PersistentVolumeClaim"]
     assert settings.engine_credentials.parent == Path(mounts["nats"])
-    assert set(mounts) == set(claims)
+    assert set(mounts) == set(volumes)
 
 
 def test_a_worker_stands_beside_each_speech_service(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The one way to a NATS server: requests that are tried again, and writes that are never doubled.
 
-Nothing but this and its client imports `nats`. Of nats-py only the connection is used, with its
-requests and subscriptions; what JetStream does is asked for by its own messages (`$JS.API`),
-because what the client has on top of them loses pulls and streams of messages when a server goes.
+Only the connection below it imports `nats`, too. Of nats-py only that is used, with its requests
+and subscriptions; what JetStream does is asked for by its own messages (`$JS.API`), because what
+the client has on top of them loses pulls and streams of messages when a server goes.
 
 Every write says which message of its subject it follows, so that of two writers one is refused. A
 write whose answer is lost is looked up before it is told to have failed.
@@ -16,15 +16,17 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self, TypeVar
 
+import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.client import NatsClient, ShutOutError, said_by
+from voxroute_orchestrator.jetstream.connection import Connection, KeptOutError, said
 from voxroute_serving.telemetry.logs import get_logger
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ PATIENCE_S = 5.0
 START_S = 20.0
 """The same at a start: the servers of a cluster may be starting as well."""
 _TRY_S = 2.0  # for one answer; a request that was under way when its server went has none
+_PART_TRY_S = 5.0  # where the answer, or what is sent, is half a megabyte and not alone
 _PAUSE_S = 0.1
 _CONNECT_S = 10.0
 _CLOSE_S = 5.0
@@ -46,6 +49,7 @@ _AT_ONCE = 64  # questions about single messages
 _API = "$JS.API."
 
 _NO_MESSAGE = 10037
+_NOT_THERE = frozenset({_NO_MESSAGE, 10043, 10057})  # nor to be deleted
 _CONFLICTS = frozenset({10071, 10164})  # wrong last sequence
 _FULL = frozenset({10077, 10023, 10047})  # the stream's bytes, the account's, the disk's
 _AWAY_CODE = 503  # no leader yet, or JetStream is starting
@@ -93,6 +97,8 @@ class Message:
     sequence: int
     """Its number in the stream."""
     data: bytes
+    time_s: float = 0.0
+    """When it was kept, by the server's clock; 0 for what was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class Link:
         Raises AwayError where nobody answers, and LinkError, at once, where the server does not let
         the client in, is too old or has no JetStream.
         """
-        client = NatsClient(access)
+        client = Connection(access)
         link = cls(client)
         options: dict[str, Any] = {
             "name": name,
@@ -147,9 +153,9 @@ class Link:
             await link.close()
             raise AwayError(
                 f"no NATS server answers at {', '.join(access.servers)} within {_CONNECT_S:.0f} s"
-                f" ({said_by(client.last_error or error)})"
+                f" ({said(client.last_error or error)})"
             ) from error
-        except ShutOutError as error:
+        except KeptOutError as error:
             await link.close()
             raise LinkError(f"the NATS server cannot be used ({error})") from error
         except BaseException:
@@ -194,12 +200,12 @@ class Link:
         found = _FORBIDDEN.search(str(error).lower())
         if found:
             self._forbidden.add(found[1])
-        said, now = said_by(error), time.monotonic()
-        if now - self._told.get(said, -_TELL_AGAIN_S) < _TELL_AGAIN_S:
+        text, now = said(error), time.monotonic()
+        if now - self._told.get(text, -_TELL_AGAIN_S) < _TELL_AGAIN_S:
             return
         self._told = {text: at for text, at in self._told.items() if now - at < _TELL_AGAIN_S}
-        self._told[said] = now
-        _log.warning("the NATS server says", error=said)
+        self._told[text] = now
+        _log.warning("the NATS server says", error=text)
 
     def _check_allowed(self, subject: str) -> None:
         """Raises RefusedError where the server has said that this user may not use a subject."""
@@ -253,10 +259,36 @@ class Link:
             if error.code in _CONFLICTS:
                 self.conflicts += 1
                 raise ConflictError(str(error)) from error
-            if error.code in _FULL:
-                raise FullError(str(error)) from error
-            raise
+            raise _full(error) from error
         return int(answer["seq"])
+
+    async def add(self, subject: str, data: bytes, patience_s: float = PATIENCE_S) -> int:
+        """Keeps a message, behind whatever its subject has; its own number.
+
+        Where an answer is lost it is kept once more, and the number is that of the last one.
+        Raises FullError, AwayError, RefusedError.
+        """
+        try:
+            answer = await self._insist(subject, data, {}, patience_s, _Tries(_PART_TRY_S))
+        except RefusedError as error:
+            raise _full(error) from error
+        return int(answer["seq"])
+
+    async def at(
+        self, stream: str, sequence: int, patience_s: float = PATIENCE_S
+    ) -> Message | None:
+        """The message with a number. Raises AwayError, RefusedError.
+
+        Whichever server has it hands it out as it is; what none has is asked of the leader.
+        """
+        subject, asked = f"{_API}DIRECT.GET.{stream}", json.dumps({"seq": sequence}).encode()
+        try:
+            found = await self._request(subject, asked, _PART_TRY_S)
+            if found.headers and not _status(found):
+                return Message(found.headers["Nats-Subject"], sequence, found.data)
+        except (nats.errors.Error, TimeoutError, OSError):
+            self._check_allowed(subject)
+        return await self._message(stream, {"seq": sequence}, patience_s, _PART_TRY_S)
 
     async def last(self, stream: str, subject: str) -> Message | None:
         """The last message of a subject. Raises AwayError, RefusedError."""
@@ -276,18 +308,28 @@ class Link:
         body = {"filter": subject} | ({"seq": up_to + 1} if up_to else {})
         await self.call(f"STREAM.PURGE.{stream}", body)
 
-    async def _message(
-        self, stream: str, which: dict[str, Any], patience_s: float
-    ) -> Message | None:
+    async def delete(self, stream: str, sequence: int) -> None:
+        """Removes one message; it may be gone already. Raises AwayError, RefusedError."""
         try:
-            answer = await self.call(f"STREAM.MSG.GET.{stream}", which, patience_s)
+            await self.call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+        except RefusedError as error:
+            if error.code not in _NOT_THERE:
+                raise
+
+    async def _message(
+        self, stream: str, which: dict[str, Any], patience_s: float, try_s: float = _TRY_S
+    ) -> Message | None:
+        subject, asked = f"{_API}STREAM.MSG.GET.{stream}", json.dumps(which).encode()
+        try:
+            answer = await self._insist(subject, asked, {}, patience_s, _Tries(try_s))
         except RefusedError as error:
             if error.code == _NO_MESSAGE:
                 return None
             raise
         message = answer["message"]
         data = base64.b64decode(message.get("data", ""))
-        return Message(message["subject"], int(message["seq"]), data)
+        time_s = seconds_of(message["time"])
+        return Message(message["subject"], int(message["seq"]), data, time_s)
 
     async def _insist(
         self,
@@ -301,7 +343,7 @@ class Link:
         tries = tries or _Tries()
         while True:
             try:
-                reply = await self._request(subject, data, headers=headers or None)
+                reply = await self._request(subject, data, tries.each_s, headers=headers or None)
                 answer: dict[str, Any] = json.loads(reply.data)
                 refusal = answer.get("error")
                 if not refusal:
@@ -310,11 +352,11 @@ class Link:
                 if refusal["code"] != _AWAY_CODE or code in _FULL:
                     raise RefusedError(code, sentence)
             except (nats.errors.NoRespondersError, nats.errors.OutboundBufferLimitError) as error:
-                sentence = said_by(error)  # and nobody has it
+                sentence = said(error)  # and nobody has it
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 self._check_allowed(subject)
                 tries.unsure = True
-                sentence = said_by(error)
+                sentence = said(error)
             if time.monotonic() > until:
                 raise AwayError(
                     f"the NATS server does not answer ({sentence})", unsure=tries.unsure
@@ -351,7 +393,7 @@ class Link:
             )
         except (nats.errors.Error, TimeoutError, OSError) as error:
             self._check_allowed(subject)
-            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said(error)})") from error
         if _status(message):
             return None
         return Ticket(message.subject, message.reply)
@@ -361,7 +403,7 @@ class Link:
         try:
             await self._request(ticket.reply, b"+ACK")
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            _log.warning("a ticket comes again", subject=ticket.subject, error=said_by(error))
+            _log.warning("a ticket comes again", subject=ticket.subject, error=said(error))
 
     # Streams:
 
@@ -380,17 +422,25 @@ class Link:
 
         Raises AwayError, RefusedError.
         """
-        offset, total = 0, 1
-        while offset < total:
-            asked = {"subjects_filter": subject, "offset": offset}
-            info = await self.call(f"STREAM.INFO.{stream}", asked)
-            names: list[str] = list(info["state"].get("subjects") or ())
-            offset, total = offset + len(names), int(info.get("total", 0)) if names else 0
+        async for names in self.subjects(stream, subject):
             for at in range(0, len(names), _AT_ONCE):
                 some = (self.last(stream, name) for name in names[at : at + _AT_ONCE])
                 for message in await asyncio.gather(*some):
                     if message is not None:  # it may have been removed
                         yield message
+
+    async def subjects(self, stream: str, pattern: str) -> AsyncGenerator[list[str]]:
+        """The subjects of a pattern that have messages, many at once, in no order.
+
+        Raises AwayError, RefusedError.
+        """
+        offset, total = 0, 1
+        while offset < total:
+            asked = {"subjects_filter": pattern, "offset": offset}
+            info = await self.call(f"STREAM.INFO.{stream}", asked)
+            names: list[str] = list(info["state"].get("subjects") or ())
+            offset, total = offset + len(names), int(info.get("total", 0)) if names else 0
+            yield names
 
     # What is said once:
 
@@ -442,7 +492,7 @@ class Link:
         except nats.errors.NoRespondersError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise AwayError(f"nobody answers ({said_by(error)})", unsure=True) from error
+            raise AwayError(f"nobody answers ({said(error)})", unsure=True) from error
 
     async def ask_all(self, subject: str, within_s: float) -> list[bytes]:
         """What all answer who answer in time. Raises AwayError."""
@@ -459,7 +509,7 @@ class Link:
             await asyncio.sleep(within_s)
             await _alone(subscription.unsubscribe())
         except (nats.errors.Error, OSError) as error:
-            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said(error)})") from error
         self._check_allowed(subject)
         return answers
 
@@ -478,7 +528,7 @@ class Link:
                 client.flush(_TRY_S)
             )  # behind it the server has said whether that is allowed
         except nats.errors.Error as error:
-            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said(error)})") from error
         self._check_allowed(subject)
         return subscription
 
@@ -493,14 +543,15 @@ class Link:
                 return False
             raise AwayError("the NATS server has gone") from error
         except nats.errors.Error as error:
-            raise AwayError(f"the NATS server does not answer ({said_by(error)})") from error
+            raise AwayError(f"the NATS server does not answer ({said(error)})") from error
         return True
 
 
 @dataclass(slots=True)
 class _Tries:
-    """Whether one of the tries may have been kept."""
+    """How long each waits, and whether one of them may have been kept."""
 
+    each_s: float = _TRY_S
     unsure: bool = False
 
 
@@ -510,6 +561,16 @@ async def _alone(work: Coroutine[Any, Any, T]) -> T:
     The client (2.16.0) swallows the cancellation of whoever waits for it, who would then go on.
     """
     return await asyncio.shield(asyncio.ensure_future(work))
+
+
+def _full(error: RefusedError) -> LinkError:
+    """The error of a limit, where it is one."""
+    return FullError(str(error)) if error.code in _FULL else error
+
+
+def seconds_of(time: str) -> float:
+    """A time that a server tells, in seconds since 1970."""
+    return datetime.fromisoformat(time).timestamp()
 
 
 def _status(message: Msg) -> str:

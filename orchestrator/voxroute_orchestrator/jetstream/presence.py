@@ -15,6 +15,7 @@ from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.calls import pool_of
 from voxroute_orchestrator.jetstream.link import Link, RefusedError
 from voxroute_orchestrator.jetstream.setup import (
+    FILES,
     JOBS,
     JOURNAL,
     NO_STREAM,
@@ -80,7 +81,7 @@ async def look(access: Access, link: Link) -> Fleet:
     said, reached, streams = await asyncio.gather(
         link.ask_all(WHO, _ANSWERS_S),
         asyncio.gather(*map(_reached, access.servers)),
-        asyncio.gather(*(_stream(link, name) for name in (JOBS, JOURNAL, SPANS))),
+        asyncio.gather(*(_stream(link, name) for name in (JOBS, JOURNAL, SPANS, FILES))),
     )
     there = sorted(map(json.loads, said), key=lambda one: (one["host"], one["name"]))
     services = [one for one in there if one["kind"] == "jobs"]

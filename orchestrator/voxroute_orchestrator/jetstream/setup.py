@@ -3,7 +3,7 @@
     vr.job.<id>           a job: its last message is the job, all of them are its events
     vr.conf.<id>.<n>      what was asked for, in parts
     vr.key.<digest>       the job of an idempotency key
-    vr.fact.folder        the id of the folder in which recordings and results are
+    vr.fact.folder        the id of the folder in which recordings and results are, or "server"
     vr.journal.<id>.<n>   what is finished of a job that was begun anew n times (journal.py)
     vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model
     vr.work.<id>          asked by such a worker for a span, and about the one that it was given;
@@ -12,7 +12,11 @@
     vr.own.<id>.<epoch>   answered by whoever does the job
     vr.who                answered by every job service and worker: who it is, and what it does
 
-The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS.
+    vr.part.<id>.<place>.<name>  parts of a file of a job, and
+    vr.file.<id>.<place>.<name>  what it is then (files.py)
+
+The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS, and files VR_FILES
+where they are on the server.
 """
 
 import asyncio
@@ -28,9 +32,11 @@ from voxroute_orchestrator.jetstream.link import (
     RefusedError,
 )
 
-JOBS, JOURNAL, SPANS = "VR_JOBS", "VR_JOURNAL", "VR_SPANS"
+JOBS, JOURNAL, SPANS, FILES = "VR_JOBS", "VR_JOURNAL", "VR_SPANS", "VR_FILES"
 WHO = "vr.who"
 _FOLDER = "vr.fact.folder"
+ON_SERVER = "server"
+"""In place of the id of a folder: files are in VR_FILES."""
 _LAYOUT = "2"  # raised when an older voxroute would not understand what is kept
 _READ = {"1"}  # of older ones, taken as they are: had no tenants, and a stream of tickets for jobs
 NO_STREAM = 10059
@@ -50,16 +56,19 @@ _STREAMS: dict[str, dict[str, Any]] = {
         "max_msgs_per_subject": 1,
         "discard_new_per_subject": True,
     },
+    FILES: {"subjects": ["vr.file.*.*.*", "vr.part.*.*.*"], "allow_direct": True},
 }
 
 
-async def set_up(link: Link, replicas: int = 1) -> None:
+async def set_up(link: Link, replicas: int = 1, *, files: bool = False) -> None:
     """Makes the streams that are missing; leaves alone what is there, and what it was limited to.
 
-    A stream that fewer than `replicas` servers keep is kept by so many from now on; one that more
-    keep is left so. Raises LinkError.
+    That of files is for those who have them on the server. A stream that fewer than `replicas`
+    servers keep is kept by so many from now on; one that more keep is left so. Raises LinkError.
     """
     for name, own in _STREAMS.items():
+        if name == FILES and not files:
+            continue
         try:
             there = (await link.call(f"STREAM.INFO.{name}", patience_s=START_S))["config"]
         except RefusedError as error:
@@ -109,17 +118,28 @@ async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: 
 
 
 async def check_folder(link: Link, folder_id: str) -> None:
-    """Raises LinkError where the jobs are those of services with another folder; "" for any."""
+    """Raises LinkError where the files of the jobs are elsewhere; "" for anywhere."""
     if not folder_id:
         return
     with contextlib.suppress(ConflictError):
         await link.append(JOBS, _FOLDER, folder_id.encode(), 0)
     kept = await link.last(JOBS, _FOLDER)
-    if kept is None or kept.data != folder_id.encode():
+    if kept is not None and kept.data == folder_id.encode():
+        return
+    if kept is not None and kept.data == ON_SERVER.encode():
         raise LinkError(
-            "the jobs that this server keeps are in another data folder; mount that of the other"
-            " services here and name it with --data-dir, or use an account of its own"
+            "the jobs that this server keeps have their files on it as well; start with"
+            " --engine-files server and a --data-dir of this service's own"
         )
+    if folder_id == ON_SERVER:
+        raise LinkError(
+            "the jobs that this server keeps have their files in a folder that services share;"
+            " start with --engine-files folder and that --data-dir, or use an account of its own"
+        )
+    raise LinkError(
+        "the jobs that this server keeps are in another data folder; mount that of the other"
+        " services here and name it with --data-dir, or use an account of its own"
+    )
 
 
 async def _keep(link: Link, how: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -36,15 +36,20 @@ UPLOADS, JOBS, ASIDE = "uploads", "jobs", "aside"
 
 _KIND = "voxroute job service"
 _SHARED_KIND = "voxroute fleet"  # which earlier versions refuse: they would put its jobs aside
+_COPIES_KIND = "voxroute copies"
 _VERSION = 1
 _MARKER_BYTES = 4096  # more than any marker has
 _MAGIC_BYTES = 8  # of SQLite's rollback journals; zero where nothing is to be rolled back
 _ID = re.compile(r"[0-9a-f]{32}")
 _NEW_MARKER = re.compile(re.escape(f".{MARKER_NAME}.") + r"[0-9a-f]{16}")
-_NOT_SHARED = (
-    "{} is that of a job service which keeps its jobs in it; name another folder with --data-dir,"
-    " or leave out --engine"
-)
+_IS_OTHERS = {
+    _KIND: "{} is that of a job service which keeps its jobs in it; name another folder with"
+    " --data-dir, or leave out --engine",
+    _SHARED_KIND: "{} is that of services that share their jobs; start this one with their --engine"
+    " and --engine-files folder, or name another folder with --data-dir",
+    _COPIES_KIND: "{} is that of a service whose files are on a NATS server; start it with its"
+    " --engine and --engine-files server, or name another folder with --data-dir",
+}
 _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = (UPLOADS, JOBS, ASIDE)
 _DATABASES = tuple(
@@ -61,10 +66,11 @@ _log = get_logger(__name__)
 class OwnedFolder:
     """A data folder that is this process's until it ends, or until `close`.
 
-    One that is `shared` is at the same time that of others who share it.
+    One that is `shared` is at the same time that of others who share it. One of `copies` has
+    nothing that is not elsewhere as well.
     """
 
-    def __init__(self, path: Path, *, shared: bool = False) -> None:
+    def __init__(self, path: Path, *, shared: bool = False, copies: bool = False) -> None:
         """Takes the folder, which is made or marked where it may be.
 
         Raises StoreError with the reason why the service may not work in it; StoreBusyError where
@@ -72,7 +78,8 @@ class OwnedFolder:
         """
         self.path = _folder(path)
         self._shared = shared
-        _check(self.path, shared=shared)  # the lock's file is the first that is written
+        self._kind = _SHARED_KIND if shared else _COPIES_KIND if copies else _KIND
+        _check(self.path, self._kind)  # the lock's file is the first that is written
         with disk(self.path):
             make_private(self.path / LOCK_NAME)
         self._lock = (shared_lock if shared else exclusive_lock)(self.path / LOCK_NAME)
@@ -90,17 +97,17 @@ class OwnedFolder:
 
     def _marked(self) -> str:
         """The folder's id. Makes the marker where there is none."""
-        found = _check(self.path, shared=self._shared)
+        found = _check(self.path, self._kind)
         if not (self.path / MARKER_NAME).exists():
             found = found or uuid.uuid4().hex
             was_new = not (self.path / STORE_NAME).exists()
             with disk(self.path):
-                _write_marker(self.path, found, shared=self._shared)
-            found = _check(self.path, shared=self._shared)  # another one may have been faster
+                _write_marker(self.path, found, self._kind)
+            found = _check(self.path, self._kind)  # another one may have been faster
             tell = _log.info if was_new else _log.warning
             tell("the data folder had no marker; it has one now", path=str(self.path), id=found)
         # made by another one after the look
-        return found or _check(self.path, shared=self._shared)
+        return found or _check(self.path, self._kind)
 
     def _keep_to_ourselves(self) -> None:
         """Makes the folders, and takes what others may do from what is there already."""
@@ -131,7 +138,7 @@ def _folder(path: Path) -> Path:
         return path.resolve(strict=True)
 
 
-def _check(folder: Path, *, shared: bool) -> str:
+def _check(folder: Path, kind: str) -> str:
     """The id that the folder has; "" for none yet. Changes nothing.
 
     Raises StoreError where the service may not work in the folder.
@@ -150,9 +157,9 @@ def _check(folder: Path, *, shared: bool) -> str:
             if name in _FOLDERS or name in _DATABASES or name == MARKER_NAME:
                 _check_kind(folder / name)
         if MARKER_NAME in names:
-            return _read_marker(folder / MARKER_NAME, shared=shared)
-        if shared and STORE_NAME in names:
-            raise StoreError(_NOT_SHARED.format(folder))
+            return _read_marker(folder / MARKER_NAME, kind)
+        if kind != _KIND and STORE_NAME in names:
+            raise StoreError(_IS_OTHERS[_KIND].format(folder))
         if not foreign:
             return ""
         earlier = id_of_earlier_store(folder / STORE_NAME)
@@ -243,7 +250,7 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown  # noqa: PLR2004 - those shown
 
 
-def _read_marker(path: Path, *, shared: bool) -> str:
+def _read_marker(path: Path, kind: str) -> str:
     """The id. Raises StoreError for a marker that this version does not understand."""
     with path.open("rb") as file:
         text = file.read(_MARKER_BYTES)
@@ -253,14 +260,10 @@ def _read_marker(path: Path, *, shared: bool) -> str:
         content = None
     marker = cast("dict[str, object]", content) if isinstance(content, dict) else {}
     version, own_id = marker.get("version"), marker.get("id")
-    if marker.get("kind") == _SHARED_KIND and not shared:
-        raise StoreError(
-            f"{path.parent} is that of services that share their jobs; start this one with their"
-            " --engine, or name another folder with --data-dir"
-        )
-    if marker.get("kind") == _KIND and shared:
-        raise StoreError(_NOT_SHARED.format(path.parent))
-    if marker.get("kind") not in {_KIND, _SHARED_KIND} or not isinstance(version, int):
+    found = marker.get("kind")
+    if isinstance(found, str) and found in _IS_OTHERS and found != kind:
+        raise StoreError(_IS_OTHERS[found].format(path.parent))
+    if found != kind or not isinstance(version, int):
         raise StoreError(
             f"{path} is no marker of the job service; restore it from a backup, or name another"
             " folder with --data-dir"
@@ -278,10 +281,9 @@ def _read_marker(path: Path, *, shared: bool) -> str:
     return own_id
 
 
-def _write_marker(folder: Path, own_id: str, *, shared: bool) -> None:
+def _write_marker(folder: Path, own_id: str, kind: str) -> None:
     """Writes the marker, whole and to stay, unless it is there. Raises OSError."""
     new = folder / f".{MARKER_NAME}.{secrets.token_hex(8)}"
-    kind = _SHARED_KIND if shared else _KIND
     text = json.dumps({"kind": kind, "version": _VERSION, "id": own_id}) + "\n"
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -289,7 +291,7 @@ def _write_marker(folder: Path, own_id: str, *, shared: bool) -> None:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        if shared:
+        if kind == _SHARED_KIND:
             with contextlib.suppress(FileExistsError):
                 os.link(new, folder / MARKER_NAME)  # `replace` would take the place of another's
         else:

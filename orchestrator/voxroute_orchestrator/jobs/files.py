@@ -10,11 +10,14 @@
     <data-dir>/jobs/<id>/sound/      the recording as browsers play it; see sound.py
     <data-dir>/aside/<time>/         what a start has found that is not the service's
 
+With files on a server there are copies of those, and neither a store nor journals.
+
 All of it is for the service's own user only.
 
 Nothing here trusts a name that a client sends.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -24,7 +27,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -60,6 +63,8 @@ class JobFiles:
     path: Path
     attempt: int = 0
     """Whose results; 0 where there are those of one at a time."""
+    copies: bool = False
+    """Whether they are of files on a server."""
 
     @property
     def media(self) -> Path:
@@ -78,8 +83,8 @@ class JobFiles:
 
     @property
     def revisions(self) -> Path:
-        """What people have made of the transcript."""
-        return self.path / "revisions"
+        """What people have made of the transcript; on a server each transcript has its own."""
+        return self.path / (f"revisions-{self.attempt}" if self.copies else "revisions")
 
     @property
     def sound(self) -> Path:
@@ -172,6 +177,12 @@ class Upload:
         with written():
             self._file.write(data)
 
+    def flush(self) -> None:
+        """Sees that who opens the file finds all of it."""
+        assert self._file is not None  # noqa: S101 - the block has begun
+        with written():
+            self._file.flush()
+
     def take(self, target: Path) -> None:
         """Moves the whole file to its place, where a power cut does not lose it."""
         assert self._file is not None  # noqa: S101 - the block has begun
@@ -188,13 +199,15 @@ class Upload:
 class DataFolder:
     """The data folder of the service, which no other process works in until `close`.
 
-    But for services that share it, as `--engine` has them do.
+    But for services that share it, as `--engine` has them do. With `copies` all that is in it is on
+    a server as well.
     """
 
-    def __init__(self, path: Path, *, shared: bool = False) -> None:
+    def __init__(self, path: Path, *, shared: bool = False, copies: bool = False) -> None:
         """Takes the folder; see OwnedFolder for what it raises."""
-        self._owned = OwnedFolder(path, shared=shared)
+        self._owned = OwnedFolder(path, shared=shared, copies=copies)
         self._shared = shared
+        self._copies = copies
         self.path = self._owned.path
         self.id = self._owned.id
         self.uploads = self.path / UPLOADS
@@ -231,10 +244,11 @@ class DataFolder:
     def job(self, job_id: str, attempt: int = 0) -> JobFiles:
         """The folder of a job; the id is one of the store's.
 
-        Where the folder is shared, an attempt that was taken for dead may still write results, so
-        that each has its own; those that count are of the last one, `Job.attempts`.
+        Where jobs are shared, an attempt that was taken for dead may still write results, so that
+        each has its own; those that count are of the last one, `Job.attempts`.
         """
-        return JobFiles(self.jobs / job_id, attempt if self._shared else 0)
+        attempt = attempt if self._shared or self._copies else 0
+        return JobFiles(self.jobs / job_id, attempt, self._copies)
 
     def new_job(self) -> tuple[str, JobFiles]:
         """A new id and its folder."""
@@ -250,6 +264,14 @@ class DataFolder:
     def remove(self, job_id: str) -> None:
         """Removes the folder of a job that is no more, or never came to be."""
         shutil.rmtree(self.jobs / job_id, ignore_errors=True)
+
+    def empty(self) -> None:
+        """Removes all copies, and what is left of uploads that were cut off."""
+        for path in self.uploads.iterdir():
+            if self._is_partial(path):
+                path.unlink()
+        for path in self.jobs.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
 
     def clean(self, known: Collection[str]) -> None:
         """Puts aside what is neither the service's own nor of a job that is known.
@@ -325,6 +347,16 @@ def _is_unlocked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+@contextlib.asynccontextmanager
+async def entered(upload: Upload) -> AsyncGenerator[None]:
+    """The upload's block, entered and left on a thread."""
+    await asyncio.to_thread(upload.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.shield(asyncio.to_thread(upload.__exit__, None, None, None))
 
 
 def check_upload_name(name: str) -> str:

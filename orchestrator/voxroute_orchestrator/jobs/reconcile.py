@@ -5,11 +5,8 @@ that somebody may miss is deleted: what the store does not know is put aside, an
 are gone has failed until they are back.
 """
 
-from pathlib import Path
-
-from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreError
-from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, Upload
-from voxroute_orchestrator.jobs.store import QUEUED, RUNNING, SUCCEEDED, Store
+from voxroute_orchestrator.jobs.files import DataFolder, JobFiles
+from voxroute_orchestrator.jobs.store import QUEUED, RUNNING, SUCCEEDED
 from voxroute_orchestrator.jobs.stores.sqlite import Kept, SqliteStore
 from voxroute_serving.telemetry.logs import get_logger
 
@@ -54,20 +51,3 @@ def _gone(job: Kept, files: JobFiles) -> list[str]:
     return [
         name for name, size in sorted(job.artifacts.items()) if files.size_of_result(name) != size
     ]
-
-
-def keep(store: Store, folder: DataFolder, job_id: str, file: Upload, target: Path) -> None:
-    """Puts a file into the folder of a job, which may be deleted meanwhile. Blocking.
-
-    Raises JobNotFoundError, and nothing is left of it then; DiskFullError, StoreError.
-    """
-    try:
-        file.take(target)
-    except StoreError:
-        store.get(job_id)
-        raise
-    try:
-        store.get(job_id)
-    except JobNotFoundError:  # its folder was removed before the file came into it
-        folder.remove(job_id)
-        raise

@@ -9,9 +9,9 @@ from typing import Protocol
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jobs.errors import MediaNotFoundError
 from voxroute_orchestrator.jobs.files import DataFolder
-from voxroute_orchestrator.jobs.runner import Runner
+from voxroute_orchestrator.jobs.runner import Runner, fetched
 from voxroute_orchestrator.jobs.sound import SUFFIX, Sounds
-from voxroute_orchestrator.jobs.store import Store
+from voxroute_orchestrator.jobs.stores.file_store import FileStore
 from voxroute_orchestrator.reading import reading
 from voxroute_serving.audio.media import MediaFile, MediaRefusedError, Watch
 
@@ -47,33 +47,42 @@ async def bytes_of(file: Seekable, watch: Watch, offset: int, length: int) -> As
         yield data
 
 
-def about(file: MediaFile) -> jobs_pb2.MediaFile:
-    """What a client is told of a file."""
-    return jobs_pb2.MediaFile(name=file.name, bytes=file.size, version=version_of(file))
-
-
-def version_of(file: MediaFile) -> str:
-    """A text that is the same for the same content."""
-    return hashlib.sha256(repr(file.identity).encode()).hexdigest()[:32]
+def _version(file: MediaFile, digest: str) -> str:
+    """A text that is the same for the same content, at every service that has its digest."""
+    return (digest or hashlib.sha256(repr(file.identity).encode()).hexdigest())[:32]
 
 
 class Recordings:
     """The recordings of all jobs."""
 
-    def __init__(self, store: Store, folder: DataFolder, runner: Runner) -> None:
+    def __init__(self, folder: DataFolder, files: FileStore, runner: Runner) -> None:
         self._runner = runner
-        self._sounds = Sounds(store, folder)
+        self._files = files
+        self._sounds = Sounds(folder, files)
 
-    async def opened(self, job_id: str, watch: Watch, *, sound: bool) -> MediaFile:
-        """The file; whoever asks closes it. Raises ServingError, MediaStalledError."""
+    async def opened(
+        self, job_id: str, watch: Watch, *, sound: bool
+    ) -> tuple[MediaFile, jobs_pb2.MediaFile]:
+        """The file, which whoever asks closes, and what a client is told of it.
+
+        Raises ServingError, MediaStalledError.
+        """
         job = await self._runner.job(job_id)
         name = PurePosixPath(job.media_name)  # as its client knows it
-        file = await reading(watch, partial(_opened, job.media, watch, name.name))
+        file, about = await self._opened(job.media, watch, name.name)
         if not sound:
-            return file
+            return file, about
         file.close()
-        path = await self._sounds.of(job, version_of(file))
-        return await reading(watch, partial(_opened, path, watch, f"{name.stem}{SUFFIX}"))
+        path = await self._sounds.of(job, about.version)
+        return await self._opened(path, watch, f"{name.stem}{SUFFIX}")
+
+    async def _opened(
+        self, path: Path, watch: Watch, name: str
+    ) -> tuple[MediaFile, jobs_pb2.MediaFile]:
+        digest = await fetched(self._files, path)
+        file = await reading(watch, partial(_opened, path, watch, name))
+        version = _version(file, digest)
+        return file, jobs_pb2.MediaFile(name=file.name, bytes=file.size, version=version)
 
 
 def _opened(path: Path, watch: Watch, name: str) -> MediaFile:

@@ -22,7 +22,13 @@ from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.job import Job
-from voxroute_orchestrator.jobs.errors import LeaseLostError, of_failure
+from voxroute_orchestrator.jobs.errors import (
+    DiskFullError,
+    LeaseLostError,
+    MediaNotFoundError,
+    StoreBusyError,
+    of_failure,
+)
 from voxroute_orchestrator.jobs.event_log import EventLog
 from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, media_of
 from voxroute_orchestrator.jobs.store import (
@@ -34,6 +40,7 @@ from voxroute_orchestrator.jobs.store import (
     Event,
     JobStore,
 )
+from voxroute_orchestrator.jobs.stores.file_store import FileStore
 from voxroute_orchestrator.reading import reading
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec, of_message
@@ -47,6 +54,7 @@ T = TypeVar("T")
 Work = Callable[[Job, Reporter, Attempt], Awaitable[list[str]]]
 """What does a job: `pipeline.recording.transcribe_media`, with its settings."""
 
+_PATIENCE_S = 20.0  # for each part of a result; a cluster has another leader after 3 to 8 s
 _AGAIN_S = 2.0  # between tries of what must be written, on a disk that is full
 _STOPPED = "the service stops; the job goes on when it starts again"
 
@@ -76,6 +84,7 @@ class Runner:
         self,
         store: JobStore,
         folder: DataFolder,
+        files: FileStore,
         work: Work,
         *,
         max_jobs: int,
@@ -85,6 +94,7 @@ class Runner:
         self.stopping = False
         self._store = store
         self._folder = folder
+        self._files = files
         self._work = work
         self._max_jobs = max_jobs
         self._media_roots = media_roots
@@ -187,21 +197,45 @@ class Runner:
         if state == RUNNING:
             await self._insist(lambda: attempt.give_back(_STOPPED))
         else:
-            artifacts = await self._insist(lambda: asyncio.to_thread(files.artifacts))
+            artifacts = await self._insist(lambda: self._shared_artifacts(files))
             await self._insist(lambda: attempt.end(state, error=error, artifacts=artifacts or ()))
         _log.info("job ended", job=job_id, state=jobs_pb2.JobState.Name(state), error=error)
 
     async def _do(self, attempt: Attempt, files: JobFiles, log: EventLog) -> list[str]:
         if attempt.fresh:
-            await asyncio.to_thread(files.forget)
+            await self._files.forget(files)
             await attempt.began_afresh()
-        await asyncio.to_thread(files.forget_earlier)
-        job = await self._job_of(attempt.job_id, attempt.config, files)
+        await self._files.forget_earlier(files)
+        job = await self._fetched_job(attempt, files, log)
         lines = await self._work(job, log, attempt)
         for line in lines:
             if not line.startswith(str(files.results)):  # a path here says nothing to a client
                 log.say(line)
         return lines
+
+    async def _shared_artifacts(self, files: JobFiles) -> list[jobs_pb2.Artifact]:
+        """The results, where every service finds them. Raises ServingError, OSError."""
+        artifacts = await asyncio.to_thread(files.artifacts)
+        for artifact in artifacts:
+            await self._files.share(files.results / artifact.name, _PATIENCE_S)
+        return artifacts
+
+    async def _fetched_job(self, attempt: Attempt, files: JobFiles, events: EventLog) -> Job:
+        """The job with its recording here, for which it waits. Raises as `_job_of`."""
+        told: set[str] = set()
+
+        def tell(text: str) -> None:
+            if text not in told:  # the disk may be full for hours
+                told.add(text)
+                events.say(text)
+
+        while True:
+            try:
+                return await self._job_of(attempt.job_id, attempt.config, files, tell)
+            except (StoreBusyError, DiskFullError) as error:
+                _log.warning("a recording is fetched again", job=attempt.job_id, error=str(error))
+                tell(f"the job waits for its recording: {error}")
+            await asyncio.sleep(_AGAIN_S)
 
     async def job(self, job_id: str, *, media: bool = True) -> Job:
         """A job of the store, as its work has it now; without `media` it cannot be opened.
@@ -216,10 +250,17 @@ class Runner:
         with self.told(job_id):
             return await self._job_of(job_id, config, self._folder.job(job_id))
 
-    async def _job_of(self, job_id: str, config: jobs_pb2.JobConfig, files: JobFiles) -> Job:
+    async def _job_of(
+        self,
+        job_id: str,
+        config: jobs_pb2.JobConfig,
+        files: JobFiles,
+        tell: Callable[[str], None] | None = None,
+    ) -> Job:
         """Raises MediaNotFoundError; MediaStalledError where the disk does not answer."""
         watch = Watch(name_of(config))
         media = await reading(watch, lambda: media_of(config, files, self._media_roots))
+        await fetched(self._files, media, tell)
         job = job_of(config, media, files, self._defaults)
         return dataclasses.replace(job, job_id=job_id)
 
@@ -273,6 +314,17 @@ class Runner:
                 if self.stopping:
                     return None
             await asyncio.sleep(_AGAIN_S)
+
+
+async def fetched(files: FileStore, media: Path, tell: Callable[[str], None] | None = None) -> str:
+    """As FileStore.fetch, of a recording or its sound. Raises MediaNotFoundError."""
+    try:
+        return await files.fetch(media, tell)
+    except FileNotFoundError as error:
+        raise MediaNotFoundError(
+            "the recording of the job is gone, or damaged, where the service keeps it; its operator"
+            " can put it back, or submit it again"
+        ) from error
 
 
 def hiding_paths(files: JobFiles, folders: Iterable[Path] = ()) -> Callable[[str], str]:

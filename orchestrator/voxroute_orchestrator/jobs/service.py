@@ -6,7 +6,7 @@ import base64
 import binascii
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,10 +27,16 @@ from voxroute_orchestrator.jobs.errors import (
     OutcomeUnknownError,
     StoreError,
 )
-from voxroute_orchestrator.jobs.files import DataFolder, Upload, check_upload_name, media_below
+from voxroute_orchestrator.jobs.files import (
+    DataFolder,
+    Upload,
+    check_upload_name,
+    entered,
+    media_below,
+)
 from voxroute_orchestrator.jobs.metrics import JobMetrics, JobState
 from voxroute_orchestrator.jobs.reconcile import reconcile
-from voxroute_orchestrator.jobs.recordings import Recordings, about, bytes_of
+from voxroute_orchestrator.jobs.recordings import Recordings, bytes_of
 from voxroute_orchestrator.jobs.retention import DAY_S, delete_job, delete_old
 from voxroute_orchestrator.jobs.runner import Defaults, Runner
 from voxroute_orchestrator.jobs.store import (
@@ -46,6 +52,7 @@ from voxroute_orchestrator.jobs.store import (
     Store,
 )
 from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
+from voxroute_orchestrator.jobs.stores.file_store import FileStore, FolderFiles
 from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 from voxroute_orchestrator.live import service as live
 from voxroute_orchestrator.live.metrics import LiveMetrics
@@ -93,6 +100,7 @@ class JobServicer(TranscriptServicer):
         self,
         store: JobStore,
         folder: DataFolder,
+        files: FileStore,
         runner: Runner,
         *,
         on_threads: Store,
@@ -106,10 +114,11 @@ class JobServicer(TranscriptServicer):
 
         `named` is whether clients have names, those of their tokens.
         """
-        super().__init__(runner, Revisions(on_threads, folder), services)
+        super().__init__(runner, Revisions(on_threads, folder, files), services)
         self._store = store
         self._folder = folder
-        self._recordings = Recordings(on_threads, folder, runner)
+        self._files = files
+        self._recordings = Recordings(folder, files, runner)
         self._media_roots = media_roots
         self._max_upload_bytes = max_upload_bytes
         self._max_queued = max_queued
@@ -132,7 +141,7 @@ class JobServicer(TranscriptServicer):
         if config.WhichOneof("media") == "media_path":
             await self._check_media(config.media_path)
         upload = self._folder.upload(self._max_upload_bytes)
-        async with _blocking(upload):
+        async with entered(upload):
             await self._receive(requests, upload, uploads=bool(config.upload_name))
             # a client that leaves now may leave a job behind, with all that is its own
             job, created = await asyncio.shield(self._keep(upload, key, config, tenant))
@@ -173,16 +182,18 @@ class JobServicer(TranscriptServicer):
         created = False
         try:
             if config.upload_name:
-                await asyncio.to_thread(upload.take, files.media / config.upload_name)
+                media = files.media / config.upload_name
+                await asyncio.to_thread(upload.take, media)
+                await self._files.share(media)
             async with self._queuing if self._max_queued else contextlib.nullcontext():
                 await self._check_queued(tenant)
                 job, created = await self._store.submit(job_id, key, config, tenant)
         except OutcomeUnknownError:
-            created = True  # for all that is known, and then it needs its folder
+            created = True  # for all that is known, and then it needs its files
             raise
         finally:
             if not created:
-                await asyncio.to_thread(self._folder.remove, job_id)
+                await self._files.remove(job_id)
         return job, created
 
     async def GetJob(
@@ -250,7 +261,7 @@ class JobServicer(TranscriptServicer):
     ) -> jobs_pb2.DeleteJobResponse:
         """Forgets the job, and removes its files."""
         del context
-        await delete_job(self._store, self._folder, request.job_id)
+        await delete_job(self._store, self._files, request.job_id)
         return jobs_pb2.DeleteJobResponse()
 
     async def GetArtifact(
@@ -270,11 +281,12 @@ class JobServicer(TranscriptServicer):
             )
         path = self._folder.job(request.job_id, job.attempts).results / artifact.name
         try:
+            await self._files.fetch(path)
             file = await asyncio.to_thread(path.open, "rb")
         except FileNotFoundError as error:
             raise ArtifactNotFoundError(
-                f"{artifact.name} of job {request.job_id} is gone from the service's data folder;"
-                " its operator can put it back, or resume the job with `restart`"
+                f"{artifact.name} of job {request.job_id} is gone, or damaged, where the service"
+                " keeps it; its operator can put it back, or resume the job with `restart`"
             ) from error
         except OSError as error:
             raise StoreError("the file cannot be read; the service's log says why") from error
@@ -290,25 +302,15 @@ class JobServicer(TranscriptServicer):
         del context
         watch = Watch("the recording")
         with self._runner.told(request.job_id):
-            file = await self._recordings.opened(request.job_id, watch, sound=request.sound)
+            file, about = await self._recordings.opened(request.job_id, watch, sound=request.sound)
             with contextlib.closing(file):
                 if request.offset > file.size:
                     raise InvalidJobError.of_field(
                         "offset", f"the file has {file.size} bytes; begin at 0"
                     )
-                yield jobs_pb2.GetMediaResponse(file=about(file))
+                yield jobs_pb2.GetMediaResponse(file=about)
                 async for data in bytes_of(file, watch, request.offset, request.length):
                     yield jobs_pb2.GetMediaResponse(data=data)
-
-
-@contextlib.asynccontextmanager
-async def _blocking(upload: Upload) -> AsyncGenerator[None]:
-    """The upload's block, entered and left on a thread."""
-    await asyncio.to_thread(upload.__enter__)
-    try:
-        yield
-    finally:
-        await asyncio.shield(asyncio.to_thread(upload.__exit__, None, None, None))
 
 
 def _token_of(number: int) -> str:
@@ -375,23 +377,29 @@ class JobApp:
             raise InvalidInputError("--workers come over a NATS server; name it with --engine")
         access = _access(settings)  # before the folder is one that is shared
         self._settings, self._runtime = settings, runtime
-        self._folder = DataFolder(settings.data_dir, shared=bool(settings.engine))
+        copies = settings.engine_files == "server"
+        self._folder = DataFolder(
+            settings.data_dir, shared=bool(settings.engine) and not copies, copies=copies
+        )
         self._keep_s = settings.keep_days * DAY_S
         self._deleting: asyncio.Task[None] | None = None
         self._metrics = JobMetrics(runtime.metrics.registry)
         self._sqlite: SqliteStore | None = None
         self._shared: JetStreamJobs | None = None
         self._store: JobStore
+        self._files: FileStore
         on_threads: Store
         if access is not None:
             self._store = self._shared = _shared_jobs(
                 settings, access, self._folder.id, self._observe, runtime.metrics.registry
             )
             on_threads = OnThreads(self._store)
+            self._files = _files(settings, self._shared, on_threads, self._folder)
         else:
             self._sqlite = SqliteStore(self._folder.path, self._observe, data_id=self._folder.id)
             self._store = EmbeddedJobs(self._sqlite)
             on_threads = self._sqlite
+            self._files = FolderFiles(on_threads, self._folder)
         spec = JobSpec(
             asr_model=settings.model,
             translate_model=settings.translate_model,
@@ -403,6 +411,7 @@ class JobApp:
         self._runner = Runner(
             self._store,
             self._folder,
+            self._files,
             work,
             max_jobs=settings.max_jobs,
             media_roots=settings.media_root,
@@ -418,6 +427,7 @@ class JobApp:
         self._servicer = JobServicer(
             self._store,
             self._folder,
+            self._files,
             self._runner,
             on_threads=on_threads,
             services=Services(options, self._metrics.observe_route),
@@ -440,20 +450,24 @@ class JobApp:
     async def start(self) -> None:
         """Puts in order what a killed service or a backup has left, and begins with what waits.
 
-        In a folder that is shared nothing is put in order: others work there.
+        In a folder that is shared nothing is put in order: others work there. One of copies is
+        emptied.
         """
+        if self._settings.engine_files == "server":
+            await asyncio.to_thread(self._folder.empty)
         if self._sqlite is not None:
             await asyncio.to_thread(reconcile, self._sqlite, self._folder)
             for job_id in await asyncio.to_thread(self._sqlite.in_state, QUEUED):
                 self._metrics.observe_state(job_id, "queued")
         self._metrics.aside.set(await asyncio.to_thread(self._folder.count_aside))
         await self._runner.start()
+        await self._files.start(lambda: {one.job_id for one in self._runner.attempts()})
         if self._shared is not None:
             from voxroute_orchestrator.jobs.presence import be_there  # noqa: PLC0415 - it needs nats-py
 
             await be_there(self._shared, self._runner, self._runtime, self._settings)
         if self._keep_s:
-            deleting = delete_old(self._store, self._folder, self._keep_s)
+            deleting = delete_old(self._store, self._files, self._keep_s)
             self._deleting = asyncio.ensure_future(deleting)
 
     def _observe(self, job_id: str, events: Sequence[Event]) -> None:
@@ -474,6 +488,7 @@ class JobApp:
     async def close(self) -> None:
         """Returns once the jobs have stopped and the store is closed."""
         await self._runner.stopped()
+        await self._files.close()
         await self._store.close()
         self._folder.close()
 
@@ -497,16 +512,28 @@ def _shared_jobs(
     """The jobs of `--engine`."""
     # they need nats-py
     from voxroute_orchestrator.jetstream.link import Link  # noqa: PLC0415
+    from voxroute_orchestrator.jetstream.setup import ON_SERVER  # noqa: PLC0415
     from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs  # noqa: PLC0415
 
     return JetStreamJobs(
         lambda: Link.open(access),
         observe,
-        folder_id=folder_id,
+        folder_id=ON_SERVER if settings.engine_files == "server" else folder_id,
         lease_s=settings.engine_lease_s,
         replicas=settings.replicas,
         registry=registry,
     )
+
+
+def _files(
+    settings: JobServerSettings, jobs: "JetStreamJobs", store: Store, folder: DataFolder
+) -> FileStore:
+    """The files of jobs with `--engine`."""
+    from voxroute_orchestrator.jobs.stores.server_files import ServerFiles  # noqa: PLC0415 - it needs nats-py
+
+    if settings.engine_files == "server":
+        return ServerFiles(jobs, folder)
+    return FolderFiles(store, folder)
 
 
 def _options(settings: JobServerSettings) -> Settings:

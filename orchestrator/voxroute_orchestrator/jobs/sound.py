@@ -5,6 +5,7 @@ on the recording's own timeline, so that a time of the transcript is one of the 
 """
 
 import asyncio
+import contextlib
 import shutil
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,8 +20,7 @@ from voxroute_orchestrator.errors import MediaError
 from voxroute_orchestrator.job import Job
 from voxroute_orchestrator.jobs.errors import SoundTooLongError
 from voxroute_orchestrator.jobs.files import DataFolder, written
-from voxroute_orchestrator.jobs.reconcile import keep
-from voxroute_orchestrator.jobs.store import Store
+from voxroute_orchestrator.jobs.stores.file_store import FileStore, ThereError
 from voxroute_orchestrator.media import CHUNK_BYTES, PcmReader
 from voxroute_orchestrator.pipeline.recording import looked_at
 from voxroute_orchestrator.reading import reading
@@ -42,9 +42,9 @@ class _Making:
 class Sounds:
     """Makes the sounds of jobs, one at a time. Lives on one event loop."""
 
-    def __init__(self, store: Store, folder: DataFolder) -> None:
-        self._store = store
+    def __init__(self, folder: DataFolder, files: FileStore) -> None:
         self._folder = folder
+        self._files = files
         self._making: dict[Path, _Making] = {}
         self._turn = asyncio.Lock()
 
@@ -55,6 +55,8 @@ class Sounds:
         up. Raises MediaError, SoundTooLongError, DiskFullError, JobNotFoundError.
         """
         target = self._folder.job(job.job_id).sound / f"{version}{SUFFIX}"
+        with contextlib.suppress(FileNotFoundError):  # nobody has made it yet
+            await self._files.fetch(target)
         if await asyncio.to_thread(target.is_file):
             return target
         making = self._making.get(target)
@@ -79,6 +81,8 @@ class Sounds:
             reader = PcmReader(media, end_s=job.spec.end_s)
             try:
                 await reading(reader.watch, partial(self._write, reader, job.job_id, target))
+            except ThereError:  # another service was faster
+                await self._files.fetch(target)
             finally:
                 reader.close()
         return target
@@ -90,7 +94,7 @@ class Sounds:
                 shutil.rmtree(files.sound, ignore_errors=True)  # of another version of the file
                 encode(reader, file.path)
             reader.watch.check()  # a reader that was stopped is at its end, and this is not all
-            keep(self._store, self._folder, job_id, file, target)
+            self._files.keep(job_id, file, target)
 
 
 def encode(reader: PcmReader, path: Path) -> None:

@@ -22,12 +22,20 @@ from tests.orchestrator.jobs.engines import claimed, say, texts
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
 from voxroute.jobs.v1 import jobs_pb2
+from voxroute_orchestrator.jetstream import files
 from voxroute_orchestrator.jetstream import link as link_module
 from voxroute_orchestrator.jetstream.access import Access
+from voxroute_orchestrator.jetstream.files import FileName, GoneError
 from voxroute_orchestrator.jetstream.journal import JetStreamJournal
-from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError, RefusedError
+from voxroute_orchestrator.jetstream.link import (
+    AwayError,
+    ConflictError,
+    Link,
+    LinkError,
+    RefusedError,
+)
 from voxroute_orchestrator.jetstream.presence import be_there, look
-from voxroute_orchestrator.jetstream.setup import JOBS, SPANS, hand_out
+from voxroute_orchestrator.jetstream.setup import FILES, JOBS, ON_SERVER, SPANS, hand_out
 from voxroute_orchestrator.jobs.errors import StoreError
 from voxroute_orchestrator.jobs.store import SUCCEEDED
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
@@ -77,7 +85,9 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded
 async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Guarded) -> None:
     """All that a store does, and nothing of it is refused."""
     links = [await Link.open(guarded.access()) for _ in range(2)]
-    stores = [JetStreamJobs(partial(_ready, link), lease_s=1.0) for link in links]
+    stores = [
+        JetStreamJobs(partial(_ready, link), lease_s=1.0, folder_id=ON_SERVER) for link in links
+    ]
     for store in stores:
         await store.start()
     here, there = stores
@@ -93,6 +103,7 @@ async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Gua
     await here.cancel("a")
     await here.delete("a")
     await claimed(there, "b")
+    await _files(links[0], guarded.folder / "ca.pem")
     await _journals_and_workers(links[0], await Link.open(guarded.access("worker")))
     await _who_is_there(guarded, links[0])
     for store in stores:
@@ -100,6 +111,22 @@ async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Gua
     for link in links:
         assert not link._forbidden
     assert "Violation" not in (guarded.folder / "nats.log").read_text()
+
+
+async def _files(link: Link, path: Path) -> None:
+    """How files come and go."""
+    file = FileName("d", "media", "film.mp4")
+    kept = await files.put(link, file, path)
+    with pytest.raises(ConflictError):  # and its parts are removed again
+        await files.put(link, file, path)
+    found: list[bytes] = []
+    await files.get(link, file, await files.look(link, file), found.append)
+    assert b"".join(found) == await asyncio.to_thread(path.read_bytes)
+    await link.delete(FILES, kept.parts[0])
+    with pytest.raises(GoneError):
+        await files.get(link, file, kept, found.append)
+    assert await files.names(link, "d", "media") == ["film.mp4"]
+    await files.remove(link, "d")
 
 
 async def _journals_and_workers(link: Link, worker: Link) -> None:
@@ -162,6 +189,8 @@ async def test_what_the_accounts_do_not_allow_is_refused_with_its_subject(
         link = await Link.open(guarded.access(who))
         with pytest.raises(RefusedError, match=rf"may not use \$JS.API.STREAM.MSG.GET.{JOBS}"):
             await link.last(JOBS, "vr.job.a")
+        with pytest.raises(RefusedError, match=rf"may not use \$JS.API.DIRECT.GET.{FILES}"):
+            await link.call(f"DIRECT.GET.{FILES}", {"seq": 1})
         await link.close()
 
 

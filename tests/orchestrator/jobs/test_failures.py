@@ -33,7 +33,7 @@ from tests.orchestrator.jobs.test_two_services import Sharing, _texts, _watched,
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import Link
-from voxroute_orchestrator.jetstream.setup import JOBS
+from voxroute_orchestrator.jetstream.setup import FILES, JOBS
 
 SECONDS = 20  # of the film, a window each
 WINDOW_S = 0.6
@@ -135,18 +135,26 @@ def _answers(stub: Any, job_id: str) -> bool:
 
 @contextlib.contextmanager
 def _fleet(
-    folder: Path, servers: Cluster, services: Services, film: bytes, network: Any = None
+    folder: Path,
+    servers: Cluster,
+    services: Services,
+    film: bytes,
+    *,
+    network: Any = None,
+    files: str = "folder",
 ) -> Generator[Fleet]:
     flags = (
         "--asr-endpoints", services.asr, "--translate-endpoints", services.translate,
         "--engine", ",".join(servers.servers), "--engine-lease-s", str(LEASE_S),
+        "--engine-files", files,
     )  # fmt: skip
     pair: list[Sharing] = []
     try:
         for name in ("one", "two"):
             own = folder / name
             own.mkdir()
-            pair.append(Sharing(own, flags, target=f"unix:{own}/socket", shared=folder / "shared"))
+            data = own / "data" if files == "server" else folder / "shared"
+            pair.append(Sharing(own, flags, target=f"unix:{own}/socket", shared=data))
             pair[-1].before = network.inside(name) if network else ()
             pair[-1].start()
         yield Fleet(servers, pair, services, film)
@@ -156,10 +164,16 @@ def _fleet(
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, services: Services, film: bytes) -> Iterator[Fleet]:
-    """On one host."""
+def fleet(
+    request: pytest.FixtureRequest, tmp_path: Path, services: Services, film: bytes
+) -> Iterator[Fleet]:
+    """On one host, with the files in a folder where a test says nothing else."""
     services.speech.delay_s = 0.0
-    with cluster(tmp_path) as servers, _fleet(tmp_path, servers, services, film) as fleet:
+    files: str = getattr(request, "param", "folder")
+    with (
+        cluster(tmp_path) as servers,
+        _fleet(tmp_path, servers, services, film, files=files) as fleet,
+    ):
         yield fleet
 
 
@@ -180,7 +194,7 @@ def apart(
     hosts, befores = [HOSTS[name] for name in names], [network.inside(name) for name in names]
     with (
         cluster(tmp_path, hosts=hosts, befores=befores) as servers,
-        _fleet(tmp_path, servers, services, film, network) as fleet,
+        _fleet(tmp_path, servers, services, film, network=network) as fleet,
     ):
         yield fleet
 
@@ -227,7 +241,18 @@ def _all_killed(servers: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    "fail", [_one_killed, _leader_killed, _leader_stopped, _all_updated, _all_killed]
+    ("fleet", "fail"),
+    [
+        ("folder", _one_killed),
+        ("folder", _leader_killed),
+        ("server", _leader_killed),
+        ("folder", _leader_stopped),
+        ("folder", _all_updated),
+        ("server", _all_updated),
+        ("folder", _all_killed),
+        ("server", _all_killed),
+    ],
+    indirect=["fleet"],
 )
 def test_jobs_outlive_servers(fleet: Fleet, fail: Callable[[Cluster], None]) -> None:
     """Killed with -9, stopped as for an update, one by one or all at once."""
@@ -276,9 +301,16 @@ def test_of_submissions_with_one_key_through_both_services_one_makes_the_job(fle
     assert artifact(stub, job_id, "film.transcript.json")
 
 
-def test_a_recording_is_submitted_although_the_leader_is_killed_meanwhile(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    ("fleet", "stream"),
+    [("folder", JOBS), ("server", JOBS), ("server", FILES)],
+    indirect=["fleet"],
+)
+def test_a_recording_is_submitted_although_the_leader_is_killed_meanwhile(
+    fleet: Fleet, stream: str
+) -> None:
     """Half of it is there; its job is made once, and has the text of the whole."""
-    leader = fleet.servers.leader(JOBS)
+    leader = fleet.servers.leader(stream)
     job_id = fleet.submit("key", 0, during=lambda: leader.end(signal.SIGKILL))
     _Watcher(fleet.pair, job_id).watch()
     for number, daemon in enumerate(fleet.pair):

@@ -107,7 +107,7 @@ async def test_a_server_that_wants_credentials_is_given_them(tmp_path: Path) -> 
         link = await Link.open(Access.read([server.url], credentials=tmp_path / "seed"))
         assert link.most_bytes == 1 << 20
         await link.close()
-        with pytest.raises(AwayError, match="uthorization"):
+        with pytest.raises(LinkError, match="uthorization"):
             await Link.open(Access([server.url]))
 
 

@@ -10,10 +10,9 @@ flushed and renamed, so that after a power cut it is there as a whole or not at 
 """
 
 import contextlib
-import fcntl
 import itertools
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,15 +26,14 @@ from voxroute_orchestrator.jobs.errors import (
     RevisionNotFoundError,
     StoreError,
 )
-from voxroute_orchestrator.jobs.files import DataFolder, written
-from voxroute_orchestrator.jobs.reconcile import keep
+from voxroute_orchestrator.jobs.files import DataFolder
 from voxroute_orchestrator.jobs.store import SUCCEEDED, Store
+from voxroute_orchestrator.jobs.stores.file_store import FileStore, ThereError
 from voxroute_orchestrator.subtitles.results import transcript_name
 from voxroute_orchestrator.transcript import Segment, Transcript
 
 KEPT = 20
 """The newest revisions that are kept, beside the first."""
-_LOCK_NAME = "lock"
 _TRANSCRIPT_DIGITS = 16
 _MAX_BYTES = 1 << 28  # of a file; a transcript of 10,000 long segments has a quarter of that
 _HELD_BYTES = (
@@ -112,6 +110,7 @@ class _Origin:
     """The transcript that a job has written."""
 
     job_id: str
+    attempt: int
     name: str
     path: Path
     sha256: str
@@ -124,9 +123,10 @@ class Revisions:
     one and the newest are wanted again. Nobody may change what is read.
     """
 
-    def __init__(self, store: Store, folder: DataFolder) -> None:
+    def __init__(self, store: Store, folder: DataFolder, files: FileStore) -> None:
         self._store = store
         self._folder = folder
+        self._files = files
         self._writing = threading.Lock()
         self._holding = threading.Lock()
         self._held: dict[Path, tuple[tuple[int, int], Revision]] = {}
@@ -142,6 +142,7 @@ class Revisions:
         number = number or self._newest(origin)
         path = origin.path if number == 1 else self._path(origin, number)
         try:
+            self._files.have(path)
             as_it_is = _look(path)
             with self._holding:
                 as_it_was, held = self._held.get(path, (None, None))
@@ -149,8 +150,8 @@ class Revisions:
         except FileNotFoundError as error:
             if number == 1:
                 raise ArtifactNotFoundError(
-                    f"the transcript of job {job_id} is gone from the service's data folder; its"
-                    " operator can put it back, or resume the job with `restart`"
+                    f"the transcript of job {job_id} is gone, or damaged, where the service keeps"
+                    " it; its operator can put it back, or resume the job with `restart`"
                 ) from error
             raise RevisionNotFoundError(
                 f"the transcript of job {job_id} has no revision {number}, or not any more: the"
@@ -185,7 +186,7 @@ class Revisions:
         Raises RevisionConflictError where another was faster; DiskFullError; as `read`.
         """
         origin = self._origin(job_id)
-        with self._alone(origin):
+        with self._writing, self._files.alone(self._path(origin, 0).parent):
             newest = self._newest(origin)
             if newest != base:
                 raise RevisionConflictError.of(base, newest)
@@ -194,13 +195,14 @@ class Revisions:
             path = self._path(origin, number)
             with self._folder.upload(_MAX_BYTES) as file:
                 file.write(whole.model_dump_json(by_alias=True).encode())
-                keep(self._store, self._folder, job_id, file, path)
+                try:
+                    self._files.keep(job_id, file, path)
+                except ThereError as error:
+                    raise RevisionConflictError.of(base, self._newest(origin)) from error
             with contextlib.suppress(OSError):  # it may be deleted already
                 self._hold(path, _look(path), whole)
-            with written():
-                for old in self._numbers(origin):
-                    if old <= number - KEPT:
-                        self._path(origin, old).unlink(missing_ok=True)
+            old = sorted(one for one in self._numbers(origin) if one <= number - KEPT)
+            self._files.prune([self._path(origin, one) for one in old])
             return number
 
     def _origin(self, job_id: str) -> _Origin:
@@ -211,33 +213,23 @@ class Revisions:
                 f"job {job_id} has no transcript yet; there is one once it has succeeded"
             )
         path = self._folder.job(job_id, job.attempts).results / found.name
-        return _Origin(job_id, found.name, path, found.sha256)
+        return _Origin(job_id, job.attempts, found.name, path, found.sha256)
 
     def _path(self, origin: _Origin, number: int) -> Path:
         name = f"{origin.sha256[:_TRANSCRIPT_DIGITS]}-{number}.json"
-        return self._folder.job(origin.job_id).revisions / name
+        return self._folder.job(origin.job_id, origin.attempt).revisions / name
 
     def _numbers(self, origin: _Origin) -> list[int]:
-        paths = self._path(origin, 0).parent.glob(f"{origin.sha256[:_TRANSCRIPT_DIGITS]}-*.json")
-        return [int(path.stem.rpartition("-")[2]) for path in paths]
+        start = f"{origin.sha256[:_TRANSCRIPT_DIGITS]}-"
+        names = self._files.names(self._path(origin, 0).parent)
+        return [
+            int(name.removeprefix(start).removesuffix(".json"))
+            for name in names
+            if name.startswith(start) and name.endswith(".json")
+        ]
 
     def _newest(self, origin: _Origin) -> int:
         return max(self._numbers(origin), default=1)
-
-    @contextlib.contextmanager
-    def _alone(self, origin: _Origin) -> Generator[None]:
-        """Keeps whoever else has the folder from adding: threads, and services that share it."""
-        folder = self._path(origin, 0).parent
-        with self._writing, contextlib.ExitStack() as stack:
-            try:
-                with written():
-                    folder.mkdir(mode=0o700, exist_ok=True)
-                    lock = stack.enter_context((folder / _LOCK_NAME).open("wb"))
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-            except StoreError:
-                self._store.get(origin.job_id)  # it may have been deleted meanwhile
-                raise
-            yield
 
 
 def _look(path: Path) -> tuple[int, int]:

@@ -6,16 +6,18 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from voxroute_orchestrator.jetstream.link import Link, LinkError
-from voxroute_orchestrator.jetstream.setup import JOBS, JOURNAL, SPANS
+from voxroute_orchestrator.jetstream.setup import FILES, JOBS, JOURNAL, SPANS
 
 _ACCOUNT = "account"
-_KEPT = (JOBS, JOURNAL, SPANS)
 
 
 class EngineMetrics:
     """What an operator sees of `--engine`."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, files: bool) -> None:
+        """`files` is whether those of the jobs are there as well."""
+        self._streams = (JOBS, JOURNAL, SPANS, *([FILES] if files else []))
+
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"voxroute_engine_{name}", text, labels, registry=registry)
 
@@ -52,9 +54,9 @@ class EngineMetrics:
         self._reconnects = counter(
             "reconnects", "Times that this service has found a server again after its own had gone."
         )
-        for of in (*_KEPT, _ACCOUNT):
+        for of in (*self._streams, _ACCOUNT):
             self._put_room(of, 0, 0)
-        for stream in _KEPT:
+        for stream in self._streams:
             self._missing.labels(stream)
             self._behind.labels(stream)
         self._counted = {self._conflicts: 0, self._reconnects: 0}
@@ -76,7 +78,7 @@ class EngineMetrics:
         self._up.set(1)
 
     async def _ask(self, link: Link) -> None:
-        for stream in _KEPT:
+        for stream in self._streams:
             info = await link.call(f"STREAM.INFO.{stream}")
             self._put_room(stream, info["state"]["bytes"], info["config"]["max_bytes"])
             cluster: dict[str, Any] = info.get("cluster") or {}

@@ -30,7 +30,7 @@ from voxroute_orchestrator.jetstream.link import (
     LinkError,
     Message,
 )
-from voxroute_orchestrator.jetstream.setup import JOBS, check_folder, set_up
+from voxroute_orchestrator.jetstream.setup import JOBS, ON_SERVER, check_folder, set_up
 from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreBusyError, StoreError
 from voxroute_orchestrator.jobs.store import (
     CANCELLED,
@@ -101,9 +101,9 @@ class JetStreamJobs:
         """Nothing is asked of a server before `start`.
 
         `observe` hears the id of a job and its events, whichever service has made them; of a job
-        that was there before, its state. `folder_id` is that of the folder that all services share;
-        StoreError at the start where theirs is another one. So many `replicas` of all are kept.
-        `registry` takes the metrics.
+        that was there before, its state. `folder_id` is that of the folder that all services share,
+        or ON_SERVER; StoreError at the start where their files are elsewhere. So many `replicas` of
+        all are kept. `registry` takes the metrics.
         """
         self.bells = Bells()
         self.waiting = asyncio.Event()
@@ -112,7 +112,7 @@ class JetStreamJobs:
         self._folder_id = folder_id
         self._lease_s = lease_s
         self._replicas = replicas
-        self._metrics = EngineMetrics(registry or CollectorRegistry())
+        self._metrics = EngineMetrics(registry or CollectorRegistry(), files=folder_id == ON_SERVER)
         self._link: Link | None = None
         self._name = secrets.token_hex(8)
         self._count = itertools.count()
@@ -129,7 +129,7 @@ class JetStreamJobs:
         """As JobStore. Makes the streams where there are none; here errors are for the operator."""
         try:
             self._link = await self._connect()
-            await set_up(self._link, self._replicas)
+            await set_up(self._link, self._replicas, files=self._folder_id == ON_SERVER)
             await check_folder(self._link, self._folder_id)
             await self._link.listen("vr.live.job.*", self._hear)
             await self._read_on()

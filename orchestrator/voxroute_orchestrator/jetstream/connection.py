@@ -1,4 +1,4 @@
-"""nats-py's connection, where it does not do what a service needs of it."""
+"""A connection to a NATS server, as the client of nats-py has it, and what that lacks."""
 
 import ssl
 from typing import Any
@@ -13,11 +13,11 @@ _OPEN_STILL = ("stale connection", "permissions violation")
 _IN_THE_CLEAR = "the server does not ask for TLS; it is not told who calls"
 
 
-class ShutOutError(Exception):
-    """The server, or a look at its certificate, keeps this client out for good."""
+class KeptOutError(Exception):
+    """The server does not let the client in, or the client will not talk to it."""
 
 
-class NatsClient(Client):
+class Connection(Client):
     """One that never speaks in the clear where it is not to, and always comes back.
 
     The client (2.16.0) uses TLS where the server says so itself, whatever the address says: whoever
@@ -73,7 +73,7 @@ class NatsClient(Client):
             if not self._was_in and _keeps_out(error):
                 self._hang_up()
                 self._transport = None  # where TLS has failed it never says that it is closed
-                raise ShutOutError(said_by(error)) from error
+                raise KeptOutError(said(error)) from error
             raise
         except Exception as error:  # a file that is being written; the client would not try again
             raise nats.errors.Error(f"who calls cannot be told: {type(error).__name__}") from error
@@ -89,23 +89,23 @@ class NatsClient(Client):
         raise nats.errors.Error("the server has ended the connection")
 
     async def _process_err(self, err_msg: str) -> None:
-        if any(said in err_msg.lower() for said in _OPEN_STILL):
+        if any(kind in err_msg.lower() for kind in _OPEN_STILL):
             await super()._process_err(err_msg)
             return
         await self._error_cb(nats.errors.Error(err_msg.strip("'")))
         await self._process_op_err(nats.errors.Error(err_msg))
 
 
-def said_by(error: BaseException) -> str:
-    """An error with its kind, as some have no sentence."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def _keeps_out(error: Exception) -> bool:
     """Whether it is what a server, or a client that looks at its certificate, ends a try with."""
-    said = str(error).lower()
+    text = str(error).lower()
     return (
-        "authorization violation" in said
-        or _IN_THE_CLEAR.lower() in said
+        "authorization violation" in text
+        or _IN_THE_CLEAR.lower() in text
         or (isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError))
     )
+
+
+def said(error: BaseException) -> str:
+    """An error in a few words."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
