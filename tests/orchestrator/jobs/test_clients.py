@@ -175,4 +175,4 @@ def test_jobs_that_have_ended_long_ago_are_deleted_with_their_files(shop: Shop) 
     assert shop.daemon.end() == 0
     shop.daemon.start()
     wait(lambda: not shop.jobs(stub))
-    assert not list((shop.daemon.data / "jobs").iterdir())
+    wait(lambda: not list((shop.daemon.data / "jobs").iterdir()))  # after it is forgotten
