@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.films import samples_of
 from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
 
 ROOT = Path(__file__).parents[1]
@@ -47,16 +48,11 @@ def looped(path: Path, seconds: int) -> Path:
 
 def speech_windows() -> list[Samples]:
     """Windows of the example, cut between subtitles, each padded to 30 s with silence."""
-    import av  # noqa: PLC0415 - seconds
-    import pysubs2  # noqa: PLC0415 - likewise
+    import pysubs2  # noqa: PLC0415 - seconds
 
     media = min(EXAMPLES.glob("*.mp4"))
     cues = pysubs2.load(str(media.with_suffix(".hi.srt")))
-    with av.open(str(media)) as container:
-        resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
-        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
-        frames += resampler.resample(None)
-    samples = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float32) / 32768
+    samples = samples_of(media).astype(np.float32) / 32768
     groups: list[list[tuple[float, float]]] = [[]]
     for cue in cues:
         start_s, end_s = cue.start / 1000 - 0.2, cue.end / 1000 + 0.2
