@@ -1,8 +1,10 @@
 # pyright: basic
 """The audio that benchmarks run on, and a stopwatch."""
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,29 @@ N_WINDOWS = 8
 _AAC_SAMPLES = 1024  # of a packet
 
 
-def timed(run: Callable[[], str]) -> tuple[float, str]:
-    """Seconds, and what came out."""
-    started = time.perf_counter()
-    text = run()
-    return time.perf_counter() - started, text
+@dataclass(slots=True)
+class Runs:
+    """What a program took, seconds, and the texts that came out, with single spaces."""
+
+    times_s: list[float] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+
+
+def by_turns(
+    *programs: Callable[[], str], n_turns: int, begins_within_s: float = math.inf
+) -> list[Runs]:
+    """Runs programs one after the other, again and again; no turn begins after that time."""
+    found = [Runs() for _ in programs]
+    began = time.perf_counter()
+    for _ in range(n_turns):
+        if time.perf_counter() - began >= begins_within_s:
+            break
+        for run, runs in zip(programs, found, strict=True):
+            started = time.perf_counter()
+            text = run()
+            runs.times_s.append(time.perf_counter() - started)
+            runs.texts.add(" ".join(text.split()))
+    return found
 
 
 def looped(path: Path, seconds: int) -> Path:
