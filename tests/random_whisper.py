@@ -17,7 +17,7 @@ def save_whisper(directory: Path, generation: dict[str, Any], **more: Any) -> Pa
     )
 
     torch.manual_seed(0)
-    sizes = {"vocab_size": 51865, "d_model": 64}
+    sizes: dict[str, Any] = {"vocab_size": 51865, "d_model": 64}
     for side in ("encoder", "decoder"):
         sizes |= {f"{side}_layers": 2, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 128}
     with warnings.catch_warnings():
