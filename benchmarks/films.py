@@ -49,28 +49,53 @@ def samples_of(path: Path) -> np.ndarray:
     return np.concatenate([frame.to_ndarray()[0] for frame in frames])
 
 
+class Track:
+    """Sound whose parts follow each other; (samples,) of 16 kHz."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self.n_samples = 0
+
+    def add(self, samples: np.ndarray) -> tuple[float, float]:
+        """Appends a part; when it begins and ends, seconds."""
+        start = self.n_samples
+        self.parts.append(samples)
+        self.n_samples += len(samples)
+        return start / SAMPLE_RATE, self.n_samples / SAMPLE_RATE
+
+    def pause(self, length_s: float) -> None:
+        """Appends silence."""
+        self.add(np.zeros(int(length_s * SAMPLE_RATE), np.int16))
+
+    def whole(self) -> np.ndarray:
+        """All parts."""
+        return np.concatenate(self.parts)
+
+
+def write_set(
+    path: Path, samples: np.ndarray, said: Sequence[tuple[float, float, str]]
+) -> SpeechSet:
+    """Writes a recording of 16-bit samples, and what is said in it beside it."""
+    write_flac(path, samples)
+    reference = path.with_suffix(".json")
+    reference.write_text(json.dumps(said, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    return read_set(reference)
+
+
 def make_film(path: Path, sets: Sequence[SpeechSet], length_s: float) -> SpeechSet:
     """Writes the recording and its JSON; it ends with the first sentence beyond length_s."""
     audio = {one.path: samples_of(one.path) for one in sets}
     sentences = [(one.path, sentence) for one in sets for sentence in one.sentences]
     order = random.Random(0)  # noqa: S311 - the same film everywhere
-    parts: list[np.ndarray] = []
+    track = Track()
     rows: list[tuple[float, float, str]] = []
-    n_samples = 0
-    while n_samples < length_s * SAMPLE_RATE:
+    while track.n_samples < length_s * SAMPLE_RATE:
         for source, sentence in order.sample(sentences, len(sentences)):
-            pause = np.zeros(int(order.uniform(*PAUSE_S) * SAMPLE_RATE), np.int16)
-            spoken = cut_of(audio[source], sentence)
-            start = n_samples + len(pause)
-            n_samples = start + len(spoken)
-            parts += [pause, spoken]
-            rows.append((start / SAMPLE_RATE, n_samples / SAMPLE_RATE, sentence.text.strip()))
-            if n_samples >= length_s * SAMPLE_RATE:
+            track.pause(order.uniform(*PAUSE_S))
+            rows.append((*track.add(cut_of(audio[source], sentence)), sentence.text.strip()))
+            if track.n_samples >= length_s * SAMPLE_RATE:
                 break
-    write_flac(path, np.concatenate(parts))
-    reference = path.with_suffix(".json")
-    reference.write_text(json.dumps(rows, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
-    return read_set(reference)
+    return write_set(path, track.whole(), rows)
 
 
 def dialogue(path: Path, sets: Sequence[SpeechSet], seed: int, n_lines: int = 24) -> SpeechSet:
@@ -83,19 +108,15 @@ def dialogue(path: Path, sets: Sequence[SpeechSet], seed: int, n_lines: int = 24
     ]
     audio = {one.path: samples_of(one.path) for one in sets}
     chance = random.Random(seed)  # noqa: S311 - the same dialogue everywhere
-    parts: list[np.ndarray] = []
+    track = Track()
     said: list[Sentence] = []
-    n_samples = 0
     for _ in range(n_lines):
         others = [line for line in lines if not said or said[-1].text != line[1].text.strip()]
         source, sentence = chance.choice(others)
-        pause = np.zeros(int(chance.uniform(*DIALOGUE_PAUSE_S) * SAMPLE_RATE), np.int16)
-        spoken = cut_of(audio[source], sentence)
-        start = n_samples + len(pause)
-        n_samples = start + len(spoken)
-        parts += [pause, spoken]
-        said.append(Sentence(start / SAMPLE_RATE, n_samples / SAMPLE_RATE, sentence.text.strip()))
-    write_flac(path, np.concatenate(parts))
+        track.pause(chance.uniform(*DIALOGUE_PAUSE_S))
+        times = track.add(cut_of(audio[source], sentence))
+        said.append(Sentence(*times, sentence.text.strip()))
+    write_flac(path, track.whole())
     return SpeechSet(path.stem, sets[0].language, path, tuple(said))
 
 
@@ -125,24 +146,20 @@ def soundtrack(path: Path, sets: Sequence[SpeechSet], length_s: float, seed: int
     rng = np.random.default_rng(seed)
     audio = {one.path: _levelled(samples_of(one.path)) for one in sets}
     names = [*SOUNDS, "silence"]
-    parts: list[np.ndarray] = []
+    track = Track()
     said: list[Sentence] = []
     scenes: list[Scene] = []
-    n_samples = 0
-    while n_samples < length_s * SAMPLE_RATE:
+    while track.n_samples < length_s * SAMPLE_RATE:
         number = len(scenes)
         spoken, sentences = _speech_scene(rng, audio, sets[number % len(sets)])
-        at_s = n_samples / SAMPLE_RATE
+        at_s, _ = track.add(spoken)
         said += (Sentence(at_s + s.start_s, at_s + s.end_s, s.text) for s in sentences)
-        start = n_samples + len(spoken)
         name, level_db = names[number % len(names)], int(rng.choice(LEVELS_DB))
         between = np.zeros(int(rng.uniform(*SCENE_S) * SAMPLE_RATE))
         if name in SOUNDS:
             between += _SPEECH_RMS * 10 ** (level_db / 20) * SOUNDS[name](rng, len(between))
-        n_samples = start + len(between)
-        scenes.append(Scene(start / SAMPLE_RATE, n_samples / SAMPLE_RATE, name, level_db))
-        parts += [spoken, between]
-    whole = np.clip(np.concatenate(parts), -1, 1)
+        scenes.append(Scene(*track.add(between), name, level_db))
+    whole = np.clip(track.whole(), -1, 1)
     write_flac(path, np.round(whole * 32767).astype(np.int16))
     return Soundtrack(SpeechSet(path.stem, sets[0].language, path, tuple(said)), tuple(scenes))
 
@@ -153,17 +170,14 @@ def _speech_scene(
     """Sentences of a set with pauses between, and when each is said."""
     wanted = int(rng.integers(SCENE_SENTENCES[0], SCENE_SENTENCES[1] + 1))
     chosen = rng.permutation(len(source.sentences))[:wanted]
-    parts: list[np.ndarray] = []
+    track = Track()
     said: list[Sentence] = []
-    n_samples = 0
     for sentence in (source.sentences[number] for number in chosen):
-        if parts:
-            parts.append(np.zeros(int(rng.uniform(*PAUSE_S) * SAMPLE_RATE)))
-            n_samples += len(parts[-1])
-        parts.append(cut_of(audio[source.path], sentence))
-        begin_s, n_samples = n_samples / SAMPLE_RATE, n_samples + len(parts[-1])
-        said.append(Sentence(begin_s, n_samples / SAMPLE_RATE, sentence.text.strip()))
-    scene = np.concatenate(parts)
+        if said:
+            track.pause(rng.uniform(*PAUSE_S))
+        times = track.add(cut_of(audio[source.path], sentence))
+        said.append(Sentence(*times, sentence.text.strip()))
+    scene = track.whole()
     if rng.random() < _BED:
         name, level_db = str(rng.choice([*SOUNDS])), int(rng.choice(BEDS_DB))
         scene = scene + _SPEECH_RMS * 10 ** (level_db / 20) * SOUNDS[name](rng, len(scene))
@@ -183,11 +197,8 @@ def _levelled(samples: np.ndarray) -> np.ndarray:
 
 def excerpt(path: Path, source: SpeechSet, length_s: float) -> SpeechSet:
     """Writes the first seconds of a set, with the sentences that end in them."""
-    write_flac(path, samples_of(source.path)[: int(length_s * SAMPLE_RATE)])
     rows = [(s.start_s, s.end_s, s.text) for s in source.sentences if s.end_s <= length_s]
-    reference = path.with_suffix(".json")
-    reference.write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
-    return read_set(reference)
+    return write_set(path, samples_of(source.path)[: int(length_s * SAMPLE_RATE)], rows)
 
 
 def write_flac(path: Path, samples: np.ndarray) -> None:

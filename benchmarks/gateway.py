@@ -29,10 +29,9 @@ import grpc
 import httpx2 as httpx
 import psutil
 
-from benchmarks.speech import CLIP, EXAMPLES, MODEL, ROOT, looped
+from benchmarks import product
+from benchmarks.speech import CLIP, EXAMPLES, MODEL, ROOT, by_turns, looped
 from benchmarks.table import table
-from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
-from voxroute.common.v1 import common_pb2
 
 N_CLIENTS = 64
 PLACES = 8
@@ -44,7 +43,6 @@ PROMISED = {"ratio": 1.03, "later_s": 0.05, "health_s": 0.1, "bytes": 40e6}
 """At most: the time by HTTP against gRPC, by how much the first event comes later, the 99th
 percentile of /health, and by how much the memory may grow."""
 PATIENCE_S = 30.0  # of clients, without a sign of life
-_CHUNK_BYTES = 256 * 1024
 _RATE, _CHANNELS = 48_000, 2
 
 _HEALTH = """\
@@ -124,17 +122,9 @@ def _start(
 
 def _direct(setup: Setup, recording: Path, *, first: bool = False) -> str:
     """The text of a recording by gRPC, or its first segment."""
-    data, texts = recording.read_bytes(), []
-
-    def requests() -> Iterator[asr_pb2.TranscribeRequest]:
-        audio = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
-        yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(audio=audio, language="hi"))
-        for begin in range(0, len(data), _CHUNK_BYTES):
-            yield asr_pb2.TranscribeRequest(audio=data[begin : begin + _CHUNK_BYTES])
-        yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
-
+    texts: list[str] = []
     with grpc.insecure_channel(setup.asr) as channel:
-        call = asr_pb2_grpc.AsrServiceStub(channel).Transcribe(requests())
+        call = product.call(channel, recording, language="hi")
         for reply in call:
             if reply.HasField("segment"):
                 texts.append(reply.segment.text)
@@ -169,20 +159,6 @@ def _first_event(setup: Setup, recording: Path, client: httpx.Client) -> str:
             if line.startswith("data: ") and '"transcript.text.segment"' in line:
                 return json.loads(line.removeprefix("data: "))["text"]
     raise RuntimeError("the stream had no segment")
-
-
-def _times(
-    direct: Callable[[], str], by_http: Callable[[], str], rounds: int
-) -> tuple[float, float, bool]:
-    """The median time of each, seconds, by turns; and whether both give the same."""
-    took: dict[Callable[[], str], list[float]] = {direct: [], by_http: []}
-    texts = set()
-    for _ in range(rounds):
-        for run, times in took.items():
-            began = time.perf_counter()
-            texts.add(" ".join(run().split()))
-            times.append(time.perf_counter() - began)
-    return statistics.median(took[direct]), statistics.median(took[by_http]), len(texts) == 1
 
 
 def silence(path: Path, n_bytes: int = UPLOAD_BYTES) -> Path:
@@ -248,12 +224,12 @@ def load(setup: Setup, seconds: float, n_clients: int = N_CLIENTS) -> Load:
 
     def client(number: int) -> None:
         rng = random.Random(number)  # noqa: S311 - no secret
-        kinds = itertools.cycle(rng.sample(list(_CALLS), len(_CALLS)))
+        kinds = itertools.cycle(rng.sample([*_CALLS, _LEAVING], len(_CALLS) + 1))
         with httpx.Client(timeout=PATIENCE_S) as http:
             while time.monotonic() < until:
                 kind = next(kinds)
                 try:
-                    left = _CALLS[kind](setup.url, http, rng)
+                    left = _called(kind, setup.url, http, rng)
                 except (httpx.HTTPError, LostError) as error:
                     with lock:
                         found.lost.append(f"{kind}: {error!r}")
@@ -284,69 +260,62 @@ _SHORT = EXAMPLES / "evening.wav"
 _HINDI = "मैं घर जाता हूँ।"
 
 
-def _checked(answer: httpx.Response, sign: str) -> bool:
-    """False: the client has stayed. Raises LostError where the answer is not what was asked for."""
-    if answer.status_code != HTTPStatus.OK or sign not in answer.text:
-        raise LostError(f"{answer.status_code}: {answer.text[-200:]}")
-    return False
+def _json(url: str, http: httpx.Client) -> httpx.Response:
+    return transcription(url, _SHORT, http, model="whisper-1", language="en")
 
 
-def _json(url: str, http: httpx.Client, rng: random.Random) -> bool:
-    del rng
-    answer = transcription(url, _SHORT, http, model="whisper-1", language="en")
-    return _checked(answer, '"text"')
+def _stream(url: str, http: httpx.Client) -> httpx.Response:
+    return transcription(url, _SHORT, http, stream="true")
 
 
-def _stream(url: str, http: httpx.Client, rng: random.Random) -> bool:
-    del rng
-    return _checked(transcription(url, _SHORT, http, stream="true"), "data: [DONE]")
-
-
-def _bazarr(url: str, http: httpx.Client, rng: random.Random) -> bool:
-    del rng
+def _bazarr(url: str, http: httpx.Client) -> httpx.Response:
     with wave.open(str(_SHORT)) as media:
         files = {"audio_file": media.readframes(media.getnframes())}
     query = {"language": "en", "output": "srt", "encode": "false"}
-    return _checked(http.post(f"{url}/asr", params=query, files=files), "-->")
+    return http.post(f"{url}/asr", params=query, files=files)
 
 
-def _language(url: str, http: httpx.Client, rng: random.Random) -> bool:
-    del rng
-    files = {"audio_file": _SHORT.read_bytes()}
-    return _checked(http.post(f"{url}/detect-language", files=files), '"language_code"')
+def _language(url: str, http: httpx.Client) -> httpx.Response:
+    return http.post(f"{url}/detect-language", files={"audio_file": _SHORT.read_bytes()})
 
 
-def _translation(url: str, http: httpx.Client, rng: random.Random) -> bool:
-    del rng
-    asked = {"q": _HINDI, "source": "hi", "target": "en"}
-    return _checked(http.post(f"{url}/translate", json=asked), '"translatedText"')
+def _translation(url: str, http: httpx.Client) -> httpx.Response:
+    return http.post(f"{url}/translate", json={"q": _HINDI, "source": "hi", "target": "en"})
 
 
-def _models(url: str, http: httpx.Client, rng: random.Random) -> bool:
-    del rng
-    return _checked(http.get(f"{url}/v1/models"), '"id"')
+def _models(url: str, http: httpx.Client) -> httpx.Response:
+    return http.get(f"{url}/v1/models")
 
 
-def _leaving(url: str, http: httpx.Client, rng: random.Random) -> bool:
-    """A client that goes away before its answer, where that does not come first."""
-    del http
-    with httpx.Client(timeout=httpx.Timeout(PATIENCE_S, read=rng.uniform(0.01, 1))) as own:
-        try:
-            transcription(url, CLIP, own)
-        except httpx.ReadTimeout:
-            return True
-    return False
-
-
-_CALLS: dict[str, Callable[[str, httpx.Client, random.Random], bool]] = {
-    "json": _json,
-    "stream": _stream,
-    "bazarr": _bazarr,
-    "language": _language,
-    "translation": _translation,
-    "models": _models,
-    "leaving": _leaving,
+_CALLS: dict[str, tuple[Callable[[str, httpx.Client], httpx.Response], str]] = {
+    "json": (_json, '"text"'),
+    "stream": (_stream, "data: [DONE]"),
+    "bazarr": (_bazarr, "-->"),
+    "language": (_language, '"language_code"'),
+    "translation": (_translation, '"translatedText"'),
+    "models": (_models, '"id"'),
 }
+"""What clients ask for, by kind, and what stands in a right answer."""
+_LEAVING = "leaving"
+
+
+def _called(kind: str, url: str, http: httpx.Client, rng: random.Random) -> bool:
+    """Whether the client has gone away before its answer, as one of the kind _LEAVING does.
+
+    Raises LostError where the answer is not what was asked for.
+    """
+    if kind == _LEAVING:
+        with httpx.Client(timeout=httpx.Timeout(PATIENCE_S, read=rng.uniform(0.01, 1))) as own:
+            try:
+                transcription(url, CLIP, own)
+            except httpx.ReadTimeout:
+                return True
+        return False
+    call, sign = _CALLS[kind]
+    answer = call(url, http)
+    if answer.status_code != HTTPStatus.OK or sign not in answer.text:
+        raise LostError(f"{answer.status_code}: {answer.text[-200:]}")
+    return False
 
 
 # --- the table
@@ -361,16 +330,20 @@ def main() -> bool:
     ):
         long = looped(Path(name) / "long.mka", HALF_HOUR_S)
         _direct(setup, CLIP), _by_http(setup, CLIP, http)  # neither is the first
-        direct_s, http_s, same = _times(
-            lambda: _direct(setup, long), lambda: _by_http(setup, long, http), ROUNDS
+        direct, by_http = by_turns(
+            lambda: _direct(setup, long), lambda: _by_http(setup, long, http), n_turns=ROUNDS
         )
-        first_s, event_s, same_first = _times(
+        segment, event = by_turns(
             lambda: _direct(setup, long, first=True),
             lambda: _first_event(setup, long, http),
-            FIRST_ROUNDS,
+            n_turns=FIRST_ROUNDS,
         )
         growth = upload_growth(setup, silence(Path(name) / "silence.wav"))
         loaded = load(setup, LOAD_S)
+    direct_s, http_s, first_s, event_s = (
+        statistics.median(runs.times_s) for runs in (direct, by_http, segment, event)
+    )
+    same = len(direct.texts | by_http.texts) == len(segment.texts | event.texts) == 1
     rows = [
         ("half an hour, gRPC", f"{direct_s:.2f} s", ""),
         ("the same by HTTP", f"{http_s:.2f} s", f"{http_s / direct_s:.2f}"),
@@ -389,7 +362,7 @@ def main() -> bool:
     print(table(("", "", "ratio"), rows))
     for lost, n in Counter(loaded.lost).most_common(5):
         print(f"\nlost, {n} times: {lost}")
-    print(f"\nidentical texts: {'yes' if same and same_first else 'NO'}")
+    print(f"\nidentical texts: {'yes' if same else 'NO'}")
     kept = (
         http_s / direct_s <= PROMISED["ratio"]
         and event_s - first_s <= PROMISED["later_s"]
@@ -401,4 +374,4 @@ def main() -> bool:
         f"promised: a ratio of {ratio}, the first event {later_s * 1000:.0f} ms later, no call"
         f" lost, /health p99 below {health_s * 1000:.0f} ms, memory within {n_bytes / 1e6:.0f} MB"
     )
-    return same and same_first and kept and not loaded.lost
+    return same and kept and not loaded.lost

@@ -17,7 +17,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -306,7 +305,7 @@ def _long(given: argparse.Namespace) -> bool:
 
 
 def _watched(
-    running: "product.Service", samples: np.ndarray, pace: float, given: argparse.Namespace
+    running: product.Service, samples: np.ndarray, pace: float, given: argparse.Namespace
 ) -> tuple[Heard, list[tuple[float, int]]]:
     """What a stream was told, and (hours of the stream, bytes) all along."""
     rss: list[tuple[float, int]] = []
@@ -390,7 +389,7 @@ def _together(
     before = _batches(running)
     together = feeds(running.target, recordings, tentative=True, **config, **_config(given))
     heard = asyncio.run(together)
-    return heard, _latency(heard, given.interval, _batches(running).since(before))
+    return heard, _latency(heard, given.interval, _batches(running) - before)
 
 
 def _late(heard: Sequence[Heard]) -> list[float]:
@@ -401,50 +400,29 @@ def _percentile(values: Sequence[float], share: float) -> float:
     return float(np.percentile(values, share)) if len(values) else float("nan")
 
 
-@dataclass(frozen=True, slots=True)
-class _Batches:
-    """What a service has told of its batches: how many, their windows, and their seconds."""
-
-    n: float = 0.0
-    windows: float = 0.0
-    seconds: float = 0.0
-
-    def since(self, before: "_Batches") -> "_Batches":
-        return _Batches(
-            self.n - before.n, self.windows - before.windows, self.seconds - before.seconds
-        )
-
-    @property
-    def size(self) -> float:
-        return self.windows / self.n if self.n else 0.0
-
-    @property
-    def batch_s(self) -> float:
-        return self.seconds / self.n if self.n else 0.0
-
-
-def _batches(running: product.Service) -> _Batches:
+def _batches(running: product.Service) -> np.ndarray:
+    """(3,): how many batches a service has told of, their windows, and their seconds."""
     with urllib.request.urlopen(f"http://{running.metrics}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("voxroute_batch_"))
     names = ("inference_seconds_count", "size_sum", "inference_seconds_sum")
-    return _Batches(*(float(found[f"voxroute_batch_{name}"]) for name in names))
+    return np.array([float(found[f"voxroute_batch_{name}"]) for name in names])
 
 
-def _latency(heard: Sequence[Heard], wanted_s: float, batches: _Batches) -> list[str]:
+def _latency(heard: Sequence[Heard], wanted_s: float, batches: np.ndarray) -> list[str]:
     """A row: how late committed words were, beside what is promised."""
     intervals = [one for h in heard for one in h.intervals] or [wanted_s]
-    interval_s, batch_s = statistics.mean(intervals), batches.batch_s
+    interval_s = statistics.mean(intervals)
+    size, batch_s = batches[1:] / max(1, batches[0])
     p50, p95 = (_percentile(_late(heard), share) for share in (50, 95))
     limit50 = 1.5 * interval_s + batch_s + 0.2
     limit95 = max(3 * interval_s + batch_s, SILENCE_S + batch_s + 0.3)
     holds = p50 <= limit50 and p95 <= limit95 and not any(one.error for one in heard)
     # an interval that has grown means that the device does not keep up with the one asked for
     holds = holds and interval_s <= 1.1 * wanted_s
-    size = f"{batches.size:.1f}"
     figures = [f"{x:.2f}" for x in (batch_s, p50, p95, limit50, limit95)]
     verdict = "yes" if holds else "no"
-    return ["", str(len(heard)), f"{interval_s:.2f}", size, *figures, verdict]
+    return ["", str(len(heard)), f"{interval_s:.2f}", f"{size:.1f}", *figures, verdict]
 
 
 def _worst_end(heard: Heard, recording: SpeechSet) -> float:
@@ -458,11 +436,8 @@ def _worst_end(heard: Heard, recording: SpeechSet) -> float:
     return worst
 
 
-def _capabilities(target: str) -> asr_pb2.GetCapabilitiesResponse:
+def _window_s(target: str) -> float:
     with grpc.insecure_channel(target) as channel:
         stub = asr_pb2_grpc.AsrServiceStub(channel)
-        return stub.GetCapabilities(asr_pb2.GetCapabilitiesRequest())
-
-
-def _window_s(target: str) -> float:
-    return _capabilities(target).limits.live_update_time.ToMicroseconds() / 1e6
+        told = stub.GetCapabilities(asr_pb2.GetCapabilitiesRequest())
+    return told.limits.live_update_time.ToMicroseconds() / 1e6

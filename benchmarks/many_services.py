@@ -7,14 +7,13 @@ are two equal machines as far as this one has processors; the command is the one
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-import psutil
-
+from benchmarks.product import COMMAND, Service, service
 from benchmarks.speech import MODEL, looped
 from benchmarks.table import table
 
@@ -25,30 +24,24 @@ PROMISED_SPEEDUP = 1.5  # of two services, where there are two processors
 
 def main() -> bool:
     """Prints the table; whether all transcripts are equal and two services are faster than one."""
-    with tempfile.TemporaryDirectory(prefix="vx") as name:
+    with tempfile.TemporaryDirectory(prefix="vx") as name, ExitStack() as stack:
         folder = Path(name)
         media = looped(folder / "film.mka", MINUTES * 60)
-        services = [_start(folder / f"{number}.sock") for number in range(SERVICES)]
-        targets = [f"unix:{folder / f'{number}.sock'}" for number in range(SERVICES)]
-        try:
-            for target in targets:
-                _until_serving(target)
-            rows, texts, times = [], [], []
-            for number in range(1, SERVICES + 1):
-                took_s, text = _transcribe(media, folder / f"by-{number}", targets[:number])
-                times.append(took_s)
-                texts.append(text)
-                rows.append((str(number), f"{took_s:.1f}", f"{times[0] / took_s:.2f}"))
-            took_s, text = _transcribe(
-                media, folder / "killed", targets, victim=services[-1], after_s=times[-1] / 2
-            )
+        services = [
+            stack.enter_context(_on_one_processor(folder / str(number)))
+            for number in range(SERVICES)
+        ]
+        rows, texts, times = [], [], []
+        for number in range(1, SERVICES + 1):
+            took_s, text = _transcribe(media, folder / f"by-{number}", services[:number])
+            times.append(took_s)
             texts.append(text)
-            rows.append((f"{SERVICES}, one killed", f"{took_s:.1f}", f"{times[0] / took_s:.2f}"))
-        finally:
-            for service in services:
-                service.terminate()
-            for service in services:
-                service.wait()
+            rows.append((str(number), f"{took_s:.1f}", f"{times[0] / took_s:.2f}"))
+        took_s, text = _transcribe(
+            media, folder / "killed", services, last_killed_after_s=times[-1] / 2
+        )
+        texts.append(text)
+        rows.append((f"{SERVICES}, one killed", f"{took_s:.1f}", f"{times[0] / took_s:.2f}"))
     same = len(set(texts)) == 1
     print(f"{MINUTES} minutes, {MODEL.name}, {os.cpu_count()} processors, one for each service\n")
     print(table(("services", "s", "speed-up"), rows))
@@ -58,44 +51,24 @@ def main() -> bool:
     return same and enough
 
 
-def _start(socket: Path) -> subprocess.Popen:
-    """A speech service with the bundled model on one processor."""
-    arguments = ["--model", str(MODEL), "--device", "cpu", "--listen", f"unix:{socket}"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "voxroute_asr_whisperx", *arguments, "--metrics-listen", ""],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "VOXROUTE_CPU_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "voxroute_orchestrator", *arguments]
-
-
-def _until_serving(target: str) -> None:
-    while subprocess.run(
-        _command("services", "--asr-endpoint", target), capture_output=True, check=False
-    ).returncode:
-        time.sleep(0.5)
+def _on_one_processor(folder: Path) -> AbstractContextManager[Service]:
+    """A speech service with the bundled model."""
+    folder.mkdir()
+    flags = ("--cpu-threads", "1")
+    return service("whisperx", MODEL, "cpu", folder, flags, OMP_NUM_THREADS="1")
 
 
 def _transcribe(
-    media: Path,
-    folder: Path,
-    targets: Sequence[str],
-    *,
-    victim: subprocess.Popen | None = None,
-    after_s: float = 0.0,
+    media: Path, folder: Path, services: Sequence[Service], last_killed_after_s: float = 0.0
 ) -> tuple[float, str]:
-    """How long it took, seconds, and the transcript; a service may be killed on the way."""
-    endpoints = [part for target in targets for part in ("--asr-endpoint", target)]
+    """How long it took, seconds, and the transcript; the last service may be killed on the way."""
+    endpoints = [part for one in services for part in ("--asr-endpoint", one.target)]
     arguments = ["transcribe", str(media), "-s", "hi", "-o", str(folder), "--quiet", *endpoints]
     began = time.perf_counter()
-    command = psutil.Popen(_command(*arguments))
-    if victim is not None:
-        time.sleep(after_s)
-        victim.kill()
+    command = subprocess.Popen([*COMMAND, *arguments])
+    if last_killed_after_s:
+        time.sleep(last_killed_after_s)
+        services[-1].process.kill()
     if command.wait():
         raise RuntimeError("the command failed")
     return time.perf_counter() - began, (folder / "film.transcript.json").read_text()

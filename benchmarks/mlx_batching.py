@@ -15,7 +15,7 @@ import math
 import os
 import statistics
 import tempfile
-import time
+from operator import truediv
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from benchmarks import product
 from benchmarks.judging import printed, reference, row, start_errors
 from benchmarks.peers import decoded_by
 from benchmarks.recordings import HOW_TO_GET, WHISPER_BASE, speech_sets, word_error_rate
-from benchmarks.speech import MODEL, N_WINDOWS, speech_windows, timed
+from benchmarks.speech import MODEL, N_WINDOWS, by_turns, speech_windows
 from benchmarks.table import table
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
@@ -103,17 +103,15 @@ def _bundled() -> bool:
     clips = [float(30 * i) for i in range(N_WINDOWS + 1)]
     options = DecodingOptions("hi", temperatures=(0.0,))
     with tempfile.TemporaryDirectory() as directory:
-        converted = Path(directory) / "model"
-        converted.mkdir()
-        convert(MODEL, converted)
-        settings = {"model": str(converted), "offline": True, "device": "cpu"}
+        convert(MODEL, Path(directory))
+        settings = {"model": directory, "offline": True, "device": "cpu"}
         engine = MlxWhisperEngine(MlxSettings.model_validate(settings))
         model = engine.load(engine.resolve(""), lambda _: None)
 
         def library(audio: Samples, clip_timestamps: list[float]) -> str:
             return mlx_whisper.transcribe(
                 audio,
-                path_or_hf_repo=str(converted),
+                path_or_hf_repo=directory,
                 language="hi",
                 temperature=0.0,
                 condition_on_previous_text=False,
@@ -127,35 +125,26 @@ def _bundled() -> bool:
 
         library(windows[0], [0.0, 30.0])
         service(windows[:1])
-        times: dict[str, list[float]] = {"library": [], "service": []}
-        texts: dict[str, set[str]] = {"library": set(), "service": set()}
-        began = time.perf_counter()
-        while len(times["service"]) < MAX_TURNS and time.perf_counter() - began < MAX_TURNS_S:
-            for name, run in (
-                ("library", lambda: library(recording, clips)),
-                ("service", lambda: service(windows)),
-            ):
-                took_s, text = timed(run)
-                times[name].append(took_s)
-                texts[name].add(" ".join(text.split()))
-    same = len(texts["library"] | texts["service"]) == 1
-    best = {name: min(all_s) for name, all_s in times.items()}
-    ratio = statistics.median(
-        theirs / ours for theirs, ours in zip(times["library"], times["service"], strict=True)
-    )
+        theirs, ours = by_turns(
+            lambda: library(recording, clips),
+            lambda: service(windows),
+            n_turns=MAX_TURNS,
+            begins_within_s=MAX_TURNS_S,
+        )
+    same = len(theirs.texts | ours.texts) == 1
+    ratio = statistics.median(map(truediv, theirs.times_s, ours.times_s))
     seconds = N_WINDOWS * 30
-    turns = len(times["service"])
+    turns = len(ours.times_s)
     print(f"{N_WINDOWS} windows, {MODEL.name}, {os.cpu_count()} processors, {turns} turns\n")
     rows = [
-        (label, f"{best[name]:.2f}", f"{seconds / best[name]:.1f}x", f"{share:.2f}")
-        for label, name, share in (
-            ("mlx_whisper.transcribe", "library", 1.0),
-            (f"voxroute, one batch of {N_WINDOWS}", "service", ratio),
+        (name, f"{best:.2f}", f"{seconds / best:.1f}x", f"{share:.2f}")
+        for name, best, share in (
+            ("mlx_whisper.transcribe", min(theirs.times_s), 1.0),
+            (f"voxroute, one batch of {N_WINDOWS}", min(ours.times_s), ratio),
         )
     ]
     print(table(("", "best, s", "real time", "median ratio"), rows))
     print(f"\nsame text: {'yes' if same else 'NO'}; ratio of at least {PROMISED_RATIO} promised")
     if not same:
-        for name, written in texts.items():
-            print(f"{name}: {written}")
+        print(f"library: {theirs.texts}\nservice: {ours.texts}")
     return same and ratio >= PROMISED_RATIO

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -90,34 +90,25 @@ def faster_whisper_batched(model: str, device: str, language: str, batch: int, _
     ]
 
 
-def whisperx(model: str, device: str, language: str, batch: int, audio: Any) -> Decode:
-    """Batches of windows of up to 30 s, without fallback.
-
-    The windows are found before, by Silero: its own detector asks for a hub or for pyannote. So it
-    gets its voice activity for nothing.
-    """
+def whisperx_pipeline(
+    model: str, device: str, language: str, voice: Callable[[int], Iterable[tuple[float, float]]]
+) -> Any:
+    """Whisperx' own, whose voice activity is given, seconds, for so many samples."""
     import whisperx as library  # noqa: PLC0415
-    from faster_whisper.vad import VadOptions, get_speech_timestamps  # noqa: PLC0415
     from whisperx.vads import Vad  # noqa: PLC0415
 
-    options = VadOptions(max_speech_duration_s=30.0, min_silence_duration_ms=160)
-    found = {
-        len(part): [
-            SimpleNamespace(start=s["start"] / SAMPLE_RATE, end=s["end"] / SAMPLE_RATE, speaker="")
-            for s in get_speech_timestamps(part, options)
-        ]
-        for part in (audio, audio[: WARM_UP_S * SAMPLE_RATE])
-    }
-
     class Given(Vad):
-        """Finds what was found before."""
+        """Finds what is given."""
 
         preprocess_audio = staticmethod(lambda samples: samples)
 
         def __call__(self, request: dict[str, Any]) -> list[SimpleNamespace]:
-            return found[len(request["waveform"])]
+            return [
+                SimpleNamespace(start=start_s, end=end_s, speaker="")
+                for start_s, end_s in voice(len(request["waveform"]))
+            ]
 
-    pipeline = library.load_model(
+    return library.load_model(
         model,
         device,
         compute_type=COMPUTE_TYPES[device],
@@ -125,6 +116,25 @@ def whisperx(model: str, device: str, language: str, batch: int, audio: Any) -> 
         vad_model=Given(0.5),
         threads=usable_processors(),
     )
+
+
+def whisperx(model: str, device: str, language: str, batch: int, audio: Any) -> Decode:
+    """Batches of windows of up to 30 s, without fallback.
+
+    The windows are found before, by Silero: its own detector asks for a hub or for pyannote. So it
+    gets its voice activity for nothing.
+    """
+    from faster_whisper.vad import VadOptions, get_speech_timestamps  # noqa: PLC0415
+
+    options = VadOptions(max_speech_duration_s=30.0, min_silence_duration_ms=160)
+    found = {
+        len(part): [
+            (s["start"] / SAMPLE_RATE, s["end"] / SAMPLE_RATE)
+            for s in get_speech_timestamps(part, options)
+        ]
+        for part in (audio, audio[: WARM_UP_S * SAMPLE_RATE])
+    }
+    pipeline = whisperx_pipeline(model, device, language, found.__getitem__)
     return lambda samples: [
         (s["start"], s["end"], s["text"])
         for s in pipeline.transcribe(samples, batch_size=batch)["segments"]

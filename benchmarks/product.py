@@ -2,6 +2,7 @@
 """The services and the command, run as people run them."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,12 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import psutil
 
 from benchmarks.meters import measured
 from benchmarks.peers import Outcome, Segment
 from benchmarks.recordings import SpeechSet
+from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
+from voxroute.common.v1 import common_pb2
 
 ENGINES = {
     "whisperx": "voxroute_asr_whisperx",
@@ -38,7 +43,12 @@ class Service:
 
 @contextmanager
 def service(
-    engine: str, model: Path, device: str, folder: Path, flags: Sequence[str] = ()
+    engine: str,
+    model: Path,
+    device: str,
+    folder: Path,
+    flags: Sequence[str] = (),
+    **environment: str,
 ) -> Iterator[Service]:
     """A speech service with a model loaded, on a socket in the folder; its log beside it."""
     target = f"unix:{folder / f'{engine}.sock'}"
@@ -49,6 +59,7 @@ def service(
                 *(sys.executable, "-m", ENGINES[engine], *arguments),
                 *("--metrics-listen", "127.0.0.1:0", *flags),
             ],
+            env=os.environ | environment,
             stdout=log,
             stderr=log,
         )
@@ -105,28 +116,28 @@ def transcribed(one: Service, speech: SpeechSet, folder: Path, times: int = 1) -
     )
 
 
+def call(
+    channel: grpc.Channel, recording: Path, **config: Any
+) -> Iterator[asr_pb2.TranscribeResponse]:
+    """The answers to one call that sends a recording, whose container tells its format."""
+
+    def requests() -> Iterator[asr_pb2.TranscribeRequest]:
+        audio = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
+        yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(audio=audio, **config))
+        with recording.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield asr_pb2.TranscribeRequest(audio=chunk)
+        yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+
+    return asr_pb2_grpc.AsrServiceStub(channel).Transcribe(requests())
+
+
 def called(one: Service, speech: SpeechSet, languages: Sequence[str] = ()) -> Outcome:
     """What a service does with a recording that one call sends it, without the command.
 
     In the recording's language, or each window in one of several.
     """
-    import grpc  # noqa: PLC0415
-
-    from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc  # noqa: PLC0415
-    from voxroute.common.v1 import common_pb2  # noqa: PLC0415
-
-    def requests() -> Iterator[asr_pb2.TranscribeRequest]:
-        container = asr_pb2.AudioFormat(container=asr_pb2.ContainerFormat())
-        config = asr_pb2.TranscribeConfig(
-            audio=container,
-            language="" if languages else speech.language,
-            allowed_languages=languages,
-        )
-        yield asr_pb2.TranscribeRequest(config=config)
-        with speech.path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield asr_pb2.TranscribeRequest(audio=chunk)
-        yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+    language = "" if languages else speech.language
 
     def times(told: asr_pb2.Segment | asr_pb2.Untranscribed) -> tuple[float, float]:
         return told.start.ToMilliseconds() / 1000, told.end.ToMilliseconds() / 1000
@@ -135,7 +146,7 @@ def called(one: Service, speech: SpeechSet, languages: Sequence[str] = ()) -> Ou
     flags: list[tuple[str, ...]] = []
     told: list[tuple[float, float]] = []
     with grpc.insecure_channel(one.target) as channel, measured([one.process]) as reading:
-        for answer in asr_pb2_grpc.AsrServiceStub(channel).Transcribe(requests()):
+        for answer in call(channel, speech.path, language=language, allowed_languages=languages):
             if answer.HasField("segment"):
                 segments.append((*times(answer.segment), answer.segment.text))
                 names = map(asr_pb2.SegmentFlag.Name, answer.segment.flags)

@@ -1,14 +1,17 @@
 # pyright: basic
 """The audio that benchmarks run on, and a stopwatch."""
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.films import samples_of
 from voxroute_serving.audio.samples import N_WINDOW_SAMPLES, SAMPLE_RATE, Samples
 
 ROOT = Path(__file__).parents[1]
@@ -20,11 +23,29 @@ N_WINDOWS = 8
 _AAC_SAMPLES = 1024  # of a packet
 
 
-def timed(run: Callable[[], str]) -> tuple[float, str]:
-    """Seconds, and what came out."""
-    started = time.perf_counter()
-    text = run()
-    return time.perf_counter() - started, text
+@dataclass(slots=True)
+class Runs:
+    """What a program took, seconds, and the texts that came out, with single spaces."""
+
+    times_s: list[float] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+
+
+def by_turns(
+    *programs: Callable[[], str], n_turns: int, begins_within_s: float = math.inf
+) -> list[Runs]:
+    """Runs programs one after the other, again and again; no turn begins after that time."""
+    found = [Runs() for _ in programs]
+    began = time.perf_counter()
+    for _ in range(n_turns):
+        if time.perf_counter() - began >= begins_within_s:
+            break
+        for run, runs in zip(programs, found, strict=True):
+            started = time.perf_counter()
+            text = run()
+            runs.times_s.append(time.perf_counter() - started)
+            runs.texts.add(" ".join(text.split()))
+    return found
 
 
 def looped(path: Path, seconds: int) -> Path:
@@ -47,16 +68,11 @@ def looped(path: Path, seconds: int) -> Path:
 
 def speech_windows() -> list[Samples]:
     """Windows of the example, cut between subtitles, each padded to 30 s with silence."""
-    import av  # noqa: PLC0415 - seconds
-    import pysubs2  # noqa: PLC0415 - likewise
+    import pysubs2  # noqa: PLC0415 - seconds
 
     media = min(EXAMPLES.glob("*.mp4"))
     cues = pysubs2.load(str(media.with_suffix(".hi.srt")))
-    with av.open(str(media)) as container:
-        resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
-        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
-        frames += resampler.resample(None)
-    samples = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float32) / 32768
+    samples = samples_of(media).astype(np.float32) / 32768
     groups: list[list[tuple[float, float]]] = [[]]
     for cue in cues:
         start_s, end_s = cue.start / 1000 - 0.2, cue.end / 1000 + 0.2

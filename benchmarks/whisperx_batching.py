@@ -10,17 +10,16 @@ time of each word in the decoder's attention, and makes segments of the words.
 import statistics
 import tempfile
 import warnings
+from operator import truediv
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-from benchmarks.speech import MODEL, N_WINDOWS, speech_windows, timed
+from benchmarks.peers import whisperx_pipeline
+from benchmarks.speech import MODEL, N_WINDOWS, by_turns, speech_windows
 from benchmarks.table import table
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_serving.asr.engine import DecodingOptions
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
-from voxroute_serving.device.host import usable_processors
 
 N_TURNS = 3
 BATCH = 4  # windows; the service's default on a CPU
@@ -31,52 +30,25 @@ def main() -> bool:
     """Prints the table; whether the service takes no more than LONGEST_RATIO of the time."""
     import numpy as np  # noqa: PLC0415 - with what follows, seconds
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pyannote.audio's, about codecs that are not used
-        import whisperx  # noqa: PLC0415
-        from whisperx.vads import Vad  # noqa: PLC0415
-
     from voxroute_asr_whisperx.convert import convert  # noqa: PLC0415
 
     windows = speech_windows()
     recording = np.concatenate(windows)
     length_s = len(windows[0]) / SAMPLE_RATE
 
-    class Given(Vad):
-        """Finds the windows that it is given."""
-
-        preprocess_audio = staticmethod(lambda audio: audio)
-
-        def __call__(self, request: dict[str, Any]) -> list[SimpleNamespace]:
-            n_windows = round(len(request["waveform"]) / SAMPLE_RATE / length_s)
-            return [
-                SimpleNamespace(start=i * length_s, end=(i + 1) * length_s, speaker=None)
-                for i in range(n_windows)
-            ]
-
-        @staticmethod
-        def merge_chunks(segments: list[SimpleNamespace], *_: Any, **__: Any) -> list[Any]:
-            return [
-                {"start": one.start, "end": one.end, "segments": [(one.start, one.end)]}
-                for one in segments
-            ]
+    def whole(n_samples: int) -> list[tuple[float, float]]:
+        n_windows = round(n_samples / SAMPLE_RATE / length_s)
+        return [(i * length_s, (i + 1) * length_s) for i in range(n_windows)]
 
     with tempfile.TemporaryDirectory() as directory:
-        converted = Path(directory) / "model"
-        converted.mkdir()
-        convert(MODEL, converted)
-        settings = {"model": str(converted), "offline": True, "device": "cpu", "max_batch": BATCH}
+        convert(MODEL, Path(directory))
+        settings = {"model": directory, "offline": True, "device": "cpu", "max_batch": BATCH}
         engine = WhisperXEngine(WhisperXSettings.model_validate(settings))
         model = engine.load(engine.resolve(""), lambda _: None)
         options = DecodingOptions("hi", temperatures=(0.0,))
-        pipeline = whisperx.load_model(
-            str(converted),
-            "cpu",
-            compute_type="int8",
-            language="hi",
-            vad_model=Given(0.5),
-            threads=usable_processors(),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyannote.audio's, about codecs that are not used
+            pipeline = whisperx_pipeline(directory, "cpu", "hi", whole)
 
         def library(audio: Samples) -> str:
             results = pipeline.transcribe(audio, batch_size=BATCH)["segments"]
@@ -88,19 +60,17 @@ def main() -> bool:
 
         library(windows[0])
         service(windows[:1])
-        turns: list[tuple[float, float]] = []
-        for _ in range(N_TURNS):
-            theirs_s, _ = timed(lambda: library(recording))
-            ours_s, _ = timed(lambda: service(windows))
-            turns.append((theirs_s, ours_s))
-    ratio = statistics.median(ours / theirs for theirs, ours in turns)
+        theirs, ours = by_turns(
+            lambda: library(recording), lambda: service(windows), n_turns=N_TURNS
+        )
+    ratio = statistics.median(map(truediv, ours.times_s, theirs.times_s))
     seconds = N_WINDOWS * length_s
     print(f"{N_WINDOWS} windows, {MODEL.name}, batches of {BATCH}, {N_TURNS} turns\n")
     rows = [
         (name, f"{best:.2f}", f"{seconds / best:.1f}x", f"{share:.2f}")
         for name, best, share in (
-            ("whisperx", min(theirs for theirs, _ in turns), 1.0),
-            ("voxroute", min(ours for _, ours in turns), ratio),
+            ("whisperx", min(theirs.times_s), 1.0),
+            ("voxroute", min(ours.times_s), ratio),
         )
     ]
     print(table(("", "best, s", "real time", "median share of the time"), rows))

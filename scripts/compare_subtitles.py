@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jiwer
+
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.subtitles.cues import Cue
 from voxroute_orchestrator.subtitles.formats import read
@@ -68,10 +70,10 @@ def compare(produced: Sequence[Cue], reference: Sequence[Cue]) -> Comparison:
         expected = words(wanted.text)
         matches = _contains(said, expected) if shared else said == expected
         results.append(CueResult(wanted, flat(" ".join(cue.text for cue in over)), matches))
-    rate = _error_rate(
-        [word for cue in reference for word in words(cue.text)],
-        [word for cue in produced for word in words(cue.text)],
+    expected, said = (
+        " ".join(word for cue in cues for word in words(cue.text)) for cues in (reference, produced)
     )
+    rate = float(jiwer.wer(expected, said)) if expected else float(bool(said))
     return Comparison(tuple(results), rate)
 
 
@@ -86,21 +88,6 @@ def _contains(words_: Sequence[str], part: Sequence[str]) -> bool:
         list(words_[start : start + len(part)]) == list(part)
         for start in range(len(words_) - len(part) + 1)
     )
-
-
-def _error_rate(reference: Sequence[str], produced: Sequence[str]) -> float:
-    """Word error rate: the least substitutions, deletions and insertions, per reference word."""
-    if not reference:
-        return 0.0 if not produced else 1.0
-    row = list(range(len(produced) + 1))
-    for i, expected in enumerate(reference, start=1):
-        diagonal, row[0] = row[0], i
-        for j, said in enumerate(produced, start=1):
-            diagonal, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, diagonal + (expected != said)),
-            )
-    return row[-1] / len(reference)
 
 
 def report(comparison: Comparison) -> str:

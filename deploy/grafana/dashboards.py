@@ -9,6 +9,7 @@ deploy/prometheus/rules/recording.yaml.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from grafana_foundation_sdk.builders import common, prometheus, stat, timeseries
@@ -25,26 +26,7 @@ WIDTH = 24  # columns of Grafana's grid
 SERVICE = 'job="$job", instance="$instance"'
 
 
-@dataclass(frozen=True)
-class Query:
-    """An expression and the legend of its series."""
-
-    expr: str
-    legend: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A graph, or with `number` the latest value alone."""
-
-    title: str
-    unit: str
-    queries: tuple[Query, ...]
-    note: str = ""
-    stacked: bool = False
-    number: bool = False
-    bad_from: float | None = None
-    """Where the line of what is too much stands."""
+Panel = stat.Panel | timeseries.Panel
 
 
 @dataclass(frozen=True)
@@ -55,30 +37,56 @@ class Row:
     panels: tuple[Panel, ...]
 
 
-def _graph(title: str, unit: str, *queries: tuple[str, str], note: str = "") -> Panel:
-    return Panel(title, unit, tuple(Query(*query) for query in queries), note)
+def _graph(
+    title: str,
+    unit: str,
+    *queries: tuple[str, str],
+    note: str = "",
+    stacked: bool = False,
+    bad_from: float | None = None,
+) -> timeseries.Panel:
+    """A graph; at `bad_from` stands the line of what is too much."""
+    graph = timeseries.Panel().title(title).unit(unit).height(8).min(0)
+    if stacked:
+        graph = graph.fill_opacity(30).stacking(
+            common.StackingConfig().mode(common_models.StackingMode.NORMAL)
+        )
+    if bad_from is not None:
+        graph = graph.thresholds(_thresholds(bad_from)).thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.LINE)
+        )
+    for ref, (expr, legend) in zip("ABCD", queries, strict=False):
+        query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(ref)
+        graph = graph.with_target(query.range())
+    return graph.datasource(SOURCE).description(note)
 
 
-def _stack(title: str, unit: str, *queries: tuple[str, str], note: str = "") -> Panel:
-    return Panel(title, unit, tuple(Query(*query) for query in queries), note, stacked=True)
+def _thresholds(bad_from: float) -> builders.ThresholdsConfig:
+    return (
+        builders.ThresholdsConfig()
+        .mode(models.ThresholdsMode.ABSOLUTE)
+        .steps([models.Threshold(None, "green"), models.Threshold(bad_from, "red")])
+    )
 
 
-def _number(title: str, unit: str, expr: str, note: str = "") -> Panel:
-    return Panel(title, unit, (Query(expr, ""),), note, number=True)
+_stack = partial(_graph, stacked=True)
 
 
-def _quantiles(title: str, metric: str, matchers: str, by: str, note: str = "") -> Panel:
+def _number(title: str, unit: str, expr: str, note: str = "") -> stat.Panel:
+    """The latest value alone."""
+    query = prometheus.Dataquery().expr(expr).legend_format("__auto").ref_id("A").instant()
+    panel = stat.Panel().title(title).unit(unit).height(4).with_target(query)
+    return panel.datasource(SOURCE).description(note)
+
+
+def _quantiles(title: str, metric: str, matchers: str, by: str) -> timeseries.Panel:
     """The median, 95th and 99th percentile of a histogram of seconds."""
     buckets = f"sum by (le) (rate({metric}_bucket{{{matchers}}}[$__rate_interval]))"
-    return Panel(
-        title,
-        "s",
-        tuple(
-            Query(f"histogram_quantile({share}, {buckets})", f"{by} p{share * 100:g}")
-            for share in (0.5, 0.95, 0.99)
-        ),
-        note,
+    queries = (
+        (f"histogram_quantile({share}, {buckets})", f"{by} p{share * 100:g}")
+        for share in (0.5, 0.95, 0.99)
     )
+    return _graph(title, "s", *queries)
 
 
 FLEET = (
@@ -101,11 +109,11 @@ FLEET = (
     Row(
         "Load",
         (
-            Panel(
+            _graph(
                 "Places taken",
                 "percentunit",
-                (Query("instance:voxroute_calls_saturation:ratio", "{{job}} {{instance}}"),),
-                "Calls are refused at 100 %.",
+                ("instance:voxroute_calls_saturation:ratio", "{{job}} {{instance}}"),
+                note="Calls are refused at 100 %.",
                 bad_from=0.9,
             ),
             _graph(
@@ -121,11 +129,11 @@ FLEET = (
         "Calls",
         (
             _graph("Calls", "reqps", ("instance:voxroute_calls:rate5m", "{{job}} {{instance}}")),
-            Panel(
+            _graph(
                 "Failures",
                 "percentunit",
-                (Query("instance:voxroute_call_failures:ratio_rate5m", "{{job}} {{instance}}"),),
-                "Failures of the service itself; wrong requests and full queues are none.",
+                ("instance:voxroute_call_failures:ratio_rate5m", "{{job}} {{instance}}"),
+                note="Failures of the service itself; wrong requests and full queues are none.",
                 bad_from=0.05,
             ),
             _stack(
@@ -138,11 +146,12 @@ FLEET = (
     Row(
         "Speed and memory",
         (
-            Panel(
+            _graph(
                 "Real-time factor",
                 "none",
-                (Query("instance:voxroute_asr_real_time_factor:rate5m", "{{instance}}"),),
-                "Seconds of the device for a second of speech; above 1 it is slower than speech.",
+                ("instance:voxroute_asr_real_time_factor:rate5m", "{{instance}}"),
+                note="Seconds of the device for a second of speech; above 1 it is slower than"
+                " speech.",
                 bad_from=1,
             ),
             _graph(
@@ -150,10 +159,10 @@ FLEET = (
                 "s",
                 ("instance:voxroute_batch_queue_seconds:p95_rate5m", "{{job}} {{instance}}"),
             ),
-            Panel(
+            _graph(
                 "Device memory in use",
                 "percentunit",
-                (Query("instance:voxroute_device_memory_used:ratio", "{{job}} {{instance}}"),),
+                ("instance:voxroute_device_memory_used:ratio", "{{job}} {{instance}}"),
                 bad_from=0.95,
             ),
         ),
@@ -576,41 +585,6 @@ ENGINE = (
 )
 
 
-def _query(query: Query, ref: str, *, instant: bool) -> prometheus.Dataquery:
-    built = (
-        prometheus.Dataquery().expr(query.expr).legend_format(query.legend or "__auto").ref_id(ref)
-    )
-    return built.instant() if instant else built.range()
-
-
-def _thresholds(bad_from: float) -> builders.ThresholdsConfig:
-    return (
-        builders.ThresholdsConfig()
-        .mode(models.ThresholdsMode.ABSOLUTE)
-        .steps([models.Threshold(None, "green"), models.Threshold(bad_from, "red")])
-    )
-
-
-def _built(panel: Panel, span: int) -> stat.Panel | timeseries.Panel:
-    if panel.number:
-        built = stat.Panel().title(panel.title).unit(panel.unit).height(4).span(span)
-        for index, query in enumerate(panel.queries):
-            built = built.with_target(_query(query, chr(ord("A") + index), instant=True))
-        return built.datasource(SOURCE).description(panel.note)
-    graph = timeseries.Panel().title(panel.title).unit(panel.unit).height(8).span(span).min(0)
-    if panel.stacked:
-        graph = graph.fill_opacity(30).stacking(
-            common.StackingConfig().mode(common_models.StackingMode.NORMAL)
-        )
-    if panel.bad_from is not None:
-        graph = graph.thresholds(_thresholds(panel.bad_from)).thresholds_style(
-            common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.LINE)
-        )
-    for index, query in enumerate(panel.queries):
-        graph = graph.with_target(_query(query, chr(ord("A") + index), instant=False))
-    return graph.datasource(SOURCE).description(panel.note)
-
-
 def _dashboard(uid: str, title: str, description: str, rows: Sequence[Row]) -> builders.Dashboard:
     made = (
         builders.Dashboard(title)
@@ -632,7 +606,7 @@ def _dashboard(uid: str, title: str, description: str, rows: Sequence[Row]) -> b
     for row in rows:
         made = made.with_row(builders.Row(row.title))
         for panel in row.panels:
-            made = made.with_panel(_built(panel, WIDTH // len(row.panels)))
+            made = made.with_panel(panel.span(WIDTH // len(row.panels)))
     return made
 
 

@@ -34,6 +34,8 @@ _UNKNOWN = "application/octet-stream"
 _VTT = "WEBVTT\n\n"
 ENDED_WITH = web.RequestKey("ended_with", int)
 """The status of a request whose headers had gone ahead: of its whole answer, or of its failure."""
+HEARTBEAT_S = web.AppKey("heartbeat_s", float)
+"""How long an answer may keep its client waiting without a sign of life."""
 
 _log = get_logger(__name__)
 
@@ -68,7 +70,6 @@ async def patient(
     work: Awaitable[Answer],
     *,
     content_type: str,
-    heartbeat_s: float,
     form: str = "",
     known: Callable[[], Mapping[str, str]] = dict[str, str],
 ) -> web.StreamResponse:
@@ -79,6 +80,7 @@ async def patient(
     What goes wrong after the headers ends the connection in the middle, so that no client takes
     what it has for the whole.
     """
+    heartbeat_s = request.app[HEARTBEAT_S]
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait([task], timeout=heartbeat_s)
@@ -214,9 +216,9 @@ def subtitles(kind: str, cues: Sequence[Cue], language: str) -> Answer:
     return Answer(FORMATS[kind](cues, language), type_of(kind))
 
 
-def type_of(form: str, other: str = JSON) -> str:
+def type_of(form: str) -> str:
     """The content type of a form of answer."""
-    return _TYPES.get(form, other)
+    return _TYPES.get(form, JSON)
 
 
 def segment_of(segment: Segment, text: str | None = None) -> dict[str, Any]:

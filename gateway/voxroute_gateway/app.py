@@ -6,7 +6,7 @@ import time
 from aiohttp import web, web_response
 from aiohttp.typedefs import Handler, Middleware
 
-from voxroute_gateway.answers import ENDED_WITH, JSON, TEXT, Answer, as_json, response
+from voxroute_gateway.answers import ENDED_WITH, HEARTBEAT_S, JSON, TEXT, Answer, as_json, response
 from voxroute_gateway.description import STRING, Operation, document, whole
 from voxroute_gateway.errors import CLIENT_LEFT, RequestError, Wording, of_failure, wording
 from voxroute_gateway.gateway import Gateway
@@ -20,7 +20,6 @@ from voxroute_gateway.interfaces.whisper_asr import WhisperAsr
 from voxroute_gateway.live.secrets import TOKEN
 from voxroute_gateway.metrics import GatewayMetrics
 from voxroute_gateway.page.files import FOLDER, PageFiles
-from voxroute_gateway.page.models import Models
 from voxroute_gateway.page.services import Services
 from voxroute_gateway.page.sessions import Sessions
 from voxroute_gateway.uploads import json_object, small_form
@@ -66,7 +65,7 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     realtime = OpenAiRealtime(gateway)
     for interface in (
         OpenAiAudio(gateway), realtime, WhisperAsr(gateway), Translations(gateway), uploads, jobs,
-        Transcripts(gateway), Services(gateway), Models(gateway), sessions, page,
+        Transcripts(gateway), Services(gateway), sessions, page,
     ):  # fmt: skip
         app.add_routes(interface.routes())
     app.on_shutdown.append(jobs.leave)
@@ -74,6 +73,7 @@ def build(gateway: Gateway, metrics: GatewayMetrics, tokens: TokenFile | None) -
     app.on_cleanup.append(uploads.close)
     app.router.add_get("/health", _health)
     app.router.add_get("/openapi.json", _openapi)
+    app[HEARTBEAT_S] = gateway.settings.heartbeat_s
     app[_DESCRIPTION] = as_json(document(app, gateway.version))
     return app
 

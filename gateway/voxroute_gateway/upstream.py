@@ -219,7 +219,7 @@ class _Held:
         stack, before = contextlib.AsyncExitStack(), self.found
         try:
             connected = await stack.enter_async_context(
-                services(self.settings, self.needs, os.environ, _say, _warn)
+                services(self.settings, self.needs, os.environ, _log.info, _log.warning)
             )
         except VoxrouteError:
             if before is None or before.stale:
@@ -251,14 +251,6 @@ def _observe(opening: "asyncio.Task[_Found]") -> None:
     """Tells a failure that perhaps nobody waits for."""
     if not opening.cancelled() and (error := opening.exception()) is not None:
         _log.warning("no services were found", exc_info=error)
-
-
-def _say(line: str) -> None:
-    _log.info(line)
-
-
-def _warn(line: str) -> None:
-    _log.warning(line)
 
 
 @dataclass(slots=True)

@@ -2,12 +2,12 @@
 # ruff: noqa: PLC0415 - ML libraries are imported by the fixtures that need them
 """Engines and models for the tests: the bundled one, and a tiny random one made on the spot."""
 
-import warnings
 from pathlib import Path
 
 import pytest
 
 from tests.quiet import quiet_libraries
+from tests.random_whisper import save_whisper
 from voxroute_asr_mlx.engine import MlxWhisperEngine
 from voxroute_asr_mlx.settings import MlxSettings
 
@@ -21,34 +21,12 @@ def settings_of(cache: Path, **fields: object) -> MlxSettings:
     )
 
 
-def save_checkpoint(directory: Path, *, vocab_size: int = 51865, seed: int = 0) -> Path:
+def save_checkpoint(directory: Path, *, vocab_size: int = 51865) -> Path:
     """A Hugging Face Whisper checkpoint with random weights and no tokenizer of its own."""
-    import torch
-    from transformers import (
-        GenerationConfig,  # pyright: ignore[reportPrivateImportUsage] - its documented place
-        WhisperConfig,
-        WhisperForConditionalGeneration,
-    )
-
-    torch.manual_seed(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = WhisperForConditionalGeneration(
-            WhisperConfig(
-                vocab_size=vocab_size,
-                d_model=64,
-                encoder_layers=2,
-                decoder_layers=2,
-                encoder_attention_heads=2,
-                decoder_attention_heads=2,
-                encoder_ffn_dim=256,
-                decoder_ffn_dim=256,
-                init_std=0.2,
-            )
-        )
-        model.generation_config = GenerationConfig(alignment_heads=[[1, 0], [1, 1]])
-        model.save_pretrained(directory)
-    return directory
+    generation = {"alignment_heads": [[1, 0], [1, 1]]}
+    ffn = {"encoder_ffn_dim": 256, "decoder_ffn_dim": 256}
+    own = {"vocab_size": vocab_size, "init_std": 0.2, **ffn}
+    return save_whisper(directory, generation, **own)
 
 
 @pytest.fixture(scope="session")

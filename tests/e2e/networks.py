@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import pytest
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
+    """Runs `ip`. Raises OSError."""
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
@@ -38,32 +39,32 @@ class Network:
 
     def cut(self, host: str) -> None:
         """Has nothing go to a host, or come from it, until `heal`."""
-        _ip("-n", self.name("lan"), "link", "set", f"to-{host}", "down")
+        ip("-n", self.name("lan"), "link", "set", f"to-{host}", "down")
 
     def heal(self, host: str) -> None:
         """Connects a host again."""
-        _ip("-n", self.name("lan"), "link", "set", f"to-{host}", "up")
+        ip("-n", self.name("lan"), "link", "set", f"to-{host}", "up")
 
     def build(self) -> None:
         """Raises OSError where one of them cannot be made."""
-        _ip("netns", "add", self.name("lan"))
-        _ip("-n", self.name("lan"), "link", "add", "lan0", "type", "bridge")
-        _ip("-n", self.name("lan"), "link", "set", "lan0", "up")
+        ip("netns", "add", self.name("lan"))
+        ip("-n", self.name("lan"), "link", "add", "lan0", "type", "bridge")
+        ip("-n", self.name("lan"), "link", "set", "lan0", "up")
         for host, address in self.hosts.items():
             namespace, port = self.name(host), f"to-{host}"
-            _ip("netns", "add", namespace)
-            _ip("-n", self.name("lan"), "link", "add", port, "type", "veth", "peer", "eth0",
+            ip("netns", "add", namespace)
+            ip("-n", self.name("lan"), "link", "add", port, "type", "veth", "peer", "eth0",
                 "netns", namespace)  # fmt: skip
-            _ip("-n", self.name("lan"), "link", "set", port, "master", "lan0", "up")
-            _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
+            ip("-n", self.name("lan"), "link", "set", port, "master", "lan0", "up")
+            ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
             for device in ("eth0", "lo"):
-                _ip("-n", namespace, "link", "set", device, "up")
+                ip("-n", namespace, "link", "set", device, "up")
 
     def remove(self) -> None:
         """Takes away what is there of it."""
         for host in (*self.hosts, "lan"):
             with contextlib.suppress(OSError):
-                _ip("netns", "del", self.name(host))
+                ip("netns", "del", self.name(host))
 
 
 @contextlib.contextmanager

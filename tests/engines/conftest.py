@@ -4,12 +4,12 @@
 
 import importlib.util
 import shutil
-import warnings
 from pathlib import Path
 
 import pytest
 
 from tests.quiet import quiet_libraries
+from tests.random_whisper import save_whisper
 from voxroute_asr_whisperx.engine import WhisperXEngine
 from voxroute_asr_whisperx.settings import WhisperXSettings
 
@@ -32,37 +32,15 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face Whisper checkpoint with Whisper's tokenizer and random weights."""
     if not (BUNDLED_ASR / "tokenizer.json").is_file():
         pytest.skip("models/asr-tiny-hi-en/tokenizer.json is missing")
-    import torch
-    from transformers import (
-        GenerationConfig,  # pyright: ignore[reportPrivateImportUsage] - its documented place
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-    )
+    from transformers import WhisperFeatureExtractor
 
-    directory = tmp_path_factory.mktemp("models") / "random-whisper"
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = WhisperForConditionalGeneration(
-            WhisperConfig(
-                vocab_size=51865,
-                d_model=64,
-                encoder_layers=2,
-                decoder_layers=2,
-                encoder_attention_heads=2,
-                decoder_attention_heads=2,
-                encoder_ffn_dim=128,
-                decoder_ffn_dim=128,
-            )
-        )
-        model.generation_config = GenerationConfig(
-            suppress_tokens=[1, 2, 7],
-            begin_suppress_tokens=[220, 50257],
-            lang_to_id={"<|en|>": 50259, "<|hi|>": 50276, "<|jw|>": 50356},
-        )
-        model.save_pretrained(directory)
-        WhisperFeatureExtractor().save_pretrained(directory)
+    generation = {
+        "suppress_tokens": [1, 2, 7],
+        "begin_suppress_tokens": [220, 50257],
+        "lang_to_id": {"<|en|>": 50259, "<|hi|>": 50276, "<|jw|>": 50356},
+    }
+    directory = save_whisper(tmp_path_factory.mktemp("models") / "random-whisper", generation)
+    WhisperFeatureExtractor().save_pretrained(directory)
     for name in TOKENIZER_FILES:
         shutil.copy(BUNDLED_ASR / name, directory)
     return directory

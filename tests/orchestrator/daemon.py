@@ -205,6 +205,14 @@ def ended(stub: Any, job_id: str) -> jobs_pb2.Job:
     return job(stub, job_id)
 
 
+def texts_of(stub: Any, job_id: str) -> list[str]:
+    """The texts of the film's segments, once the job has succeeded."""
+    done = ended(stub, job_id)
+    assert done.state == jobs_pb2.JOB_STATE_SUCCEEDED, done.error
+    transcript = json.loads(artifact(stub, job_id, "film.transcript.json"))
+    return [segment["text"] for segment in transcript["segments"]]
+
+
 def artifact(stub: Any, job_id: str, name: str, offset: int = 0, length: int = 0) -> bytes:
     """The bytes of a result."""
     request = jobs_pb2.GetArtifactRequest(job_id=job_id, name=name, offset=offset, length=length)

@@ -146,33 +146,12 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
         stats = asr_pb2.TranscribeStats(audio_duration=Duration(seconds=index), windows=sent)
         yield asr_pb2.TranscribeResponse(done=asr_pb2.Done(stats=stats, segments=sent))
 
-    async def DetectLanguage(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[asr_pb2.DetectLanguageRequest], context: Any
-    ) -> asr_pb2.DetectLanguageResponse:
+    async def _not_here(self, request_iterator: Any, context: Any) -> Any:
         del request_iterator
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
-        raise AssertionError
 
-    async def Align(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[asr_pb2.AlignRequest], context: Any
-    ) -> AsyncIterator[asr_pb2.AlignResponse]:
-        del request_iterator
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
-        yield asr_pb2.AlignResponse()
-
-    async def Diarize(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[asr_pb2.DiarizeRequest], context: Any
-    ) -> AsyncIterator[asr_pb2.DiarizeResponse]:
-        del request_iterator
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
-        yield asr_pb2.DiarizeResponse()
-
-    async def TranscribeLive(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[asr_pb2.TranscribeLiveRequest], context: Any
-    ) -> AsyncIterator[asr_pb2.TranscribeLiveResponse]:
-        del request_iterator
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
-        yield asr_pb2.TranscribeLiveResponse()
+    _never: Any = _not_here
+    DetectLanguage = Align = Diarize = TranscribeLive = _never
 
     def _accepted(self, config: asr_pb2.TranscribeConfig) -> asr_pb2.TranscribeResponse:
         applied = asr_pb2.AppliedOptions(

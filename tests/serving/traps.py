@@ -265,3 +265,22 @@ class Witness:
             found.add(self._watched.get(watch, "?"))
             at += 16 + length
         return sorted(found)
+
+
+def wrongly_used(
+    laid: Traps, use: Callable[[str], object], refusal: type[Exception]
+) -> dict[str, str]:
+    """What is accepted or opens another file, by name; a film with a reference may play."""
+    wrong: dict[str, str] = {}
+    with Witness(laid.secrets) as witness:
+        for name in laid.names:
+            try:
+                use(name)
+            except refusal:
+                accepted = False
+            else:
+                accepted = not name.startswith("dref-")
+            opened = witness.opened()
+            if accepted or opened:
+                wrong[name] = "accepted" if accepted else str(opened)
+    return wrong

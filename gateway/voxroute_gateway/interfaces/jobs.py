@@ -107,12 +107,7 @@ class Jobs:
         if bool(config.upload_name) != bool(upload_id):
             raise bad_field("upload_id", "it goes with job.upload_name, and only with that")
         work = self._submitted(client, config, key or upload_id or uuid.uuid4().hex, upload_id)
-        return await patient(
-            request,
-            work,
-            content_type="application/json",
-            heartbeat_s=self._gateway.settings.heartbeat_s,
-        )
+        return await patient(request, work, content_type="application/json")
 
     async def _submitted(
         self, client: JobClient, config: jobs_pb2.JobConfig, key: str, upload_id: str

@@ -66,9 +66,7 @@ class Translations:
         """`q`, a text or several, from `source` to `target`; `format` is text or html."""
         asked = await _asked(request)
         texts, several = _texts(asked)
-        target = tag_of(_text(asked, "target"), "target")
-        if not target:
-            raise bad_field("target", "name the language that is wanted")
+        target = _target(asked, "target")
         kind = _text(asked, "format") or "text"
         if kind not in {"text", "html"}:
             raise bad_field("format", "write text or html")
@@ -170,9 +168,7 @@ class Translations:
         asked = await json_object(request)
         lines = _lines(asked)
         source = tag_of(_text(asked, "sourceLanguage"), "sourceLanguage")
-        target = tag_of(_text(asked, "targetLanguage"), "targetLanguage")
-        if not target:
-            raise bad_field("targetLanguage", "name the language that is wanted")
+        target = _target(asked, "targetLanguage")
         ordered = sorted(lines, key=lambda line: line[0])
         texts = [text for _, text in ordered]
         if not source:
@@ -208,6 +204,13 @@ def _text(asked: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise bad_field(name, "write a text")
     return value.strip()
+
+
+def _target(asked: Mapping[str, Any], name: str) -> str:
+    target = tag_of(_text(asked, name), name)
+    if not target:
+        raise bad_field(name, "name the language that is wanted")
+    return target
 
 
 def _texts(asked: Mapping[str, Any]) -> tuple[list[str], bool]:

@@ -153,7 +153,6 @@ class OpenAiAudio:
             request,
             work,
             content_type=type_of(form),
-            heartbeat_s=self._gateway.settings.heartbeat_s,
             form=form,
             known=lambda: headers_of(call.heard),
         )

@@ -227,8 +227,7 @@ class Transcripts:
             ]
             return as_json({"revision": done.revision, "left": left})
 
-        heartbeat_s = self._gateway.settings.heartbeat_s
-        return await patient(request, answer(), content_type=JSON, heartbeat_s=heartbeat_s)
+        return await patient(request, answer(), content_type=JSON)
 
     @Operation(
         {200: {JSON: {"type": "object"}, "*/*": BINARY}},

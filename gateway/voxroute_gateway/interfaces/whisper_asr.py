@@ -5,7 +5,6 @@ so requests wait here for as long as their client does, and errors are texts tha
 for a subtitle.
 """
 
-from collections.abc import Awaitable
 from typing import Any
 
 from aiohttp import web
@@ -40,7 +39,7 @@ from voxroute_gateway.gateway import Gateway
 from voxroute_gateway.languages import name_of, tag_of
 from voxroute_gateway.recognition import Call, languages_of
 from voxroute_gateway.translating import translation_of
-from voxroute_gateway.uploads import Fields, SpooledAudio, is_true
+from voxroute_gateway.uploads import SpooledAudio, is_true
 
 _PART = "audio_file"
 _OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
@@ -93,18 +92,7 @@ class WhisperAsr:
             raise bad_field("task", "write transcribe or translate")
         async with self._hearing(request) as (_, call):
             heard = self._heard(call, output, translate=task == "translate")
-            return await self._patient(request, heard, TEXT, output)
-
-    async def _patient(
-        self, request: web.Request, work: Awaitable[Answer], content_type: str, form: str = ""
-    ) -> web.StreamResponse:
-        return await patient(
-            request,
-            work,
-            content_type=content_type,
-            heartbeat_s=self._gateway.settings.heartbeat_s,
-            form=form,
-        )
+            return await patient(request, heard, content_type=TEXT, form=output)
 
     def _hearing(self, request: web.Request) -> Any:
         asked = asr_pb2.TranscribeConfig(
@@ -114,12 +102,7 @@ class WhisperAsr:
         prompt = request.query.get("initial_prompt", "").strip()
         if prompt:
             asked.decoding.initial_prompt = prompt
-
-        def options(fields: Fields) -> asr_pb2.TranscribeConfig:
-            del fields
-            return asked
-
-        return self._gateway.hearing(request, _PART, options, samples=_samples(request))
+        return self._gateway.hearing(request, _PART, lambda _: asked, samples=_samples(request))
 
     async def _heard(self, call: Call, output: str, *, translate: bool) -> Answer:
         heard = await call.finish()
@@ -164,7 +147,7 @@ class WhisperAsr:
     async def detect(self, request: web.Request) -> web.StreamResponse:
         """The language that is spoken. Raises RequestError where nobody speaks."""
         async with self._gateway.received(request, _PART, samples=_samples(request)) as audio:
-            return await self._patient(request, self._detected(audio), JSON)
+            return await patient(request, self._detected(audio), content_type=JSON)
 
     async def _detected(self, audio: SpooledAudio) -> Answer:
         languages = await languages_of(self._gateway.upstream, audio)

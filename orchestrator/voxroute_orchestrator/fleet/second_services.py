@@ -23,20 +23,17 @@ def aligner_for(offers: Sequence[Offer], language: str, transcribing: str = "") 
     align, because the recording's work is there already. Else a service with a free place, then
     the least busy one, then the first in the configuration.
     """
-    return _best(offers, transcribing, lambda offer: _aligns(offer, language))
+    able = [one for one in offers if is_among(language, one.alignable_languages)]
+    return _best(able, transcribing, ALIGNMENT)
 
 
 def diarizer_for(offers: Sequence[Offer], transcribing: str = "") -> Offer | None:
     """The service that is to tell the speakers apart, chosen as `aligner_for`; None for none."""
-    return _best(offers, transcribing, lambda offer: DIARIZATION in (offer.features or ()))
+    return _best(offers, transcribing, DIARIZATION)
 
 
-def _aligns(offer: Offer, language: str) -> bool:
-    return ALIGNMENT in (offer.features or ()) and is_among(language, offer.alignable_languages)
-
-
-def _best(offers: Sequence[Offer], transcribing: str, can: Callable[[Offer], bool]) -> Offer | None:
-    able = [offer for offer in offers if offer.error is None and can(offer)]
+def _best(offers: Sequence[Offer], transcribing: str, feature: str) -> Offer | None:
+    able = [one for one in offers if one.error is None and feature in (one.features or ())]
     return min(able, key=lambda offer: _rank(offer, transcribing), default=None)
 
 

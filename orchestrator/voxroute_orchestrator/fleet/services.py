@@ -51,7 +51,8 @@ async def local_services(
             await _start_all(running)
             yield running
         finally:
-            stopping = asyncio.ensure_future(_stop_all(running))
+            stops = (service.stop() for service in running)
+            stopping = asyncio.gather(*stops, return_exceptions=True)
             try:
                 await asyncio.shield(stopping)
             except asyncio.CancelledError:
@@ -71,10 +72,6 @@ async def _start_all(services: Sequence[LocalService]) -> None:
         for start in starts:
             start.cancel()
         await asyncio.gather(*starts, return_exceptions=True)
-
-
-async def _stop_all(services: Sequence[LocalService]) -> None:
-    await asyncio.gather(*(service.stop() for service in services), return_exceptions=True)
 
 
 @contextlib.contextmanager

@@ -89,13 +89,6 @@ def mlx_directory(_name: str, source: Path, cache_dir: Path, activity: Activity)
     if format_of(source) == "mlx":
         return source
     activity("converting to MLX")
-    return hub.converted(
-        source, "mlx", lambda target: _convert(source, target), cache_dir=cache_dir
-    )
-
-
-def _convert(source: Path, target: Path) -> None:
-    """Fills `target` from a Hugging Face checkpoint. Raises ModelUnavailableError."""
     from voxroute_asr_mlx.convert import convert  # noqa: PLC0415 - imports mlx_whisper
 
-    convert(source, target)
+    return hub.converted(source, "mlx", lambda target: convert(source, target), cache_dir=cache_dir)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from tests.orchestrator import recordings
+from tests.orchestrator.daemon import wait
 from voxroute_orchestrator.subtitles import formats as subtitles
 from voxroute_orchestrator.subtitles.cues import Cue
 
@@ -98,13 +98,6 @@ def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path, media, environment)
 
 
-def _wait(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_a_run_writes_every_result_and_leaves_nothing_behind(sandbox: Sandbox) -> None:
     """Subtitles in three languages and the transcript; the services and their folder are gone."""
     done = sandbox.run(*sandbox.job())
@@ -154,7 +147,7 @@ def test_an_interrupted_run_keeps_what_is_finished(
 ) -> None:
     """Partial files with every finished segment, the exit code of the signal, no orphans."""
     process = sandbox.start(*sandbox.job(), STAND_IN_DELAY_S="0.4")
-    _wait(lambda: len(sandbox.pids()) == 2)
+    wait(lambda: len(sandbox.pids()) == 2)
     time.sleep(4)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -174,7 +167,7 @@ def test_nohup_keeps_a_run(sandbox: Sandbox) -> None:
         process = sandbox.start(*sandbox.job(), STAND_IN_DELAY_S="0.1")
     finally:
         signal.signal(signal.SIGHUP, before)
-    _wait(lambda: len(sandbox.pids()) == 2)
+    wait(lambda: len(sandbox.pids()) == 2)
     time.sleep(0.5)
     process.send_signal(signal.SIGHUP)
     _, err = process.communicate(timeout=60)
@@ -185,11 +178,11 @@ def test_nohup_keeps_a_run(sandbox: Sandbox) -> None:
 def test_sigkill_leaves_no_orphans(sandbox: Sandbox) -> None:
     """When the command itself is killed, its services end too."""
     process = sandbox.start(*sandbox.job(), STAND_IN_DELAY_S="0.4")
-    _wait(lambda: len(sandbox.living()) == 2)
+    wait(lambda: len(sandbox.living()) == 2)
     time.sleep(1)
     process.kill()
     process.communicate(timeout=60)
-    _wait(lambda: not sandbox.living(), 20)
+    wait(lambda: not sandbox.living(), 20)
 
 
 def test_a_service_that_is_killed_is_started_again_and_the_job_goes_on(sandbox: Sandbox) -> None:
@@ -307,7 +300,7 @@ def test_services_shows_what_runs_and_what_does_not(sandbox: Sandbox) -> None:
         env=sandbox.environment,
     )
     try:
-        _wait(socket.exists)
+        wait(socket.exists)
         good = sandbox.run("services", "--asr-endpoint", f"unix:{socket}")
         assert good.returncode == 0, good.stderr
         assert "serving" in good.stdout

@@ -98,16 +98,17 @@ async def test_a_stream_that_ends_without_done_has_failed() -> None:
                 pass
 
 
+async def silent(requests: Requests, context: Any) -> AsyncIterator[Reply]:
+    """Takes the call, and tells nothing after that."""
+    del context
+    await anext(requests)
+    yield accepted()
+    await forever()
+
+
 async def test_leaving_the_block_frees_the_service() -> None:
     """At once, in the middle of the speech."""
-
-    async def waits(requests: Requests, context: Any) -> AsyncIterator[Reply]:
-        del context
-        await anext(requests)
-        yield accepted()
-        await forever()
-
-    speech = LiveSpeech(script=waits)
+    speech = LiveSpeech(script=silent)
     async with client_of(speech) as client:
         async with live.call(client, asr_pb2.LiveConfig()) as call:
             await anext(call.replies())
@@ -155,13 +156,6 @@ async def test_who_sends_waits_for_a_service_that_does_not_read() -> None:
 
 async def test_a_service_that_falls_silent_is_given_up() -> None:
     """It owes a message while it is sent audio; a stream in which nothing is sent owes none."""
-
-    async def silent(requests: Requests, context: Any) -> AsyncIterator[Reply]:
-        del context
-        await anext(requests)
-        yield accepted()
-        await forever()
-
     policy = CallPolicy(stall_timeout_s=0.4)
     async with (
         client_of(LiveSpeech(script=silent), policy) as client,

@@ -18,7 +18,6 @@ from tests.orchestrator.daemon import (
     Services,
     config,
     messages,
-    stand_in_services,
     wait,
 )
 from voxroute.jobs.v1 import jobs_pb2
@@ -26,13 +25,6 @@ from voxroute_orchestrator.cli.app import app
 
 FILM = config(upload_name="film.wav")
 CLIENTS = ("dubbing", "archive")
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all jobs here use."""
-    with stand_in_services() as running:
-        yield running
 
 
 @dataclass

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.jobs.engines import claimed, events, say, texts, two_services
-from tests.orchestrator.jobs.nats_server import Cluster, cluster, running
+from tests.orchestrator.jobs.nats_server import Cluster, running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import ConflictError, Link, LinkError
@@ -24,13 +24,6 @@ from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
 from voxroute_orchestrator.jobs.stores.leases import Lease
 
 FILM = jobs_pb2.JobConfig(upload_name="film.wav")
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Cluster]:
-    """Three without streams."""
-    with cluster(tmp_path) as servers:
-        yield servers
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -753,14 +753,6 @@ def test_a_folder_with_jobs_of_its_own_is_not_shared(tmp_path: Path) -> None:
 
 
 # --- who can read it
-
-
-@pytest.fixture
-def no_umask() -> Iterator[None]:
-    """The umask that opens everything to everybody."""
-    before = os.umask(0)
-    yield
-    os.umask(before)
 
 
 @pytest.mark.usefixtures("no_umask")

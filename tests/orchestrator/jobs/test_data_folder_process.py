@@ -1,14 +1,12 @@
 """The job service as a process, on data folders that something has happened to."""
 
 import contextlib
-import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,26 +19,10 @@ from tests.orchestrator.daemon import (
     config,
     ended,
     messages,
-    stand_in_services,
 )
 from voxroute.jobs.v1 import jobs_pb2
 
 FILM = config(upload_name="film.wav")
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all jobs here use."""
-    with stand_in_services() as running:
-        yield running
-
-
-@pytest.fixture
-def no_umask() -> Iterator[None]:
-    """The umask that opens everything to everybody; processes inherit it."""
-    before = os.umask(0)
-    yield
-    os.umask(before)
 
 
 def test_a_folder_of_somebody_else_ends_the_start_with_a_sentence(tmp_path: Path) -> None:

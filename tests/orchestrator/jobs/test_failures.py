@@ -18,7 +18,6 @@ import grpc
 import pytest
 
 from tests.e2e import networks
-from tests.orchestrator import recordings
 from tests.orchestrator.daemon import (
     Services,
     artifact,
@@ -26,10 +25,11 @@ from tests.orchestrator.daemon import (
     job,
     messages,
     stand_in_services,
+    texts_of,
     wait,
 )
 from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, cluster
-from tests.orchestrator.jobs.test_two_services import Sharing, _texts, _watched, _Watcher
+from tests.orchestrator.jobs.test_two_services import Sharing, _watched, _Watcher
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.link import Link
@@ -44,13 +44,6 @@ HOSTS = {"s0": f"{NET}.1", "s1": f"{NET}.2", "s2": f"{NET}.3", "one": f"{NET}.4"
 FILM = config(upload_name="film.wav")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # half a minute each
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A recording whose seconds tell their number."""
-    path = tmp_path_factory.mktemp("film") / "film.wav"
-    return recordings.write(path, recordings.steps(SECONDS)).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +101,7 @@ class Fleet:
             for stub in stubs:
                 wait(lambda stub=stub, job_id=job_id: _answers(stub, job_id))
                 assert _watched(stub, job_id) == watcher.told
-                assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
+                assert texts_of(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
         for stub in stubs:
             listed = stub.ListJobs(jobs_pb2.ListJobsRequest(), timeout=30).jobs
             assert sorted(one.id for one in listed) == sorted(jobs)
@@ -316,7 +309,7 @@ def test_a_recording_is_submitted_although_the_leader_is_killed_meanwhile(
     for number, daemon in enumerate(fleet.pair):
         assert fleet.submit("key", number) == job_id
         stub = daemon.stub()
-        assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
+        assert texts_of(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
         assert [one.id for one in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs] == [job_id]
         assert job(stub, job_id).attempts == 1
         assert not list((daemon.shared / "uploads").iterdir())

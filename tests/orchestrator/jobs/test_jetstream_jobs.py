@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,6 @@ from voxroute_orchestrator.pipeline.journal import Journal
 pytestmark = pytest.mark.slow  # half a minute; what every store promises is asked in the other tier
 
 FILM = jobs_pb2.JobConfig(upload_name="film.wav")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server without streams."""
-    with running(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

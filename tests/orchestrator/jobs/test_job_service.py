@@ -45,25 +45,11 @@ FILM = config(upload_name="film.wav")
 Stub = Any
 
 
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all jobs here use."""
-    with stand_in_services() as running:
-        yield running
-
-
 def _daemon(folder: Path, services: Services, *flags: str) -> Daemon:
     endpoints = (
         "--asr-endpoints", services.asr, "--translate-endpoints", services.translate,
     )  # fmt: skip
     return Daemon(folder, (*endpoints, *flags))
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A recording whose seconds tell their number."""
-    path = tmp_path_factory.mktemp("film") / "film.wav"
-    return recordings.write(path, recordings.steps(SECONDS)).read_bytes()
 
 
 @pytest.fixture(scope="module")

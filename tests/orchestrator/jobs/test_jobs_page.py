@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import typer
 
 from tests.orchestrator import recordings
 from tests.orchestrator.cli.test_command import STAND_INS
-from tests.orchestrator.daemon import Daemon, Services, stand_in_services
+from tests.orchestrator.daemon import Daemon, Services
 from voxroute_orchestrator.cli import jobs as cli_jobs
 from voxroute_orchestrator.cli import run as cli_run
 
@@ -23,13 +22,6 @@ BLOCKS = re.findall(r"(?:^    .+\n|^\n(?=    ))+", PAGE, re.MULTILINE)
 SCRIPT = "".join(BLOCKS).replace("\\\n", " ")
 COMMANDS = [shlex.split(line, comments=True) for line in SCRIPT.splitlines() if line.strip()]
 ANY_ADDRESS = re.compile(r"127\.0\.0\.1:5005(\d)")
-
-
-@pytest.fixture
-def services() -> Iterator[Services]:
-    """What does the work."""
-    with stand_in_services() as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.orchestrator import recordings
-from tests.orchestrator.daemon import job, stand_in_services, wait
-from tests.orchestrator.jobs.nats_server import Cluster, cluster
+from tests.orchestrator.daemon import job, stand_in_services, texts_of, wait
+from tests.orchestrator.jobs.nats_server import Cluster
 from tests.orchestrator.jobs.test_two_services import _Watcher
-from tests.orchestrator.jobs.test_workers import Fleet, WorkerProcess, _submitted, _texts
+from tests.orchestrator.jobs.test_workers import Fleet, WorkerProcess, _submitted
 from voxroute.jobs.v1 import jobs_pb2
 
 SECONDS = 200
@@ -26,13 +26,6 @@ LANES = 2  # of a worker
 UNKEPT_S = 2.5  # of windows that no service has kept, at most
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # two minutes each
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Cluster]:
-    """Three that keep the same."""
-    with cluster(tmp_path) as servers:
-        yield servers
 
 
 @pytest.fixture
@@ -54,7 +47,7 @@ def _watched(fleet: Fleet, disturb: Callable[[list[WorkerProcess]], int]) -> Non
     film = path.read_bytes()
     stub = fleet.daemons[0].stub()
     workers = [fleet.worker(name) for name in ("near", "far")]
-    words = _texts(stub, _submitted(stub, film))
+    words = texts_of(stub, _submitted(stub, film))
     for worker in workers:
         worker.services.speech.delay_s, worker.services.speech.decoded = WINDOW_S, 0
     job_id = _submitted(stub, film)
@@ -66,7 +59,7 @@ def _watched(fleet: Fleet, disturb: Callable[[list[WorkerProcess]], int]) -> Non
         for worker in workers:
             worker.services.speech.delay_s = 0.0
         watching.result(240)
-    assert _texts(fleet.daemons[1].stub(), job_id) == words
+    assert texts_of(fleet.daemons[1].stub(), job_id) == words
     assert [one.sequence for one in watcher.told] == list(range(1, len(watcher.told) + 1))
     assert [one.state for one in watcher.told if one.state][-1] == jobs_pb2.JOB_STATE_SUCCEEDED
     taken_over = job(fleet.daemons[1].stub(), job_id).attempts - 1

@@ -17,7 +17,6 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.orchestrator import daemon as stand_ins
-from tests.orchestrator import recordings
 from tests.orchestrator.daemon import (
     Daemon,
     Services,
@@ -42,20 +41,6 @@ FORMATS = ["srt", "vtt", "ass", "ttml", "json"]
 Stub = Any
 Segments = list[jobs_pb2.TranscriptSegment]
 Head = jobs_pb2.TranscriptHead
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins; word3 is in doubt, the translation of word5 fails."""
-    with stand_in_services() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A recording whose seconds tell their number."""
-    path = tmp_path_factory.mktemp("film") / "film.wav"
-    return recordings.write(path, recordings.steps(SECONDS)).read_bytes()
 
 
 @pytest.fixture(scope="module")

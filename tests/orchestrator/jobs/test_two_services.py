@@ -1,7 +1,6 @@
 """Two job services as processes, on one nats-server and one folder."""
 
 import itertools
-import json
 import random
 import signal
 import subprocess
@@ -16,7 +15,6 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.orchestrator import recordings
 from tests.orchestrator.daemon import (
     Daemon,
     Services,
@@ -25,10 +23,10 @@ from tests.orchestrator.daemon import (
     ended,
     job,
     messages,
-    stand_in_services,
+    texts_of,
     wait,
 )
-from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.nats_server import NatsServer
 from tests.orchestrator.jobs.test_transcripts import got, put
 from voxroute.jobs.v1 import jobs_pb2
 
@@ -48,27 +46,6 @@ class Sharing(Daemon):
     @property
     def data(self) -> Path:
         return self.shared
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    """The stand-ins that all jobs here use."""
-    with stand_in_services() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A recording whose seconds tell their number."""
-    path = tmp_path_factory.mktemp("film") / "film.wav"
-    return recordings.write(path, recordings.steps(SECONDS)).read_bytes()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server without jobs."""
-    with running(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture
@@ -95,13 +72,6 @@ def _watched(stub: Any, job_id: str) -> list[jobs_pb2.WatchJobResponse]:
     return list(stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id), timeout=60))
 
 
-def _texts(stub: Any, job_id: str) -> list[str]:
-    done = ended(stub, job_id)
-    assert done.state == jobs_pb2.JOB_STATE_SUCCEEDED, done.error
-    transcript = json.loads(artifact(stub, job_id, "film.transcript.json"))
-    return [segment["text"] for segment in transcript["segments"]]
-
-
 def test_a_job_is_submitted_here_and_watched_and_fetched_there(
     pair: list[Sharing], film: bytes
 ) -> None:
@@ -115,7 +85,7 @@ def test_a_job_is_submitted_here_and_watched_and_fetched_there(
     assert told[-1].state == jobs_pb2.JOB_STATE_SUCCEEDED
     assert _watched(here, job_id) == told
     for stub in (here, there):
-        assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
+        assert texts_of(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
         assert [one.id for one in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs] == [job_id]
     there.DeleteJob(jobs_pb2.DeleteJobRequest(job_id=job_id), timeout=60)
     with pytest.raises(grpc.RpcError) as error:
@@ -175,7 +145,7 @@ def test_a_service_that_ends_hands_its_job_on(
     done = ended(stub, job_id)
     assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 2)
     assert SECONDS <= services.speech.decoded <= SECONDS + 1
-    assert _texts(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
+    assert texts_of(stub, job_id) == [f"word{k}" for k in range(SECONDS)]
 
 
 def test_a_service_that_was_taken_for_dead_tells_nothing_more(
@@ -205,7 +175,7 @@ def test_a_service_that_was_taken_for_dead_tells_nothing_more(
     assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 2), done.error
     assert [event.sequence for event in told] == list(range(1, done.last_sequence + 1))
     assert _watched(runner.stub(), job_id) == told
-    assert _texts(runner.stub(), job_id) == [f"word{k}" for k in range(SECONDS)]
+    assert texts_of(runner.stub(), job_id) == [f"word{k}" for k in range(SECONDS)]
 
 
 class _Watcher:
@@ -253,7 +223,7 @@ def test_a_job_outlives_kills_at_random_moments(
             one.start()
         services.speech.delay_s = 0.0
         watching.result(120)
-    assert _texts(pair[0].stub(), job_id) == [f"word{k}" for k in range(SECONDS)]
+    assert texts_of(pair[0].stub(), job_id) == [f"word{k}" for k in range(SECONDS)]
     done = job(pair[1].stub(), job_id)
     assert done.attempts > 1
     assert [event.sequence for event in watcher.told] == list(range(1, done.last_sequence + 1))

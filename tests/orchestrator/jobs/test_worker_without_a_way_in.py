@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.e2e.networks import ip
 from tests.e2e.processes import ROOT, free_port
 from tests.orchestrator import recordings
 from tests.orchestrator.daemon import artifact, ended, messages
@@ -41,12 +42,6 @@ SERVER = "between"
 STAND_IN = "from tests.orchestrator.stand_in import main; main('asr')"
 
 
-def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
-
-
 def _name(host: str) -> str:
     return f"vxw{os.getpid()}-{host}"
 
@@ -57,20 +52,20 @@ def _inside(host: str) -> tuple[str, ...]:
 
 def _build() -> None:
     """Raises OSError."""
-    _ip("netns", "add", _name(SERVER))
+    ip("netns", "add", _name(SERVER))
     forward = "echo 0 > /proc/sys/net/ipv4/ip_forward"
     subprocess.run([*_inside(SERVER), "sh", "-c", forward], check=True)
     for host, address in HOSTS.items():
         namespace, port = _name(host), f"to-{host}"
-        _ip("netns", "add", namespace)
-        _ip("-n", _name(SERVER), "link", "add", port, "type", "veth", "peer", "eth0",
+        ip("netns", "add", namespace)
+        ip("-n", _name(SERVER), "link", "add", port, "type", "veth", "peer", "eth0",
             "netns", namespace)  # fmt: skip
-        _ip("-n", _name(SERVER), "addr", "add", f"{SERVERS[host]}/24", "dev", port)
-        _ip("-n", _name(SERVER), "link", "set", port, "up")
-        _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
+        ip("-n", _name(SERVER), "addr", "add", f"{SERVERS[host]}/24", "dev", port)
+        ip("-n", _name(SERVER), "link", "set", port, "up")
+        ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
         for device in ("eth0", "lo"):
-            _ip("-n", namespace, "link", "set", device, "up")
-        _ip("-n", namespace, "route", "add", "default", "via", SERVERS[host])
+            ip("-n", namespace, "link", "set", device, "up")
+        ip("-n", namespace, "route", "add", "default", "via", SERVERS[host])
 
 
 @pytest.fixture
@@ -87,7 +82,7 @@ def network() -> Iterator[None]:
     finally:
         for host in (*HOSTS, SERVER):
             with contextlib.suppress(OSError):
-                _ip("netns", "del", _name(host))
+                ip("netns", "del", _name(host))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from tests.e2e.processes import free_port
-from tests.orchestrator import recordings
 from tests.orchestrator.daemon import (
     Daemon,
     Services,
@@ -28,9 +27,10 @@ from tests.orchestrator.daemon import (
     job,
     messages,
     stand_in_services,
+    texts_of,
     wait,
 )
-from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, running
+from tests.orchestrator.jobs.nats_server import Cluster, NatsServer
 from tests.orchestrator.jobs.test_two_services import Sharing
 from tests.orchestrator.stand_in import Break
 from tests.serving.collector import collecting
@@ -43,13 +43,6 @@ FILM = config(upload_name="film.wav")
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A recording of several spans, whose seconds tell their number."""
-    path = tmp_path_factory.mktemp("film") / "film.wav"
-    return recordings.write(path, recordings.steps(SECONDS)).read_bytes()
-
-
-@pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory, film: bytes) -> list[str]:
     """What one service that is called hears in it, a word in each window."""
     folder = tmp_path_factory.mktemp("direct")
@@ -58,16 +51,9 @@ def words(tmp_path_factory: pytest.TempPathFactory, film: bytes) -> list[str]:
         daemon = Daemon(folder, flags)
         try:
             daemon.start()
-            return _texts(daemon.stub(), _submitted(daemon.stub(), film))
+            return texts_of(daemon.stub(), _submitted(daemon.stub(), film))
         finally:
             daemon.close()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server without jobs."""
-    with running(tmp_path) as server:
-        yield server
 
 
 @dataclass
@@ -162,13 +148,6 @@ def fleet(tmp_path: Path, server: NatsServer) -> Iterator[Fleet]:
         yield Fleet(tmp_path, server, stack, stack.enter_context(stand_in_services()))
 
 
-def _texts(stub: Any, job_id: str) -> list[str]:
-    done = ended(stub, job_id)
-    assert done.state == jobs_pb2.JOB_STATE_SUCCEEDED, done.error
-    transcript = json.loads(artifact(stub, job_id, "film.transcript.json"))
-    return [segment["text"] for segment in transcript["segments"]]
-
-
 def _endpoints(stub: Any, job_id: str) -> list[str]:
     report = json.loads(artifact(stub, job_id, "film.run.json"))
     return sorted(report["recognition"]["endpoints"])
@@ -183,7 +162,7 @@ def test_a_worker_alone_does_a_job(fleet: Fleet, film: bytes, words: list[str]) 
     stub = fleet.daemon().stub()
     job_id = _submitted(stub, film)
     worker = fleet.worker("alone")
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     assert _endpoints(stub, job_id) == ["alone"]
     assert worker.services.speech.decoded == len(words)
     assert worker.end() == 0
@@ -223,7 +202,7 @@ def test_what_workers_do_not_do_is_told(fleet: Fleet, film: bytes, words: list[s
     fleet.worker("alone")
     asked = config(upload_name="film.wav", align=True, speakers=True)
     job_id = stub.SubmitJob(messages(asked, film), timeout=60).job.id
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     told = stub.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id), timeout=60)
     warnings = " ".join(event.warning.message for event in told)
     assert "tells speakers apart" in warnings
@@ -239,7 +218,7 @@ def test_workers_share_a_film_with_a_service_that_is_called(
     time.sleep(3)  # they look for work
     stub = fleet.daemon("one", "--asr-endpoints", fleet.direct.asr).stub()
     job_id = _submitted(stub, film)
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     shares = [one.speech.decoded for one in (fleet.direct, *(w.services for w in workers))]
     assert sum(shares) == len(words)
     assert min(shares[0], shares[1] + shares[2]) > 0, shares
@@ -257,7 +236,7 @@ def test_a_worker_that_ends_costs_at_most_the_windows_under_way(
     lanes = first.services.speech.open_calls
     assert first.end(number) == (0 if number == signal.SIGTERM else -number)
     second = fleet.worker("second")
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     again = first.services.speech.decoded + second.services.speech.decoded - len(words)
     assert again <= lanes
     if number == signal.SIGTERM:
@@ -279,7 +258,7 @@ def test_a_job_whose_service_is_killed_goes_on_with_the_same_workers(
     lanes = speech.open_calls
     runner.end(signal.SIGKILL)
     wait(lambda: not speech.open_calls)
-    assert _texts(other.stub(), job_id) == words
+    assert texts_of(other.stub(), job_id) == words
     assert job(other.stub(), job_id).attempts == 2
     wasted = speech.decoded - len(words)
     assert wasted <= lanes * (1 + 1.2 / 0.2), wasted  # a second without anybody who answers
@@ -299,8 +278,8 @@ def test_workers_leave_a_service_that_hangs(fleet: Fleet, film: bytes, words: li
     wait(lambda: job(other.stub(), job_id).attempts == 2)
     time.sleep(3)
     runner.process.send_signal(signal.SIGCONT)
-    assert _texts(other.stub(), job_id) == words
-    assert _texts(runner.stub(), job_id) == words
+    assert texts_of(other.stub(), job_id) == words
+    assert texts_of(runner.stub(), job_id) == words
     assert job(other.stub(), job_id).attempts == 2
 
 
@@ -321,7 +300,7 @@ def test_a_span_that_no_worker_can_do_fails_the_job(
     assert "the engine is gone" in done.error
     worker.services.speech.breaks = []
     stub.ResumeJob(jobs_pb2.ResumeJobRequest(job_id=job_id), timeout=60)
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
 
 
 def test_a_job_that_names_a_model_is_for_workers_that_have_it(
@@ -334,7 +313,7 @@ def test_a_job_that_names_a_model_is_for_workers_that_have_it(
     worker = fleet.worker("worker")
     named = config(upload_name="film.wav", asr_model="steps")
     job_id = stub.SubmitJob(messages(named, film), timeout=60).job.id
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     assert {one.model for one in worker.services.speech.configs} == {"steps"}
     assert job(stub, waiting).state == jobs_pb2.JOB_STATE_RUNNING
     stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=waiting), timeout=60)
@@ -349,7 +328,7 @@ def test_the_language_is_settled_before_workers_share_a_film(
     stub = fleet.daemon().stub()
     unknown = jobs_pb2.JobConfig(upload_name="film.wav")
     job_id = stub.SubmitJob(messages(unknown, film), timeout=60).job.id
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     calls = [one for worker in workers for one in worker.services.speech.configs]
     assert len(calls) > 2
     assert [one.audio.start_offset.seconds for one in calls if not one.language] == [0]
@@ -367,7 +346,7 @@ def test_a_server_that_is_killed_costs_at_most_the_windows_under_way(
     server.end(signal.SIGKILL)
     time.sleep(3)
     server.start()
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     assert 0 <= worker.services.speech.decoded - len(words) <= lanes
 
 
@@ -382,14 +361,14 @@ def test_metrics_tell_what_a_worker_does(
     told = worker.metrics()
     assert (told["connected"], told["service_up"]) == (1, 1)
     assert told["spans_in_flight"] == worker.services.speech.open_calls == told["lanes"]
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     wait(lambda: worker.metrics()["spans_in_flight"] == 0)
     told = worker.metrics()
     assert told["decoded_seconds_total"] == SECONDS
     assert told['spans_total{outcome="done"}'] > 1
     assert told['spans_total{outcome="failed"}'] == 0
     worker.services.speech.breaks = [Break(5, message="the engine is gone")]
-    assert _texts(stub, _submitted(stub, film)) == words
+    assert texts_of(stub, _submitted(stub, film)) == words
     assert worker.metrics()['spans_total{outcome="failed"}'] == 1
     server.end()
     wait(lambda: worker.metrics()["connected"] == 0)
@@ -415,7 +394,7 @@ def test_an_idle_worker_asks_its_service_seldom_and_notices_at_once_that_it_goes
     job_id = _submitted(stub, film)
     time.sleep(2)
     with stand_in_services(asr_address=services.asr) as again:
-        assert _texts(stub, job_id) == words
+        assert texts_of(stub, job_id) == words
         assert again.speech.decoded == len(words)
         assert worker.end() == 0
 
@@ -454,7 +433,7 @@ def test_a_fleet_is_shown_with_what_each_does(fleet: Fleet, film: bytes, words: 
     assert "jobs: 1 queued, 1 running" in lines
     stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=waiting), timeout=60)
     worker.services.speech.delay_s = 0.0
-    assert _texts(stub, job_id) == words
+    assert texts_of(stub, job_id) == words
     worker.end()
     assert json.loads(_shown("--engine", fleet.server.servers[0], "--json").stdout)["workers"] == []
 

@@ -46,7 +46,6 @@ def test_no_bytes_of_a_client_open_a_file_or_a_connection(laid: traps.Traps) -> 
 
     A film whose samples are said to be elsewhere is decoded from its own bytes.
     """
-    wrong: dict[str, str] = {}
     asked: list[str] = []
     listening = True
 
@@ -55,18 +54,9 @@ def test_no_bytes_of_a_client_open_a_file_or_a_connection(laid: traps.Traps) -> 
             asked.append(f"{event}: {arguments}")
 
     sys.addaudithook(hook)
-    with traps.Witness(laid.secrets) as witness:
-        for name in laid.names:
-            data = (laid.folder / name).read_bytes()
-            try:
-                _decode(data)
-            except InvalidAudioError:
-                accepted = False
-            else:
-                accepted = not name.startswith("dref-")
-            opened = witness.opened()
-            if accepted or opened:
-                wrong[name] = "accepted" if accepted else str(opened)
+    wrong = traps.wrongly_used(
+        laid, lambda name: _decode((laid.folder / name).read_bytes()), InvalidAudioError
+    )
     listening = False
     assert not wrong
     assert not asked

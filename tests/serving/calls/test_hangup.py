@@ -6,23 +6,13 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 
 import grpc
 import pytest
 
 from tests.serving import tiny_app
-from tests.serving.process.test_process import LIMIT_S, ROOT, channel, started
-from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
-from voxroute.common.v1 import common_pb2
-
-
-async def requests(go: asyncio.Event) -> AsyncIterator[asr_pb2.TranscribeRequest]:
-    """A call that goes on once it may."""
-    yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model="ok"))
-    await go.wait()
-    yield asr_pb2.TranscribeRequest(audio=b"xx")
-    yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+from tests.serving.process.test_process import LIMIT_S, ROOT, channel, requests, started
+from voxroute.asr.v1 import asr_pb2_grpc
 
 
 async def test_hangups_let_an_open_stream_finish() -> None:

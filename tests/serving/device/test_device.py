@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,6 @@ from voxroute_serving.device.batcher import (
     one_after_another,
 )
 from voxroute_serving.errors import EngineError, NotReadyError, QueueFullError
-
-
-@pytest.fixture
-async def device() -> AsyncGenerator[DeviceThread]:
-    """A device thread that has ended after the test."""
-    thread = DeviceThread()
-    yield thread
-    assert await thread.close(5)
 
 
 class Bench:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,14 +13,6 @@ from voxroute_serving.audio.samples import Samples
 from voxroute_serving.device.batcher import Batcher, DeviceThread
 from voxroute_serving.errors import NotReadyError
 from voxroute_serving.testing.fake_engine import FakeEngine, FakeModel
-
-
-@pytest.fixture
-async def device() -> AsyncGenerator[DeviceThread]:
-    """A device thread that has ended after the test."""
-    thread = DeviceThread()
-    yield thread
-    assert await thread.close(5)
 
 
 class Bench:

@@ -85,18 +85,20 @@ async def until_serving(running: Process) -> None:
         watch.cancel()
 
 
+async def requests(go: asyncio.Event) -> AsyncIterator[asr_pb2.TranscribeRequest]:
+    """A call that goes on once it may."""
+    yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model="ok"))
+    await go.wait()
+    yield asr_pb2.TranscribeRequest(audio=b"xx")
+    yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
+
+
 async def test_sigterm_lets_an_open_stream_finish_and_exits_0() -> None:
     """The stream gets its `done`, the model is freed on its thread, the exit code is 0."""
     go = asyncio.Event()
 
-    async def requests() -> AsyncIterator[asr_pb2.TranscribeRequest]:
-        yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model="ok"))
-        await go.wait()
-        yield asr_pb2.TranscribeRequest(audio=b"xx")
-        yield asr_pb2.TranscribeRequest(finish=common_pb2.Finish())
-
     async with started() as running, channel(running) as open_channel:
-        call = asr_pb2_grpc.AsrServiceStub(open_channel).Transcribe(requests())
+        call = asr_pb2_grpc.AsrServiceStub(open_channel).Transcribe(requests(go))
         answers = aiter(call)
         await anext(answers)
         running.process.send_signal(signal.SIGTERM)

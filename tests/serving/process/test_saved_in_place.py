@@ -12,6 +12,7 @@ from scripts.make_certs import SERVER_NAMES, Authority
 from tests.serving.captured_logs import captured_logs
 from tests.serving.process.test_server import refused, serving
 from tests.serving.secured import ALICE, BOB, Certificates, bearer
+from tests.serving.security.test_security import write
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute_orchestrator.client.credentials import Credentials, read_token
 from voxroute_serving.security import watched as files
@@ -33,13 +34,6 @@ async def settled() -> None:
     await asyncio.sleep(SETTLE_S + 0.1)
 
 
-def written(path: Path, text: str) -> Path:
-    """Saves it as editors do that keep the file: truncate, then write."""
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
-
-
 async def engine(channel: grpc.aio.Channel, token: str) -> str:
     """A call with a token."""
     stub = asr_pb2_grpc.AsrServiceStub(channel)
@@ -50,7 +44,7 @@ async def engine(channel: grpc.aio.Channel, token: str) -> str:
 async def test_a_good_client_is_served_while_its_tokens_are_saved_200_times(tmp_path: Path) -> None:
     """Each time the file is empty, then ends in the middle of a token, then is whole again."""
     text = f"alice:{ALICE}\nbob:{BOB}\n"
-    path = written(tmp_path / "tokens", text)
+    path = write(tmp_path / "tokens", text)
     cut = len(text) - len(BOB) // 2  # what is left of the token is long enough to be one
 
     async def save() -> None:
@@ -82,12 +76,12 @@ async def test_a_good_client_is_served_while_its_tokens_are_saved_200_times(tmp_
 @pytest.mark.parametrize("text", [f"alice:{ALICE}\nbob:{BOB[:18]}", "", "alice:", None])
 def test_half_a_file_of_tokens_takes_nobody_out(text: str | None, tmp_path: Path) -> None:
     """Fewer lines, a shorter token, nothing, no file at all: until it has been left alone."""
-    path = written(tmp_path / "tokens", f"alice:{ALICE}\nbob:{BOB}\n")
+    path = write(tmp_path / "tokens", f"alice:{ALICE}\nbob:{BOB}\n")
     tokens = TokenFile(path)
     if text is None:
         path.unlink()
     else:
-        written(path, text)
+        write(path, text)
     for _ in range(3):
         assert (tokens.name_of(ALICE), tokens.name_of(BOB)) == ("alice", "bob")
         assert tokens.name_of(BOB[:18]) is None
@@ -95,7 +89,7 @@ def test_half_a_file_of_tokens_takes_nobody_out(text: str | None, tmp_path: Path
 
 def test_a_pipe_in_the_place_of_the_tokens_keeps_nobody_waiting(tmp_path: Path) -> None:
     """Nobody may ever write to it; the tokens that were there stay good."""
-    path = written(tmp_path / "tokens", f"alice:{ALICE}\n")
+    path = write(tmp_path / "tokens", f"alice:{ALICE}\n")
     tokens = TokenFile(path)
     path.unlink()
     os.mkfifo(path)
@@ -109,9 +103,9 @@ async def test_what_is_added_is_good_at_once_and_what_is_taken_out_is_out_soon(
     tmp_path: Path,
 ) -> None:
     """Whoever adds a token and calls with it is served; a revoked one is refused a second later."""
-    path = written(tmp_path / "tokens", f"alice:{ALICE}\n")
+    path = write(tmp_path / "tokens", f"alice:{ALICE}\n")
     tokens = TokenFile(path)
-    written(path, f"carol:{NEW}\n")
+    write(path, f"carol:{NEW}\n")
     assert (tokens.name_of(NEW), tokens.name_of(ALICE)) == ("carol", "alice")
     await settled()
     assert (tokens.name_of(NEW), tokens.name_of(ALICE)) == ("carol", None)
@@ -119,9 +113,9 @@ async def test_what_is_added_is_good_at_once_and_what_is_taken_out_is_out_soon(
 
 async def test_the_first_call_after_a_quiet_day_meets_the_file_as_it_is(tmp_path: Path) -> None:
     """Nobody looked while the file settled: its own time of change tells that it has."""
-    path = written(tmp_path / "tokens", f"alice:{ALICE}\n")
+    path = write(tmp_path / "tokens", f"alice:{ALICE}\n")
     tokens = TokenFile(path)
-    written(path, f"carol:{NEW}\n")
+    write(path, f"carol:{NEW}\n")
     await settled()
     assert tokens.name_of(ALICE) is None
 
@@ -129,26 +123,26 @@ async def test_the_first_call_after_a_quiet_day_meets_the_file_as_it_is(tmp_path
 @pytest.mark.parametrize("text", ["", "# nobody any more\n", "alice:short\n", None])
 async def test_a_file_without_a_token_revokes_nobody(text: str | None, tmp_path: Path) -> None:
     """However long it stays so; the log has one error, not one for each call."""
-    path = written(tmp_path / "tokens", f"alice:{ALICE}\n")
+    path = write(tmp_path / "tokens", f"alice:{ALICE}\n")
     tokens = TokenFile(path)
     if text is None:
         path.unlink()
     else:
-        written(path, text)
+        write(path, text)
     with captured_logs() as logs:
         for _ in range(3):
             assert tokens.name_of(ALICE) == "alice"
             await settled()
     kept = [line for line in logs if line["event"] == "the tokens stay as they were"]
     assert [line["log_level"] for line in kept] == ["error"]
-    written(path, f"carol:{NEW}\n")
+    write(path, f"carol:{NEW}\n")
     await settled()
     assert (tokens.name_of(NEW), tokens.name_of(ALICE)) == ("carol", None)
 
 
 async def test_a_new_token_of_the_same_size_and_time_counts(tmp_path: Path) -> None:
     """As `rsync --inplace --times` leaves it: only the time of the last change tells."""
-    path = written(tmp_path / "tokens", f"alice:{ALICE}\n")
+    path = write(tmp_path / "tokens", f"alice:{ALICE}\n")
     tokens = TokenFile(path)
     before = path.stat()
     other = ALICE[::-1]
@@ -166,8 +160,8 @@ async def test_a_new_token_of_the_same_size_and_time_counts(tmp_path: Path) -> N
 @pytest.mark.parametrize("how", ["rename", "link"])
 async def test_a_file_that_is_replaced_whole_counts(how: str, tmp_path: Path) -> None:
     """By a rename, and behind a symbolic link as Kubernetes swaps secrets."""
-    first = written(tmp_path / "first", f"alice:{ALICE}\n")
-    second = written(tmp_path / "second", f"carol:{NEW}\n")
+    first = write(tmp_path / "first", f"alice:{ALICE}\n")
+    second = write(tmp_path / "second", f"carol:{NEW}\n")
     link = tmp_path / "tokens"
     link.symlink_to(first)
     tokens = TokenFile(link)
@@ -188,9 +182,9 @@ def test_a_clock_that_differs_from_the_file_system_does_not_matter(
 
     A file system that is behind makes every change look old, and settled.
     """
-    path = written(tmp_path / "tokens", "a")
+    path = write(tmp_path / "tokens", "a")
     watched = Watched([path])
-    written(path, "bc")
+    write(path, "bc")
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now + at_s * 10**9)
     if at_s < 0:
@@ -203,12 +197,12 @@ def test_a_clock_that_differs_from_the_file_system_does_not_matter(
 
 def test_what_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
     """The bytes may be of both; the next look finds them changed."""
-    path = written(tmp_path / "tokens", "a")
+    path = write(tmp_path / "tokens", "a")
     watched = Watched([path])
-    written(path, "bc")
+    write(path, "bc")
     time.sleep(SETTLE_S + 0.1)
     assert watched.look() is Look.SETTLED
-    written(path, "def")
+    write(path, "def")
     assert not watched.take()
     assert watched.look() is Look.MOVING
 
@@ -231,8 +225,8 @@ async def test_half_a_chain_of_certificates_is_not_served(tmp_path: Path) -> Non
 
 async def test_the_command_sends_its_token_while_that_is_saved(tmp_path: Path) -> None:
     """An empty moment of its token_file ends no job; another token is sent once it has settled."""
-    known = written(tmp_path / "tokens", f"alice:{ALICE}\ncarol:{NEW}\n")
-    mine = written(tmp_path / "mine", ALICE)
+    known = write(tmp_path / "tokens", f"alice:{ALICE}\ncarol:{NEW}\n")
+    mine = write(tmp_path / "mine", ALICE)
     with captured_logs() as logs:
         async with serving(client_tokens=known) as running:
             opened = Credentials(token_file=mine).open(running.server.addresses[0], ())

@@ -144,9 +144,8 @@ class Alignment:
         async with (
             Threaded(
                 lambda: _pieces(decoder, self._metrics.heard(decoder, "Align"), segments),
-                capacity=_PIECES_WAITING,
-                name="decode",
-                on_close=feed.close,
+                _PIECES_WAITING,
+                feed,
             ) as source,
             open_group() as group,
         ):

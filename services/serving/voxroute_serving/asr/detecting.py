@@ -72,9 +72,7 @@ class LanguageDetection:
         stream = WindowStream(sound, options.vad, lambda: decoder.start_s)
         kept = Spread[Window](options.max_windows)
         async with (
-            Threaded(
-                lambda: iter(stream), capacity=WINDOWS_WAITING, name="decode", on_close=feed.close
-            ) as source,
+            Threaded(lambda: iter(stream), WINDOWS_WAITING, feed) as source,
             open_group() as group,
         ):
             group.create_task(requests.feed(feed))

@@ -300,9 +300,7 @@ class Diarization:
         decoder = audio.decoder(options.audio, feed, self._max_audio_s)
         recording = Recording()
         async with (
-            Threaded(
-                lambda: iter(decoder), capacity=_BLOCKS_WAITING, name="decode", on_close=feed.close
-            ) as source,
+            Threaded(lambda: iter(decoder), _BLOCKS_WAITING, feed) as source,
             open_group() as group,
         ):
             group.create_task(requests.feed(feed))

@@ -157,9 +157,7 @@ class Transcription:
                 yield one
 
         async with (
-            Threaded(
-                lambda: iter(stream), capacity=WINDOWS_WAITING, name="decode", on_close=feed.close
-            ) as source,
+            Threaded(lambda: iter(stream), WINDOWS_WAITING, feed) as source,
             open_group() as group,
         ):
             group.create_task(requests.feed(feed))

@@ -108,15 +108,15 @@ class Threaded(Generic[Item]):
     """An asynchronous iterator over a synchronous one that runs on a thread of its own.
 
     At most `capacity` items wait; the thread then stops until one is taken. What the iterator
-    raises is raised here, after the items before it. Leaving the block calls `on_close` and lets
-    the thread end at its next item. The thread has the context of the block and a span called
-    `name`, which lasts as long as the thread; an attribute tells how much of that was work.
+    raises is raised here, after the items before it. Leaving the block closes `feed`, which the
+    iterator reads, and lets the thread end at its next item. The thread has the context of the
+    block and a span, which lasts as long as the thread; an attribute tells how much of that was
+    work.
     """
 
     iterate: Callable[[], Iterator[Item]]
     capacity: int
-    name: str
-    on_close: Callable[[], None] = lambda: None
+    feed: Feed
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ class Threaded(Generic[Item]):
     async def __aenter__(self) -> Self:
         context = contextvars.copy_context()
         run = self._traced
-        threading.Thread(target=context.run, args=(run,), name=self.name, daemon=True).start()
+        threading.Thread(target=context.run, args=(run,), name="decode", daemon=True).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -138,7 +138,7 @@ class Threaded(Generic[Item]):
             self._closed = True
             self._items.clear()
             self._condition.notify()
-        self.on_close()
+        self.feed.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -159,7 +159,7 @@ class Threaded(Generic[Item]):
 
     def _traced(self) -> None:
         _give_way()
-        with tracing.span(self.name) as span:
+        with tracing.span("decode") as span:
             self._run()
             span.set_attribute("voxroute.cpu_s", time.thread_time())
 
@@ -180,7 +180,7 @@ class Threaded(Generic[Item]):
             self._ended = True
             self._error = error
         # The writer must not wait for a reader that has ended.
-        self.on_close()
+        self.feed.close()
         _notify(self._loop, self._arrived)
 
     def _put(self, item: Item) -> bool:
