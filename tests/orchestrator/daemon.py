@@ -70,6 +70,7 @@ class Services:
     """The stand-ins and their addresses."""
 
     speech: CountingSpeech
+    translation: Translation
     asr: str
     translate: str
 
@@ -90,9 +91,10 @@ def stand_in_services(
         return asyncio.run_coroutine_threadsafe(work, loop).result(30)
 
     asr, asr_port = act(serve(asr_address, speech=speech))
-    translate, translate_port = act(serve(translate_address, translation=Translation(pairs=pairs)))
+    translation = Translation(pairs=pairs)
+    translate, translate_port = act(serve(translate_address, translation=translation))
     try:
-        yield Services(speech, f"127.0.0.1:{asr_port}", f"127.0.0.1:{translate_port}")
+        yield Services(speech, translation, f"127.0.0.1:{asr_port}", f"127.0.0.1:{translate_port}")
     finally:
         act(asr.stop(0))
         act(translate.stop(0))

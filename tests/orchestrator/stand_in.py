@@ -218,6 +218,8 @@ class Translation(translate_pb2_grpc.TranslateServiceServicer):
     seen: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     contexts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     knows_glossaries: bool = True
+    delay_s: float = 0.0
+    """For each text."""
 
     async def GetCapabilities(  # noqa: N802 - the contract's name
         self, request: translate_pb2.GetCapabilitiesRequest, context: Any
@@ -252,6 +254,7 @@ class Translation(translate_pb2_grpc.TranslateServiceServicer):
             elif request.HasField("item"):
                 if breaking is not None and answered == breaking.after:
                     await abort(context, breaking)
+                await asyncio.sleep(self.delay_s)
                 self.seen.append((config.target_language, request.item.id))
                 self.contexts[request.item.id] = list(request.item.context)
                 answered += 1
@@ -349,7 +352,7 @@ async def _main(kind: str) -> None:
         options.listen,
         checks=checks,
         speech=speech if kind == "asr" else None,
-        translation=Translation() if kind == "translate" else None,
+        translation=Translation(delay_s=delay_s) if kind == "translate" else None,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -29,22 +29,32 @@ class ItemPool:
         self._waiting: list[TranslateItem] = []
         self._holders: list[Held] = []
         self._ended = False
+        self._hungry = 0
         self._changed = asyncio.Event()
 
     def put(self, item: TranslateItem) -> None:
         """Adds an item."""
         bisect.insort(self._waiting, item, key=lambda one: one.segment_id)
-        self._tell()
+        self.tell()
 
     def end(self) -> None:
         """Tells that no further item follows."""
         self._ended = True
-        self._tell()
+        self.tell()
 
     @property
     def finished(self) -> bool:
         """Whether every item is answered and none follows."""
         return self._ended and not self._waiting and not any(self._holders)
+
+    @property
+    def n_unclaimed(self) -> int:
+        """How many wait that nobody is about to take."""
+        return max(0, len(self._waiting) - self._hungry)
+
+    async def change(self) -> None:
+        """Returns once something has changed."""
+        await self._changed.wait()
 
     @contextlib.contextmanager
     def holder(self) -> Generator[Held]:
@@ -57,14 +67,20 @@ class ItemPool:
             self._holders = [other for other in self._holders if other is not held]
             for item in held.values():
                 self.put(item)
-            self._tell()
+            self.tell()
 
-    async def take(self, held: Held) -> TranslateItem | None:
+    async def take(self, held: Held, patience_s: float | None = None) -> TranslateItem | None:
         """The next item for a holder; None once none is left, with other holders neither.
 
         Where there are others, it waits while this one holds many: a slow service shall not hoard
-        what a fast one could do.
+        what a fast one could do. None also where it has waited for `patience_s`.
         """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                return await self._taken(held)
+        return None
+
+    async def _taken(self, held: Held) -> TranslateItem | None:
         while True:
             many = len(self._holders) > 1 and len(held) >= _SHARED_ITEMS
             if self._waiting and not many:
@@ -74,14 +90,19 @@ class ItemPool:
             elsewhere = any(other for other in self._holders if other is not held)
             if self._ended and not self._waiting and not elsewhere:
                 return None
-            await self._changed.wait()
+            self._hungry += not many
+            try:
+                await self._changed.wait()
+            finally:
+                self._hungry -= not many
 
     def answered(self, held: Held, segment_id: int) -> bool:
         """Takes an item off what a holder holds; false where it does not hold it."""
         there = held.pop(segment_id, None) is not None
-        self._tell()
+        self.tell()
         return there
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wakes all who wait for a change."""
         self._changed.set()
         self._changed = asyncio.Event()

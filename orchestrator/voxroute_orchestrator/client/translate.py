@@ -1,8 +1,10 @@
 """The client of TranslateService: a call that breaks is made again with what has no answer."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc.aio
 
@@ -37,6 +39,10 @@ class TranslateRequest:
     """How long items may keep coming, for the deadline."""
     strict_options: bool = False
     glossary: tuple[GlossaryTerm, ...] = ()
+    most_items: float = math.inf
+    """After how many a call ends that is to be followed by others."""
+    patience_s: float | None = None
+    """How long it waits for the next one before it ends; None for until none is left."""
 
 
 class TranslateClient:
@@ -47,13 +53,13 @@ class TranslateClient:
     ) -> None:
         self.endpoint = endpoint
         self.model = model
-        self._stub = translate_pb2_grpc.TranslateServiceStub(channel)
+        self.stub: Any = translate_pb2_grpc.TranslateServiceStub(channel)
         self._policy = policy
 
     async def capabilities(self) -> translate_pb2.GetCapabilitiesResponse:
         """What the service is and can do. Raises VoxrouteError."""
         return await unary(
-            self.endpoint, self._stub.GetCapabilities, translate_pb2.GetCapabilitiesRequest()
+            self.endpoint, self.stub.GetCapabilities, translate_pb2.GetCapabilitiesRequest()
         )
 
     async def pairs(self) -> list[tuple[str, str]]:
@@ -66,7 +72,7 @@ class TranslateClient:
     async def _pairs(self) -> list[tuple[str, str]]:
         """As pairs, asked once. Raises CallFailedError."""
         reply: translate_pb2.ListLanguagePairsResponse = await call_unary(
-            self.endpoint, self._stub.ListLanguagePairs, translate_pb2.ListLanguagePairsRequest()
+            self.endpoint, self.stub.ListLanguagePairs, translate_pb2.ListLanguagePairsRequest()
         )
         return [(pair.source_language, pair.target_language) for pair in reply.pairs]
 
@@ -102,11 +108,11 @@ class TranslateClient:
 
     async def _call(self, request: TranslateRequest, held: Held) -> AsyncGenerator[TranslateEvent]:
         """One call. Raises CallFailedError where it did not end well."""
-        call = _TranslationCall(request, held, self.endpoint, new_request_id())
+        call = TranslationCall(request, held, self.endpoint, new_request_id())
         exchange = Exchange(
-            self._stub.Translate,
+            self.stub.Translate,
             call.messages(),
-            lambda reply: reply.HasField("done") and not held,
+            call.is_last,
             service=str(self.endpoint),
             policy=self._policy,
             length_s=request.media_s,
@@ -119,7 +125,7 @@ class TranslateClient:
                     yield event
 
 
-class _TranslationCall:
+class TranslationCall:
     """One call of Translate."""
 
     def __init__(
@@ -142,10 +148,19 @@ class _TranslationCall:
             glossary=to_messages(self._request.glossary),
         )
         yield translate_pb2.TranslateRequest(config=config)
-        while (item := await self._request.items.take(self._held)) is not None:
+        request, n_items = self._request, 0
+        while n_items < request.most_items:
+            item = await request.items.take(self._held, request.patience_s)
+            if item is None:
+                break
+            n_items += 1
             yield _item(item)
         self.finishing = True
         yield translate_pb2.TranslateRequest(finish=common_pb2.Finish())
+
+    def is_last(self, reply: translate_pb2.TranslateResponse) -> bool:
+        """Whether an answer says that all is done."""
+        return reply.HasField("done") and not self._held
 
     def events(self, reply: translate_pb2.TranslateResponse) -> Iterator[TranslateEvent]:
         """What an answer tells. Raises VoxrouteError for one that nobody asked for."""
@@ -188,9 +203,14 @@ def _item(item: TranslateItem) -> translate_pb2.TranslateRequest:
     )
 
 
+def offers(pairs: Sequence[tuple[str, str]], source: str, target: str) -> bool:
+    """Whether a pair is among those of a service."""
+    return any(same_language(source, s) and same_language(target, t) for s, t in pairs)
+
+
 def check_pair(pairs: list[tuple[str, str]], source: str, target: str, endpoint: Endpoint) -> None:
     """Raises RefusedError where the service does not offer the pair."""
-    if any(same_language(source, s) and same_language(target, t) for s, t in pairs):
+    if offers(pairs, source, target):
         return
     offered = ", ".join(f"{s}-{t}" for s, t in pairs[:20]) or "none"
     more = f" and {len(pairs) - 20} more" if len(pairs) > 20 else ""  # noqa: PLR2004 - as cut above

@@ -1,8 +1,8 @@
-"""A call of Transcribe that a worker fetches, over requests that the worker makes.
+"""A call that a worker fetches, over requests that the worker makes.
 
 The worker asks for the messages of the call one by one, hands them to the service beside it, and
 tells what that answers. Each question has a number, so that one whose answer was lost is asked
-again and answered the same. What was told is answered once it is dealt with: its windows are kept.
+again and answered the same. What was told is answered once it is dealt with: it is kept.
 
 A question is a line of JSON, with bytes behind it: `{"call": c, "get": n}`, or `{"call": c,
 "tell": n, "end": ...}`.
@@ -14,15 +14,15 @@ import contextlib
 import hashlib
 import struct
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from secrets import token_hex
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from voxroute.asr.v1 import asr_pb2
+from voxroute_orchestrator.client.connection import CallPolicy
 from voxroute_orchestrator.client.failures import broken_stream, of_rpc_error
 from voxroute_orchestrator.jetstream.link import Link
 from voxroute_orchestrator.pipeline.workers import LeftError
@@ -33,14 +33,33 @@ OVER = b"over"
 """The answer to whoever works on a call that nobody waits for any more."""
 SILENT_S = 10.0
 """After so long without a word a worker is taken for dead; each says something more often."""
+STALLED_S = CallPolicy().stall_timeout_s
+"""After so long without an answer a service hangs that has work, though its worker is there."""
 _LOOK_S = 1.0
 _LENGTH = struct.Struct(">I")
 _ANY = "any"
+TRANSLATION = "translation"
+"""The pool of the workers that translate, with any model."""
+
+R = TypeVar("R", bound=Message)
 
 
 def pool_of(model: str) -> str:
-    """The pool of the workers that have a model, as a part of a subject; "" for any model."""
-    return hashlib.sha256(model.encode()).hexdigest()[:16] if model else _ANY
+    """The pool of the workers that recognise speech with a model, as a part of a subject.
+
+    "" for any model.
+    """
+    return digest_of(model) if model else _ANY
+
+
+def translation_pool_of(model: str) -> str:
+    """Likewise, of those that translate."""
+    return digest_of(f"{TRANSLATION} {model}") if model else TRANSLATION
+
+
+def digest_of(name: str) -> str:
+    """What stands for a name where not every character is allowed."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def packed(messages: Sequence[bytes]) -> bytes:
@@ -75,16 +94,31 @@ def ending(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     }
 
 
-class FetchedCall:
+class FetchedCall(Generic[R]):
     """The call as the one who waits for its answers has it."""
 
     def __init__(
-        self, link: Link, messages: AsyncGenerator[Message], service: str, request_id: str
+        self,
+        link: Link,
+        messages: AsyncGenerator[Message],
+        reply: type[R],
+        is_last: Callable[[R], bool],
+        *,
+        service: str,
+        request_id: str,
+        waits: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`messages` are what is sent, `service` what the worker is called in errors."""
+        """`messages` are what is sent; each answer is a `reply`, one says that all is done.
+
+        `service` is what the worker is called in errors; `waits` is whether it has work, so that
+        silence tells that it hangs, where nobody else would take that over.
+        """
         self.name = token_hex(12)
         self._link = link
         self._messages = messages
+        self._reply = reply
+        self._is_last = is_last
+        self._waits = waits
         self._service = service
         self._request_id = request_id
         self._reading = asyncio.Lock()
@@ -103,14 +137,18 @@ class FetchedCall:
         async with self._reading:
             await self._messages.aclose()
 
-    async def replies(self) -> AsyncGenerator[asr_pb2.TranscribeResponse]:
+    async def replies(self) -> AsyncGenerator[R]:
         """The answers of the service. Raises CallFailedError."""
-        done = False
+        done, answered_at = False, time.monotonic()
         while True:
             head, body = await self._heard()
+            if body or not self._waits():
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > STALLED_S:
+                raise broken_stream(self._service, f"has sent nothing for {STALLED_S:.0f} s")
             for data in unpacked(body):
-                reply = asr_pb2.TranscribeResponse.FromString(data)
-                done = done or reply.HasField("done")
+                reply = self._reply.FromString(data)
+                done = done or self._is_last(reply)
                 yield reply
             kept = self._told[head["tell"]]
             if not kept.done():
@@ -131,7 +169,8 @@ class FetchedCall:
         self._heard_at = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(self._batches.get(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):  # `wait_for` (3.11) may swallow a cancellation
+                    return await self._batches.get()
             if not self._link.connected:
                 self._heard_at = time.monotonic()
             if time.monotonic() - self._heard_at > SILENT_S:

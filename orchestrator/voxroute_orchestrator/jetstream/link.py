@@ -107,6 +107,7 @@ class Ticket:
 
     subject: str
     reply: str
+    data: bytes
 
 
 class Link:
@@ -396,12 +397,20 @@ class Link:
             raise AwayError(f"the NATS server does not answer ({said(error)})") from error
         if _status(message):
             return None
-        return Ticket(message.subject, message.reply)
+        return Ticket(message.subject, message.reply, message.data)
 
     async def done(self, ticket: Ticket) -> None:
         """Takes a ticket out of the queue. One that stays comes again."""
+        await self._speak_of(ticket, b"+ACK")
+
+    async def put_back(self, ticket: Ticket, after_s: float) -> None:
+        """Has a ticket come again after a time, to whoever pulls then."""
+        delay = json.dumps({"delay": int(after_s * 1e9)})
+        await self._speak_of(ticket, f"-NAK {delay}".encode())
+
+    async def _speak_of(self, ticket: Ticket, said_of: bytes) -> None:
         try:
-            await self._request(ticket.reply, b"+ACK")
+            await self._request(ticket.reply, said_of)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             _log.warning("a ticket comes again", subject=ticket.subject, error=said(error))
 

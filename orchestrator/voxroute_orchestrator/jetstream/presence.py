@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.calls import pool_of
+from voxroute_orchestrator.jetstream.calls import TRANSLATION, pool_of, translation_pool_of
 from voxroute_orchestrator.jetstream.link import Link, RefusedError
 from voxroute_orchestrator.jetstream.setup import (
     FILES,
@@ -55,7 +55,9 @@ class Fleet:
     oldest_s: float
     """Age of the job that has waited longest, seconds; 0 where none waits."""
     tickets: dict[str, int]
-    """Spans that are offered to workers, by the model that they ask for; "any" for any."""
+    """What is offered to workers, by the model that it asks for; "any" for spans for any model,
+    "translation" for texts for any.
+    """
     leases: dict[str, int]
     """Jobs that a service has, and those of them that were another's before."""
 
@@ -145,5 +147,7 @@ def _with_streams(server: Server, streams: list[dict[str, Any]]) -> Server:
 def _tickets(spans: dict[str, Any], workers: list[dict[str, Any]]) -> dict[str, int]:
     subjects: dict[str, int] = spans.get("state", {}).get("subjects") or {}
     pools = Counter(subject.split(".")[2] for subject in subjects)
-    names = {pool_of(model): model for one in workers for model in one["models"]}
+    names: dict[str, str] = {}
+    for model in (model for one in workers for model in one["models"]):
+        names |= {pool_of(model): model, translation_pool_of(model): f"{TRANSLATION} by {model}"}
     return {names.get(pool, pool): number for pool, number in pools.items()}

@@ -5,8 +5,9 @@
     vr.key.<digest>       the job of an idempotency key
     vr.fact.folder        the id of the folder in which recordings and results are, or "server"
     vr.journal.<id>.<n>   what is finished of a job that was begun anew n times (journal.py)
-    vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model
-    vr.work.<id>          asked by such a worker for a span, and about the one that it was given;
+    vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model, or
+                          texts for those that translate; which languages is its data
+    vr.work.<id>          asked by such a worker for some, and about those that it was given;
                           answered by whoever does the job
     vr.live.job.<id>      messages of vr.job.<id>, said again once they are kept
     vr.own.<id>.<epoch>   answered by whoever does the job

@@ -30,21 +30,29 @@ class WorkerMetrics:
         ).labels(version).set(1)
         self._connected = gauge("connected", "1 while a NATS server is connected, else 0.")
         self._service_up = gauge(
-            "service_up", "1 while the speech service beside it says that it takes calls, else 0."
+            "service_up", "1 while the service beside it says that it takes calls, else 0."
         )
-        self.lanes = gauge("lanes", "Spans at once at most, as far as the service has told.")
-        self.in_flight = gauge("spans_in_flight", "Spans begun and not ended.")
+        self.lanes = gauge(
+            "lanes",
+            "Spans, or turns at translations, at once at most, as far as the service has told.",
+        )
+        self.in_flight = gauge("spans_in_flight", "Spans, or turns, begun and not ended.")
         self._spans = Counter(
             "voxroute_worker_spans",
-            "Spans ended, by outcome: done, failed (the service has ended the call with an error),"
-            " left (given back because the worker was told to end), lost (nobody waited for it"
-            " any more, or nobody could be told).",
+            "Spans, or turns of at most 64 texts, ended, by outcome: done, failed (the service has"
+            " ended the call with an error), left (given back because the worker was told to end),"
+            " lost (nobody waited for it any more, or nobody could be told).",
             ("outcome",),
             registry=self.registry,
         )
         self.decoded_seconds = Counter(
             "voxroute_worker_decoded_seconds",
             "Seconds of recordings in the windows that the service has finished.",
+            registry=self.registry,
+        )
+        self.translated_texts = Counter(
+            "voxroute_worker_translated_texts",
+            "Texts that the service has translated.",
             registry=self.registry,
         )
         for outcome in _OUTCOMES:

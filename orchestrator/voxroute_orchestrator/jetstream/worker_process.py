@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from voxroute_orchestrator.client import credentials
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.connection import Endpoint, connect, policy
+from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.worker_metrics import WorkerMetrics
@@ -40,11 +41,14 @@ class WorkerSettings(EngineSettings, ProcessSettings):
     asr_endpoint: str = Field(
         default="127.0.0.1:50051", description="HOST:PORT of the speech service beside it"
     )
+    translate_endpoint: str = Field(
+        default="", description="HOST:PORT of the translation service beside it, instead"
+    )
     lanes: int = Field(
         default=0,
         ge=0,
-        description="spans at once; 0 for what the service says. Too low leaves its device idle,"
-        " too high takes spans that other workers could do",
+        description="calls at once; 0 for what the service says. Too low leaves its device idle,"
+        " too high takes work that other workers could do",
     )
     name: str = Field(default="", description="what it is called; else the name of the host")
     config: Path | None = Field(
@@ -55,6 +59,11 @@ class WorkerSettings(EngineSettings, ProcessSettings):
     def _check_server(self) -> Self:
         if not self.engine:
             raise ValueError("a worker comes over a NATS server; name it with --engine")
+        if self.translate_endpoint and "asr_endpoint" in self.model_fields_set:
+            raise ValueError(
+                "a worker stands beside one service; start one with --asr-endpoint and another"
+                " with --translate-endpoint"
+            )
         return self
 
 
@@ -87,7 +96,10 @@ async def _work(settings: WorkerSettings, version: str) -> int:
             from voxroute_orchestrator.jetstream.worker import Worker  # noqa: PLC0415
 
             name = settings.name or socket.gethostname()
-            there = Endpoint("speech service", settings.asr_endpoint)
+            if settings.translate_endpoint:
+                there = Endpoint("translation service", settings.translate_endpoint)
+            else:
+                there = Endpoint("speech service", settings.asr_endpoint)
             patience = policy(options)
             channel = await stack.enter_async_context(
                 connect(there, patience, credentials.of_settings(options))
@@ -102,7 +114,8 @@ async def _work(settings: WorkerSettings, version: str) -> int:
         stop, hurry = asyncio.Event(), asyncio.Event()
         heed_signals(stop, hurry)
         announce([], endpoint)
-        service = Beside(AsrClient(there, channel, patience), channel)
+        kind = TranslateClient if settings.translate_endpoint else AsrClient
+        service = Beside(kind(there, channel, patience), channel)
         worker = Worker(link, service, name, metrics, lanes=settings.lanes)
         await be_there(link, "worker", name, version, worker.tell)
         working = asyncio.ensure_future(worker.run())

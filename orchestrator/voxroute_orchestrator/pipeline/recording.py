@@ -80,7 +80,8 @@ async def transcribe_media(
 
     `connected` are services that several jobs share; without, the job finds or starts its own.
     What is finished is in the journal that `open_journal` opens; without, in a file. Workers that
-    `open_workers` answers do the speech, beside services that are configured, if any.
+    `open_workers` answers do the speech and the translations, beside services that are configured,
+    if any.
 
     One that is to be resumed and whose files are all there is not done again. `observe_route` is
     told which services were chosen. The rules of cues are those of the settings, whoever has made
@@ -308,7 +309,7 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     """What came out, and the files with it. Raises VoxrouteError where it is not complete."""
     source = job.spec.source
     needed = job.spec.to_translate
-    if source is not None and needed:
+    if source is not None and needed and workers is None:
         await check_pairs(connected, source, needed)
     diarizer = await _diarizer(connected, job) if job.spec.tells_speakers else None
     current = Run(
@@ -340,12 +341,15 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     return current.transcript, paths
 
 
-def needs_of(job: Job, *, speech: bool = True) -> Needs:
-    """What the job needs of its services; `speech` is whether any of them is to recognise it."""
+def needs_of(job: Job, *, alone: bool = True) -> Needs:
+    """What the job needs of its services.
+
+    Where others may do the work, so that they are not `alone`, only those that are configured.
+    """
     return Needs(
         job.spec,
-        speech=speech,
-        translation=bool(job.spec.to_translate),
+        speech=alone or job.only_asr_endpoints,
+        translation=bool(job.spec.to_translate) and (alone or job.only_translate_endpoints),
         only_asr_endpoints=job.only_asr_endpoints,
         only_translate_endpoints=job.only_translate_endpoints,
         patience_s=job.patience_s,
@@ -374,7 +378,7 @@ async def _coming(open_workers: OpenWorkers | None, job: Job) -> AsyncGenerator[
     if open_workers is None:
         yield None
         return
-    workers = open_workers(job.spec.asr_model)
+    workers = open_workers(job.spec.asr_model, job.spec.translate_model)
     try:
         yield workers
     finally:
@@ -384,10 +388,10 @@ async def _coming(open_workers: OpenWorkers | None, job: Job) -> AsyncGenerator[
 def _services(
     job: Job, settings: Settings, told: Reporter, observe: ObserveRoute, *, alone: bool
 ) -> contextlib.AbstractAsyncContextManager[Connected]:
-    """`alone`: whether nobody does the speech but these, so that one is started if need be."""
+    """`alone`: whether nobody does the work but these, so that one is started if need be."""
     return services(
         settings,
-        needs_of(job, speech=alone or job.only_asr_endpoints),
+        needs_of(job, alone=alone),
         environment(),
         told.say,
         told.warn,

@@ -199,7 +199,7 @@ class Run:
             self._journal,
             length_s=self._until_s,
             model=self.transcript.recognition.model,
-            workers=self._workers,
+            workers=self._workers.recognisers if self._workers is not None else None,
         )
         stage = "asr"
         try:
@@ -299,7 +299,7 @@ class Run:
     def _begin_translations(self) -> None:
         """A translation for each language; with none of its own where nothing is to be done."""
         translators = self._connected.translators
-        if not translators:
+        if not translators and self._workers is None:
             return
         for target in self._spec.target_languages:
             source = self._spec.source
@@ -316,6 +316,7 @@ class Run:
                     self._journal,
                     media_s=self._until_s,
                     glossary=self._spec.glossary,
+                    workers=self._workers,
                 )
             )
 

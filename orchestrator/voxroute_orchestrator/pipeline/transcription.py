@@ -24,8 +24,9 @@ from voxroute_orchestrator.errors import DeviceMemoryError, NoAudioError, UsageE
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.pipeline.journal import Journal, KeptSpan
 from voxroute_orchestrator.pipeline.parts import N_SPANS, Span, spans, target_s
-from voxroute_orchestrator.pipeline.workers import HandingOut, Workers
+from voxroute_orchestrator.pipeline.workers import Crew, HandingOut
 from voxroute_orchestrator.reading import reading
+from voxroute_orchestrator.reporter import clock
 from voxroute_orchestrator.transcript import (
     AsrStats,
     LanguageProbability,
@@ -71,6 +72,17 @@ class _Part:
     @property
     def bounds(self) -> tuple[float, float]:
         return self.start_s, self.end_s
+
+    @property
+    def done(self) -> float:
+        """As workers.Part."""
+        return self.done_s
+
+    @property
+    def cannot(self) -> str:
+        """As workers.Part."""
+        span = f"{clock(self.start_s)} to {clock(self.end_s)}"
+        return f"the recording cannot be transcribed at {clock(self.done_s)} (of {span})"
 
 
 class _Board:
@@ -178,7 +190,7 @@ class Recognition:
         *,
         length_s: float | None,
         model: Model | None = None,
-        workers: Workers | None = None,
+        workers: Crew[AsrClient] | None = None,
     ) -> None:
         self._reader = reader
         self._options = options
@@ -200,8 +212,14 @@ class Recognition:
         """Returns when the whole recording is transcribed. Raises VoxrouteError."""
         others = [asyncio.create_task(self._feed())]
         if self._coming is not None:
-            tell, alone = self._events.note, not services
-            handing = HandingOut(self._coming, self._board, self.transcribe, tell, alone=alone)
+            handing = HandingOut(
+                self._coming,
+                self._board,
+                self._by_worker,
+                self._events.note,
+                "no worker takes a part of the recording",
+                alone=lambda: not services,
+            )
             others.append(asyncio.create_task(handing.run()))
         try:
             for speech in services:
@@ -325,6 +343,14 @@ class Recognition:
             n_spans = math.ceil((self._length_s or 0.0) / span_s) or N_SPANS
             lanes = min(lanes, n_spans // len(self._workers))
         return max(_MIN_LANES, lanes)
+
+    async def _by_worker(self, speech: AsrClient, part: _Part) -> None:
+        """One call of a worker. Raises CallFailedError."""
+        self._board.add_room(1)
+        try:
+            await self.transcribe(speech, part, Retry(speech.endpoint, speech.policy))
+        finally:
+            self._board.add_room(-1)
 
     async def transcribe(self, speech: AsrClient, part: _Part, retry: Retry) -> None:
         """One call for a span; another service may complete it first. Raises CallFailedError."""

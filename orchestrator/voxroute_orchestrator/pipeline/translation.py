@@ -1,9 +1,15 @@
-"""The segments of a run into one language, over any number of translation services."""
+"""The segments of a run into one language, over any number of translation services and workers.
+
+A worker is given one turn each time that it asks: a call that ends after some texts, or when none
+has come for a while, so that jobs and languages share the workers.
+"""
 
 import asyncio
 import bisect
 import contextlib
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from voxroute_orchestrator.client.items import ItemPool, TranslateItem
@@ -12,6 +18,7 @@ from voxroute_orchestrator.client.translate import TranslateClient, TranslateReq
 from voxroute_orchestrator.errors import DeviceMemoryError, VoxrouteError
 from voxroute_orchestrator.glossary import GlossaryTerm
 from voxroute_orchestrator.pipeline.journal import Journal, keep_accepted, restore_accepted
+from voxroute_orchestrator.pipeline.workers import HandingOut, Workers
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.transcript import (
     Note,
@@ -22,6 +29,11 @@ from voxroute_orchestrator.transcript import (
     TranslationStats,
     same_language,
 )
+
+_TURN_ITEMS = 64  # a few batches: the next turn's begin while the last of these are translated
+_TURN_IDLE_S = 1.0  # without another text, after which a worker may go elsewhere
+_OFFERED_ITEMS = 16  # that wait for each worker that is asked to come,
+_MOST_OFFERED = 4  # of which so many at most, as there are other languages and jobs
 
 
 class TranslationEvents(Protocol):
@@ -52,7 +64,7 @@ class TargetTranslation:
     """One target language of a run: what is spoken in it already is taken as it is.
 
     Segments of several languages go to a stream for each. `translation` holds what is finished,
-    in the order of the segments.
+    in the order of the segments. `workers` come for a part of them by themselves.
     """
 
     def __init__(
@@ -65,8 +77,10 @@ class TargetTranslation:
         *,
         media_s: float | None,
         glossary: tuple[GlossaryTerm, ...] = (),
+        workers: Workers | None = None,
     ) -> None:
         self.target = target
+        self.workers = workers
         self.error: VoxrouteError | None = None
         self._translation = translation
         self._services = services
@@ -152,9 +166,13 @@ class TargetTranslation:
         self._events.reporter.warn(f"no complete translation to {self.target}: {error}")
         self._events.stage_ended(f"translation {self.target}", "FAILED")
 
-    def lost(self, error: VoxrouteError) -> None:
-        """Tells that one of several services has failed; the others did its work."""
-        self._events.reporter.warn(f"{error}; the other translation services did its work")
+    def lost(self, error: VoxrouteError, instead: str) -> None:
+        """Tells that one of several has failed, and who does its work."""
+        self._events.reporter.warn(f"{error}; {instead}")
+
+    async def note(self, note: Note) -> None:
+        """As TranslationEvents."""
+        await self._events.note(note)
 
     async def replace(
         self, given_up: TranslateClient, error: DeviceMemoryError
@@ -219,14 +237,20 @@ class _Stream:
 
     async def _work(self) -> None:
         """Every service takes what it can; one that fails leaves its items to the others."""
-        working = [asyncio.create_task(self._serve(service)) for service in self._whole.services]
+        called = [asyncio.create_task(self._serve(service)) for service in self._whole.services]
         failures: list[VoxrouteError] = []
+        workers = self._whole.workers
+        handing = asyncio.create_task(self._hand_out(workers, called)) if workers else None
+        working = [*called, *([handing] if handing else [])]
         try:
             for finished in asyncio.as_completed(working):
                 try:
                     await finished
                 except VoxrouteError as error:
-                    failures.append(error)
+                    if handing is not None and not handing.done():
+                        self._whole.lost(error, "workers go on")
+                    else:
+                        failures.append(error)
         finally:
             for task in working:
                 task.cancel()
@@ -235,7 +259,33 @@ class _Stream:
             self._whole.failed(failures[0])
             return
         for error in failures:
-            self._whole.lost(error)
+            self._whole.lost(error, "the other translation services did its work")
+
+    async def _hand_out(self, workers: Workers, called: "Sequence[asyncio.Task[None]]") -> None:
+        """Has workers translate, beside services. Raises VoxrouteError where they cannot."""
+        pair = f"{self._source} to {self._whole.target}"
+        turns = _Turns(self.pool, f"{pair} cannot be translated")
+
+        async def do(service: TranslateClient, _: _Turns) -> None:
+            request = dataclasses.replace(
+                self._whole.request(self._source, self.pool, service.model),
+                most_items=_TURN_ITEMS,
+                patience_s=_TURN_IDLE_S,
+            )
+            with turns.one():
+                async with contextlib.aclosing(service.translate(request)) as events:
+                    async for event in events:
+                        await self._whole.tell(event)
+                        turns.done += isinstance(event, TranslatedSegment)
+
+        await HandingOut(
+            workers.translators(self._source, self._whole.target),
+            turns,
+            do,
+            self._whole.note,
+            f"no worker translates {pair}",
+            alone=lambda: all(task.done() for task in called),
+        ).run()
 
     async def _serve(self, service: TranslateClient) -> None:
         """Translates until nothing is left. Raises VoxrouteError."""
@@ -253,6 +303,57 @@ class _Stream:
                 service = replacement
             else:
                 return
+
+
+class _Turns:
+    """Work: the texts of a stream, for workers; and the Part that each of them is given."""
+
+    index = 0
+
+    def __init__(self, pool: ItemPool, cannot: str) -> None:
+        self.cannot = cannot
+        self.done = 0.0
+        self._pool = pool
+        self._begun = self._ended = 0
+        self._seen = self._state
+
+    @property
+    def _state(self) -> tuple[int, int, int, bool]:
+        """What decides whether workers are to be asked to come."""
+        return self.n_waiting, self._begun, self._ended, self.finished
+
+    @property
+    def finished(self) -> bool:
+        """As Work."""
+        return self._pool.finished and self._begun == self._ended
+
+    @property
+    def n_waiting(self) -> int:
+        """As Work."""
+        return min(_MOST_OFFERED, math.ceil(self._pool.n_unclaimed / _OFFERED_ITEMS))
+
+    def take_now(self) -> "_Turns | None":
+        """As Work."""
+        return self if self._pool.n_unclaimed else None
+
+    async def change(self, timeout_s: float) -> None:
+        """As Work."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._seen == self._state:
+                    await self._pool.change()
+        self._seen = self._state
+
+    @contextlib.contextmanager
+    def one(self) -> Generator[None]:
+        """For a turn."""
+        self._begun += 1
+        self._pool.tell()
+        try:
+            yield
+        finally:
+            self._ended += 1
+            self._pool.tell()
 
 
 def in_use(what: str, accepted: Accepted) -> str:

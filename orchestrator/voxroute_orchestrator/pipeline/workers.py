@@ -1,40 +1,43 @@
-"""Workers that come for spans by themselves, beside services that are called.
+"""Workers that come for work by themselves, beside services that are called.
 
-Each time that one asks it is given one span, the next that waits on the board, so it never holds
-what it has not begun; a span that it does not finish goes back, with the windows that it has done.
+Each time that one asks it is given one piece, the next that waits: a span of the recording, or a
+turn at the texts of a translation. So it never holds what it has not begun; a piece that it does
+not finish goes back, with what it has done of it.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from voxroute_orchestrator.client.asr import AsrClient
 from voxroute_orchestrator.client.failures import CallFailedError
-from voxroute_orchestrator.client.retry import Retry
+from voxroute_orchestrator.client.translate import TranslateClient
 from voxroute_orchestrator.errors import ServiceUnavailableError, VoxrouteError
-from voxroute_orchestrator.reporter import clock
 from voxroute_orchestrator.transcript import Note
 
 NO_WORKER = "NO_WORKER"
-_TRIES = 3  # by workers, without a new window, after which a span is given up
+_TRIES = 3  # by workers, without anything new, after which a piece is given up
 _OFFER_AGAIN_S = 5.0  # an offer may be lost
 _NO_WORKER_S = 60.0
 
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
+
 
 class LeftError(CallFailedError):
-    """A worker leaves as it was told to: nothing is wrong with its span."""
+    """A worker leaves as it was told to: nothing is wrong with its piece."""
 
     def __init__(self, worker: str) -> None:
         super().__init__(ServiceUnavailableError(f"{worker} has left"), retryable=True)
 
 
-class Asking(Protocol):
-    """A worker that asks for a span and waits for the answer."""
+class Asking(Protocol[C_co]):
+    """A worker that asks for a piece and waits for the answer."""
 
     @property
-    def speech(self) -> AsrClient:
+    def service(self) -> C_co:
         """The worker, as a service that takes one call."""
         ...
 
@@ -43,54 +46,74 @@ class Asking(Protocol):
         ...
 
 
-class Workers(Protocol):
-    """Those that may work on a recording."""
+class Crew(Protocol[C_co]):
+    """The workers that may do one kind of work."""
 
-    async def offer(self, n_spans: int) -> None:
-        """Lets them know that so many spans wait. What cannot be told is told later."""
+    async def offer(self, n_pieces: int) -> None:
+        """Lets them know that so many pieces wait. What cannot be told is told later."""
         ...
 
-    async def next(self) -> Asking:
+    async def next(self) -> Asking[C_co]:
         """The next one that asks."""
         ...
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Sends away who asks from now on."""
         ...
 
 
-OpenWorkers = Callable[[str], Workers]
-"""The workers that have a model; "" for any."""
+class Workers(Protocol):
+    """Those that may work on a job."""
+
+    @property
+    def recognisers(self) -> Crew[AsrClient]:
+        """Those that recognise its speech."""
+        ...
+
+    def translators(self, source: str, target: str) -> Crew[TranslateClient]:
+        """Those that translate from one language to another."""
+        ...
+
+    async def close(self) -> None:
+        """Takes back what was offered, and sends away who asks from now on."""
+        ...
+
+
+OpenWorkers = Callable[[str, str], Workers]
+"""The workers that have a speech model and a model for translations; "" for any."""
 
 
 class Part(Protocol):
-    """A span that is being done; times are media time, in seconds."""
+    """A piece that is being done."""
 
     index: int
-    start_s: float
-    end_s: float
-    done_s: float
+
+    @property
+    def done(self) -> float:
+        """How much is done; more where there is something new."""
+        ...
+
+    @property
+    def cannot(self) -> str:
+        """That it cannot be done, as the beginning of a sentence."""
+        ...
 
 
-class Spans(Protocol):
-    """The spans of a recording, and what is done with them."""
+class Work(Protocol):
+    """What there is to do, in pieces."""
 
     @property
     def finished(self) -> bool:
-        """Whether all of them are complete."""
+        """Whether all of it is complete."""
         ...
 
     @property
     def n_waiting(self) -> int:
-        """How many could be begun."""
+        """How many pieces could be begun."""
         ...
 
     def take_now(self) -> Any:
         """The next that waits, a Part; None for none."""
-        ...
-
-    def add_room(self, n_spans: int) -> None:
-        """Lets so many more be in memory, or fewer."""
         ...
 
     async def change(self, timeout_s: float) -> None:
@@ -98,19 +121,18 @@ class Spans(Protocol):
         ...
 
 
-Transcribe = Callable[[AsrClient, Any, Retry], Awaitable[None]]
-"""Has a service transcribe a Part. Raises CallFailedError, VoxrouteError."""
-
-
 @dataclass(slots=True, eq=False)
-class HandingOut:
-    """Gives the spans of one recording to workers that ask."""
+class HandingOut(Generic[C]):
+    """Gives the pieces of some work to workers that ask."""
 
-    workers: Workers
-    spans: Spans
-    transcribe: Transcribe
+    crew: Crew[C]
+    work: Work
+    do: Callable[[C, Any], Awaitable[None]]
+    """Has a service do a Part. Raises CallFailedError, VoxrouteError."""
     tell: Callable[[Note], Awaitable[None]]
-    alone: bool
+    nobody: str
+    """That no worker comes, as the beginning of a sentence."""
+    alone: Callable[[], bool]
     """Whether nobody else does the work, so that it stands still without workers."""
     _lanes: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"], init=False)
     _failures: dict[int, int] = field(default_factory=dict[int, int], init=False)
@@ -119,7 +141,7 @@ class HandingOut:
     )
 
     async def run(self) -> None:
-        """Returns when all is done. Raises VoxrouteError for a span that no worker can do."""
+        """Returns when all is done. Raises VoxrouteError for a piece that no worker can do."""
         tasks = [asyncio.create_task(self._offer()), asyncio.create_task(self._give())]
         try:
             await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -127,6 +149,7 @@ class HandingOut:
                 if ended.done():
                     ended.result()
         finally:
+            self.crew.close()
             tasks += self._lanes
             for task in tasks:
                 task.cancel()
@@ -136,41 +159,41 @@ class HandingOut:
         """Returns when nothing is left to be offered."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _NO_WORKER_S
-        told = not self.alone
-        while not self.spans.finished:
-            if self.spans.n_waiting:
-                await self.workers.offer(self.spans.n_waiting)
-            if self._lanes:
+        told = False
+        while not self.work.finished:
+            if self.work.n_waiting:
+                await self.crew.offer(self.work.n_waiting)
+            if self._lanes or not self.work.n_waiting or not self.alone():
                 until = loop.time() + _NO_WORKER_S
             elif not told and loop.time() > until:
                 told = True
-                message = "no worker takes a part of the recording; it waits for one"
+                message = f"{self.nobody}; it waits for one"
                 await self.tell(Note(source="orchestrator", code=NO_WORKER, message=message))
-            await self.spans.change(_OFFER_AGAIN_S)
+            await self.work.change(_OFFER_AGAIN_S)
 
     async def _give(self) -> None:
         while True:
-            asking = await self.workers.next()
-            part = self.spans.take_now()
+            asking = await self.crew.next()
+            part = self.work.take_now()
             if part is None:
                 asking.refuse()
                 continue
-            lane = asyncio.create_task(self._lane(asking.speech, part))
+            lane = asyncio.create_task(self._lane(asking.service, part))
             self._lanes.add(lane)
             lane.add_done_callback(self._ended)
-            await asyncio.sleep(0)  # it has begun before the next span is taken
+            await asyncio.sleep(0)  # it has begun before the next piece is taken
 
-    async def _lane(self, speech: AsrClient, part: Part) -> None:
-        before_s = part.done_s
-        self.spans.add_room(1)
+    async def _lane(self, service: C, part: Part) -> None:
+        before = part.done
         try:
-            await self.transcribe(speech, part, Retry(speech.endpoint, speech.policy))
+            await self.do(service, part)
         except LeftError:
             pass
         except CallFailedError as failure:
-            self._gave_up(part, failure.error, new=part.done_s > before_s)
-        finally:
-            self.spans.add_room(-1)
+            self._gave_up(part, failure.error, new=part.done > before)
+        else:
+            if part.done > before:
+                self._failures.pop(part.index, None)
 
     def _ended(self, lane: "asyncio.Task[None]") -> None:
         self._lanes.discard(lane)
@@ -180,11 +203,10 @@ class HandingOut:
     def _gave_up(self, part: Part, error: VoxrouteError, *, new: bool) -> None:
         tries = self._failures[part.index] = 1 if new else self._failures.get(part.index, 0) + 1
         if tries >= _TRIES:
-            where = f"{clock(part.done_s)} (of {clock(part.start_s)} to {clock(part.end_s)})"
             self._fail(
                 type(error)(
-                    f"the recording cannot be transcribed at {where}: {_TRIES} times in turn a"
-                    f" worker gave it up, the last time because {error}"
+                    f"{part.cannot}: {_TRIES} times in turn a worker gave it up, the last time"
+                    f" because {error}"
                 )
             )
 

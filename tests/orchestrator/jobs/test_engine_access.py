@@ -143,6 +143,9 @@ async def _journals_and_workers(link: Link, worker: Link) -> None:
     await hand_out(worker, SPANS, "any", 5.0, "vr.span.any.>")
     ticket = await worker.pull(SPANS, "any", 2.0)
     assert ticket is not None
+    await worker.put_back(ticket, 0.1)
+    ticket = await worker.pull(SPANS, "any", 2.0)
+    assert ticket is not None
     assert await worker.ask(subject, b"me?") == b"me?, yes"
     await worker.done(ticket)
     await stop()

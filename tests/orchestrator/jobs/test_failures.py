@@ -52,7 +52,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("s")
     asr, translate = f"unix:{folder}/asr", f"unix:{folder}/translate"
     with stand_in_services(asr, translate) as running:
-        yield Services(running.speech, asr, translate)
+        yield Services(running.speech, running.translation, asr, translate)
 
 
 @dataclass

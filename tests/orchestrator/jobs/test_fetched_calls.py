@@ -15,7 +15,7 @@ from tests.orchestrator.jobs.nats_server import running
 from voxroute.asr.v1 import asr_pb2
 from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.errors import DeviceMemoryError, ServiceUnavailableError
-from voxroute_orchestrator.jetstream import calls, worker
+from voxroute_orchestrator.jetstream import calls, worker_calls
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.calls import LEFT, OVER, FetchedCall, ending, packed, unpacked
 from voxroute_orchestrator.jetstream.link import AwayError, Link
@@ -49,8 +49,15 @@ def _told(number: int, *replies: asr_pb2.TranscribeResponse, **more: Any) -> byt
     return head + b"\n" + packed([reply.SerializeToString() for reply in replies])
 
 
-async def _begun(link: Link) -> FetchedCall:
-    call = FetchedCall(link, _messages(), "the worker", "r1")
+async def _begun(link: Link) -> FetchedCall[asr_pb2.TranscribeResponse]:
+    call = FetchedCall(
+        link,
+        _messages(),
+        asr_pb2.TranscribeResponse,
+        lambda reply: reply.HasField("done"),
+        service="the worker",
+        request_id="r1",
+    )
 
     async def answer(data: bytes) -> bytes:
         line, _, body = data.partition(b"\n")
@@ -60,7 +67,9 @@ async def _begun(link: Link) -> FetchedCall:
     return call
 
 
-async def _heard(call: FetchedCall, before: Callable[[], Any] = lambda: None) -> list[str]:
+async def _heard(
+    call: FetchedCall[asr_pb2.TranscribeResponse], before: Callable[[], Any] = lambda: None
+) -> list[str]:
     found: list[str] = []
     async for reply in call.replies():
         before()
@@ -152,7 +161,7 @@ async def test_a_worker_that_is_silent_or_leaves_gives_its_span_back(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who leaves, or never came to know of its span, has not failed at it."""
-    assert worker._BEAT_S + 2 < calls.SILENT_S
+    assert worker_calls.BEAT_S + 2 < calls.SILENT_S
     monkeypatch.setattr(calls, "SILENT_S", 0.5)
     monkeypatch.setattr(calls, "_LOOK_S", 0.1)
     asks: Sequence[tuple[bytes | None, type[Exception], bool]] = (
@@ -175,7 +184,7 @@ async def test_who_asks_about_a_call_that_is_over_is_sent_away(link: Link) -> No
     """At once, by whoever does the job; once that has ended, nobody answers."""
     await set_up(link, 1)
     workers = JobWorkers(link, "a", "")
-    await workers.offer(1)
+    await workers.recognisers.offer(1)
     asked = json.dumps({"call": "gone", "get": 0}).encode()
     assert await link.ask("vr.work.a", asked) == OVER
     await workers.close()

@@ -39,7 +39,7 @@ NATS_PORT = 4222
 SERVERS = {"office": "10.78.1.1", "home": "10.78.2.1"}
 HOSTS = {"office": "10.78.1.2", "home": "10.78.2.2"}
 SERVER = "between"
-STAND_IN = "from tests.orchestrator.stand_in import main; main('asr')"
+STAND_IN = "from tests.orchestrator.stand_in import main; main('{}')"
 
 
 def _name(host: str) -> str:
@@ -128,20 +128,21 @@ class Hosts:
     folder: Path
     stack: contextlib.ExitStack
 
-    def speech(self, host: str, **variables: str) -> str:
-        """A speech service, and where its own host finds it."""
+    def service(self, host: str, kind: str = "asr", **variables: str) -> str:
+        """A service of speech or translation, and where its own host finds it."""
         port = free_port()
-        command = (sys.executable, "-c", STAND_IN, "--listen", f"0.0.0.0:{port}")
-        log = self.folder / f"speech-{host}.log"
+        command = (sys.executable, "-c", STAND_IN.format(kind), "--listen", f"0.0.0.0:{port}")
+        log = self.folder / f"{kind}-{host}.log"
         self.stack.enter_context(_runs(host, log, *command, **variables))
         _until_reached(host, HOSTS[host], port)
         return f"127.0.0.1:{port}"
 
-    def worker(self, speech: str) -> "subprocess.Popen[bytes]":
+    def worker(self, service: str, kind: str = "asr") -> "subprocess.Popen[bytes]":
         """The worker, started, beside that service."""
         command = (
             sys.executable, "-m", "voxroute_orchestrator", "worker", "--name", "worker",
-            "--engine", f"nats://{SERVERS['home']}:{NATS_PORT}", "--asr-endpoint", speech,
+            "--engine", f"nats://{SERVERS['home']}:{NATS_PORT}", f"--{kind}-endpoint",
+            service,
         )  # fmt: skip
         return self.stack.enter_context(_runs("home", self.folder / "worker.log", *command))
 
@@ -178,9 +179,11 @@ def _film(path: Path, seconds: int) -> bytes:
     return recordings.write(path, whole[: seconds * recordings.RATE]).read_bytes()
 
 
-def _submitted(stub: Any, film: bytes) -> jobs_pb2.Job:
+def _submitted(stub: Any, film: bytes, *targets: str) -> jobs_pb2.Job:
     """The job, once it has succeeded."""
-    config = jobs_pb2.JobConfig(upload_name="film.wav", source_languages=["hi"])
+    config = jobs_pb2.JobConfig(
+        upload_name="film.wav", source_languages=["hi"], target_languages=targets
+    )
     job_id = stub.SubmitJob(messages(config, film), timeout=60).job.id
     done = ended(stub, job_id)
     assert done.state == jobs_pb2.JOB_STATE_SUCCEEDED, done.error
@@ -200,7 +203,7 @@ def _endpoints(stub: Any, job_id: str) -> list[str]:
 def test_a_worker_that_nobody_can_reach_takes_part(hosts: Hosts) -> None:
     """It reaches the server, as the service that has the job does; neither reaches the other."""
     film = _film(hosts.folder / "film.wav", SECONDS)
-    speech = hosts.speech("home")
+    speech = hosts.service("home")
     assert not _reached("office", HOSTS["home"], int(speech.rpartition(":")[2]))
     worker = hosts.worker(speech)
     stub = hosts.jobs()
@@ -211,11 +214,30 @@ def test_a_worker_that_nobody_can_reach_takes_part(hosts: Hosts) -> None:
     assert worker.wait(30) == 0
 
 
+def _translations(stub: Any, job_id: str) -> list[str]:
+    transcript = json.loads(artifact(stub, job_id, "film.transcript.json"))
+    return [one["text"] for one in transcript["translations"]["en"]["items"]]
+
+
+def test_a_translating_worker_that_nobody_can_reach_takes_part(hosts: Hosts) -> None:
+    """Where it is alone it does all; what a service that is called would have answered."""
+    film = _film(hosts.folder / "film.wav", SECONDS)
+    speech, translation = hosts.service("office"), hosts.service("home", "translate")
+    assert not _reached("office", HOSTS["home"], int(translation.rpartition(":")[2]))
+    worker = hosts.worker(translation, "translate")
+    stub = hosts.jobs("--asr-endpoint", speech)
+    done = _submitted(stub, film, "en")
+    expected = ["" if k == 5 else f"en:word{k}" for k in range(SECONDS)]
+    assert _translations(stub, done.id) == expected
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+
+
 def test_a_worker_beside_a_service_that_is_called_makes_a_film_faster(hosts: Hosts) -> None:
     """Where the devices are what takes the time, two of them take less than 1/1.6 of it."""
     film = _film(hosts.folder / "film.wav", LONG_SECONDS)
     slow = {"STAND_IN_DELAY_S": str(DECODING_S), "STAND_IN_ONE_DEVICE": "1"}
-    direct, own = hosts.speech("office", **slow), hosts.speech("home", **slow)
+    direct, own = hosts.service("office", **slow), hosts.service("home", **slow)
     stub = hosts.jobs("--asr-endpoint", direct)
     alone = _submitted(stub, film)
     assert _endpoints(stub, alone.id) == [direct]

@@ -65,6 +65,7 @@ class WorkerProcess:
     services: Services
     name: str
     flags: tuple[str, ...] = ()
+    translates: bool = False
     address: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -72,11 +73,14 @@ class WorkerProcess:
         """Returns at once."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
         environment |= {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        beside = ("--asr-endpoint", self.services.asr)
+        if self.translates:
+            beside = ("--translate-endpoint", self.services.translate)
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "voxroute_orchestrator", "worker",
-                    "--engine", ",".join(self.server.servers), "--asr-endpoint", self.services.asr,
+                    "--engine", ",".join(self.server.servers), *beside,
                     "--name", self.name, "--metrics-listen", "127.0.0.1:0", *self.flags,
                 ],
                 env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log,
@@ -113,11 +117,11 @@ class Fleet:
     direct: Services
     daemons: list[Sharing] = field(default_factory=list[Sharing])
 
-    def daemon(self, name: str = "one", *flags: str) -> Sharing:
-        """A service of the fleet, started."""
+    def daemon(self, name: str = "one", *flags: str, translates: bool = True) -> Sharing:
+        """A service of the fleet, started; with a translation service that is called, or none."""
         (self.folder / name).mkdir()
         all_flags = (
-            "--translate-endpoints", self.direct.translate, "--workers",
+            *(("--translate-endpoints", self.direct.translate) if translates else ()), "--workers",
             "--engine", ",".join(self.server.servers), "--engine-lease-s", "2", *flags,
         )  # fmt: skip
         self.daemons.append(Sharing(self.folder / name, all_flags, shared=self.folder / "shared"))
@@ -125,11 +129,13 @@ class Fleet:
         self.daemons[-1].start()
         return self.daemons[-1]
 
-    def worker(self, name: str, delay_s: float = 0.0, *flags: str) -> WorkerProcess:
-        """A worker, started, with a service that takes so long for a window."""
+    def worker(
+        self, name: str, delay_s: float = 0.0, *flags: str, translates: bool = False
+    ) -> WorkerProcess:
+        """A worker, started, with a service that takes so long for a window or a text."""
         services = self.stack.enter_context(stand_in_services())
-        services.speech.delay_s = delay_s
-        worker = WorkerProcess(self.folder, self.server, services, name, flags)
+        services.speech.delay_s = services.translation.delay_s = delay_s
+        worker = WorkerProcess(self.folder, self.server, services, name, flags, translates)
         worker.start()
 
         def close() -> None:
@@ -397,6 +403,45 @@ def test_an_idle_worker_asks_its_service_seldom_and_notices_at_once_that_it_goes
         assert texts_of(stub, job_id) == words
         assert again.speech.decoded == len(words)
         assert worker.end() == 0
+
+
+def _translations(stub: Any, job_id: str) -> list[dict[str, Any]]:
+    transcript = json.loads(artifact(stub, job_id, "film.transcript.json"))
+    return transcript["translations"]["en"]["items"]
+
+
+def test_workers_alone_recognise_and_translate_a_film(fleet: Fleet, film: bytes) -> None:
+    """One beside each service; the one that translates is killed, and the next does the rest."""
+    called = fleet.daemon("called", "--asr-endpoints", fleet.direct.asr)
+    job_id = _submitted(called.stub(), film)
+    ended(called.stub(), job_id)
+    expected = _translations(called.stub(), job_id)
+    called.end()
+    speech = fleet.worker("speech")
+    first = fleet.worker("first", 0.1, translates=True)
+    stub = fleet.daemon(translates=False).stub()
+    job_id = _submitted(stub, film)
+    wait(lambda: len(first.services.translation.seen) > 20)
+    shown = json.loads(_shown("--engine", fleet.server.servers[0], "--json").stdout)
+    [there] = [one for one in shown["workers"] if one["translates"]]
+    assert (there["name"], there["pairs"], there["models"]) == (
+        "first",
+        ["hi-en", "hi-ta"],
+        ["steps"],
+    )
+    assert {(one["job"], one["pair"]) for one in there["doing"]} == {(job_id, "hi-en")}
+    lines = _shown("--engine", fleet.server.servers[0]).stdout
+    assert f"{job_id} hi-en, " in lines
+    assert "hi-en hi-ta" in lines
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    second = fleet.worker("second", translates=True)
+    assert len(_texts(stub, job_id)) == len(expected)
+    assert _translations(stub, job_id) == expected
+    lanes = 2
+    again = [*first.services.translation.seen, *second.services.translation.seen]
+    assert 0 <= len(again) - len(expected) <= lanes
+    assert speech.services.speech.decoded == len(expected)
+    assert second.end() == speech.end() == 0
 
 
 def _shown(*flags: str) -> subprocess.CompletedProcess[str]:

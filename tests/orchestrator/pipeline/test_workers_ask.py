@@ -27,7 +27,7 @@ class Speech:
 class Asks:
     """A worker that asks."""
 
-    speech: Any = field(default_factory=Speech)
+    service: Any = field(default_factory=Speech)
     refused: bool = False
 
     def refuse(self) -> None:
@@ -43,20 +43,20 @@ class Ready:
     offers: list[int] = field(default_factory=list[int])
     asked: list[Asks] = field(default_factory=list[Asks])
 
-    async def offer(self, n_spans: int) -> None:
-        """As Workers."""
-        self.offers.append(n_spans)
+    async def offer(self, n_pieces: int) -> None:
+        """As Crew."""
+        self.offers.append(n_pieces)
 
     async def next(self) -> Asks:
-        """As Workers."""
+        """As Crew."""
         if len(self.asked) >= self.count:
             await asyncio.Event().wait()
         await asyncio.sleep(0.01)
         self.asked.append(Asks())
         return self.asked[-1]
 
-    async def close(self) -> None:
-        """As Workers."""
+    def close(self) -> None:
+        """As Crew."""
 
 
 @dataclass
@@ -64,9 +64,12 @@ class Part:
     """A minute."""
 
     index: int = 0
-    start_s: float = 60.0
-    end_s: float = 120.0
-    done_s: float = 60.0
+    done: float = 60.0
+
+    @property
+    def cannot(self) -> str:
+        """As Part."""
+        return f"it cannot be done from {self.done:.0f}"
 
 
 @dataclass
@@ -76,26 +79,21 @@ class Spans:
     part: Part = field(default_factory=Part)
     finished: bool = False
     busy: bool = False
-    room: int = 0
 
     @property
     def n_waiting(self) -> int:
-        """As in Spans."""
+        """As in Work."""
         return 0 if self.busy or self.finished else 1
 
     def take_now(self) -> Part | None:
-        """As in Spans."""
+        """As in Work."""
         if not self.n_waiting:
             return None
         self.busy = True
         return self.part
 
-    def add_room(self, n_spans: int) -> None:
-        """As in Spans."""
-        self.room += n_spans
-
     async def change(self, timeout_s: float) -> None:
-        """As in Spans."""
+        """As in Work."""
         await asyncio.sleep(min(0.01, timeout_s))
 
 
@@ -110,30 +108,29 @@ async def _run(
     notes: list[Note] = []
     following = iter(outcomes)
 
-    async def transcribe(_speech: Any, part: Part, _retry: Any) -> None:
+    async def do(_service: Any, part: Part) -> None:
         outcome = next(following)
         await asyncio.sleep(0)
         spans.busy = False
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is not None:
-            part.done_s = outcome
+            part.done = outcome
             raise _failed("came that far")
         spans.finished = True
 
     async def tell(note: Note) -> None:
         notes.append(note)
 
-    handing = HandingOut(ready, spans, transcribe, tell, alone=True)
+    handing = HandingOut(ready, spans, do, tell, "nobody comes", alone=lambda: True)
     await asyncio.wait_for(handing.run(), 10)
-    assert spans.room == 0
     return notes
 
 
 async def test_three_tries_without_a_new_window_are_the_last() -> None:
     """The sentence says where, and why."""
     with pytest.raises(
-        ServiceUnavailableError, match=r"at 1:30 \(of 1:00 to 2:00\): 3 times .* because it broke"
+        ServiceUnavailableError, match=r"it cannot be done from 90: 3 times .* because it broke"
     ):
         await _run([_failed("a"), 90.0, _failed("b"), _failed("it broke")], Spans(), Ready())
 

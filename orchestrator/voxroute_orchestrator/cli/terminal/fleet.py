@@ -83,14 +83,14 @@ def _print(found: Any) -> None:
         ),
     )
     print_table(
-        ("worker", "host", "version", "does", "lanes", "device", "models", "service"),
+        ("worker", "host", "version", "does", "lanes", "device", "models", "languages", "service"),
         map(_worker, found.workers),
     )
     jobs = [f"{number} {state}" for state, number in found.jobs.items()]
     typer.echo(f"jobs: {', '.join(jobs) or 'no job service tells'}")
     typer.echo(f"longest waiting: {clock(found.oldest_s)}")
     spans = [f"{number} for {model}" for model, number in found.tickets.items()]
-    typer.echo(f"spans offered to workers: {', '.join(spans) or 'none'}")
+    typer.echo(f"offered to workers: {', '.join(spans) or 'nothing'}")
     again = f" ({found.leases['again']} not for the first time)" if found.leases["again"] else ""
     typer.echo(f"leases: {found.leases['held']}{again}")
 
@@ -109,7 +109,7 @@ def _jobs(service: dict[str, Any]) -> str:
 
 
 def _worker(worker: dict[str, Any]) -> tuple[str, ...]:
-    doing = (f"{one['job']} at {clock(one['at_s'])}" for one in worker["doing"])
+    doing = map(_piece, worker["doing"])
     return (
         worker["name"],
         worker["host"],
@@ -118,5 +118,19 @@ def _worker(worker: dict[str, Any]) -> tuple[str, ...]:
         str(worker["lanes"]),
         worker["device"],
         " ".join(worker["models"]),
+        _pairs(worker),
         worker["service"] + ("" if worker["service_up"] else " (takes no calls)"),
     )
+
+
+def _piece(doing: dict[str, Any]) -> str:
+    if "pair" in doing:
+        return f"{doing['job']} {doing['pair']}, {doing['texts']} texts"
+    return f"{doing['job']} at {clock(doing['at_s'])}"
+
+
+def _pairs(worker: dict[str, Any]) -> str:
+    """Which languages a worker translates; nothing for one that recognises speech."""
+    pairs: list[str] = worker["pairs"]
+    more = worker["n_pairs"] - len(pairs)
+    return " ".join([*pairs, *([f"and {more} more"] if more else [])])

@@ -116,9 +116,9 @@ class Lease:
         self.why = self.why or why
         self.stopped.set()
 
-    def open_workers(self, model: str) -> Workers:
+    def open_workers(self, speech_model: str, translation_model: str) -> Workers:
         """As Attempt."""
-        return JobWorkers(self._link, self.job_id, model)
+        return JobWorkers(self._link, self.job_id, speech_model, translation_model)
 
     async def append(self, events: Sequence[Event]) -> None:
         """As Attempt."""
