@@ -22,12 +22,13 @@ from tests.orchestrator.daemon import (
     media,
     messages,
     stand_in_services,
+    texts_of,
     wait,
 )
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from tests.orchestrator.jobs.test_data_folder import mounted
 from tests.orchestrator.jobs.test_transcripts import exported, got, put, refused
-from tests.orchestrator.jobs.test_two_services import FILM, LEASE_S, SECONDS, _texts, _watched
+from tests.orchestrator.jobs.test_two_services import FILM, LEASE_S, SECONDS, _watched
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream import files as on_server
 from voxroute_orchestrator.jetstream.access import Access
@@ -136,7 +137,7 @@ def test_a_job_is_done_by_a_service_that_has_nothing_of_it(
     assert _files(here, job_id) == ["media/film.wav"]
     stubs = [daemon.stub() for daemon in pair]
     for stub in stubs:
-        assert _texts(stub, job_id) == WORDS
+        assert texts_of(stub, job_id) == WORDS
     # parts of one file, whichever service they come from
     assert len({media(stub, job_id)[0].version for stub in stubs}) == 1
     assert media(stubs[0], job_id)[1] == media(stubs[1], job_id)[1] == film
@@ -167,9 +168,9 @@ def test_the_job_of_a_service_that_ends_goes_on_where_its_recording_was_not(
     done = ended(stub, job_id)
     assert (done.state, done.attempts) == (jobs_pb2.JOB_STATE_SUCCEEDED, 2)
     assert SECONDS <= services.speech.decoded <= SECONDS + 1
-    assert _texts(stub, job_id) == WORDS
+    assert texts_of(stub, job_id) == WORDS
     here.start()  # which has no file any more
-    assert _texts(here.stub(), job_id) == WORDS
+    assert texts_of(here.stub(), job_id) == WORDS
 
 
 def test_two_people_change_a_transcript_through_two_services(
@@ -277,7 +278,7 @@ def test_a_job_waits_while_there_is_no_room_for_its_recording(
         assert (status, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL")
         subprocess.run(["mount", "-o", "remount,size=50m", str(there.data)], check=True)
         services.speech.delay_s = 0.0
-        assert _texts(there.stub(), job_id) == WORDS
+        assert texts_of(there.stub(), job_id) == WORDS
         told = [event.message for event in _watched(there.stub(), job_id)]
         assert sum("waits for its recording: the disk" in text for text in told) == 1
         assert media(there.stub(), done)[1] == film
@@ -313,7 +314,7 @@ def test_a_submission_while_the_server_is_away_is_tried_again(
     server.start()
     job_id = _submit(pair[0], film, "key")
     assert _submit(pair[1], film, "key") == job_id
-    assert _texts(pair[1].stub(), job_id) == WORDS
+    assert texts_of(pair[1].stub(), job_id) == WORDS
 
     async def jobs(link: Link) -> set[str]:
         found = [one async for names in link.subjects(FILES, "vr.part.>") for one in names]

@@ -435,7 +435,7 @@ def test_workers_alone_recognise_and_translate_a_film(fleet: Fleet, film: bytes)
     assert "hi-en hi-ta" in lines
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
     second = fleet.worker("second", translates=True)
-    assert len(_texts(stub, job_id)) == len(expected)
+    assert len(texts_of(stub, job_id)) == len(expected)
     assert _translations(stub, job_id) == expected
     lanes = 2
     again = [*first.services.translation.seen, *second.services.translation.seen]
