@@ -23,6 +23,7 @@ def drop(page: Page, recording: Path, name: str) -> None:
     """Lets go of a file over the page."""
     import base64  # noqa: PLC0415 - of this alone
 
+    page.locator(".drop").wait_for()
     page.evaluate(DROP, [name, base64.b64encode(recording.read_bytes()).decode()])
 
 
