@@ -165,8 +165,13 @@ class Daemon:
         """Sends the signal; the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(60)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Waits until it has ended; the exit code."""
+        assert self.process is not None
         assert self.process.stdout is not None
+        code = self.process.wait(60)
         self.process.stdout.close()
         return code
 

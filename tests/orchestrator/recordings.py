@@ -20,7 +20,16 @@ def steps(seconds: int) -> Samples:
 
     Around zero, as sound is: every other one is negative.
     """
-    samples = np.repeat(np.arange(seconds, dtype=np.int16) * STEP, RATE)
+    return _held(np.arange(seconds, dtype=np.int16) * STEP)
+
+
+def mixed(seconds: int) -> Samples:
+    """As steps, in no order, so that seconds beside each other differ; the same each time."""
+    return _held(np.random.default_rng(0).integers(1, 90, seconds).astype(np.int16) * STEP)
+
+
+def _held(sizes: Samples) -> Samples:
+    samples = np.repeat(sizes, RATE)
     samples[1::2] *= -1
     return samples
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.orchestrator import recordings
@@ -50,10 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 @pytest.fixture
 def media(tmp_path: Path) -> Media:
     """A film with a word in each second."""
-    samples = np.random.default_rng(0).integers(1, 90, SECONDS).astype(np.int16) * 100
-    samples = np.repeat(samples, recordings.RATE)
-    samples[1::2] *= -1  # around zero, as sound is
-    return probe(recordings.write(tmp_path / "film.wav", samples))
+    return probe(recordings.write(tmp_path / "film.wav", recordings.mixed(SECONDS)))
 
 
 @dataclass

@@ -37,10 +37,7 @@ SECONDS = 200
 @pytest.fixture
 def media(tmp_path: Path) -> Media:
     """Two hundred seconds, each of its own loudness, in several spans."""
-    samples = np.random.default_rng(0).integers(1, 90, SECONDS).astype(np.int16) * 100
-    samples = np.repeat(samples, recordings.RATE)
-    samples[1::2] *= -1  # around zero, as sound is
-    return probe(recordings.write(tmp_path / "film.wav", samples))
+    return probe(recordings.write(tmp_path / "film.wav", recordings.mixed(SECONDS)))
 
 
 @dataclass
