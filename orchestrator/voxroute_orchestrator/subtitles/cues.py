@@ -240,11 +240,13 @@ def _blocks(passages: Iterable[_Passage], rules: CueRules) -> Iterator[Block]:
         alone = passage.alone
         for piece in _timed_pieces(passage, following_ms, rules):
             floor_ms = block.pieces[-1].start_ms if block is not None else 0
-            placed = replace(
-                piece,
-                start_ms=max(piece.start_ms, floor_ms),
-                end_ms=max(piece.end_ms, floor_ms),
-            )
+            placed = piece
+            if min(piece.start_ms, piece.end_ms) < floor_ms:
+                placed = replace(
+                    piece,
+                    start_ms=max(piece.start_ms, floor_ms),
+                    end_ms=max(piece.end_ms, floor_ms),
+                )
             pause_ms = placed.start_ms - heard_ms
             if (
                 block is None
@@ -329,33 +331,31 @@ def _name_speakers(blocks: Iterable[Block], rules: CueRules) -> None:
         speaker = block.speaker
 
 
-_Cost = tuple[int, int, float]
-"""Short cues, one-word tails, points; compared in this order."""
-
-
 def cut(block: Block, rules: CueRules = DEFAULT_RULES) -> list[int]:
     """Where the cues of the block begin, as indices of its pieces, and the end of the last.
 
     The cheapest of all ways, found from the front: the best way up to a piece is the best of the
-    ways up to the beginning of the cue that ends there.
+    ways up to the beginning of the cue that ends there. Ways compare by their short cues, then by
+    their one-word tails, then by their points.
     """
     costs = _Costs(block, rules)
     count = len(block.pieces)
-    best: list[tuple[_Cost, int] | None] = [((0, 0, 0.0), 0), *[None] * count]
+    short, tails, points = [math.inf] * (count + 1), [0] * (count + 1), [0.0] * (count + 1)
+    begins = [0] * (count + 1)  # of the last cue of the best way up to each piece
+    short[0] = 0
     for first in range(count):
-        so_far = best[first]
-        assert so_far is not None  # noqa: S101 - every piece alone is a cue
-        (short, tails, points), _ = so_far
-        for end, (more_short, more_tails, more_points) in costs.of(first):
-            cost = (short + more_short, tails + more_tails, points + more_points)
-            known = best[end]
-            if known is None or cost < known[0]:
-                best[end] = (cost, first)
+        so_far, now_tails = points[first], tails[first] + costs.is_tail(first)
+        for end, (is_short, more) in enumerate(costs.of(first), first + 1):
+            now_short, now_points = short[first] + is_short, so_far + more
+            if now_short < short[end] or (
+                now_short == short[end] and (now_tails, now_points) < (tails[end], points[end])
+            ):
+                short[end], tails[end], points[end] = now_short, now_tails, now_points
+                begins[end] = first
+            now_tails = tails[first]  # a longer cue is no tail
     bounds = [count]
     while bounds[-1]:
-        reached = best[bounds[-1]]
-        assert reached is not None  # noqa: S101 - as above
-        bounds.append(reached[1])
+        bounds.append(begins[bounds[-1]])
     return bounds[::-1]
 
 
@@ -382,7 +382,8 @@ class _Costs:
         # close enough: whether the characters beside a piece are Japanese is not asked
         reading = [reading_ms(" " * piece.blank + piece.text, rules) for piece in texts]
         self._reading = list(itertools.accumulate(reading, initial=0))
-        self._full_ms = 1000 * rules.lines * rules.line_characters / rules.characters_per_s
+        full_ms = 1000 * rules.lines * rules.line_characters / rules.characters_per_s
+        self._per_ms = _LENGTH_COST / full_ms**2
         following = [p.start_ms for p in block.pieces[1:]] + [block.next_ms]
         self._latest_ms = [
             math.inf if next_ms is None else next_ms - rules.min_gap_ms for next_ms in following
@@ -402,23 +403,27 @@ class _Costs:
             end -= 1
         return end
 
-    def of(self, first: int) -> Iterator[tuple[int, _Cost]]:
-        """The end and the cost of each cue that begins with the piece."""
+    def of(self, first: int) -> list[tuple[bool, float]]:
+        """Of each cue that begins with the piece, the shortest first: is it short; its points."""
+        end = self.reach(first)
         start_ms, read_ms = self._pieces[first].start_ms, self._reading[first]
-        inside, min_ms, max_ms = self._inside[first], self._rules.min_ms, self._rules.max_ms
-        for end in range(first + 1, self.reach(first) + 1):
-            needed_ms = self._reading[end] - read_ms
-            room_ms = self._latest_ms[end - 1] - start_ms
-            points = (
-                self._points[end - 1] - inside + _LENGTH_COST * (needed_ms / self._full_ms) ** 2
-            )
-            shown_ms = min(max_ms, room_ms)
-            if room_ms != math.inf and needed_ms > shown_ms:
-                points += _FAST_COST_PER_MS * (needed_ms - max(0, shown_ms))
-            tail = end == first + 1 and self._is_tail(first)
-            yield end, (int(room_ms < min_ms), int(tail), points)
+        inside = self._inside[first]
+        min_ms, max_ms, per_ms = self._rules.min_ms, self._rules.max_ms, self._per_ms
+        costs: list[tuple[bool, float]] = []
+        for reading, latest_ms, points in zip(
+            self._reading[first + 1 : end + 1],
+            self._latest_ms[first:end],
+            self._points[first:end],
+            strict=True,
+        ):
+            needed_ms, room_ms = reading - read_ms, latest_ms - start_ms
+            cost = points - inside + per_ms * needed_ms * needed_ms
+            if needed_ms > room_ms or (needed_ms > max_ms and room_ms != math.inf):
+                cost += _FAST_COST_PER_MS * (needed_ms - max(0, min(max_ms, room_ms)))
+            costs.append((room_ms < min_ms, cost))
+        return costs
 
-    def _is_tail(self, first: int) -> bool:
+    def is_tail(self, first: int) -> bool:
         """Whether the piece goes on with a sentence, so that it should not stand alone."""
         return (
             first > 0 and not self._sentence_ends[first - 1] and not self._segment_ends[first - 1]

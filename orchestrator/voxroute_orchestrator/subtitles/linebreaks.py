@@ -136,14 +136,13 @@ def joined(pieces: Iterable[Piece]) -> str:
 
 def pieces_of(text: str, rules: CueRules = DEFAULT_RULES) -> list[Piece]:
     """The text in pieces; one that is longer than a line is cut."""
-    pieces: list[Piece] = []
-    for word in flat(text).split(" "):
-        blank = True
-        for part in _breakable(word):
-            for cut in _cut(part, rules):
-                pieces.append(Piece(cut, blank))
-                blank = False
-    return pieces
+    return [piece for word in flat(text).split(" ") for piece in _pieces_of_word(word, rules)]
+
+
+@functools.lru_cache(maxsize=8192)
+def _pieces_of_word(word: str, rules: CueRules) -> tuple[Piece, ...]:
+    texts = [cut for part in _breakable(word) for cut in _cut(part, rules)]
+    return tuple(Piece(text, blank=number == 0) for number, text in enumerate(texts))
 
 
 def _breakable(word: str) -> list[str]:
