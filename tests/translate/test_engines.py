@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from voxroute_serving.errors import EngineError, ModelUnavailableError, OutOfMem
 from voxroute_translate import engine, registry
 from voxroute_translate.engine import Decoding, Runtime, TranslationModel
 from voxroute_translate.registry import ModelCard
-from voxroute_translate.runtimes import codecs, on_ctranslate2, on_torch
+from voxroute_translate.runtimes import codecs, convert, on_ctranslate2, on_torch
 
 ENGLISH = [
     "Where are you going?",
@@ -24,6 +26,7 @@ ENGLISH = [
 ]
 HINDI = ["तुम कहाँ जा रहे हो?", "मेरे भाई के पास एक नई किताब है।", "फिर से बारिश हो रही है।"]
 
+NLLB = Path(__file__).parents[2] / "models" / "translate-tiny-hi-en"
 CASES = {
     "en-indic-tiny": ("eng_Latn", "hin_Deva", ENGLISH),
     "m2m100-tiny": ("hi", "en", HINDI),
@@ -39,7 +42,7 @@ def describe(directory: Path) -> ModelCard:
 
 def ct2_runtime(card: ModelCard, directory: Path) -> Runtime:
     """The model converted into `directory`, in full precision."""
-    on_ctranslate2.convert(card, directory)
+    convert.convert(card, directory)
     codec = codecs.codec(card)
     return on_ctranslate2.Ct2Runtime(card, directory, codec, "cpu", "float32")
 
@@ -221,7 +224,7 @@ def test_conversion_takes_unlisted_language_tokens(
 ) -> None:
     """An M2M100 tokenizer that lists no language token in its files is converted with all 100."""
     card = describe(checkpoint("m2m100-tiny"))
-    on_ctranslate2.convert(card, tmp_path)
+    convert.convert(card, tmp_path)
     words = json.loads((tmp_path / "shared_vocabulary.json").read_text())
     assert words.count("__hi__") == 1
     assert words.count("__zu__") == 1
@@ -298,9 +301,40 @@ def test_an_unknown_compute_type_names_the_known_ones(
 ) -> None:
     """A numeric type that the CPU lacks is refused with those it has."""
     card = describe(checkpoint("opus-mt-en-hi"))
-    on_ctranslate2.convert(card, tmp_path)
+    convert.convert(card, tmp_path)
     codec = codecs.codec(card)
     with pytest.raises(ModelUnavailableError, match="int8"):
         on_ctranslate2.Ct2Runtime(card, tmp_path, codec, "cpu", "float64")
     with pytest.raises(ModelUnavailableError, match="bfloat16"):
         on_torch.TorchRuntime(card, codec, "cpu", "int8")
+
+
+IMPORTS = """
+import json, sys
+from pathlib import Path
+from voxroute_translate import engine, registry
+
+_, checkpoint, cache = sys.argv
+card = registry.describe(checkpoint, Path(checkpoint), lambda _: "sha256:0")
+options = engine.EngineOptions("cpu", "ctranslate2", "float32", 0, Path(cache))
+engine.load(card, options, lambda _: None).close()
+print(json.dumps([*sys.modules]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nllb", "m2m100-tiny", "opus-mt-en-hi"])
+def test_a_converted_model_is_loaded_without_what_only_converts(
+    name: str, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A service that starts again imports no network of transformers, which takes seconds."""
+    directory = NLLB if name == "nllb" else checkpoint(name)
+    engine.ctranslate2_directory(describe(directory), tmp_path, lambda _: None)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IMPORTS, str(directory), str(tmp_path)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    imported = json.loads(done.stdout.splitlines()[-1])
+    assert "ctranslate2" in imported
+    heavy = {"ctranslate2.converters", "transformers.modeling_utils", "sklearn"}
+    assert not heavy & {*imported}
