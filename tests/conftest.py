@@ -7,14 +7,28 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     import numpy as np
+    from xdist.scheduler import LoadFileScheduling
 
+TOGETHER = {
+    "tests/e2e": "services of their own",
+    "tests/gateway": "a gateway and its services",
+    "tests/gateway/live": "live speech",
+    "tests/gateway/web": "the page",
+    "tests/asr_mlx": "engines",
+    "tests/engines": "engines",
+    "tests/translate": "engines",
+}
+"""Folders whose tests share what takes a processor 20 s to start or to import."""
 BUNDLED_ASR = Path(__file__).parents[1] / "models" / "asr-tiny-hi-en"
+
+# What is imported becomes no garbage, which Python looks for all the while: 2 s in each process.
+gc.disable()
 
 # Hundreds of processes import the same libraries: compiling torch takes each of them 5 s.
 sys.dont_write_bytecode = False
@@ -29,6 +43,22 @@ def pytest_collection_finish() -> None:
     """Leaves what all tests have imported to no collection of garbage, which took seconds each."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileScheduling | None":
+    """Gives a process a file at a time, or all folders of a name in TOGETHER."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - there where tests are shared out
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file.rpartition("/")[0], file)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
