@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,6 @@ TOGETHER = {
 """Folders whose tests share what takes a processor 20 s to start or to import."""
 BUNDLED_ASR = Path(__file__).parents[1] / "models" / "asr-tiny-hi-en"
 
-# What is imported becomes no garbage, which Python looks for all the while: 2 s in each process.
-gc.disable()
-
 # Hundreds of processes import the same libraries: compiling torch takes each of them 5 s.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -39,11 +36,16 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def pytest_collection_finish() -> None:
-    """Leaves what all tests have imported to no collection of garbage, which took seconds each."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Looks for no garbage while all is imported, nor among it after that: seconds each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
