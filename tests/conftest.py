@@ -5,15 +5,26 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     import numpy as np
+    from xdist.scheduler import LoadFileScheduling
 
+TOGETHER = {
+    "tests/e2e": "services of their own",
+    "tests/gateway": "a gateway and its services",
+    "tests/gateway/live": "live speech",
+    "tests/gateway/web": "the page",
+    "tests/asr_mlx": "engines",
+    "tests/engines": "engines",
+    "tests/translate": "engines",
+}
+"""Folders whose tests share what takes a processor 20 s to start or to import."""
 BUNDLED_ASR = Path(__file__).parents[1] / "models" / "asr-tiny-hi-en"
 
 # Hundreds of processes import the same libraries: compiling torch takes each of them 5 s.
@@ -25,10 +36,31 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def pytest_collection_finish() -> None:
-    """Leaves what all tests have imported to no collection of garbage, which took seconds each."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Looks for no garbage while all is imported, nor among it after that: seconds each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileScheduling | None":
+    """Gives a process a file at a time, or all folders of a name in TOGETHER."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - there where tests are shared out
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file.rpartition("/")[0], file)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,7 +25,8 @@ def save_checkpoint(directory: Path, *, vocab_size: int = 51865) -> Path:
     """A Hugging Face Whisper checkpoint with random weights and no tokenizer of its own."""
     generation = {"alignment_heads": [[1, 0], [1, 1]]}
     ffn = {"encoder_ffn_dim": 256, "decoder_ffn_dim": 256}
-    own = {"vocab_size": vocab_size, "init_std": 0.2, **ffn}
+    context = {"max_target_positions": 128}  # such weights write until there is no room left
+    own = {"vocab_size": vocab_size, "init_std": 0.2, **ffn, **context}
     return save_whisper(directory, generation, **own)
 
 

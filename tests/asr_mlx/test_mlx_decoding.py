@@ -170,7 +170,7 @@ def test_rows_that_have_ended_leave_the_batch(model: MlxWhisperModel) -> None:
 def test_a_text_that_never_ends_is_cut(model: MlxWhisperModel) -> None:
     """At most half of the context is written, and it is told that this is not the end."""
     (result,), _ = decode_scripted(model, [{1000: 50.0}])
-    assert len(result.tokens) == 224
+    assert len(result.tokens) == 64
     assert result.is_cut_off
 
 

@@ -1,7 +1,7 @@
 """The names and codes that programs look languages up by."""
 
 import pytest
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
+from whisperx.utils import LANGUAGES
 
 from voxroute_gateway.languages import name_of, tag_of
 

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from scipy.signal import lfilter
 
+from tests.serving.beeps import FAST
 from voxroute_serving.audio.pcm import Law, expanded
 from voxroute_serving.audio.samples import SAMPLE_RATE, Samples
 
@@ -99,7 +100,7 @@ def media(spec: Media) -> bytes:
         streams: list[Any] = []
         for hz in spec.tones_hz:
             stream = cast("Any", container).add_stream(
-                spec.codec, rate=spec.rate, layout=spec.layout
+                spec.codec, rate=spec.rate, layout=spec.layout, options=FAST
             )
             streams.append(stream)
             samples = tone(spec.seconds, hz, spec.rate)

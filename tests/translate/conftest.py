@@ -1,3 +1,4 @@
+# ruff: noqa: PLC0415 - ML libraries are imported by the fixtures that need them
 """Tiny checkpoints in the file formats of the real ones, with random weights."""
 
 import json
@@ -8,9 +9,6 @@ from typing import Any
 
 import pytest
 import sentencepiece
-import torch
-import transformers
-from safetensors.torch import save_file
 
 ENGLISH = [
     "Where are you going?", "I am going home now.", "The water is cold today.", "Open the door!",
@@ -41,6 +39,9 @@ def build_indictrans2(  # noqa: C901 - a list of tensors
     directory: Path, *, tied: bool = False, layer_norm: bool = True
 ) -> Path:
     """A random IndicTrans2 checkpoint, English to Indic: the hub's file names and tensor names."""
+    import torch
+    from safetensors.torch import save_file
+
     directory.mkdir(parents=True)
     generator = torch.Generator().manual_seed(1)
     for side, texts, codes in (
@@ -106,6 +107,9 @@ def build_indictrans2(  # noqa: C901 - a list of tensors
 
 def make_m2m100(directory: Path) -> Path:
     """A random M2M100 checkpoint with its own small SentencePiece model."""
+    import torch
+    import transformers
+
     directory.mkdir(parents=True)
     pieces = train_pieces(
         [*ENGLISH, *HINDI], directory / "sentencepiece.bpe", 220, model_type="bpe",
@@ -134,6 +138,9 @@ def make_m2m100(directory: Path) -> Path:
 
 def make_marian(directory: Path) -> Path:
     """A random Marian checkpoint, English to Hindi, with two SentencePiece models."""
+    import torch
+    import transformers
+
     directory.mkdir(parents=True)
     words: list[str] = []
     for side, texts in (("source", ENGLISH), ("target", HINDI)):
@@ -169,6 +176,9 @@ def train_m2m100(directory: Path) -> Path:
 
     About 10 s on one core.
     """
+    import torch
+    import transformers
+
     make_m2m100(directory)
     tokenizer = transformers.M2M100Tokenizer.from_pretrained(directory)
     model = transformers.M2M100ForConditionalGeneration(

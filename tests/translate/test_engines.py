@@ -2,20 +2,23 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import ctranslate2
 import pytest
-import torch
-from safetensors.torch import load_file
-from torch.nn import functional
 
 from voxroute_serving.errors import EngineError, ModelUnavailableError, OutOfMemoryError
 from voxroute_translate import engine, registry
-from voxroute_translate.engine import Decoding, Runtime, TranslationModel
+from voxroute_translate.engine import Codec, Decoding, Runtime, TranslationModel
 from voxroute_translate.registry import ModelCard
-from voxroute_translate.runtimes import codecs, on_ctranslate2, on_torch
+from voxroute_translate.runtimes import codecs, on_ctranslate2
+
+if TYPE_CHECKING:
+    import torch
 
 ENGLISH = [
     "Where are you going?",
@@ -24,6 +27,7 @@ ENGLISH = [
 ]
 HINDI = ["तुम कहाँ जा रहे हो?", "मेरे भाई के पास एक नई किताब है।", "फिर से बारिश हो रही है।"]
 
+NLLB = Path(__file__).parents[2] / "models" / "translate-tiny-hi-en"
 CASES = {
     "en-indic-tiny": ("eng_Latn", "hin_Deva", ENGLISH),
     "m2m100-tiny": ("hi", "en", HINDI),
@@ -37,9 +41,23 @@ def describe(directory: Path) -> ModelCard:
     return registry.describe(str(directory), directory, lambda _: "sha256:0")
 
 
+def convert(card: ModelCard, directory: Path) -> None:
+    """Fills the directory with the model in CTranslate2's format."""
+    from voxroute_translate.runtimes.convert import convert  # noqa: PLC0415 - takes seconds
+
+    convert(card, directory)
+
+
+def torch_runtime(card: ModelCard, codec: Codec, compute_type: str = "float32") -> Runtime:
+    """The model on torch."""
+    from voxroute_translate.runtimes.on_torch import TorchRuntime  # noqa: PLC0415 - takes seconds
+
+    return TorchRuntime(card, codec, "cpu", compute_type)
+
+
 def ct2_runtime(card: ModelCard, directory: Path) -> Runtime:
     """The model converted into `directory`, in full precision."""
-    on_ctranslate2.convert(card, directory)
+    convert(card, directory)
     codec = codecs.codec(card)
     return on_ctranslate2.Ct2Runtime(card, directory, codec, "cpu", "float32")
 
@@ -56,7 +74,7 @@ def test_both_runtimes_give_the_same_tokens(
     tokens = codec.encode(texts, source, target).tokens
     prefix, decoding = codec.prefix(target), Decoding(beam_size)
     fast = ct2_runtime(card, tmp_path).generate(tokens, prefix, decoding)
-    slow = on_torch.TorchRuntime(card, codec, "cpu", "float32").generate(tokens, prefix, decoding)
+    slow = torch_runtime(card, codec).generate(tokens, prefix, decoding)
     assert [(codec.target_ids(t), ended) for t, ended in fast] == [
         (codec.target_ids(t), ended) for t, ended in slow
     ]
@@ -65,12 +83,16 @@ def test_both_runtimes_give_the_same_tokens(
 
 def reference_indictrans2(  # noqa: C901 - one definition in one place
     directory: Path, source: list[int], target: list[int]
-) -> torch.Tensor:
+) -> "torch.Tensor":
     """Log probabilities of the next token, written out from the paper's definition.
 
     One sentence, no cache, no batch: embeddings times sqrt(d) plus sinusoidal positions from 2 on,
     a layer norm, pre-norm layers, a final layer norm, the output weights.
     """
+    import torch  # noqa: PLC0415 - takes seconds
+    from safetensors.torch import load_file  # noqa: PLC0415 - imports torch
+    from torch.nn import functional  # noqa: PLC0415 - as above
+
     config = json.loads((directory / "config.json").read_text())
     w = load_file(str(directory / "model.safetensors"))
     d, heads = config["encoder_embed_dim"], config["encoder_attention_heads"]
@@ -152,7 +174,7 @@ def test_indictrans2_is_computed_as_defined(
     (tmp_path / "ct2").mkdir()
     for runtime in (
         ct2_runtime(card, tmp_path / "ct2"),
-        on_torch.TorchRuntime(card, codec, "cpu", "float32"),
+        torch_runtime(card, codec),
     ):
         [(generated, _)] = runtime.generate(tokens, [], Decoding(1))
         expected = [number for number in written[1:] if number != 2]
@@ -196,9 +218,7 @@ def test_indictrans2_without_safetensors_is_refused(
     directory = make_indictrans2(tmp_path / "en-indic")
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     with pytest.raises(ModelUnavailableError, match="safetensors"):
-        on_torch.TorchRuntime(
-            describe(directory), codecs.codec(describe(directory)), "cpu", "float32"
-        )
+        torch_runtime(describe(directory), codecs.codec(describe(directory)))
 
 
 def test_the_limit_of_output_tokens_is_told(
@@ -221,7 +241,7 @@ def test_conversion_takes_unlisted_language_tokens(
 ) -> None:
     """An M2M100 tokenizer that lists no language token in its files is converted with all 100."""
     card = describe(checkpoint("m2m100-tiny"))
-    on_ctranslate2.convert(card, tmp_path)
+    convert(card, tmp_path)
     words = json.loads((tmp_path / "shared_vocabulary.json").read_text())
     assert words.count("__hi__") == 1
     assert words.count("__zu__") == 1
@@ -285,7 +305,7 @@ def test_another_failure_is_not_mistaken_for_memory(
     assert "secret" not in failed.value.message
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a host without a GPU")
+@pytest.mark.skipif(ctranslate2.get_cuda_device_count() > 0, reason="needs a host without a GPU")
 def test_a_device_that_is_not_there_is_named() -> None:
     """Asking for a missing device fails with what to do; auto takes the CPU."""
     assert engine.find_device("auto") in ("cpu", "mps")
@@ -298,9 +318,40 @@ def test_an_unknown_compute_type_names_the_known_ones(
 ) -> None:
     """A numeric type that the CPU lacks is refused with those it has."""
     card = describe(checkpoint("opus-mt-en-hi"))
-    on_ctranslate2.convert(card, tmp_path)
+    convert(card, tmp_path)
     codec = codecs.codec(card)
     with pytest.raises(ModelUnavailableError, match="int8"):
         on_ctranslate2.Ct2Runtime(card, tmp_path, codec, "cpu", "float64")
     with pytest.raises(ModelUnavailableError, match="bfloat16"):
-        on_torch.TorchRuntime(card, codec, "cpu", "int8")
+        torch_runtime(card, codec, "int8")
+
+
+IMPORTS = """
+import json, sys
+from pathlib import Path
+from voxroute_translate import engine, registry
+
+_, checkpoint, cache = sys.argv
+card = registry.describe(checkpoint, Path(checkpoint), lambda _: "sha256:0")
+options = engine.EngineOptions("cpu", "ctranslate2", "float32", 0, Path(cache))
+engine.load(card, options, lambda _: None).close()
+print(json.dumps([*sys.modules]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nllb", "m2m100-tiny", "opus-mt-en-hi"])
+def test_a_converted_model_is_loaded_without_what_only_converts(
+    name: str, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A service that starts again imports no network of transformers, which takes seconds."""
+    directory = NLLB if name == "nllb" else checkpoint(name)
+    engine.ctranslate2_directory(describe(directory), tmp_path, lambda _: None)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IMPORTS, str(directory), str(tmp_path)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    imported = json.loads(done.stdout.splitlines()[-1])
+    assert "ctranslate2" in imported
+    heavy = {"ctranslate2.converters", "transformers.modeling_utils", "sklearn"}
+    assert not heavy & {*imported}

@@ -281,11 +281,13 @@ def ctranslate2_directory(card: ModelCard, cache_dir: Path, activity: Activity) 
     """The directory of a model's conversion, made now where the cache has none."""
     from voxroute_translate.runtimes import on_ctranslate2  # noqa: PLC0415 - heavy
 
-    def convert(directory: Path) -> None:
-        activity(f"converting {card.name} to CTranslate2, once")
-        on_ctranslate2.convert(card, directory)
+    def make(directory: Path) -> None:
+        from voxroute_translate.runtimes.convert import convert  # noqa: PLC0415 - imports torch
 
-    return hub.converted(card.directory, on_ctranslate2.KIND, convert, cache_dir=cache_dir)
+        activity(f"converting {card.name} to CTranslate2, once")
+        convert(card, directory)
+
+    return hub.converted(card.directory, on_ctranslate2.KIND, make, cache_dir=cache_dir)
 
 
 def converted(name: str, source: Path, cache_dir: Path, activity: Activity) -> Path:

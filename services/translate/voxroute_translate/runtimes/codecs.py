@@ -14,6 +14,12 @@ from voxroute_translate.registry import ModelCard
 
 MAX_INPUT_TOKENS = 512  # NLLB and M2M100 take 1024, but saw no single sentence beyond this
 
+_TOKENIZERS = {
+    "nllb": "NllbTokenizerFast",
+    "m2m100": "M2M100Tokenizer",
+    "marian": "MarianTokenizer",
+}
+
 
 def codec(card: ModelCard) -> Codec:
     """The codec of a model's format."""
@@ -32,9 +38,10 @@ class TransformersCodec:
         config = json.loads((card.directory / "config.json").read_text("utf-8"))
         self._format = card.format
         self._lock = threading.Lock()
-        # local files only, and never code from a model's directory
-        self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-            str(card.directory), local_files_only=True, trust_remote_code=False
+        # By its class: AutoTokenizer imports all that can generate, and scikit-learn, for seconds.
+        # Local files only; and no class of these has code from a model's directory.
+        self._tokenizer: Any = getattr(transformers, _TOKENIZERS[card.format]).from_pretrained(
+            str(card.directory), local_files_only=True
         )
         positions = int(config.get("max_position_embeddings", MAX_INPUT_TOKENS))
         self.max_input_tokens = min(MAX_INPUT_TOKENS, positions)
