@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check test-slow lint format types protos protos-check lock upgrade \
-	audit real-models nats-server models-eval kill-test bench certs clean
+	audit real-models nats-server s3-server models-eval kill-test bench certs clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,9 @@ real-models: install ## Fetch real models and recordings into models/real, for s
 
 nats-server: install ## Fetch nats-servers into .tools, for the tests of several services
 	@$(RUN)python -m scripts.nats_server trixie sid
+
+s3-server: install ## Fetch a server of S3 into .tools, for the tests of files in a bucket
+	@$(RUN)python -m scripts.s3_server
 
 models-eval: install ## Print the held-out figures of the bundled models (needs espeak-ng)
 	@$(RUN)python models/evaluate.py

@@ -2,8 +2,8 @@
 """How fast recordings come to a job service, and to another one that has nothing of them.
 
 A recording of MIB MiB is sent to one service; then a second one, which has just begun, is asked for
-it, twice. The services have one folder, or one of their own each and the files on one server, or on
-three. All is on one host and one disk.
+it, twice. The services have one folder, or one of their own each and the files on one server, on
+three, or in a bucket of a server of S3. All is on one host and one disk.
 """
 
 import contextlib
@@ -16,11 +16,12 @@ from pathlib import Path
 from benchmarks.fleet import Client, Service, free_port, nats_server, service_of, started
 from benchmarks.table import table
 from scripts.nats_server import SERVER
+from scripts.s3_server import BUCKET, PORTS, SECRET, command, serves
 from voxroute.jobs.v1 import jobs_pb2
 
 MIB = 256
 NAME = "film.mp4"
-WAYS = ("one folder", "one server", "three servers")
+WAYS = ("one folder", "one server", "three servers", "a bucket")
 WHAT = ("sent", "from another service", "the same again")
 
 
@@ -64,7 +65,18 @@ def _engine(folder: Path, way: str, stack: contextlib.ExitStack) -> list[str]:
         url, _ = nats_server(own, stack)
     else:
         url = _cluster(own, stack)
-    return ["--engine", url, "--engine-files", "folder" if way == WAYS[0] else "server"]
+    files = {"one folder": "folder", "a bucket": ""}.get(way, "server")
+    return ["--engine", url, "--engine-files", files or _bucket(own, stack)]
+
+
+def _bucket(folder: Path, stack: contextlib.ExitStack) -> str:
+    """The URL of one; the environment has who may write to it."""
+    ports = {name: free_port() for name in PORTS}
+    started(stack, command(folder, ports), folder / "s3.log")
+    while not serves(ports):
+        time.sleep(0.05)
+    os.environ |= {"AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": SECRET}
+    return f"s3://{BUCKET}/measured?endpoint=http://127.0.0.1:{ports['s3.port']}"
 
 
 def _cluster(folder: Path, stack: contextlib.ExitStack) -> str:
@@ -78,8 +90,8 @@ def _cluster(folder: Path, stack: contextlib.ExitStack) -> str:
             f" listen: 127.0.0.1:{ports[3 + number]} }}"
         )
         program = os.environ.get("VOXROUTE_NATS_SERVER", SERVER)
-        command = [program, "-c", config, "-a", "127.0.0.1", "-p", ports[number]]
-        started(stack, [str(one) for one in command], folder / f"{number}.log")
+        told = [program, "-c", config, "-a", "127.0.0.1", "-p", ports[number]]
+        started(stack, [str(one) for one in told], folder / f"{number}.log")
         time.sleep(1.0)  # of those that are started at once one may not be counted
     return ",".join(f"nats://127.0.0.1:{port}" for port in ports[:3])
 

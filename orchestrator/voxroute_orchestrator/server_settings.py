@@ -2,7 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -21,6 +22,7 @@ from voxroute_serving.process.settings import (
     StringList,
 )
 
+_MOST_PREFIX = 200  # of the 1024 bytes of a key
 _COPIES = 3  # of a cluster: one server may go, and the others agree
 
 
@@ -41,6 +43,30 @@ def _servers(addresses: list[str]) -> list[str]:
     if len({one.partition("://")[0] for one in found}) > 1:
         raise ValueError("the addresses begin with nats:// or with tls://, all of them alike")
     return found
+
+
+def _files(where: str) -> str:
+    if where in {"folder", "server"}:
+        return where
+    url = urlsplit(where)
+    if "@" in where:  # which is not repeated: it may hold a password
+        raise ValueError("an address tells nobody's name; AWS_ACCESS_KEY_ID does, and its like")
+    asked = dict(parse_qsl(url.query, keep_blank_values=True))
+    endpoint = asked.get("endpoint", "https://")
+    if (
+        url.scheme != "s3"
+        or not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", url.netloc)
+        or len(url.path) > _MOST_PREFIX
+        or not re.fullmatch(r"(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*/?", url.path)
+        or asked.keys() - {"endpoint", "region"}
+        or not endpoint.startswith(("https://", "http://"))
+        or url.fragment
+    ):
+        raise ValueError(
+            f"{where!r} is none of folder, server, and s3://BUCKET/PREFIX, which may end with"
+            " ?endpoint=URL and &region=NAME"
+        )
+    return where
 
 
 class EngineSettings(LogSettings):
@@ -144,11 +170,11 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
         description="servers of the cluster that keep each job; 0 for 3 where --engine names"
         " several, else 1. Of 3, one may go. More are kept from the next start on, fewer never",
     )
-    engine_files: Literal["folder", "server"] = Field(
+    engine_files: Annotated[str, AfterValidator(_files)] = Field(
         default="folder",
         description="where uploads, results and revisions are with --engine: in the folder"
-        " --data-dir, which all services share then, or on the server, so that each service has a"
-        " --data-dir of its own, for copies. The same for all services",
+        " --data-dir, which all services share then; or on the server, or in s3://BUCKET/PREFIX, so"
+        " that each service has a --data-dir of its own, for copies. The same for all services",
     )
     engine_lease_s: float = Field(
         default=30.0,
@@ -204,9 +230,14 @@ class JobServerSettings(ServerSettings, EngineSettings, ClientServerSettings):
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
-        if self.engine_files == "server" and not self.engine:
-            raise ValueError("--engine-files server is for --engine; name the server with it")
+        if self.copies and not self.engine:
+            raise ValueError("--engine-files is for --engine; name the server with it")
         return self
+
+    @property
+    def copies(self) -> bool:
+        """Whether `data_dir` has nothing that is not elsewhere as well."""
+        return self.engine_files != "folder"
 
     @property
     def replicas(self) -> int:

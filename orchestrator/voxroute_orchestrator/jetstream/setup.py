@@ -3,7 +3,8 @@
     vr.job.<id>           a job: its last message is the job, all of them are its events
     vr.conf.<id>.<n>      what was asked for, in parts
     vr.key.<digest>       the job of an idempotency key
-    vr.fact.folder        the id of the folder in which recordings and results are, or "server"
+    vr.fact.folder        the id of the folder in which recordings and results are, "server", or
+                          s3://<bucket>/<prefix>#<id>
     vr.journal.<id>.<n>   what is finished of a job that was begun anew n times (journal.py)
     vr.span.<pool>.<id>.<n>  a ticket: spans of a job that runs wait for workers with a model, or
                           texts for those that translate; which languages is its data
@@ -14,7 +15,7 @@
     vr.who                answered by every job service and worker: who it is, and what it does
 
     vr.part.<id>.<place>.<name>  parts of a file of a job, and
-    vr.file.<id>.<place>.<name>  what it is then (files.py)
+    vr.file.<id>.<place>.<name>  what it is then (server_files.py of the job service)
 
 The first four are the stream VR_JOBS, journals are VR_JOURNAL, tickets VR_SPANS, and files VR_FILES
 where they are on the server.
@@ -38,6 +39,7 @@ WHO = "vr.who"
 _FOLDER = "vr.fact.folder"
 ON_SERVER = "server"
 """In place of the id of a folder: files are in VR_FILES."""
+_IN_BUCKET = "s3://"
 _LAYOUT = "2"  # raised when an older voxroute would not understand what is kept
 _READ = {"1"}  # of older ones, taken as they are: had no tenants, and a stream of tickets for jobs
 NO_STREAM = 10059
@@ -127,12 +129,20 @@ async def check_folder(link: Link, folder_id: str) -> None:
     kept = await link.last(JOBS, _FOLDER)
     if kept is not None and kept.data == folder_id.encode():
         return
-    if kept is not None and kept.data == ON_SERVER.encode():
+    told = kept.data.decode() if kept is not None else ""
+    bucket = told.partition("#")[0] if told.startswith(_IN_BUCKET) else ""
+    if bucket and folder_id.partition("#")[0] == bucket:
         raise LinkError(
-            "the jobs that this server keeps have their files on it as well; start with"
-            " --engine-files server and a --data-dir of this service's own"
+            f"the jobs that this server keeps have their files in another bucket {bucket}; name the"
+            " endpoint of the other services, or use an account of its own"
         )
-    if folder_id == ON_SERVER:
+    if told == ON_SERVER or bucket:
+        where = f"in {bucket}" if bucket else "on it as well"
+        raise LinkError(
+            f"the jobs that this server keeps have their files {where}; start"
+            f" with --engine-files {bucket or ON_SERVER} and a --data-dir of this service's own"
+        )
+    if folder_id == ON_SERVER or folder_id.startswith(_IN_BUCKET):
         raise LinkError(
             "the jobs that this server keeps have their files in a folder that services share;"
             " start with --engine-files folder and that --data-dir, or use an account of its own"

@@ -47,8 +47,9 @@ _IS_OTHERS = {
     " --data-dir, or leave out --engine",
     _SHARED_KIND: "{} is that of services that share their jobs; start this one with their --engine"
     " and --engine-files folder, or name another folder with --data-dir",
-    _COPIES_KIND: "{} is that of a service whose files are on a NATS server; start it with its"
-    " --engine and --engine-files server, or name another folder with --data-dir",
+    _COPIES_KIND: "{} is that of a service whose files are on a server or in a bucket; start it"
+    " with its --engine and --engine-files server or s3://..., or name another folder with"
+    " --data-dir",
 }
 _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = (UPLOADS, JOBS, ASIDE)

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import importlib.util
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -77,6 +78,7 @@ from voxroute_serving.process.main import Runtime, run_service
 
 if TYPE_CHECKING:
     from voxroute_orchestrator.jetstream.access import Access
+    from voxroute_orchestrator.jobs.stores.bucket import Bucket
     from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
 
 SERVICE_NAME = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
@@ -377,9 +379,11 @@ class JobApp:
             raise InvalidInputError("--workers come over a NATS server; name it with --engine")
         access = _access(settings)  # before the folder is one that is shared
         self._settings, self._runtime = settings, runtime
-        copies = settings.engine_files == "server"
+        self._bucket = _bucket(settings)
         self._folder = DataFolder(
-            settings.data_dir, shared=bool(settings.engine) and not copies, copies=copies
+            settings.data_dir,
+            shared=bool(settings.engine) and not settings.copies,
+            copies=settings.copies,
         )
         self._keep_s = settings.keep_days * DAY_S
         self._deleting: asyncio.Task[None] | None = None
@@ -394,7 +398,7 @@ class JobApp:
                 settings, access, self._folder.id, self._observe, runtime.metrics.registry
             )
             on_threads = OnThreads(self._store)
-            self._files = _files(settings, self._shared, on_threads, self._folder)
+            self._files = _files(settings, self._shared, on_threads, self._folder, self._bucket)
         else:
             self._sqlite = SqliteStore(self._folder.path, self._observe, data_id=self._folder.id)
             self._store = EmbeddedJobs(self._sqlite)
@@ -453,8 +457,10 @@ class JobApp:
         In a folder that is shared nothing is put in order: others work there. One of copies is
         emptied.
         """
-        if self._settings.engine_files == "server":
+        if self._settings.copies:
             await asyncio.to_thread(self._folder.empty)
+        if self._bucket is not None and self._shared is not None:
+            self._shared.folder_id = await self._bucket.open()
         if self._sqlite is not None:
             await asyncio.to_thread(reconcile, self._sqlite, self._folder)
             for job_id in await asyncio.to_thread(self._sqlite.in_state, QUEUED):
@@ -525,15 +531,35 @@ def _shared_jobs(
     )
 
 
+def _bucket(settings: JobServerSettings) -> "Bucket | None":
+    """That of `--engine-files`, None without. Raises InvalidInputError, StoreError."""
+    if settings.engine_files in {"folder", "server"}:
+        return None
+    if importlib.util.find_spec("obstore") is None:
+        raise InvalidInputError(
+            "--engine-files s3://... needs obstore; `pip install 'voxroute-orchestrator[s3]'` adds"
+            " it"
+        )
+    from voxroute_orchestrator.jobs.stores.bucket import Bucket  # noqa: PLC0415 - others need none
+
+    return Bucket(settings.engine_files)
+
+
 def _files(
-    settings: JobServerSettings, jobs: "JetStreamJobs", store: Store, folder: DataFolder
+    settings: JobServerSettings,
+    jobs: "JetStreamJobs",
+    store: Store,
+    folder: DataFolder,
+    bucket: "Bucket | None",
 ) -> FileStore:
     """The files of jobs with `--engine`."""
-    from voxroute_orchestrator.jobs.stores.server_files import ServerFiles  # noqa: PLC0415 - it needs nats-py
+    if not settings.copies:
+        return FolderFiles(store, folder)
+    # they need nats-py
+    from voxroute_orchestrator.jobs.stores.remote_files import RemoteFiles  # noqa: PLC0415
+    from voxroute_orchestrator.jobs.stores.server_files import ServerFiles  # noqa: PLC0415
 
-    if settings.engine_files == "server":
-        return ServerFiles(jobs, folder)
-    return FolderFiles(store, folder)
+    return RemoteFiles(jobs, folder, bucket or ServerFiles(lambda: jobs.link))
 
 
 def _options(settings: JobServerSettings) -> Settings:

@@ -22,14 +22,11 @@ from tests.orchestrator.jobs.engines import claimed, say, texts
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jetstream import files
 from voxroute_orchestrator.jetstream import link as link_module
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.files import FileName, GoneError
 from voxroute_orchestrator.jetstream.journal import JetStreamJournal
 from voxroute_orchestrator.jetstream.link import (
     AwayError,
-    ConflictError,
     Link,
     LinkError,
     RefusedError,
@@ -38,7 +35,10 @@ from voxroute_orchestrator.jetstream.presence import be_there, look
 from voxroute_orchestrator.jetstream.setup import FILES, JOBS, ON_SERVER, SPANS, hand_out
 from voxroute_orchestrator.jobs.errors import StoreError
 from voxroute_orchestrator.jobs.store import SUCCEEDED
+from voxroute_orchestrator.jobs.stores.file_store import ThereError
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
+from voxroute_orchestrator.jobs.stores.parts import FileName
+from voxroute_orchestrator.jobs.stores.server_files import ServerFiles
 from voxroute_serving.errors import InvalidInputError
 
 FILM = jobs_pb2.JobConfig(upload_name="film.wav")
@@ -115,18 +115,18 @@ async def test_a_service_needs_no_more_than_what_the_accounts_allow(guarded: Gua
 
 async def _files(link: Link, path: Path) -> None:
     """How files come and go."""
-    file = FileName("d", "media", "film.mp4")
-    kept = await files.put(link, file, path)
-    with pytest.raises(ConflictError):  # and its parts are removed again
-        await files.put(link, file, path)
+    files, file = ServerFiles(lambda: link), FileName("d", "media", "film.mp4")
+    kept = await files.put(file, path)
+    with pytest.raises(ThereError):  # and its parts are removed again
+        await files.put(file, path)
     found: list[bytes] = []
-    await files.get(link, file, await files.look(link, file), found.append)
+    await files.get(file, await files.look(file), found.append)
     assert b"".join(found) == await asyncio.to_thread(path.read_bytes)
     await link.delete(FILES, kept.parts[0])
-    with pytest.raises(GoneError):
-        await files.get(link, file, kept, found.append)
-    assert await files.names(link, "d", "media") == ["film.mp4"]
-    await files.remove(link, "d")
+    with pytest.raises(FileNotFoundError):
+        await files.get(file, kept, found.append)
+    assert await files.names("d", "media") == ["film.mp4"]
+    await files.remove("d")
 
 
 async def _journals_and_workers(link: Link, worker: Link) -> None:

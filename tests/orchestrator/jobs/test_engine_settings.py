@@ -51,3 +51,41 @@ def test_half_a_pair_of_files_is_refused() -> None:
         JobServerSettings(engine="tls://a:1", engine_tls_cert="x")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="are for --engine"):
         JobServerSettings(engine_credentials="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "folder", "server", "s3://bucket", "s3://bucket/", "s3://my.bucket/a/b-1",
+        "s3://bucket/a?endpoint=https://s3.example:9000&region=eu",
+    ],
+)  # fmt: skip
+def test_files_are_in_a_folder_on_the_server_or_in_a_bucket(where: str) -> None:
+    """All but the first need a server for the jobs."""
+    settings = JobServerSettings(engine="nats://a:1", engine_files=where)  # type: ignore[arg-type]
+    assert settings.copies == (where != "folder")
+    if settings.copies:
+        with pytest.raises(ValidationError, match="--engine-files is for --engine"):
+            JobServerSettings(engine_files=where)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "bucket", "https://bucket", "s3://", "s3://B", "s3://bucket/../a", "s3://bucket/a//b",
+        "s3://bucket/a#b", "s3://bucket?endpoint=s3.example", "s3://bucket?secret=x",
+        "s3://bucket/" + 200 * "a",
+    ],
+)  # fmt: skip
+def test_what_is_no_bucket_is_refused(where: str) -> None:
+    """With how one is written."""
+    with pytest.raises(ValidationError, match="s3://BUCKET/PREFIX"):
+        JobServerSettings(engine="nats://a:1", engine_files=where)  # type: ignore[arg-type]
+
+
+def test_a_secret_in_the_address_of_a_bucket_is_refused_and_not_repeated() -> None:
+    """It would be in the process list; AWS's variables and files take it."""
+    for where in ("s3://key:hunter2@bucket/a", "s3://bucket?endpoint=https://key:hunter2@host"):
+        with pytest.raises(ValidationError, match="AWS_ACCESS_KEY_ID") as error:
+            JobServerSettings(engine="nats://a:1", engine_files=where)  # type: ignore[arg-type]
+        assert "hunter2" not in str(error.value)

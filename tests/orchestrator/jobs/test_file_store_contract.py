@@ -1,11 +1,11 @@
-"""What every store of files promises, whatever keeps them, and what that on a server does, too."""
+"""What every store of files promises, whatever keeps them; what those elsewhere do, too."""
 
 import asyncio
 import hashlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.jobs.engines import claimed
 from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, cluster, running
+from tests.orchestrator.jobs.s3_server import S3Server, s3_running, variables, without_aws
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jetstream import files as on_server
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.files import FileName
 from voxroute_orchestrator.jetstream.link import Link
 from voxroute_orchestrator.jetstream.setup import FILES, ON_SERVER
 from voxroute_orchestrator.jobs.editing.revisions import KEPT, Revisions
@@ -32,14 +31,18 @@ from voxroute_orchestrator.jobs.errors import (
 )
 from voxroute_orchestrator.jobs.files import DataFolder, JobFiles
 from voxroute_orchestrator.jobs.store import SUCCEEDED, JobStore, OnThreads
+from voxroute_orchestrator.jobs.stores import bucket as bucket_module
+from voxroute_orchestrator.jobs.stores.bucket import Bucket
 from voxroute_orchestrator.jobs.stores.embedded import EmbeddedJobs
 from voxroute_orchestrator.jobs.stores.file_store import FileStore, FolderFiles
 from voxroute_orchestrator.jobs.stores.jetstream import JetStreamJobs
-from voxroute_orchestrator.jobs.stores.server_files import ServerFiles
+from voxroute_orchestrator.jobs.stores.parts import FileName, Kept, Remote
+from voxroute_orchestrator.jobs.stores.remote_files import RemoteFiles
+from voxroute_orchestrator.jobs.stores.server_files import ServerFiles, subject
 from voxroute_orchestrator.jobs.stores.sqlite import SqliteStore
 from voxroute_orchestrator.transcript import Media, Transcript
 
-PART = 512 * 1024
+PART = 512 * 1024  # of files on a server
 FILM = jobs_pb2.JobConfig(upload_name="film.mp4")
 NAME = "Der Film (1) हिन्दी.mp4"
 
@@ -88,6 +91,15 @@ class Pair:
     there: Service
     server: NatsServer | Cluster | None = None
 
+    async def kept(self) -> int:
+        """How many parts and records of files there are; 0 of a folder."""
+        remote = _remote(self.here)
+        if isinstance(remote, Bucket):
+            return len([*await remote._listed("files"), *await remote._listed("parts")])
+        if isinstance(remote, ServerFiles):
+            return (await _link(self.here).call(f"STREAM.INFO.{FILES}"))["state"]["messages"]
+        return 0
+
     async def succeeded(self) -> str:
         """A job that was done by the first, with a transcript."""
         job_id, files = await self.here.submit()
@@ -120,17 +132,22 @@ async def _folder_pair(path: Path) -> AsyncIterator[Pair]:
         folder.close()
 
 
-async def _server_pair(path: Path, server: NatsServer | Cluster) -> AsyncIterator[Pair]:
+async def _remote_pair(
+    path: Path, server: NatsServer | Cluster, url: str = ""
+) -> AsyncIterator[Pair]:
+    """With the files on the server, or in the bucket at the URL."""
     services: list[Service] = []
     for name in ("one", "two"):
+        bucket = Bucket(url) if url else None
         jobs = JetStreamJobs(
             lambda: Link.open(Access(server.servers)),
-            folder_id=ON_SERVER,
+            folder_id=ON_SERVER if bucket is None else await bucket.open(),
             replicas=len(server.servers),
         )
         await jobs.start()
         folder = DataFolder(path / name, copies=True)
-        services.append(Service(jobs, folder, ServerFiles(jobs, folder)))
+        remote = bucket or ServerFiles(lambda jobs=jobs: jobs.link)
+        services.append(Service(jobs, folder, RemoteFiles(jobs, folder, remote)))
     yield Pair(services[0], services[1], server)
     for service in services:
         await service.files.close()
@@ -138,32 +155,61 @@ async def _server_pair(path: Path, server: NatsServer | Cluster) -> AsyncIterato
         service.folder.close()
 
 
-@pytest.fixture(params=["folder", "server", pytest.param("cluster", marks=pytest.mark.slow)])
-async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
-    """Both, with files in a folder or on a server."""
-    if request.param == "folder":
-        async for pair in _folder_pair(tmp_path):
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server of S3 that all tests here have together; each has a prefix of its own."""
+    with s3_running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The URL of a prefix of its bucket, which is empty."""
+    without_aws(monkeypatch, tmp_path, **variables())
+    server: S3Server = request.getfixturevalue("s3")
+    return server.url(f"tests/{os.urandom(6).hex()}")
+
+
+ELSEWHERE = ["server", "bucket", pytest.param("cluster", marks=pytest.mark.slow)]
+
+
+async def _pair(request: pytest.FixtureRequest, path: Path, kind: str) -> AsyncIterator[Pair]:
+    if kind == "folder":
+        async for pair in _folder_pair(path):
             yield pair
         return
-    with running(tmp_path) if request.param == "server" else cluster(tmp_path) as server:
-        async for pair in _server_pair(tmp_path, server):
+    url = request.getfixturevalue("bucket") if kind == "bucket" else ""
+    with cluster(path) if kind == "cluster" else running(path) as server:
+        async for pair in _remote_pair(path, server, url):
             yield pair
 
 
-@pytest.fixture
-async def apart(tmp_path: Path) -> AsyncIterator[Pair]:
-    """Both, with a folder each."""
-    with running(tmp_path) as server:
-        async for pair in _server_pair(tmp_path, server):
-            yield pair
+@pytest.fixture(params=["folder", *ELSEWHERE])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    """Both, with files in a folder, on a server or in a bucket."""
+    async for pair in _pair(request, tmp_path, request.param):
+        yield pair
+
+
+@pytest.fixture(params=["server", "bucket"])
+async def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    """Both, with a folder of copies each."""
+    async for pair in _pair(request, tmp_path, request.param):
+        yield pair
 
 
 @pytest.fixture
-async def on_three(tmp_path: Path) -> AsyncIterator[Pair]:
+async def apart(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    """The same with files on the server."""
+    async for pair in _pair(request, tmp_path, "server"):
+        yield pair
+
+
+@pytest.fixture
+async def on_three(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """The same on three servers."""
-    with cluster(tmp_path) as servers:
-        async for pair in _server_pair(tmp_path, servers):
-            yield pair
+    async for pair in _pair(request, tmp_path, "cluster"):
+        yield pair
 
 
 def _link(service: Service) -> Link:
@@ -171,11 +217,9 @@ def _link(service: Service) -> Link:
     return service.jobs.link
 
 
-async def _kept(pair: Pair) -> int:
-    """How many messages of files the server has."""
-    if pair.server is None:
-        return 0
-    return (await _link(pair.here).call(f"STREAM.INFO.{FILES}"))["state"]["messages"]
+def _remote(service: Service) -> Remote | None:
+    """Where its files are; None for a folder."""
+    return service.files._remote if isinstance(service.files, RemoteFiles) else None
 
 
 def _on_disk(service: Service) -> list[Path]:
@@ -185,7 +229,7 @@ def _on_disk(service: Service) -> list[Path]:
 # --- of every one
 
 
-@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 7 * PART + 3])
+@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 7 * PART + 3, 50 * PART])
 async def test_a_file_of_one_service_is_there_for_the_other(pair: Pair, size: int) -> None:
     """As a whole, by every name that a client may give; also for two who want it at once."""
     content = os.urandom(size)
@@ -207,10 +251,10 @@ async def test_a_file_that_nobody_has_written_is_not_found(pair: Pair) -> None:
 async def test_a_file_that_is_shared_twice_stays(pair: Pair) -> None:
     """As by an attempt whose first try nobody has answered."""
     _, files = await pair.here.submit(b"film")
-    before = await _kept(pair)
+    before = await pair.kept()
     await pair.here.files.share(files.media / NAME)
     assert await pair.there.read(files.media / NAME) == b"film"
-    assert await _kept(pair) == before
+    assert await pair.kept() == before
 
 
 async def test_what_was_removed_is_gone_everywhere(pair: Pair) -> None:
@@ -226,8 +270,8 @@ async def test_what_was_removed_is_gone_everywhere(pair: Pair) -> None:
             with pytest.raises(FileNotFoundError):
                 await service.read(path)
     assert await pair.there.read(others.media / NAME) == b"other"
-    if pair.server is not None:
-        assert await on_server.places(_link(pair.here), job_id) == set()
+    remote = _remote(pair.here)
+    assert remote is None or await remote.places(job_id) == set()
 
 
 async def test_each_attempt_has_results_of_its_own(pair: Pair) -> None:
@@ -300,7 +344,7 @@ async def test_a_revision_of_a_job_that_is_deleted_meanwhile_leaves_nothing(pair
         target = pair.there.folder.job(job_id, 1).revisions / "2.json"
         with pytest.raises(JobNotFoundError):
             await asyncio.to_thread(pair.there.files.keep, job_id, upload, target)
-    assert await _kept(pair) == 0
+    assert await pair.kept() == 0
     assert _on_disk(pair.there) == []
 
 
@@ -315,18 +359,24 @@ async def test_a_job_that_begins_anew_has_neither_results_nor_revisions(pair: Pa
     files = pair.there.folder.job(job_id, attempt.epoch)
     await pair.there.files.forget(files)
     await pair.there.files.forget_earlier(files)
-    if pair.server is not None:
-        assert await on_server.places(_link(pair.here), job_id) == {"media"}
+    remote = _remote(pair.here)
+    if remote is not None:
+        assert await remote.places(job_id) == {"media"}
     else:
         assert [path.name for path in files.path.iterdir()] == ["media"]
 
 
-# --- on a server
+# --- elsewhere
 
 
 async def _broken(pair: Pair, path: Path, breaking: str) -> None:
-    link, file = _link(pair.here), FileName(path.parts[-3], path.parts[-2], path.name)
-    kept = await on_server.look(link, file)
+    remote, file = _remote(pair.here), FileName(path.parts[-3], path.parts[-2], path.name)
+    assert remote is not None
+    kept = await remote.look(file)
+    if isinstance(remote, Bucket):
+        await _broken_in_bucket(remote, file, kept, breaking)
+        return
+    link = _link(pair.here)
     if breaking == "a part removed":
         await link.delete(FILES, kept.parts[1])
         return
@@ -334,20 +384,33 @@ async def _broken(pair: Pair, path: Path, breaking: str) -> None:
     if breaking == "another file's part":
         _, files = await pair.here.submit(os.urandom(PART))
         other = FileName(files.path.name, "media", NAME)
-        parts[1] = (await on_server.look(link, other)).parts[0]
+        parts[1] = (await remote.look(other)).parts[0]
     else:  # parts in another order
         parts[0], parts[1] = parts[1], parts[0]
-    await link.purge(FILES, f"vr.file.{file.path}")
-    dumped = on_server._dump(on_server.Kept(kept.n_bytes, kept.sha256, parts))
-    await link.append(FILES, f"vr.file.{file.path}", dumped, 0)
+    await link.purge(FILES, f"vr.file.{subject(file)}")
+    dumped = Kept(kept.n_bytes, kept.sha256, parts).dumped()
+    await link.append(FILES, f"vr.file.{subject(file)}", dumped, 0)
+
+
+async def _broken_in_bucket(bucket: Bucket, file: FileName, kept: Kept, breaking: str) -> None:
+    keys = [bucket_module._part(file, kept.by, number) for number in kept.parts]
+    parts = [await bucket._read(key) or b"" for key in keys[:2]]
+    if breaking == "a part removed":
+        await bucket._delete(keys[1:2])
+    elif breaking == "another file's part":
+        await bucket._put(keys[1], os.urandom(len(parts[1])))
+    else:
+        await bucket._put(keys[0], parts[1])
+        await bucket._put(keys[1], parts[0])
 
 
 @pytest.mark.parametrize("breaking", ["a part removed", "another file's part", "parts exchanged"])
-async def test_a_file_that_is_damaged_on_the_server_is_told_and_not_served(
-    apart: Pair, breaking: str
+async def test_a_file_that_is_damaged_where_it_is_kept_is_told_and_not_served(
+    elsewhere: Pair, breaking: str
 ) -> None:
     """Nothing of it gets a name; who has a copy of before has it still."""
-    content = os.urandom(3 * PART)
+    apart = elsewhere
+    content = os.urandom(40 * PART)
     _, files = await apart.here.submit(content)
     path = files.media / NAME
     await _broken(apart, path, breaking)
@@ -365,7 +428,7 @@ async def test_a_full_server_refuses_a_file_and_has_nothing_of_it(apart: Pair) -
     await link.call(f"STREAM.UPDATE.{FILES}", info["config"] | {"max_bytes": 5 * PART})
     with pytest.raises(DiskFullError):
         await apart.here.submit(os.urandom(9 * PART))
-    assert await _kept(apart) == 0
+    assert await apart.kept() == 0
     content = os.urandom(3 * PART)
     _, files = await apart.here.submit(content)
     assert await apart.there.read(files.media / NAME) == content
@@ -390,7 +453,7 @@ async def test_parts_whose_answers_are_lost_are_kept_again(
     content = os.urandom(3 * PART)
     _, files = await apart.here.submit(content)
     assert await apart.there.read(files.media / NAME) == content
-    assert await _kept(apart) == 2 * 3 + 1
+    assert await apart.kept() == 2 * 3 + 1
 
 
 async def test_a_server_that_is_away_is_told_after_five_seconds(apart: Pair) -> None:
@@ -407,30 +470,41 @@ async def test_a_server_that_is_away_is_told_after_five_seconds(apart: Pair) -> 
     await apart.here.files.share(path)
 
 
-async def test_what_is_nobodys_is_removed_once_it_is_old(apart: Pair) -> None:
+async def test_what_is_nobodys_is_removed_once_it_is_old(elsewhere: Pair) -> None:
     """Files of no job, and parts that never became a file; all else stays, and what is new."""
-    link = _link(apart.here)
-    _, files = await apart.here.submit()
-    deleted, gone = await apart.here.submit()
-    await apart.here.jobs.cancel(deleted)
-    await apart.here.jobs.delete(deleted)
-    await link.add(f"vr.part.{FileName(files.path.name, 'sound', 'x.webm').path}", b"part")
-    await link.add(f"vr.part.{FileName('f00', 'media', 'x').path}", b"part")
-    assert isinstance(apart.here.files, ServerFiles)
-    known = apart.here.files._is_known
-    assert await on_server.sweep(link, known) == 0
-    assert await on_server.sweep(link, known, older_s=0.0) == 3
-    assert await apart.there.read(files.media / NAME) == b"film"
+    here = elsewhere.here
+    _, files = await here.submit()
+    deleted, gone = await here.submit()
+    await here.jobs.cancel(deleted)
+    await here.jobs.delete(deleted)
+    remote, added = _remote(here), 1
+    for file in (FileName(files.path.name, "sound", "x.webm"), FileName("f00", "media", "x")):
+        if isinstance(remote, Bucket):
+            await remote._put(bucket_module._part(file, "by", 0), b"part")
+        else:
+            await _link(here).add(f"vr.part.{subject(file)}", b"part")
+    if isinstance(remote, Bucket):  # of whoever was too late, and killed
+        film = FileName(files.path.name, "media", NAME)
+        await remote._put(bucket_module._part(film, "by", 0), b"part")
+        added = 2
+    assert remote is not None
+    assert isinstance(here.files, RemoteFiles)
+    known = here.files._is_known
+    assert await remote.sweep(known) == 0
+    assert await remote.sweep(known, older_s=-1.0) == 2 + added
+    assert await remote.sweep(known, older_s=-1.0) == 0
+    assert await elsewhere.there.read(files.media / NAME) == b"film"
     with pytest.raises(FileNotFoundError):
-        await apart.there.read(gone.media / NAME)
-    assert await _kept(apart) == 2
+        await elsewhere.there.read(gone.media / NAME)
+    assert await elsewhere.kept() == 2
 
 
-async def test_copies_go_when_nobody_needs_them(apart: Pair) -> None:
+async def test_copies_go_when_nobody_needs_them(elsewhere: Pair) -> None:
     """Those of a job that runs stay; one that went comes back when it is asked for."""
+    apart = elsewhere
     job_id, files = await apart.here.submit()
     store = apart.there.files
-    assert isinstance(store, ServerFiles)
+    assert isinstance(store, RemoteFiles)
     await apart.there.read(files.media / NAME)
     await store.tidy([])
     await store.tidy([job_id], unused_s=0.0)
@@ -488,6 +562,27 @@ async def test_services_with_files_elsewhere_do_not_share_jobs(apart: Pair) -> N
     with pytest.raises(StoreError, match="--engine-files folder"):
         await late.start()
     await late.close()
+
+
+async def test_services_with_files_in_another_bucket_do_not_share_jobs(tmp_path: Path) -> None:
+    """Nor with files on the server or in a folder; a bucket is told by its id."""
+    with running(tmp_path) as server:
+        access = Access(server.servers)
+
+        async def begun(where: str) -> None:
+            jobs = JetStreamJobs(lambda: Link.open(access), folder_id=where)
+            try:
+                await jobs.start()
+            finally:
+                await jobs.close()
+
+        for _ in range(2):
+            await begun("s3://bucket/p#1")
+        with pytest.raises(StoreError, match="another bucket s3://bucket/p; name the endpoint"):
+            await begun("s3://bucket/p#2")
+        for where in ("s3://other/p#1", ON_SERVER, "f" * 32):
+            with pytest.raises(StoreError, match="start with --engine-files s3://bucket/p and"):
+                await begun(where)
 
 
 async def test_the_room_that_files_take_is_told(apart: Pair) -> None:

@@ -245,27 +245,33 @@ def test_services_on_different_folders_are_told_apart(
     stranger.close()
 
 
-def test_without_nats_py_an_engine_is_refused_with_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "files", "extra"), [("nats", "folder", "fleet"), ("obstore", "s3://bucket", "s3")]
+)
+def test_without_its_library_an_engine_is_refused_with_what_to_install(
+    tmp_path: Path, module: str, files: str, extra: str
+) -> None:
     """As a wrong flag is: in one sentence, and with nothing changed."""
     code = (
         "import importlib.util as util\nfind = util.find_spec\n"
-        "util.find_spec = lambda name, *rest: None if name == 'nats' else find(name, *rest)\n"
+        f"util.find_spec = lambda name, *rest: None if name == {module!r} else find(name, *rest)\n"
         "from voxroute_orchestrator.jobs.service import serve\n"
         "serve(['--listen', '127.0.0.1:0', '--metrics-listen', '', '--engine', 'nats://127.0.0.1:1',"
-        f" '--data-dir', {str(tmp_path / 'data')!r}])"
+        f" '--engine-files', {files!r}, '--data-dir', {str(tmp_path / 'data')!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "pip install 'voxroute-orchestrator[fleet]'" in done.stderr
+    assert f"pip install 'voxroute-orchestrator[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
 
 
 def test_without_an_engine_nothing_of_it_is_imported() -> None:
-    """Neither nats-py nor what is built on it."""
+    """Neither nats-py nor what is built on it, nor the client of a bucket."""
     code = (
         "import sys, voxroute_orchestrator.jobs.service, voxroute_orchestrator.cli.serve\n"
-        "print([n for n in sys.modules if n.split('.')[0] == 'nats' or 'jetstream' in n])"
+        "print([n for n in sys.modules if n.split('.')[0] in ('nats', 'obstore')"
+        " or 'jetstream' in n])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,7 +2,7 @@
 
 All that works on them works in the data folder. A store of files sees that what is to be read is
 there, and that what was written is where every service finds it. In a folder that all services have
-neither is anything to do; with files on a server the folder has copies (server_files.py).
+neither is anything to do; with files elsewhere the folder has copies (remote_files.py).
 """
 
 import asyncio

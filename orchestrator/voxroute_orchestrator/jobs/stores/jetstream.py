@@ -101,15 +101,15 @@ class JetStreamJobs:
         """Nothing is asked of a server before `start`.
 
         `observe` hears the id of a job and its events, whichever service has made them; of a job
-        that was there before, its state. `folder_id` is that of the folder that all services share,
-        or ON_SERVER; StoreError at the start where their files are elsewhere. So many `replicas` of
-        all are kept. `registry` takes the metrics.
+        that was there before, its state. `folder_id` is that of the folder or bucket that all
+        services share, or ON_SERVER; StoreError at the start where their files are elsewhere. So
+        many `replicas` of all are kept. `registry` takes the metrics.
         """
         self.bells = Bells()
         self.waiting = asyncio.Event()
         self._connect = connect
         self._observe = observe
-        self._folder_id = folder_id
+        self.folder_id = folder_id
         self._lease_s = lease_s
         self._replicas = replicas
         self._metrics = EngineMetrics(registry or CollectorRegistry(), files=folder_id == ON_SERVER)
@@ -129,8 +129,8 @@ class JetStreamJobs:
         """As JobStore. Makes the streams where there are none; here errors are for the operator."""
         try:
             self._link = await self._connect()
-            await set_up(self._link, self._replicas, files=self._folder_id == ON_SERVER)
-            await check_folder(self._link, self._folder_id)
+            await set_up(self._link, self._replicas, files=self.folder_id == ON_SERVER)
+            await check_folder(self._link, self.folder_id)
             await self._link.listen("vr.live.job.*", self._hear)
             await self._read_on()
         except AwayError as error:

@@ -1,264 +1,153 @@
-"""The files of jobs on NATS servers; each service has a folder of its own for copies.
+"""The files of jobs on the NATS servers: uploads, results, revisions, sounds.
 
-What was written here goes to the server before anybody hears of it, and what is missing here comes
-from there, with its digest compared. A copy goes when the job has, or an hour after its last use.
+    vr.part.<id>.<place>.<name>   the bytes, half a megabyte a message; the name in base64
+    vr.file.<id>.<place>.<name>   written last, once: bytes, SHA-256, and the numbers of the parts
+
+A file never changes. Each part is tried again by itself, and one that was kept twice, or by a
+writer who was too late, is not among those that are named. Without the last message there is no
+file; what was left of one is removed after a day (`sweep`).
 """
 
 import asyncio
 import contextlib
-import shutil
-import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
-from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.files import sha256
-from voxroute_orchestrator.jetstream import files as on_server
-from voxroute_orchestrator.jetstream.files import FileName, GoneError, Kept
-from voxroute_orchestrator.jetstream.link import ConflictError, Link, LinkError
-from voxroute_orchestrator.jobs.errors import JobNotFoundError, StoreError
-from voxroute_orchestrator.jobs.files import DataFolder, JobFiles, Upload, entered, written
+from voxroute_orchestrator.jetstream.link import (
+    PATIENCE_S,
+    ConflictError,
+    Link,
+    LinkError,
+    seconds_of,
+)
+from voxroute_orchestrator.jetstream.setup import FILES
 from voxroute_orchestrator.jobs.stores.file_store import ThereError
 from voxroute_orchestrator.jobs.stores.leases import serving_errors
-from voxroute_serving.errors import ServingError
+from voxroute_orchestrator.jobs.stores.parts import (
+    ABANDONED_S,
+    FileName,
+    Kept,
+    fetch_parts,
+    name_of,
+    send_parts,
+)
 from voxroute_serving.telemetry.logs import get_logger
 
-T = TypeVar("T")
-
-_UNUSED_S = 3600.0
-_UNKNOWN_S = 300.0  # a job that is being submitted has files before it is one
-_TIDY_S, _SWEEP_S = 60.0, 3600.0
+_PART_BYTES = 512 * 1024  # servers take a megabyte
+_DELETED_AT_ONCE = 64
 
 _log = get_logger(__name__)
 
 
-class Jobs(Protocol):
-    """What is asked of the store of the jobs, on the same server."""
-
-    @property
-    def link(self) -> Link:
-        """The connection."""
-        ...
-
-    async def get(self, job_id: str) -> jobs_pb2.Job:
-        """As JobStore.get."""
-        ...
+def subject(file: FileName) -> str:
+    """The end of the subjects of a file."""
+    return f"{file.job_id}.{file.place}.{file.token}"
 
 
 class ServerFiles:
-    """FileStore: on the server. Lives on the event loop that runs."""
+    """Remote: in the stream VR_FILES."""
 
-    def __init__(self, jobs: Jobs, folder: DataFolder) -> None:
-        self._jobs = jobs
-        self._folder = folder
-        self._loop = asyncio.get_running_loop()
-        self._fetching: dict[Path, asyncio.Future[None]] = {}
-        self._used: dict[str, float] = {}
-        self._tasks: list[asyncio.Future[None]] = []
+    def __init__(self, link: Callable[[], Link]) -> None:
+        self._link = link
 
-    async def start(self, in_use: Callable[[], Collection[str]]) -> None:
-        """As FileStore."""
-        self._tasks = [
-            asyncio.ensure_future(self._again(_TIDY_S, lambda: self.tidy(in_use()))),
-            asyncio.ensure_future(self._again(_SWEEP_S, self._sweep)),
-        ]
-
-    async def close(self) -> None:
-        """As FileStore."""
-        works = [*self._tasks, *self._fetching.values()]
-        for work in works:
-            work.cancel()
-        await asyncio.gather(*works, return_exceptions=True)
-
-    # Coming and going:
-
-    async def fetch(self, path: Path, tell: Callable[[str], None] | None = None) -> str:
-        """As FileStore."""
-        if not path.is_relative_to(self._folder.jobs):
-            return ""
-        file = self._named(path)
-        with self._using(file.job_id), _gone():
-            kept = await on_server.look(self._jobs.link, file)
-            work = self._fetching.get(path)
-            if work is None and await asyncio.to_thread(_is_there, path, kept):
-                return kept.sha256
-            if tell is not None:
-                tell(f"{file.name} comes from the server, {kept.n_bytes / 1e6:.1f} MB")
-            if work is None:
-                work = asyncio.ensure_future(self._fetched(file, kept, path))
-                self._fetching[path] = work
-                work.add_done_callback(lambda done: self._end(path, done))
-            await asyncio.shield(work)  # somebody else may wait for it, too
-        return kept.sha256
-
-    async def _fetched(self, file: FileName, kept: Kept, path: Path) -> None:
-        upload = self._folder.upload(kept.n_bytes)
-        with self._using(file.job_id):
-            async with entered(upload):
-                await on_server.get(self._jobs.link, file, kept, upload.write)
-                await asyncio.to_thread(self._take, upload, path)
-
-    def _end(self, path: Path, done: "asyncio.Future[None]") -> None:
-        del self._fetching[path]
-        if not done.cancelled() and done.exception() is not None:
-            _log.warning("a file was not fetched", name=path.name, error=str(done.exception()))
-
-    def _take(self, upload: Upload, path: Path) -> None:
-        with written():
-            path.parent.parent.mkdir(mode=0o700, exist_ok=True)
-        upload.take(path)
-
-    async def share(self, path: Path, patience_s: float = 5.0) -> None:
-        """As FileStore."""
-        file = self._named(path)
-        with self._using(file.job_id), serving_errors():
-            try:
-                await on_server.put(self._jobs.link, file, path, patience_s)
-            except ConflictError:  # it was tried before, and nobody has answered
-                kept = await on_server.look(self._jobs.link, file)
-                if await asyncio.to_thread(sha256, path) != kept.sha256:
-                    raise StoreError(
-                        f"the server has another {file.name} of job {file.job_id}"
-                    ) from None
-
-    def have(self, path: Path) -> None:
-        """As FileStore."""
-        self._wait(self.fetch(path))
-
-    def keep(self, job_id: str, file: Upload, target: Path) -> None:
-        """As FileStore."""
-        file.flush()
-        self._wait(self._put(self._named(target), file.path))
-        self._take(file, target)
-        try:
-            self._wait(self._jobs.get(job_id))
-        except JobNotFoundError:  # its files were removed before this one came
-            self._wait(self.remove(job_id))
-            raise
-
-    async def _put(self, file: FileName, source: Path) -> None:
-        with self._using(file.job_id), serving_errors():
-            try:
-                await on_server.put(self._jobs.link, file, source)
-            except ConflictError as error:
-                raise ThereError(file.name) from error
-
-    def names(self, folder: Path) -> list[str]:
-        """As FileStore."""
-        return self._wait(self._names(folder.parent.name, folder.name))
-
-    async def _names(self, job_id: str, place: str) -> list[str]:
+    async def put(self, file: FileName, source: Path, patience_s: float = PATIENCE_S) -> Kept:
+        """As Remote; what fails takes no room, unless the server has gone away meanwhile."""
+        link, parts = self._link(), list[int]()
         with serving_errors():
-            return await on_server.names(self._jobs.link, job_id, place)
-
-    def alone(self, folder: Path) -> contextlib.AbstractContextManager[None]:
-        """As FileStore: of two, `keep` tells the second."""
-        del folder
-        return contextlib.nullcontext()
-
-    # Removing:
-
-    def prune(self, paths: Sequence[Path]) -> None:
-        """As FileStore; that there was such a file stays known: its name has had its turn."""
-        for path in paths:
-            path.unlink(missing_ok=True)
-        if paths:  # those before it are empty already
-            file = self._named(paths[-1])
-            self._wait(self._or_later(on_server.empty(self._jobs.link, file)))
-
-    async def forget(self, files: JobFiles) -> None:
-        """As FileStore."""
-        await asyncio.to_thread(files.forget)
-        await self._or_later(self._remove_before(files, ("results", "revisions")))
-
-    async def forget_earlier(self, files: JobFiles) -> None:
-        """As FileStore."""
-        await asyncio.to_thread(files.forget_earlier)
-        await self._or_later(self._remove_before(files, ("results",)))
-
-    async def _remove_before(self, files: JobFiles, kinds: Collection[str]) -> None:
-        link, job_id = self._jobs.link, files.path.name
-        for place in await on_server.places(link, job_id):
-            kind, _, attempt = place.partition("-")
-            if kind in kinds and attempt.isdecimal() and int(attempt) < files.attempt:
-                await on_server.remove(link, job_id, place)
-
-    async def remove(self, job_id: str) -> None:
-        """As FileStore."""
-        await asyncio.to_thread(self._folder.remove, job_id)
-        self._used.pop(job_id, None)
-        await self._or_later(on_server.remove(self._jobs.link, job_id))
-
-    @staticmethod
-    async def _or_later(work: Awaitable[None]) -> None:
-        """Does what goes with the job, or after a day, where the server does not answer now."""
-        try:
-            await work
-        except LinkError as error:
-            _log.warning("files are removed from the server later", error=str(error))
-
-    async def tidy(self, in_use: Collection[str], unused_s: float = _UNUSED_S) -> None:
-        """Removes copies of jobs that are gone, and those that nobody has used for so long.
-
-        Raises ServingError.
-        """
-        for path in await asyncio.to_thread(lambda: list(self._folder.jobs.iterdir())):
-            job_id, now = path.name, time.monotonic()
-            idle_s = now - self._used.setdefault(job_id, now)
-            if job_id in in_use or idle_s < 0:
-                continue
-            if idle_s > unused_s or (idle_s > _UNKNOWN_S and not await self._is_known(job_id)):
-                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-                self._used.pop(job_id, None)
-
-    async def _sweep(self) -> None:
-        await on_server.sweep(self._jobs.link, self._is_known)
-
-    async def _is_known(self, job_id: str) -> bool:
-        """Raises ServingError."""
-        try:
-            await self._jobs.get(job_id)
-        except JobNotFoundError:
-            return False
-        return True
-
-    @staticmethod
-    async def _again(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
             try:
-                await work()
-            except (LinkError, ServingError, OSError) as error:
-                _log.warning("what nobody needs is removed later", error=str(error))
-            await asyncio.sleep(every_s)
+                size, sha256 = await send_parts(
+                    source,
+                    _PART_BYTES,
+                    lambda data: link.add(f"vr.part.{subject(file)}", data, patience_s),
+                    parts,
+                )
+                kept = Kept(size, sha256, parts)
+                await link.append(FILES, f"vr.file.{subject(file)}", kept.dumped(), 0, patience_s)
+            except LinkError as error:
+                with contextlib.suppress(LinkError):  # `sweep` removes them
+                    for at in range(0, len(parts), _DELETED_AT_ONCE):
+                        some = parts[at : at + _DELETED_AT_ONCE]
+                        await asyncio.gather(*(link.delete(FILES, number) for number in some))
+                if isinstance(error, ConflictError):
+                    raise ThereError(file.name) from error
+                raise
+        return kept
 
-    def _named(self, path: Path) -> FileName:
-        job_id, place, name = path.relative_to(self._folder.jobs).parts
-        return FileName(job_id, place, name)
+    async def look(self, file: FileName) -> Kept:
+        """As Remote."""
+        with serving_errors():
+            message = await self._link().next(FILES, f"vr.file.{subject(file)}", 0)
+        if message is None:
+            raise FileNotFoundError(f"the server has no {file}")
+        return Kept.read(message.data)
 
-    @contextlib.contextmanager
-    def _using(self, job_id: str) -> Generator[None]:
-        """Keeps the copies of a job, and for a while longer."""
-        self._used[job_id] = float("inf")
-        try:
-            yield
-        finally:
-            self._used[job_id] = time.monotonic()
+    async def get(self, file: FileName, kept: Kept, write: Callable[[bytes], None]) -> None:
+        """As Remote."""
+        link = self._link()
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """What something gives that is done on the loop. Blocking."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        async def part(number: int) -> bytes | None:
+            message = await link.at(FILES, number)
+            right = message is not None and message.subject == f"vr.part.{subject(file)}"
+            return message.data if message is not None and right else None
 
+        with serving_errors():
+            await fetch_parts(file, kept, part, write)
 
-@contextlib.contextmanager
-def _gone() -> Generator[None]:
-    """As serving_errors; a file that is not there is told as the disk would tell it."""
-    with serving_errors():
-        try:
-            yield
-        except GoneError as error:
-            raise FileNotFoundError(str(error)) from error
+    async def names(self, job_id: str, place: str) -> list[str]:
+        """As Remote."""
+        found: list[str] = []
+        with serving_errors():
+            async for subjects in self._link().subjects(FILES, f"vr.file.{job_id}.{place}.*"):
+                found += (name_of(one.rpartition(".")[2]) for one in subjects)
+        return sorted(found)
 
+    async def places(self, job_id: str) -> set[str]:
+        """As Remote."""
+        found: set[str] = set()
+        with serving_errors():
+            for kind in ("part", "file"):
+                async for subjects in self._link().subjects(FILES, f"vr.{kind}.{job_id}.*.*"):
+                    found |= {one.split(".")[3] for one in subjects}
+        return found
 
-def _is_there(path: Path, kept: Kept) -> bool:
-    return path.is_file() and path.stat().st_size == kept.n_bytes
+    async def remove(self, job_id: str, place: str = "") -> None:
+        """As Remote."""
+        with serving_errors():
+            for kind in ("file", "part"):  # in this order: there is no file without its parts
+                await self._link().purge(FILES, f"vr.{kind}.{job_id}.{place or '*'}.*")
+
+    async def empty(self, file: FileName) -> None:
+        """As Remote."""
+        with serving_errors():
+            await self._link().purge(FILES, f"vr.part.{subject(file)}")
+
+    async def sweep(
+        self, is_known: Callable[[str], Awaitable[bool]], older_s: float = ABANDONED_S
+    ) -> int:
+        """As Remote."""
+        with serving_errors():
+            return await self._sweep(is_known, older_s)
+
+    async def _sweep(self, is_known: Callable[[str], Awaitable[bool]], older_s: float) -> int:
+        """Raises LinkError."""
+        link = self._link()
+        now_s = seconds_of((await link.call(f"STREAM.INFO.{FILES}"))["ts"])
+        found: dict[str, set[str]] = {"part": set(), "file": set()}
+        for kind, paths in found.items():
+            async for subjects in link.subjects(FILES, f"vr.{kind}.*.*.*"):
+                paths |= {one.removeprefix(f"vr.{kind}.") for one in subjects}
+        jobs = {path.partition(".")[0] for path in found["part"] | found["file"]}
+        strange = {job_id for job_id in jobs if not await is_known(job_id)}
+        count = 0
+        for path in sorted(found["part"] | found["file"]):
+            kinds = [kind for kind in ("part", "file") if path in found[kind]]
+            if kinds != ["part"] and path.partition(".")[0] not in strange:
+                continue
+            lasts = [await link.last(FILES, f"vr.{kind}.{path}") for kind in kinds]
+            if any(last is not None and now_s - last.time_s < older_s for last in lasts):
+                continue
+            for kind in kinds:
+                await link.purge(FILES, f"vr.{kind}.{path}")
+            _log.info("a file that is nobody's is removed from the server", file=path)
+            count += 1
+        return count

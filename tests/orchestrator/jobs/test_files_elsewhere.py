@@ -1,10 +1,14 @@
-"""Two job services as processes on one nats-server, each with a data folder of its own."""
+"""Two job services as processes on one nats-server, each with a folder of copies.
+
+Their files are on the server, or in a bucket of S3.
+"""
 
 import asyncio
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,17 +30,20 @@ from tests.orchestrator.daemon import (
     wait,
 )
 from tests.orchestrator.jobs.nats_server import NatsServer, running
+from tests.orchestrator.jobs.s3_server import S3Server, s3_running, variables, without_aws
 from tests.orchestrator.jobs.test_data_folder import mounted
 from tests.orchestrator.jobs.test_transcripts import exported, got, put, refused
 from tests.orchestrator.jobs.test_two_services import FILM, LEASE_S, SECONDS, _watched
 from voxroute.jobs.v1 import jobs_pb2
-from voxroute_orchestrator.jetstream import files as on_server
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.files import FileName
 from voxroute_orchestrator.jetstream.link import Link
 from voxroute_orchestrator.jetstream.setup import FILES
+from voxroute_orchestrator.jobs.stores import bucket as bucket_module
+from voxroute_orchestrator.jobs.stores.bucket import Bucket
+from voxroute_orchestrator.jobs.stores.parts import FileName
+from voxroute_orchestrator.jobs.stores.server_files import ServerFiles
 
-pytestmark = pytest.mark.slow  # a minute
+pytestmark = pytest.mark.slow  # five minutes
 
 WORDS = [f"word{k}" for k in range(SECONDS)]
 
@@ -62,15 +69,34 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server of S3 that all tests here have together."""
+    with s3_running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=["server", "bucket"])
+def files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Where files are, as services are told it."""
+    if request.param == "server":
+        return "server"
+    without_aws(monkeypatch, tmp_path, **variables())
+    s3: S3Server = request.getfixturevalue("s3")
+    return s3.url(f"tests/{os.urandom(6).hex()}")
+
+
 @pytest.fixture
-def pair(tmp_path: Path, server: NatsServer, services: Services) -> Iterator[list[Daemon]]:
+def pair(
+    tmp_path: Path, server: NatsServer, services: Services, files: str
+) -> Iterator[list[Daemon]]:
     """Both of them."""
     services.speech.delay_s = 0.0
     daemons: list[Daemon] = []
     try:
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
-            daemons.append(Daemon(tmp_path / name, _flags(services, server)))
+            daemons.append(Daemon(tmp_path / name, _flags(services, server, files)))
             daemons[-1].start()
         yield daemons
     finally:
@@ -78,7 +104,7 @@ def pair(tmp_path: Path, server: NatsServer, services: Services) -> Iterator[lis
             daemon.close()
 
 
-def _flags(services: Services, server: NatsServer, files: str = "server") -> tuple[str, ...]:
+def _flags(services: Services, server: NatsServer, files: str) -> tuple[str, ...]:
     return (
         "--asr-endpoints", services.asr, "--translate-endpoints", services.translate,
         "--engine", server.url, "--engine-lease-s", str(LEASE_S), "--engine-files", files,
@@ -105,18 +131,37 @@ def _elsewhere(pair: list[Daemon], services: Services, film: bytes) -> tuple[str
     return job_id, here, there
 
 
-def _on_server(server: NatsServer, ask: Any) -> Any:
-    """What something answers that asks the server."""
+def _asked(
+    server: NatsServer, files: str, ask: Callable[[Any, Any], Coroutine[Any, Any, Any]]
+) -> Any:
+    """What something answers that asks where the files are; its second argument is the link."""
 
     async def asked() -> Any:
         link = await Link.open(Access(server.servers))
         try:
-            work: Coroutine[Any, Any, Any] = ask(link)
-            return await work
+            remote = ServerFiles(lambda: link) if files == "server" else Bucket(files)
+            return await ask(remote, link)
         finally:
             await link.close()
 
     return asyncio.run(asked())
+
+
+async def _count(remote: Any, link: Link) -> int:
+    """How many parts and records of files there are."""
+    if isinstance(remote, Bucket):
+        return len([*await remote._listed("files"), *await remote._listed("parts")])
+    return (await link.call(f"STREAM.INFO.{FILES}"))["state"]["messages"]
+
+
+async def _damage(remote: Any, link: Link, *names: FileName) -> None:
+    """Removes the last part of files."""
+    for file in names:
+        kept = await remote.look(file)
+        if isinstance(remote, Bucket):
+            await remote._delete([bucket_module._part(file, kept.by, kept.parts[-1])])
+        else:
+            await link.delete(FILES, kept.parts[-1])
 
 
 def _files(daemon: Daemon, job_id: str) -> list[str]:
@@ -132,7 +177,7 @@ def test_a_job_is_done_by_a_service_that_has_nothing_of_it(
     services.speech.delay_s = 0.0
     assert ended(here.stub(), job_id).state == jobs_pb2.JOB_STATE_SUCCEEDED
     told = [event.message for event in _watched(here.stub(), job_id)]
-    assert [text for text in told if text.startswith("film.wav comes from the server, 0.6 MB")]
+    assert [text for text in told if text.startswith("film.wav is fetched, 0.6 MB")]
     assert "results-1/film.transcript.json" in _files(there, job_id)
     assert _files(here, job_id) == ["media/film.wav"]
     stubs = [daemon.stub() for daemon in pair]
@@ -201,9 +246,9 @@ def test_two_people_change_a_transcript_through_two_services(
 
 
 def test_a_job_that_is_deleted_leaves_no_bytes(
-    pair: list[Daemon], server: NatsServer, film: bytes
+    pair: list[Daemon], server: NatsServer, files: str, film: bytes
 ) -> None:
-    """Neither on the server nor at the service that was asked to; no upload does that failed."""
+    """Neither where files are kept nor at the service that was asked to."""
     job_id = _submit(pair[0], film)
     here, there = (daemon.stub() for daemon in pair)
     ended(here, job_id)
@@ -212,24 +257,28 @@ def test_a_job_that_is_deleted_leaves_no_bytes(
     media(there, job_id, sound=True)
     there.DeleteJob(jobs_pb2.DeleteJobRequest(job_id=job_id), timeout=60)
     assert not (pair[1].data / "jobs" / job_id).exists()
+    assert _asked(server, files, _count) == 0
 
-    async def count(link: Link) -> int:
-        return (await link.call(f"STREAM.INFO.{FILES}"))["state"]["messages"]
 
-    async def limit(link: Link) -> None:
+@pytest.mark.parametrize("files", ["server"], indirect=True)
+def test_what_finds_no_room_on_the_server_leaves_nothing(
+    pair: list[Daemon], server: NatsServer, files: str, film: bytes
+) -> None:
+    """Told as a full disk is."""
+
+    async def limit(_: Any, link: Link) -> None:
         info = await link.call(f"STREAM.INFO.{FILES}")
         await link.call(f"STREAM.UPDATE.{FILES}", info["config"] | {"max_bytes": 600_000})
 
-    assert _on_server(server, count) == 0
-    _on_server(server, limit)
+    _asked(server, files, limit)
     status, reason, _ = refused(lambda: _submit(pair[0], film))
     assert (status, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL")
-    assert _on_server(server, count) == 0
+    assert _asked(server, files, _count) == 0
     assert not list((pair[0].data / "uploads").iterdir())
 
 
-def test_what_is_damaged_on_the_server_is_told(
-    pair: list[Daemon], services: Services, server: NatsServer, film: bytes
+def test_what_is_damaged_where_it_is_kept_is_told(
+    pair: list[Daemon], services: Services, server: NatsServer, files: str, film: bytes
 ) -> None:
     """A result as not found, a recording as the reason why the job has failed."""
     services.speech.delay_s = 0.3
@@ -242,13 +291,9 @@ def test_what_is_damaged_on_the_server_is_told(
     _submit(here, film)
     job_id = _submit(here, film)
 
-    async def damage(link: Link) -> None:
-        result = FileName(done, "results-1", "film.transcript.json")
-        for file in (result, FileName(job_id, "media", "film.wav")):
-            kept = await on_server.look(link, file)
-            await link.delete(FILES, kept.parts[-1])
-
-    _on_server(server, damage)
+    result = FileName(done, "results-1", "film.transcript.json")
+    names = (result, FileName(job_id, "media", "film.wav"))
+    _asked(server, files, lambda remote, link: _damage(remote, link, *names))
     stub = here.stub()
     status, reason, _ = refused(lambda: artifact(stub, done, "film.transcript.json"))
     assert (status, reason) == (grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND")
@@ -286,7 +331,7 @@ def test_a_job_waits_while_there_is_no_room_for_its_recording(
 
 
 def test_a_service_with_files_elsewhere_does_not_start(
-    pair: list[Daemon], services: Services, server: NatsServer, tmp_path: Path
+    pair: list[Daemon], services: Services, server: NatsServer, files: str, tmp_path: Path
 ) -> None:
     """Its sentence says with which flag it would."""
     del pair
@@ -295,12 +340,14 @@ def test_a_service_with_files_elsewhere_does_not_start(
     with pytest.raises((grpc.RpcError, AssertionError)):
         stranger.start()
     assert stranger.ended() == 1
-    assert "start with --engine-files server" in (tmp_path / "three" / "log").read_text()
+    said = f"start with --engine-files {files.partition('?')[0]}"
+    assert said in (tmp_path / "three" / "log").read_text()
     stranger.close()
 
 
+@pytest.mark.parametrize("files", ["server"], indirect=True)
 def test_a_submission_while_the_server_is_away_is_tried_again(
-    pair: list[Daemon], server: NatsServer, film: bytes
+    pair: list[Daemon], server: NatsServer, files: str, film: bytes
 ) -> None:
     """Told as UNAVAILABLE; with its key it makes one job, and nothing else stays."""
     server.end(signal.SIGKILL)
@@ -313,8 +360,66 @@ def test_a_submission_while_the_server_is_away_is_tried_again(
     assert _submit(pair[1], film, "key") == job_id
     assert texts_of(pair[1].stub(), job_id) == WORDS
 
-    async def jobs(link: Link) -> set[str]:
+    async def jobs(_: Any, link: Link) -> set[str]:
         found = [one async for names in link.subjects(FILES, "vr.part.>") for one in names]
         return {one.split(".")[2] for one in found}
 
-    assert _on_server(server, jobs) == {job_id}
+    assert _asked(server, files, jobs) == {job_id}
+
+
+# --- a bucket
+
+
+@pytest.mark.parametrize("files", ["bucket"], indirect=True)
+def test_what_a_service_leaves_that_is_killed_amid_an_upload_is_swept(
+    pair: list[Daemon], server: NatsServer, files: str, tmp_path: Path
+) -> None:
+    """Its parts alone are there; once they are old, nothing is, and the film of another stays."""
+    path = recordings.write(tmp_path / "long.wav", recordings.steps(SECONDS))
+    kept = _submit(pair[1], path.read_bytes())
+    ended(pair[1].stub(), kept)
+    before = _asked(server, files, _count)
+    content = path.read_bytes() + bytes(200 << 20)  # which takes seconds
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(_submit, pair[0], content)
+        wait(lambda: _asked(server, files, _count) > before + 2)
+        pair[0].end(signal.SIGKILL)
+        with pytest.raises(grpc.RpcError):
+            sending.result(60)
+
+    async def swept(remote: Any, _: Link) -> int:
+        async def known(job_id: str) -> bool:
+            return job_id == kept
+
+        assert await remote.sweep(known) == 0  # of which nobody knows yet what becomes
+        return await remote.sweep(known, older_s=-1.0)
+
+    assert _asked(server, files, swept) == 1
+    assert texts_of(pair[1].stub(), kept) == WORDS
+
+
+@pytest.mark.parametrize("files", ["bucket"], indirect=True)
+def test_a_bucket_that_is_away_is_waited_for(
+    pair: list[Daemon], services: Services, s3: S3Server, film: bytes
+) -> None:
+    """A submission is told UNAVAILABLE; a job says what it waits for, and goes on, and ends."""
+    services.speech.delay_s = 0.3
+    here, there = pair
+    there.end()
+    running_job = _submit(here, film)
+    waiting = _submit(here, film)
+    wait(lambda: services.speech.open_calls == 1)
+    s3.end(signal.SIGKILL)
+    try:
+        began = time.monotonic()
+        status, _, _ = refused(lambda: _submit(here, film, "key"))
+        assert status is grpc.StatusCode.UNAVAILABLE
+        assert time.monotonic() - began < 15
+        services.speech.delay_s = 0.0
+        time.sleep(10)  # the first is done by then, but has nowhere to put its results
+        assert job(here.stub(), running_job).state == jobs_pb2.JOB_STATE_RUNNING
+    finally:
+        s3.start()
+    there.start()
+    for job_id in (running_job, waiting, _submit(here, film, "key")):
+        assert texts_of(there.stub(), job_id) == WORDS
