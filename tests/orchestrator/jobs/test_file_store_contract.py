@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.jobs.engines import claimed
-from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, cluster, running
+from tests.orchestrator.jobs.nats_server import (
+    Cluster,
+    NatsServer,
+    cluster,
+    nats_server,
+    newest_server,
+    running,
+)
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream import files as on_server
 from voxroute_orchestrator.jetstream.access import Access
@@ -138,30 +146,40 @@ async def _server_pair(path: Path, server: NatsServer | Cluster) -> AsyncIterato
         service.folder.close()
 
 
-@pytest.fixture(params=["folder", "server", pytest.param("cluster", marks=pytest.mark.slow)])
+def _servers(kind: str, path: Path) -> AbstractContextManager[NatsServer | Cluster]:
+    """One server or three, of the usual program or of the newest."""
+    program = newest_server() if kind.startswith("newest") else nats_server()
+    return (cluster if kind.endswith("cluster") else running)(path, program=program)
+
+
+_NEWEST = pytest.param("newest-server", marks=pytest.mark.slow)
+_CLUSTERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("cluster", "newest-cluster")]
+
+
+@pytest.fixture(params=["folder", "server", _NEWEST, *_CLUSTERS])
 async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """Both, with files in a folder or on a server."""
     if request.param == "folder":
         async for pair in _folder_pair(tmp_path):
             yield pair
         return
-    with running(tmp_path) if request.param == "server" else cluster(tmp_path) as server:
-        async for pair in _server_pair(tmp_path, server):
+    with _servers(request.param, tmp_path) as servers:
+        async for pair in _server_pair(tmp_path, servers):
             yield pair
 
 
-@pytest.fixture
-async def apart(tmp_path: Path) -> AsyncIterator[Pair]:
+@pytest.fixture(params=["server", _NEWEST])
+async def apart(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """Both, with a folder each."""
-    with running(tmp_path) as server:
+    with _servers(request.param, tmp_path) as server:
         async for pair in _server_pair(tmp_path, server):
             yield pair
 
 
-@pytest.fixture
-async def on_three(tmp_path: Path) -> AsyncIterator[Pair]:
+@pytest.fixture(params=_CLUSTERS)
+async def on_three(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """The same on three servers."""
-    with cluster(tmp_path) as servers:
+    with _servers(request.param, tmp_path) as servers:
         async for pair in _server_pair(tmp_path, servers):
             yield pair
 
@@ -515,7 +533,6 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.slow
 async def test_a_file_is_whole_although_the_leader_is_killed_meanwhile(
     on_three: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
