@@ -115,6 +115,8 @@ class Fleet:
     server: NatsServer | Cluster
     stack: ExitStack
     direct: Services
+    files: str = "folder"
+    """Where those of the jobs are."""
     daemons: list[Sharing] = field(default_factory=list[Sharing])
 
     def daemon(self, name: str = "one", *flags: str, translates: bool = True) -> Sharing:
@@ -122,9 +124,11 @@ class Fleet:
         (self.folder / name).mkdir()
         all_flags = (
             *(("--translate-endpoints", self.direct.translate) if translates else ()), "--workers",
-            "--engine", ",".join(self.server.servers), "--engine-lease-s", "2", *flags,
+            "--engine", ",".join(self.server.servers), "--engine-lease-s", "2",
+            "--engine-files", self.files, *flags,
         )  # fmt: skip
-        self.daemons.append(Sharing(self.folder / name, all_flags, shared=self.folder / "shared"))
+        data = self.folder / ("shared" if self.files == "folder" else f"{name}/data")
+        self.daemons.append(Sharing(self.folder / name, all_flags, shared=data))
         self.stack.callback(self.daemons[-1].close)
         self.daemons[-1].start()
         return self.daemons[-1]
