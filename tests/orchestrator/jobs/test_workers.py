@@ -19,7 +19,6 @@ import pytest
 
 from tests.e2e.processes import free_port
 from tests.orchestrator.daemon import (
-    Daemon,
     Services,
     artifact,
     config,
@@ -40,20 +39,6 @@ SECONDS = 200
 pytestmark = pytest.mark.slow  # a minute
 
 FILM = config(upload_name="film.wav")
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory, film: bytes) -> list[str]:
-    """What one service that is called hears in it, a word in each window."""
-    folder = tmp_path_factory.mktemp("direct")
-    with stand_in_services() as services:
-        flags = ("--asr-endpoints", services.asr, "--translate-endpoints", services.translate)
-        daemon = Daemon(folder, flags)
-        try:
-            daemon.start()
-            return texts_of(daemon.stub(), _submitted(daemon.stub(), film))
-        finally:
-            daemon.close()
 
 
 @dataclass
