@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 LEAST_SERVER = (2, 10, 27)
 """Older ones strand messages of work queues, and let the servers of a cluster differ."""
+LEAST_BYTES = 1 << 20
+"""Of a message, which is what servers take by default; parts of files and samples have half."""
 PATIENCE_S = 5.0
 """How long a call tries, where its caller says nothing else."""
 START_S = 20.0
@@ -171,6 +173,11 @@ class Link:
             raise LinkError(
                 f"the NATS server has version {version.major}.{version.minor}.{version.patch};"
                 f" install {least} or newer: older ones lose jobs when they are killed"
+            )
+        if self.most_bytes < LEAST_BYTES:
+            raise LinkError(
+                f"the NATS server takes messages of {self.most_bytes} bytes at most; set its"
+                f" max_payload to {LEAST_BYTES} (1MB) or more, as it is by default"
             )
         try:
             await self.call("INFO", patience_s=START_S)
@@ -373,11 +380,15 @@ class Link:
         headers: dict[str, Any] | None = None,
         old_style: bool = False,
     ) -> Msg:
-        return await _alone(
-            self._client.request(
-                subject, data, timeout=timeout_s, headers=headers, old_style=old_style
-            )
+        asked = self._client.request(
+            subject, data, timeout=timeout_s, headers=headers, old_style=old_style
         )
+        try:
+            return await _alone(asked)
+        except nats.errors.MaxPayloadError as error:  # it stays so, however often it is asked
+            raise RefusedError(
+                0, f"the NATS server takes {self.most_bytes} bytes at most, not {len(data)}"
+            ) from error
 
     # Work queues:
 
@@ -495,7 +506,7 @@ class Link:
         return (await self._subscribed(subject, on)).unsubscribe
 
     async def ask(self, subject: str, data: bytes, within_s: float = _TRY_S) -> bytes | None:
-        """What somebody answers; None where nobody is there. Raises AwayError for no answer."""
+        """What somebody answers; None where nobody is there. Raises AwayError, RefusedError."""
         try:
             return (await self._request(subject, data, within_s)).data
         except nats.errors.NoRespondersError:
