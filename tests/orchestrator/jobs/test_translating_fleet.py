@@ -1,15 +1,21 @@
 """`voxroute worker --translate-endpoint` as processes, and whatever goes wrong around them."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.processes import ROOT, free_port
 from tests.orchestrator.daemon import (
     artifact,
     config,
@@ -94,3 +100,50 @@ def _begun(folder: Path, attempt: int) -> bool:
         '"event": "job begins"' in line and f'"attempt": {attempt},' in line
         for line in log.splitlines()
     )
+
+
+@dataclass
+class Beside:
+    """A translation service as a process, at one address."""
+
+    folder: Path
+    target: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self, delay_s: float = 0.0) -> None:
+        """Returns at once; it takes so long for each text."""
+        code = "from tests.orchestrator.stand_in import main; main('translate')"
+        own = {"STAND_IN_DIR": str(self.folder), "STAND_IN_DELAY_S": str(delay_s)}
+        command = [sys.executable, "-c", code, "--listen", self.target]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own)
+
+    def kill(self) -> None:
+        """Returns once it is gone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.parametrize("lanes", [2, 6])
+def test_a_translation_service_that_dies_and_comes_back_is_waited_for(
+    fleet: Fleet, film: bytes, words: list[str], lanes: int
+) -> None:
+    """However many turns it had and had not begun: that is no reason to give the language up."""
+    _called(fleet, "one")
+    service = Beside(fleet.folder)
+    fleet.stack.callback(service.kill)
+    worker = fleet.worker("worker", 0.0, "--lanes", str(lanes), beside=service.target)
+    stub = fleet.daemons[0].stub()
+    job_id = stub.SubmitJob(messages(FILM, film), timeout=60).job.id
+    for delay_s in (5.0, 5.0, 0.05, 0.05):
+        before = worker.metrics()["translated_texts_total"]
+        service.start(delay_s)
+        if delay_s < 1:
+            wait(lambda before=before: worker.metrics()["translated_texts_total"] > before)
+        else:
+            wait(lambda: worker.metrics()["spans_in_flight"] >= min(lanes, 4))
+        service.kill()
+        time.sleep(2)
+    service.start()
+    _translated(stub, job_id, words)
+    assert worker.end() == 0

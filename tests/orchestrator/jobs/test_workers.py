@@ -51,6 +51,8 @@ class WorkerProcess:
     name: str
     flags: tuple[str, ...] = ()
     translates: bool = False
+    beside: str = ""
+    """The address of a translation service in place of those."""
     address: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -59,8 +61,8 @@ class WorkerProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
         environment |= {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
         beside = ("--asr-endpoint", self.services.asr)
-        if self.translates:
-            beside = ("--translate-endpoint", self.services.translate)
+        if self.translates or self.beside:
+            beside = ("--translate-endpoint", self.beside or self.services.translate)
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -119,12 +121,17 @@ class Fleet:
         return self.daemons[-1]
 
     def worker(
-        self, name: str, delay_s: float = 0.0, *flags: str, translates: bool = False
+        self,
+        name: str,
+        delay_s: float = 0.0,
+        *flags: str,
+        translates: bool = False,
+        beside: str = "",
     ) -> WorkerProcess:
         """A worker, started, with a service that takes so long for a window or a text."""
         services = self.stack.enter_context(stand_in_services())
         services.speech.delay_s = services.translation.delay_s = delay_s
-        worker = WorkerProcess(self.folder, self.server, services, name, flags, translates)
+        worker = WorkerProcess(self.folder, self.server, services, name, flags, translates, beside)
         worker.start()
 
         def close() -> None:
