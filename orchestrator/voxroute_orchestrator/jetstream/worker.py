@@ -97,6 +97,7 @@ class Worker:
                 if str(error) != told:
                     _log.warning("the worker waits", error=str(error))
                 told = str(error)
+                self._made.clear()  # a server that has lost its disk has none of them
                 await self._pause(_PAUSE_S)
         while self._calls:
             await asyncio.wait(self._calls)

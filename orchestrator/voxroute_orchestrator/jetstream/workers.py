@@ -13,12 +13,14 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.client.asr import AsrClient, AsrRequest, Transcription
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, new_request_id
+from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import AsrEvent, TranslateEvent
 from voxroute_orchestrator.client.translate import (
     TranslateClient,
     TranslateRequest,
     TranslationCall,
 )
+from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.jetstream.calls import (
     OVER,
     FetchedCall,
@@ -165,7 +167,11 @@ class AskingTranslator(TranslateClient):
             )
             async with contextlib.aclosing(fetched) as replies:
                 async for reply in replies:
-                    for event in call.events(reply):
+                    try:
+                        events = list(call.events(reply))
+                    except VoxrouteError as error:  # it makes no sense: others may do better
+                        raise CallFailedError(error, retryable=True) from error
+                    for event in events:
                         yield event
 
 
