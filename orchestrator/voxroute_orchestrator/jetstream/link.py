@@ -51,7 +51,8 @@ _API = "$JS.API."
 _NO_MESSAGE = 10037
 _NOT_THERE = frozenset({_NO_MESSAGE, 10043, 10057})  # nor to be deleted
 _CONFLICTS = frozenset({10071, 10164})  # wrong last sequence
-_FULL = frozenset({10077, 10023, 10047})  # the stream's bytes, the account's, the disk's
+# the stream's bytes, the account's, and what the server or its disk has for all
+_FULL = frozenset({10077, 10002, 10023, 10047})
 _AWAY_CODE = 503  # no leader yet, or JetStream is starting
 
 # in small letters, as the client (2.16.0) tells whatever a server says

@@ -389,6 +389,45 @@ async def test_a_full_server_refuses_a_file_and_has_nothing_of_it(apart: Pair) -
     assert await apart.there.read(files.media / NAME) == content
 
 
+async def test_an_account_that_is_full_is_told_as_a_full_disk(tmp_path: Path) -> None:
+    """Its limit is for all streams; the server tells it by another error than that of a stream."""
+    account = "A { jetstream { max_file: 2MB }, users: [{ user: u, password: p }] }"
+    with running(tmp_path, f"accounts {{ {account} }}\nno_auth_user: u") as server:
+        async for pair in _server_pair(tmp_path, server):
+            with pytest.raises(DiskFullError):
+                await pair.here.submit(os.urandom(9 * PART))
+            assert await _kept(pair) == 0
+            content = os.urandom(PART)
+            _, files = await pair.here.submit(content)
+            assert await pair.there.read(files.media / NAME) == content
+
+
+async def test_a_file_that_is_deleted_while_it_is_fetched_is_not_found(
+    apart: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it stays at the one who has asked, neither under its name nor as half a copy."""
+    job_id, files = await apart.here.submit(os.urandom(20 * PART))
+    at, begun = Link.at, asyncio.Event()
+
+    async def slow(self: Link, *rest: Any) -> Any:
+        found = await at(self, *rest)
+        begun.set()
+        await asyncio.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(Link, "at", slow)
+    reading = asyncio.ensure_future(apart.there.read(files.media / NAME))
+    await begun.wait()
+    await apart.here.jobs.cancel(job_id)
+    await apart.here.jobs.delete(job_id)
+    await apart.here.files.remove(job_id)
+    with pytest.raises(FileNotFoundError):
+        await reading
+    assert _on_disk(apart.there) == []
+    assert not list(apart.there.folder.uploads.iterdir())
+    assert await _kept(apart) == 0
+
+
 async def test_parts_whose_answers_are_lost_are_kept_again(
     apart: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
