@@ -179,9 +179,15 @@ class _JobCrew(Generic[C]):
     """Crew: those who may do one kind of work of one job."""
 
     def __init__(
-        self, job: "JobWorkers", tickets: str, data: bytes, asking: Callable[[_Question], Asking[C]]
+        self,
+        job: "JobWorkers",
+        model: str,
+        tickets: str,
+        data: bytes,
+        asking: Callable[[_Question], Asking[C]],
     ) -> None:
         """`tickets` is how their subjects begin, `data` what they say."""
+        self.model = model
         self._job = job
         self._tickets = tickets
         self._data = data
@@ -223,6 +229,7 @@ class JobWorkers:
         self._translation_model = translation_model
         self._recognisers = _JobCrew(
             self,
+            model,
             f"vr.span.{pool_of(model)}.{job_id}.",
             b"",
             lambda question: AskingRecogniser(question, model),
@@ -244,6 +251,7 @@ class JobWorkers:
             number = digest_of(" ".join(pair))
             self._translators[pair] = _JobCrew(
                 self,
+                model,
                 f"vr.span.{translation_pool_of(model)}.{self._job_id}.{number}-",
                 json.dumps(pair).encode(),
                 lambda question: AskingTranslator(question, model),

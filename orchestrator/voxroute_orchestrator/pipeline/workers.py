@@ -50,6 +50,11 @@ class Asking(Protocol[C_co]):
 class Crew(Protocol[C_co]):
     """The workers that may do one kind of work."""
 
+    @property
+    def model(self) -> str:
+        """The model that they have; "" for any."""
+        ...
+
     async def offer(self, n_pieces: int) -> None:
         """Lets them know that so many pieces wait. What cannot be told is told later."""
         ...
@@ -171,7 +176,8 @@ class HandingOut(Generic[C]):
                 until = loop.time() + _NO_WORKER_S
             elif not told and loop.time() > until:
                 told = True
-                message = f"{self.nobody}; it waits for one"
+                model = f" with the model {self.crew.model}" if self.crew.model else ""
+                message = f"{self.nobody}{model}; it waits for one"
                 await self.tell(Note(source="orchestrator", code=NO_WORKER, message=message))
             await self.work.change(_OFFER_AGAIN_S)
 

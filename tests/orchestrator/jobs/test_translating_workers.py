@@ -23,8 +23,8 @@ from voxroute_orchestrator.fleet.connect import Connected
 from voxroute_orchestrator.jetstream import calls
 from voxroute_orchestrator.jetstream.access import Access
 from voxroute_orchestrator.jetstream.beside import Beside
-from voxroute_orchestrator.jetstream.link import Link
-from voxroute_orchestrator.jetstream.setup import SPANS, set_up
+from voxroute_orchestrator.jetstream.link import Link, RefusedError
+from voxroute_orchestrator.jetstream.setup import SPANS, hand_out, set_up
 from voxroute_orchestrator.jetstream.worker import Worker
 from voxroute_orchestrator.jetstream.worker_metrics import WorkerMetrics
 from voxroute_orchestrator.jetstream.workers import JobWorkers
@@ -110,7 +110,11 @@ class Place:
         return going
 
     async def job(
-        self, *targets: str, called: Translation | None = None, workers: bool = True
+        self,
+        *targets: str,
+        called: Translation | None = None,
+        workers: bool = True,
+        model: str = "",
     ) -> Run:
         """A job whose speech is recognised by a service that is called; it has not begun."""
         self.n_runs += 1
@@ -120,7 +124,7 @@ class Place:
             there, await self.stack.enter_async_context(connect(there, POLICY)), POLICY
         )
         translators = () if called is None else (await self.called(called),)
-        coming = JobWorkers(self.link, f"{id(self)}{self.n_runs}", "") if workers else None
+        coming = JobWorkers(self.link, f"{id(self)}{self.n_runs}", "", model) if workers else None
         if coming is not None:
             self.stack.push_async_callback(coming.close)
         return Run(
@@ -263,21 +267,25 @@ async def test_what_a_worker_has_whose_service_hangs_is_done_by_others(
     assert len(other.seen) == len(done)
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("", "no worker translates hi to en; it waits for one"),
+        ("steps", "no worker translates hi to en with the model steps; it waits for one"),
+    ],
+)
 async def test_that_no_worker_translates_is_told_and_waited_for(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, model: str, said: str
 ) -> None:
     """After a minute, once; the job goes on when one comes."""
     monkeypatch.setattr(handing, "_NO_WORKER_S", 0.5)
     monkeypatch.setattr(handing, "_OFFER_AGAIN_S", 0.2)
-    run = await place.job()
+    run = await place.job(model=model)
     going = asyncio.create_task(items(run))
     assert await until(lambda: bool(run.transcript.warnings))
     await asyncio.sleep(1)
     [note] = run.transcript.warnings
-    assert (note.code, note.message) == (
-        NO_WORKER,
-        "no worker translates hi to en; it waits for one",
-    )
+    assert (note.code, note.message) == (NO_WORKER, said)
     await place.worker(Translation())
     await going
 
@@ -347,10 +355,15 @@ async def test_two_workers_may_stand_beside_one_service(place: Place) -> None:
 
 
 async def test_a_worker_makes_its_queue_again_where_it_was_taken_away(place: Place) -> None:
-    """By a server that has lost its disk, say, or an operator; it needs no new start."""
+    """By a server that has lost its disk, say, or an operator; it needs no new start.
+
+    Meanwhile it is told what one is told that has come before every job service.
+    """
     worker = await place.worker(Translation())
     assert await until(lambda: bool(worker.worker._made))
     await place.link.call(f"STREAM.DELETE.{SPANS}")
-    await asyncio.sleep(2)
+    with pytest.raises(RefusedError, match="no job service has been on this NATS server yet"):
+        await hand_out(place.link, SPANS, "any", 1.0, "vr.span.any.>")
+    assert await until(lambda: not worker.worker._made)
     await set_up(place.link)
     await items(await place.job())
