@@ -14,7 +14,7 @@ import yaml
 
 from voxroute_asr_whisperx.settings import WhisperXSettings
 from voxroute_gateway.settings import GatewaySettings
-from voxroute_orchestrator.jetstream.calls import pool_of
+from voxroute_orchestrator.jetstream.calls import pool_of, translation_pool_of
 from voxroute_orchestrator.jetstream.setup import SPANS
 from voxroute_orchestrator.jetstream.worker_process import WorkerSettings
 from voxroute_orchestrator.server_settings import JobServerSettings
@@ -35,6 +35,7 @@ ON_DEVICES = ("asr", "translate")
 DRAIN_S = {"asr": 300, "translate": 300, "jobs": 10, "gateway": 300}
 VERSIONS = ("1.30", "1.33", "1.36")
 Manifest = dict[str, Any]
+_TCP = {"protocol": "TCP"}
 
 
 @functools.cache
@@ -270,7 +271,10 @@ def _taken(
 def test_several_job_services_share_no_folder_and_give_their_work_to_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No claim, files on three servers, and nobody who is called and pulled at once."""
+    """No claim, files on three servers, and spans for workers alone.
+
+    Single segments are translated again by a service that is called.
+    """
     manifests = rendered("fleet")
     stateful = workload(manifests, "jobs")["spec"]
     assert stateful["replicas"] > 1
@@ -281,6 +285,7 @@ def test_several_job_services_share_no_folder_and_give_their_work_to_workers(
     assert len(settings.engine) == 3
     assert settings.engine_files == "server"
     assert not settings.asr_endpoints
+    assert settings.translate_endpoints
     volumes = {one["name"]: one for one in spec["volumes"]}
     mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
     assert "emptyDir" in volumes["data"]
@@ -290,41 +295,52 @@ def test_several_job_services_share_no_folder_and_give_their_work_to_workers(
     assert set(mounts) == set(volumes)
 
 
-def test_a_worker_stands_beside_each_speech_service(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "pool"), [("asr", pool_of("")), ("translate", translation_pool_of(""))]
+)
+def test_a_worker_stands_beside_each_service(
+    name: str, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In its pod, at its port, let out to the same servers, and scaled by what waits for it."""
     manifests = rendered("fleet")
-    spec = workload(manifests, "asr")["spec"]["template"]["spec"]
-    service, worker = spec["containers"]
-    assert (service["name"], worker["name"]) == ("asr", "worker")
+    template = workload(manifests, name)["spec"]["template"]
+    service, worker = template["spec"]["containers"]
+    assert (service["name"], worker["name"]) == (name, "worker")
     settings = _taken(WorkerSettings, worker, monkeypatch)
     [port] = [one["containerPort"] for one in service["ports"] if one["name"] == "grpc"]
-    assert settings.asr_endpoint == f"127.0.0.1:{port}"
+    beside = {"asr": settings.asr_endpoint, "translate": settings.translate_endpoint}
+    assert beside[name] == f"127.0.0.1:{port}"
     [metrics] = worker["ports"]
     assert settings.metrics_listen.endswith(f":{metrics['containerPort']}")
     scrape = (ROOT / "deploy" / "prometheus" / "kubernetes-scrape.yaml").read_text()
     assert f"regex: {metrics['name']}, target_label: job, replacement: worker" in scrape
+    policy = of(manifests, "NetworkPolicy", "voxroute")["spec"]
+    assert _selects(policy["podSelector"], template["metadata"]["labels"])
+    [scraped] = [one for one in policy["ingress"] if {"port": "metrics", **_TCP} in one["ports"]]
+    assert {"port": metrics["name"], **_TCP} in scraped["ports"]
     mounts = {one["name"]: one["mountPath"] for one in worker["volumeMounts"]}
     assert settings.engine_credentials.parent == Path(mounts["nats"])
     _, jobs, _ = pod(manifests, "jobs")
     assert settings.engine == _taken(JobServerSettings, jobs, monkeypatch).engine
     assert worker["image"] == jobs["image"]
     assert worker["securityContext"] == service["securityContext"]
-    for name in ("voxroute", "jobs"):
+    for policed in ("voxroute", "jobs"):
         [rule] = [
             rule
-            for rule in of(manifests, "NetworkPolicy", name)["spec"]["egress"]
-            if rule["ports"] == [{"port": 4222, "protocol": "TCP"}]
+            for rule in of(manifests, "NetworkPolicy", policed)["spec"]["egress"]
+            if rule["ports"] == [{"port": 4222, **_TCP}]
         ]
         [peer] = rule["to"]
         namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
         assert all(one.endswith(f"-headless.{namespace}:4222") for one in settings.engine)
-    scaled = [m["metadata"]["name"] for m in manifests if m["kind"] == "HorizontalPodAutoscaler"]
-    assert scaled == ["translate"]  # two autoscalers of one deployment would quarrel
-    keda = yaml.safe_load((K8S / "keda.yaml").read_text())
-    assert keda["spec"]["scaleTargetRef"]["name"] == "asr"
+    # two autoscalers of one deployment would quarrel
+    assert not [one for one in manifests if one["kind"] == "HorizontalPodAutoscaler"]
+    scalers = list(yaml.safe_load_all((K8S / "keda.yaml").read_text()))
+    [keda] = [one for one in scalers if one["spec"]["scaleTargetRef"] == {"name": name}]
+    assert keda["metadata"] == {"name": name, "namespace": "voxroute"}
     [trigger] = keda["spec"]["triggers"]
     asked = trigger["metadata"]
-    assert (asked["stream"], asked["consumer"]) == (SPANS, pool_of(""))
+    assert (asked["stream"], asked["consumer"]) == (SPANS, pool)
     assert f"  {asked['account']} {{" in (ROOT / "deploy" / "nats" / "accounts.conf").read_text()
 
 

@@ -127,6 +127,7 @@ class FetchedCall(Generic[R]):
         self._batches: asyncio.Queue[tuple[dict[str, Any], bytes]] = asyncio.Queue()
         self._heard_at = time.monotonic()
         self._over = False
+        self._cannot = ""
 
     async def end(self) -> None:
         """Sends away who asks from now on."""
@@ -171,6 +172,8 @@ class FetchedCall(Generic[R]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):  # `wait_for` (3.11) may swallow a cancellation
                     return await self._batches.get()
+            if self._cannot:
+                raise broken_stream(self._service, self._cannot)
             if not self._link.connected:
                 self._heard_at = time.monotonic()
             if time.monotonic() - self._heard_at > SILENT_S:
@@ -197,6 +200,13 @@ class FetchedCall(Generic[R]):
             if number == self._given[0] + 1:
                 message = await anext(self._messages, None)
                 self._given = (number, message.SerializeToString() if message else b"")
+                most, n_bytes = self._link.most_bytes, len(self._given[1])
+                if n_bytes > most:
+                    self._cannot = (
+                        f"cannot be given a message of {n_bytes} bytes: the NATS server takes"
+                        f" {most}; raise its max_payload, or ask for less"
+                    )
+                    return OVER
             return self._given[1] if number == self._given[0] else OVER
 
 

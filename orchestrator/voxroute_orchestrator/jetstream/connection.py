@@ -1,12 +1,16 @@
 """A connection to a NATS server, as the client of nats-py has it, and what that lacks."""
 
+import asyncio
 import ssl
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.client import Client, Srv
 
 from voxroute_orchestrator.jetstream.access import Access
+
+T = TypeVar("T")
 
 # of a server: after any other error that it tells, it ends the connection or is left
 _OPEN_STILL = ("stale connection", "permissions violation")
@@ -109,3 +113,11 @@ def _keeps_out(error: Exception) -> bool:
 def said(error: BaseException) -> str:
     """An error in a few words."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def alone(work: Coroutine[Any, Any, T]) -> T:
+    """What something of the client gives, as a task of its own.
+
+    The client (2.16.0) swallows the cancellation of whoever waits for it, who would then go on.
+    """
+    return await asyncio.shield(asyncio.ensure_future(work))

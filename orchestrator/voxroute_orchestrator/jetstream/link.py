@@ -14,10 +14,10 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import nats
 import nats.errors
@@ -26,13 +26,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.connection import Connection, KeptOutError, said
+from voxroute_orchestrator.jetstream.connection import Connection, KeptOutError, alone, said
 from voxroute_serving.telemetry.logs import get_logger
-
-T = TypeVar("T")
 
 LEAST_SERVER = (2, 10, 27)
 """Older ones strand messages of work queues, and let the servers of a cluster differ."""
+LEAST_BYTES = 1 << 20
+"""Of a message, which is what servers take by default; parts of files and samples have half."""
 PATIENCE_S = 5.0
 """How long a call tries, where its caller says nothing else."""
 START_S = 20.0
@@ -51,7 +51,8 @@ _API = "$JS.API."
 _NO_MESSAGE = 10037
 _NOT_THERE = frozenset({_NO_MESSAGE, 10043, 10057})  # nor to be deleted
 _CONFLICTS = frozenset({10071, 10164})  # wrong last sequence
-_FULL = frozenset({10077, 10023, 10047})  # the stream's bytes, the account's, the disk's
+# the stream's bytes, the account's, and what the server or its disk has for all
+_FULL = frozenset({10077, 10002, 10023, 10047})
 _AWAY_CODE = 503  # no leader yet, or JetStream is starting
 
 # in small letters, as the client (2.16.0) tells whatever a server says
@@ -165,16 +166,28 @@ class Link:
         return link
 
     async def _check(self) -> None:
-        version = self._client.connected_server_version
-        if (version.major, version.minor, version.patch) < LEAST_SERVER:
-            least = ".".join(str(part) for part in LEAST_SERVER)
+        told = self._client.connected_server_version
+        version = (told.major, told.minor, told.patch)
+        if version < LEAST_SERVER:
+            there, least = (".".join(map(str, one)) for one in (version, LEAST_SERVER))
             raise LinkError(
-                f"the NATS server has version {version.major}.{version.minor}.{version.patch};"
-                f" install {least} or newer: older ones lose jobs when they are killed"
+                f"the NATS server has version {there}; install {least} or newer: older ones lose"
+                " jobs when they are killed"
+            )
+        if self.most_bytes < LEAST_BYTES:
+            raise LinkError(
+                f"the NATS server takes messages of {self.most_bytes} bytes at most; set its"
+                f" max_payload to {LEAST_BYTES} (1MB) or more, as it is by default"
             )
         try:
             await self.call("INFO", patience_s=START_S)
+        except AwayError:
+            for subject in tuple(self._forbidden):  # where answers go, say
+                self._check_allowed(subject)
+            raise
         except RefusedError as error:
+            if not error.code:
+                raise
             raise LinkError(
                 f"the NATS server has no JetStream ({error}); start it with -js"
             ) from error
@@ -373,11 +386,15 @@ class Link:
         headers: dict[str, Any] | None = None,
         old_style: bool = False,
     ) -> Msg:
-        return await _alone(
-            self._client.request(
-                subject, data, timeout=timeout_s, headers=headers, old_style=old_style
-            )
+        asked = self._client.request(
+            subject, data, timeout=timeout_s, headers=headers, old_style=old_style
         )
+        try:
+            return await alone(asked)
+        except nats.errors.MaxPayloadError as error:  # it stays so, however often it is asked
+            raise RefusedError(
+                0, f"the NATS server takes {self.most_bytes} bytes at most, not {len(data)}"
+            ) from error
 
     # Work queues:
 
@@ -495,12 +512,13 @@ class Link:
         return (await self._subscribed(subject, on)).unsubscribe
 
     async def ask(self, subject: str, data: bytes, within_s: float = _TRY_S) -> bytes | None:
-        """What somebody answers; None where nobody is there. Raises AwayError for no answer."""
+        """What somebody answers; None where nobody is there. Raises AwayError, RefusedError."""
         try:
             return (await self._request(subject, data, within_s)).data
         except nats.errors.NoRespondersError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
+            self._check_allowed(subject)
             raise AwayError(f"nobody answers ({said(error)})", unsure=True) from error
 
     async def ask_all(self, subject: str, within_s: float) -> list[bytes]:
@@ -514,9 +532,9 @@ class Link:
         inbox = self._client.new_inbox()
         subscription = await self._subscribed(inbox, on)
         try:
-            await _alone(self._client.publish(subject, b"", reply=inbox))
+            await alone(self._client.publish(subject, b"", reply=inbox))
             await asyncio.sleep(within_s)
-            await _alone(subscription.unsubscribe())
+            await alone(subscription.unsubscribe())
         except (nats.errors.Error, OSError) as error:
             raise AwayError(f"the NATS server does not answer ({said(error)})") from error
         self._check_allowed(subject)
@@ -532,8 +550,8 @@ class Link:
     ) -> Subscription:
         client: Any = self._client  # of `subscribe` (2.16.0) some types are unknown
         try:
-            subscription = await _alone(client.subscribe(subject, cb=on))
-            await _alone(
+            subscription = await alone(client.subscribe(subject, cb=on))
+            await alone(
                 client.flush(_TRY_S)
             )  # behind it the server has said whether that is allowed
         except nats.errors.Error as error:
@@ -562,14 +580,6 @@ class _Tries:
 
     each_s: float = _TRY_S
     unsure: bool = False
-
-
-async def _alone(work: Coroutine[Any, Any, T]) -> T:
-    """What something of the client gives, as a task of its own.
-
-    The client (2.16.0) swallows the cancellation of whoever waits for it, who would then go on.
-    """
-    return await asyncio.shield(asyncio.ensure_future(work))
 
 
 def _full(error: RefusedError) -> LinkError:

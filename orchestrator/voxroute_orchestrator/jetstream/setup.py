@@ -103,7 +103,7 @@ async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: 
     """Makes a consumer of a work queue, unless it is there. Raises LinkError.
 
     A ticket that nobody speaks of comes again after `lease_s`; `subject` are those that it hands
-    out.
+    out. RefusedError tells where nobody has made the streams yet.
     """
     consumer: dict[str, Any] = {
         "durable_name": name,
@@ -113,11 +113,14 @@ async def hand_out(link: Link, stream: str, name: str, lease_s: float, subject: 
         "max_waiting": 4096,
         "filter_subject": subject,
     }
-    await link.call(
-        f"CONSUMER.DURABLE.CREATE.{stream}.{name}",
-        {"stream_name": stream, "config": consumer},
-        START_S,
-    )
+    asked = {"stream_name": stream, "config": consumer}
+    try:
+        await link.call(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", asked, START_S)
+    except RefusedError as error:
+        if error.code != NO_STREAM:
+            raise
+        sentence = "no job service has been on this NATS server yet; start one with this --engine"
+        raise RefusedError(error.code, sentence) from error
 
 
 async def check_folder(link: Link, folder_id: str) -> None:

@@ -18,7 +18,7 @@ from voxroute_orchestrator.client.translate import TranslateClient, offers
 from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.jetstream.beside import Beside, Capabilities
 from voxroute_orchestrator.jetstream.calls import pool_of, translation_pool_of
-from voxroute_orchestrator.jetstream.link import AwayError, Link, LinkError, Ticket
+from voxroute_orchestrator.jetstream.link import Link, LinkError, Ticket
 from voxroute_orchestrator.jetstream.setup import SPANS, hand_out
 from voxroute_orchestrator.jetstream.worker_calls import SpanCall, TurnCall, WorkerCall
 from voxroute_orchestrator.jetstream.worker_metrics import WorkerMetrics
@@ -27,7 +27,7 @@ from voxroute_serving.telemetry.logs import get_logger
 _TICKET_S = 10.0  # in which a ticket that was pulled leads to a call, or another worker has it
 _PULL_S = 0.5
 _PAUSE_S = 1.0  # before a service or server that is away is asked again
-_OTHERS_S = 0.5  # after which a ticket comes again that is for another worker's languages
+_OTHERS_S = 0.5  # after which a ticket comes again that is for another worker, by its languages
 _OTHERS = 8  # of them in turn, after which the next pool is looked at
 _SPAN_S = 120.0  # what a call is expected to have, at least
 _MIN_LANES = 2  # one call's windows or texts fill the batches of the other
@@ -88,15 +88,16 @@ class Worker:
             await asyncio.gather(watching, *self._calls, return_exceptions=True)
 
     async def _work(self) -> None:
-        away = False
+        told = ""
         while not self._stopping.is_set():
             try:
                 await self._take()
-                away = False
+                told = ""
             except (LinkError, VoxrouteError) as error:
-                if not away:
+                if str(error) != told:
                     _log.warning("the worker waits", error=str(error))
-                away = True
+                told = str(error)
+                self._made.clear()  # a server that has lost its disk has none of them
                 await self._pause(_PAUSE_S)
         while self._calls:
             await asyncio.wait(self._calls)
@@ -141,10 +142,13 @@ class Worker:
     async def _take_up(self, ticket: Ticket) -> None:
         """Asks for a piece of work, and does it where there is one."""
         job_id, pair = ticket.subject.split(".")[3], _pair(ticket)
+        if self._service.told is None:  # it has gone since the ticket was asked for
+            await self._link.put_back(ticket, _OTHERS_S)
+            return
         try:
             asked = json.dumps({"worker": self._name} | ({"pair": pair} if pair else {})).encode()
             answer = await self._link.ask(f"vr.work.{job_id}", asked)
-        except AwayError as error:  # the ticket comes again
+        except LinkError as error:  # the ticket comes again
             _log.warning("a job has no answer", job=job_id, error=str(error))
             return
         taken = asyncio.create_task(self._link.done(ticket))  # a write, which nobody waits for

@@ -104,20 +104,20 @@ async def _work(settings: WorkerSettings, version: str) -> int:
             channel = await stack.enter_async_context(
                 connect(there, patience, credentials.of_settings(options))
             )
+            kind = TranslateClient if settings.translate_endpoint else AsrClient
+            service = Beside(kind(there, channel, patience), channel)
             try:
                 link = await Link.open(access, name=name)
+                stack.push_async_callback(link.close)
+                worker = Worker(link, service, name, metrics, lanes=settings.lanes)
+                await be_there(link, "worker", name, version, worker.tell)
             except LinkError as error:
                 raise NotReadyError(str(error)) from error
-            stack.push_async_callback(link.close)
         except Exception as error:  # noqa: BLE001 - the process ends with a message
             return failed(error)
         stop, hurry = asyncio.Event(), asyncio.Event()
         heed_signals(stop, hurry)
         announce([], endpoint)
-        kind = TranslateClient if settings.translate_endpoint else AsrClient
-        service = Beside(kind(there, channel, patience), channel)
-        worker = Worker(link, service, name, metrics, lanes=settings.lanes)
-        await be_there(link, "worker", name, version, worker.tell)
         working = asyncio.ensure_future(worker.run())
         stopped, hurried = (asyncio.ensure_future(one.wait()) for one in (stop, hurry))
         await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)

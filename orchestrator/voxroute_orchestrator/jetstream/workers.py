@@ -13,12 +13,14 @@ from voxroute.asr.v1 import asr_pb2
 from voxroute.translate.v1 import translate_pb2
 from voxroute_orchestrator.client.asr import AsrClient, AsrRequest, Transcription
 from voxroute_orchestrator.client.connection import CallPolicy, Endpoint, new_request_id
+from voxroute_orchestrator.client.failures import CallFailedError
 from voxroute_orchestrator.client.messages import AsrEvent, TranslateEvent
 from voxroute_orchestrator.client.translate import (
     TranslateClient,
     TranslateRequest,
     TranslationCall,
 )
+from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_orchestrator.jetstream.calls import (
     OVER,
     FetchedCall,
@@ -165,7 +167,11 @@ class AskingTranslator(TranslateClient):
             )
             async with contextlib.aclosing(fetched) as replies:
                 async for reply in replies:
-                    for event in call.events(reply):
+                    try:
+                        events = list(call.events(reply))
+                    except VoxrouteError as error:  # it makes no sense: others may do better
+                        raise CallFailedError(error, retryable=True) from error
+                    for event in events:
                         yield event
 
 
@@ -173,9 +179,15 @@ class _JobCrew(Generic[C]):
     """Crew: those who may do one kind of work of one job."""
 
     def __init__(
-        self, job: "JobWorkers", tickets: str, data: bytes, asking: Callable[[_Question], Asking[C]]
+        self,
+        job: "JobWorkers",
+        model: str,
+        tickets: str,
+        data: bytes,
+        asking: Callable[[_Question], Asking[C]],
     ) -> None:
         """`tickets` is how their subjects begin, `data` what they say."""
+        self.model = model
         self._job = job
         self._tickets = tickets
         self._data = data
@@ -217,6 +229,7 @@ class JobWorkers:
         self._translation_model = translation_model
         self._recognisers = _JobCrew(
             self,
+            model,
             f"vr.span.{pool_of(model)}.{job_id}.",
             b"",
             lambda question: AskingRecogniser(question, model),
@@ -238,6 +251,7 @@ class JobWorkers:
             number = digest_of(" ".join(pair))
             self._translators[pair] = _JobCrew(
                 self,
+                model,
                 f"vr.span.{translation_pool_of(model)}.{self._job_id}.{number}-",
                 json.dumps(pair).encode(),
                 lambda question: AskingTranslator(question, model),

@@ -7,6 +7,7 @@ not finish goes back, with what it has done of it.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -48,6 +49,11 @@ class Asking(Protocol[C_co]):
 
 class Crew(Protocol[C_co]):
     """The workers that may do one kind of work."""
+
+    @property
+    def model(self) -> str:
+        """The model that they have; "" for any."""
+        ...
 
     async def offer(self, n_pieces: int) -> None:
         """Lets them know that so many pieces wait. What cannot be told is told later."""
@@ -135,7 +141,10 @@ class HandingOut(Generic[C]):
     alone: Callable[[], bool]
     """Whether nobody else does the work, so that it stands still without workers."""
     _lanes: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"], init=False)
-    _failures: dict[int, int] = field(default_factory=dict[int, int], init=False)
+    _failures: dict[int, tuple[int, float]] = field(
+        default_factory=dict[int, tuple[int, float]], init=False
+    )
+    """By the index of a piece: how many in turn, and when the last was."""
     _failed: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future(), init=False
     )
@@ -167,7 +176,8 @@ class HandingOut(Generic[C]):
                 until = loop.time() + _NO_WORKER_S
             elif not told and loop.time() > until:
                 told = True
-                message = f"{self.nobody}; it waits for one"
+                model = f" with the model {self.crew.model}" if self.crew.model else ""
+                message = f"{self.nobody}{model}; it waits for one"
                 await self.tell(Note(source="orchestrator", code=NO_WORKER, message=message))
             await self.work.change(_OFFER_AGAIN_S)
 
@@ -184,13 +194,13 @@ class HandingOut(Generic[C]):
             await asyncio.sleep(0)  # it has begun before the next piece is taken
 
     async def _lane(self, service: C, part: Part) -> None:
-        before = part.done
+        before, began_at = part.done, time.monotonic()
         try:
             await self.do(service, part)
         except LeftError:
             pass
         except CallFailedError as failure:
-            self._gave_up(part, failure.error, new=part.done > before)
+            self._gave_up(part, failure.error, began_at, new=part.done > before)
         else:
             if part.done > before:
                 self._failures.pop(part.index, None)
@@ -200,8 +210,12 @@ class HandingOut(Generic[C]):
         if not lane.cancelled() and (error := lane.exception()) is not None:
             self._fail(error)  # not the worker's: the journal's, say
 
-    def _gave_up(self, part: Part, error: VoxrouteError, *, new: bool) -> None:
-        tries = self._failures[part.index] = 1 if new else self._failures.get(part.index, 0) + 1
+    def _gave_up(self, part: Part, error: VoxrouteError, began_at: float, *, new: bool) -> None:
+        tries, last_at = self._failures.get(part.index, (0, 0.0))
+        if not new and began_at < last_at:
+            return  # with the one before: a service that dies ends all that it was at
+        tries = 1 if new else tries + 1
+        self._failures[part.index] = tries, time.monotonic()
         if tries >= _TRIES:
             self._fail(
                 type(error)(

@@ -194,9 +194,10 @@ def cluster(
     config: str = "",
     hosts: Sequence[str] = ("127.0.0.1",) * 3,
     befores: Sequence[Sequence[str]] = ((),) * 3,
+    program: Path | None = None,
 ) -> Generator[Cluster]:
     """Three servers without streams, on those hosts; skips where there is no program."""
-    nats_server()
+    program = program or nats_server()
     ports = [free_port() for _ in hosts]
     routes = ", ".join(f"nats://{host}:{port}" for host, port in zip(hosts, ports, strict=True))
     members: list[NatsServer] = []
@@ -207,7 +208,7 @@ def cluster(
             f"server_name: s{number}\n"
             f"cluster {{ name: voxroute, listen: {host}:{port}, routes: [{routes}] }}\n{config}"
         )
-        members.append(NatsServer(own, lines, host=host, before=befores[number]))
+        members.append(NatsServer(own, lines, host=host, program=program, before=befores[number]))
     servers = Cluster(members)
     try:
         servers.start()

@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,7 +20,15 @@ import pytest
 from scripts.make_certs import Authority
 from tests.deploy.test_compose import DEPLOY
 from tests.orchestrator import recordings
-from tests.orchestrator.daemon import Services, artifact, config, ended, messages, stand_in_services
+from tests.orchestrator.daemon import (
+    Services,
+    artifact,
+    config,
+    ended,
+    messages,
+    stand_in_services,
+    wait,
+)
 from tests.orchestrator.jobs.engines import claimed, say, texts
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from tests.orchestrator.jobs.test_two_services import Sharing
@@ -32,7 +43,7 @@ from voxroute_orchestrator.jetstream.link import (
     RefusedError,
 )
 from voxroute_orchestrator.jetstream.presence import be_there, look
-from voxroute_orchestrator.jetstream.setup import FILES, JOBS, ON_SERVER, SPANS, hand_out
+from voxroute_orchestrator.jetstream.setup import FILES, JOBS, ON_SERVER, SPANS, hand_out, set_up
 from voxroute_orchestrator.jobs.errors import StoreError
 from voxroute_orchestrator.jobs.store import SUCCEEDED
 from voxroute_orchestrator.jobs.stores.file_store import ThereError
@@ -211,6 +222,63 @@ async def test_a_service_that_may_too_little_does_not_start(guarded: Guarded) ->
     await store.close()
 
 
+_ENDS = "cannot start: "
+_WAITS = '"event": "the worker waits"'
+_NO_ANSWER = '"event": "a job has no answer"'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("$JS.API.INFO", _ENDS),
+        ("vr.who", _ENDS),
+        ("$JS.API.CONSUMER.DURABLE.CREATE.VR_SPANS.*", _WAITS),
+        ("$JS.API.CONSUMER.MSG.NEXT.VR_SPANS.*", _WAITS),
+        ("vr.work.*", _NO_ANSWER),
+    ],
+)
+def test_a_worker_that_may_too_little_says_so(guarded: Guarded, missing: str, told: str) -> None:
+    """With the subject, in a sentence; what it can do without a start it tries again."""
+    accounts = guarded.folder / "accounts.conf"
+    before, worker, behind = re.split("(?=user: (?:worker|operator))", accounts.read_text())
+    assert f'"{missing}"' in worker
+    accounts.write_text(before + worker.replace(f'"{missing}"', '"nothing"') + behind)
+    _reload(guarded)
+
+    async def offer() -> None:
+        link = await Link.open(guarded.access())
+        await set_up(link)
+        await link.append(SPANS, "vr.span.translation.a.1", b'["hi", "en"]', 0)
+        await link.close()
+
+    asyncio.run(offer())
+    log = guarded.folder / "log"
+    with stand_in_services() as services, log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "voxroute_orchestrator", "worker", "--metrics-listen", "",
+                "--translate-endpoint", services.translate, *_way_in(guarded, "worker"),
+            ],
+            stdout=output, stderr=output,
+        )  # fmt: skip
+        subject = re.escape(missing.removesuffix("*"))
+        try:
+            wait(lambda: re.search(f"{told}.*{subject}|{subject}.*{told}", log.read_text()))
+            if told == _ENDS:
+                assert process.wait(30) == 1
+                assert f"\n{_ENDS}" in log.read_text()
+            else:
+                process.terminate()
+                assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in "".join(
+        line for line in log.read_text().splitlines() if not line.startswith("{")
+    )
+
+
 async def test_a_stranger_is_not_let_in_and_told_so_at_once(
     guarded: Guarded, tmp_path: Path
 ) -> None:
@@ -289,10 +357,15 @@ def test_jobs_are_done_over_tls_with_credentials(guarded: Guarded) -> None:
 
 
 def _flags(services: Services, guarded: Guarded) -> tuple[str, ...]:
+    called = ("--asr-endpoints", services.asr, "--translate-endpoints", services.translate)
+    return (*called, *_way_in(guarded, "jobs"))
+
+
+def _way_in(guarded: Guarded, who: str) -> tuple[str, ...]:
+    """The flags with which a user of it gets in."""
     folder = guarded.folder
     return (
-        "--asr-endpoints", services.asr, "--translate-endpoints", services.translate,
-        "--engine", guarded.server.url, "--engine-credentials", str(folder / "jobs"),
+        "--engine", guarded.server.url, "--engine-credentials", str(folder / who),
         "--engine-tls-ca", str(folder / "ca.pem"), "--engine-tls-cert", str(folder / "client.pem"),
         "--engine-tls-key", str(folder / "client.key"),
     )  # fmt: skip

@@ -49,10 +49,12 @@ def _told(number: int, *replies: asr_pb2.TranscribeResponse, **more: Any) -> byt
     return head + b"\n" + packed([reply.SerializeToString() for reply in replies])
 
 
-async def _begun(link: Link) -> FetchedCall[asr_pb2.TranscribeResponse]:
+async def _begun(
+    link: Link, messages: AsyncGenerator[asr_pb2.TranscribeRequest] | None = None
+) -> FetchedCall[asr_pb2.TranscribeResponse]:
     call = FetchedCall(
         link,
-        _messages(),
+        messages or _messages(),
         asr_pb2.TranscribeResponse,
         lambda reply: reply.HasField("done"),
         service="the worker",
@@ -83,6 +85,21 @@ def test_messages_are_unpacked_as_they_were_packed() -> None:
         assert unpacked(packed(messages)) == messages
     with pytest.raises(ValueError, match="half"):
         unpacked(b"\0\0")
+
+
+async def test_a_message_that_the_server_does_not_take_ends_the_call_with_the_reason(
+    link: Link,
+) -> None:
+    """At once, where its silence would be taken for that of the worker."""
+
+    async def messages() -> AsyncGenerator[asr_pb2.TranscribeRequest]:
+        yield asr_pb2.TranscribeRequest(audio=bytes(link.most_bytes))
+
+    call = await _begun(link, messages())
+    hearing = asyncio.ensure_future(_heard(call))
+    assert await link.ask(call.name, json.dumps({"get": 0}).encode() + b"\n") == OVER
+    with pytest.raises(CallFailedError, match="the NATS server takes 1048576; raise its max_payl"):
+        await asyncio.wait_for(hearing, 2)
 
 
 async def test_a_question_that_is_asked_again_is_answered_the_same(link: Link) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.orchestrator.jobs.engines import claimed
-from tests.orchestrator.jobs.nats_server import Cluster, NatsServer, cluster, running
+from tests.orchestrator.jobs.nats_server import (
+    Cluster,
+    NatsServer,
+    cluster,
+    nats_server,
+    newest_server,
+    running,
+)
 from tests.orchestrator.jobs.s3_server import S3Server, s3_running, variables, without_aws
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
@@ -170,7 +178,14 @@ def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     return server.url(f"tests/{os.urandom(6).hex()}")
 
 
-ELSEWHERE = ["server", "bucket", pytest.param("cluster", marks=pytest.mark.slow)]
+def _servers(kind: str, path: Path) -> AbstractContextManager[NatsServer | Cluster]:
+    """One server or three, of the usual program or of the newest."""
+    program = newest_server() if kind.startswith("newest") else nats_server()
+    return (cluster if kind.endswith("cluster") else running)(path, program=program)
+
+
+_NEWEST = pytest.param("newest-server", marks=pytest.mark.slow)
+_CLUSTERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("cluster", "newest-cluster")]
 
 
 async def _pair(request: pytest.FixtureRequest, path: Path, kind: str) -> AsyncIterator[Pair]:
@@ -179,36 +194,36 @@ async def _pair(request: pytest.FixtureRequest, path: Path, kind: str) -> AsyncI
             yield pair
         return
     url = request.getfixturevalue("bucket") if kind == "bucket" else ""
-    with cluster(path) if kind == "cluster" else running(path) as server:
+    with _servers(kind, path) as server:
         async for pair in _remote_pair(path, server, url):
             yield pair
 
 
-@pytest.fixture(params=["folder", *ELSEWHERE])
+@pytest.fixture(params=["folder", "server", "bucket", _NEWEST, *_CLUSTERS])
 async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """Both, with files in a folder, on a server or in a bucket."""
     async for pair in _pair(request, tmp_path, request.param):
         yield pair
 
 
-@pytest.fixture(params=["server", "bucket"])
+@pytest.fixture(params=["server", "bucket", _NEWEST])
 async def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """Both, with a folder of copies each."""
     async for pair in _pair(request, tmp_path, request.param):
         yield pair
 
 
-@pytest.fixture
+@pytest.fixture(params=["server", _NEWEST])
 async def apart(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """The same with files on the server."""
-    async for pair in _pair(request, tmp_path, "server"):
+    async for pair in _pair(request, tmp_path, request.param):
         yield pair
 
 
-@pytest.fixture
+@pytest.fixture(params=_CLUSTERS)
 async def on_three(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
     """The same on three servers."""
-    async for pair in _pair(request, tmp_path, "cluster"):
+    async for pair in _pair(request, tmp_path, request.param):
         yield pair
 
 
@@ -434,6 +449,45 @@ async def test_a_full_server_refuses_a_file_and_has_nothing_of_it(apart: Pair) -
     assert await apart.there.read(files.media / NAME) == content
 
 
+async def test_an_account_that_is_full_is_told_as_a_full_disk(tmp_path: Path) -> None:
+    """Its limit is for all streams; the server tells it by another error than that of a stream."""
+    account = "A { jetstream { max_file: 2MB }, users: [{ user: u, password: p }] }"
+    with running(tmp_path, f"accounts {{ {account} }}\nno_auth_user: u") as server:
+        async for pair in _remote_pair(tmp_path, server):
+            with pytest.raises(DiskFullError):
+                await pair.here.submit(os.urandom(9 * PART))
+            assert await pair.kept() == 0
+            content = os.urandom(PART)
+            _, files = await pair.here.submit(content)
+            assert await pair.there.read(files.media / NAME) == content
+
+
+async def test_a_file_that_is_deleted_while_it_is_fetched_is_not_found(
+    apart: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it stays at the one who has asked, neither under its name nor as half a copy."""
+    job_id, files = await apart.here.submit(os.urandom(20 * PART))
+    at, begun = Link.at, asyncio.Event()
+
+    async def slow(self: Link, *rest: Any) -> Any:
+        found = await at(self, *rest)
+        begun.set()
+        await asyncio.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(Link, "at", slow)
+    reading = asyncio.ensure_future(apart.there.read(files.media / NAME))
+    await begun.wait()
+    await apart.here.jobs.cancel(job_id)
+    await apart.here.jobs.delete(job_id)
+    await apart.here.files.remove(job_id)
+    with pytest.raises(FileNotFoundError):
+        await reading
+    assert _on_disk(apart.there) == []
+    assert not list(apart.there.folder.uploads.iterdir())
+    assert await apart.kept() == 0
+
+
 async def test_parts_whose_answers_are_lost_are_kept_again(
     apart: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -610,7 +664,6 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.slow
 async def test_a_file_is_whole_although_the_leader_is_killed_meanwhile(
     on_three: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

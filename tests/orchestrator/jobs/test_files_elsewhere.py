@@ -330,6 +330,31 @@ def test_a_job_waits_while_there_is_no_room_for_its_recording(
         assert there.end() == 0
 
 
+@pytest.mark.parametrize("files", ["server"], indirect=True)
+def test_a_job_whose_results_find_no_room_waits_until_there_is(
+    pair: list[Daemon], services: Services, server: NatsServer, files: str, film: bytes
+) -> None:
+    """It has not ended meanwhile, and is not done again."""
+    services.speech.delay_s, services.speech.decoded = 0.3, 0
+    job_id = _submit(pair[0], film)
+    wait(lambda: services.speech.open_calls == 1)
+
+    async def limit(link: Link, spare: int | None) -> None:
+        info = await link.call(f"STREAM.INFO.{FILES}")
+        most = info["state"]["bytes"] + spare if spare is not None else -1
+        await link.call(f"STREAM.UPDATE.{FILES}", info["config"] | {"max_bytes": most})
+
+    _asked(server, files, lambda _, link: limit(link, 100))
+    services.speech.delay_s = 0.0
+    wait(lambda: any("cannot be kept" in (one.folder / "log").read_text() for one in pair))
+    assert job(pair[1].stub(), job_id).state == jobs_pb2.JOB_STATE_RUNNING
+    _asked(server, files, lambda _, link: limit(link, None))
+    for daemon in pair:
+        assert texts_of(daemon.stub(), job_id) == WORDS
+    assert job(pair[0].stub(), job_id).attempts == 1
+    assert services.speech.decoded == SECONDS
+
+
 def test_a_service_with_files_elsewhere_does_not_start(
     pair: list[Daemon], services: Services, server: NatsServer, files: str, tmp_path: Path
 ) -> None:

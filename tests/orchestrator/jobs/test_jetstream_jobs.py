@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,14 @@ from tests.orchestrator.jobs.engines import Nats, claimed, events, say, texts, t
 from tests.orchestrator.jobs.nats_server import NatsServer, running
 from voxroute.jobs.v1 import jobs_pb2
 from voxroute_orchestrator.jetstream.access import Access
-from voxroute_orchestrator.jetstream.link import AwayError, FullError, Link, LinkError
-from voxroute_orchestrator.jetstream.setup import JOBS, JOURNAL, SPANS
+from voxroute_orchestrator.jetstream.link import (
+    AwayError,
+    FullError,
+    Link,
+    LinkError,
+    RefusedError,
+)
+from voxroute_orchestrator.jetstream.setup import JOBS, JOURNAL, SPANS, set_up
 from voxroute_orchestrator.jobs.errors import (
     DiskFullError,
     JobNotFoundError,
@@ -75,6 +83,30 @@ async def test_a_server_that_loses_jobs_is_refused() -> None:
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(LinkError, match=r"2\.9\.10; install 2\.10\.27 or newer"):
             await Link.open(Access([f"nats://127.0.0.1:{port}"]))
+
+
+async def test_a_server_that_takes_small_messages_alone_is_refused(tmp_path: Path) -> None:
+    """Told at the start what to set; where it is set later, what is too large is told at once."""
+    with running(tmp_path, "max_payload: 64KB") as server:
+        with pytest.raises(LinkError, match=r"65536 bytes at most; set its max_payload to 1048576"):
+            await Link.open(Access([server.url]))
+        server.config = ""
+        server.end()
+        server.start()
+        link = await Link.open(Access([server.url]))
+        await set_up(link)
+        server.config = "max_payload: 64KB"
+        server.end()
+        server.start()
+        await link.call("INFO", patience_s=20.0)
+        began = time.monotonic()
+        with pytest.raises(RefusedError, match="takes 65536 bytes at most, not 70000"):
+            await link.append(JOBS, "vr.conf.a.0", b"x" * 70_000, 0, math.inf)
+        with pytest.raises(RefusedError, match="not 70000"):
+            await link.ask("vr.work.a", b"x" * 70_000)
+        assert time.monotonic() - began < 1
+        await link.append(JOBS, "vr.conf.a.0", b"x", 0)
+        await link.close()
 
 
 async def test_streams_of_another_layout_are_left_alone(server: NatsServer) -> None:

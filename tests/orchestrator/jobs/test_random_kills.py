@@ -28,11 +28,12 @@ UNKEPT_S = 2.5  # of windows that no service has kept, at most
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # two minutes each
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, servers: Cluster) -> Iterator[Fleet]:
-    """Two job services and two workers."""
+@pytest.fixture(params=["folder", "server"])
+def fleet(request: pytest.FixtureRequest, tmp_path: Path, servers: Cluster) -> Iterator[Fleet]:
+    """Two job services and two workers, with the files in a folder or on the servers."""
     with ExitStack() as stack:
-        fleet = Fleet(tmp_path, servers, stack, stack.enter_context(stand_in_services()))
+        direct = stack.enter_context(stand_in_services())
+        fleet = Fleet(tmp_path, servers, stack, direct, files=request.param)
         for name in ("one", "two"):
             fleet.daemon(name)
         yield fleet

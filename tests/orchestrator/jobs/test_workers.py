@@ -19,7 +19,6 @@ import pytest
 
 from tests.e2e.processes import free_port
 from tests.orchestrator.daemon import (
-    Daemon,
     Services,
     artifact,
     config,
@@ -42,20 +41,6 @@ pytestmark = pytest.mark.slow  # a minute
 FILM = config(upload_name="film.wav")
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory, film: bytes) -> list[str]:
-    """What one service that is called hears in it, a word in each window."""
-    folder = tmp_path_factory.mktemp("direct")
-    with stand_in_services() as services:
-        flags = ("--asr-endpoints", services.asr, "--translate-endpoints", services.translate)
-        daemon = Daemon(folder, flags)
-        try:
-            daemon.start()
-            return texts_of(daemon.stub(), _submitted(daemon.stub(), film))
-        finally:
-            daemon.close()
-
-
 @dataclass
 class WorkerProcess:
     """`voxroute worker` with a service of its own."""
@@ -66,6 +51,8 @@ class WorkerProcess:
     name: str
     flags: tuple[str, ...] = ()
     translates: bool = False
+    beside: str = ""
+    """The address of a translation service in place of those."""
     address: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -74,8 +61,8 @@ class WorkerProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
         environment |= {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
         beside = ("--asr-endpoint", self.services.asr)
-        if self.translates:
-            beside = ("--translate-endpoint", self.services.translate)
+        if self.translates or self.beside:
+            beside = ("--translate-endpoint", self.beside or self.services.translate)
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -115,6 +102,8 @@ class Fleet:
     server: NatsServer | Cluster
     stack: ExitStack
     direct: Services
+    files: str = "folder"
+    """Where those of the jobs are."""
     daemons: list[Sharing] = field(default_factory=list[Sharing])
 
     def daemon(self, name: str = "one", *flags: str, translates: bool = True) -> Sharing:
@@ -122,20 +111,27 @@ class Fleet:
         (self.folder / name).mkdir()
         all_flags = (
             *(("--translate-endpoints", self.direct.translate) if translates else ()), "--workers",
-            "--engine", ",".join(self.server.servers), "--engine-lease-s", "2", *flags,
+            "--engine", ",".join(self.server.servers), "--engine-lease-s", "2",
+            "--engine-files", self.files, *flags,
         )  # fmt: skip
-        self.daemons.append(Sharing(self.folder / name, all_flags, shared=self.folder / "shared"))
+        data = self.folder / ("shared" if self.files == "folder" else f"{name}/data")
+        self.daemons.append(Sharing(self.folder / name, all_flags, shared=data))
         self.stack.callback(self.daemons[-1].close)
         self.daemons[-1].start()
         return self.daemons[-1]
 
     def worker(
-        self, name: str, delay_s: float = 0.0, *flags: str, translates: bool = False
+        self,
+        name: str,
+        delay_s: float = 0.0,
+        *flags: str,
+        translates: bool = False,
+        beside: str = "",
     ) -> WorkerProcess:
         """A worker, started, with a service that takes so long for a window or a text."""
         services = self.stack.enter_context(stand_in_services())
         services.speech.delay_s = services.translation.delay_s = delay_s
-        worker = WorkerProcess(self.folder, self.server, services, name, flags, translates)
+        worker = WorkerProcess(self.folder, self.server, services, name, flags, translates, beside)
         worker.start()
 
         def close() -> None:

@@ -42,6 +42,7 @@ class Ready:
     count: int = 100
     offers: list[int] = field(default_factory=list[int])
     asked: list[Asks] = field(default_factory=list[Asks])
+    model: str = ""
 
     async def offer(self, n_pieces: int) -> None:
         """As Crew."""
