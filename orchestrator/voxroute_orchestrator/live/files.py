@@ -79,9 +79,14 @@ class _GrowingFile:
     def _write(self, text: str, at: int) -> None:
         data = text.encode()
         with self._told():
-            while data:
-                written = os.pwrite(self._descriptor, data, at)
-                data, at = data[written:], at + written
+            whole_bytes = os.fstat(self._descriptor).st_size
+            try:
+                while data:
+                    written = os.pwrite(self._descriptor, data, at)
+                    data, at = data[written:], at + written
+            except OSError:  # a full disk takes a part of a cue
+                os.ftruncate(self._descriptor, whole_bytes)
+                raise
 
     def close(self) -> None:
         """Ends it."""

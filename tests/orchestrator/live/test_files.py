@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,22 @@ def test_a_full_disk_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OutputError, match="No space"), files.opened("hi", []):
         pass
     assert not list(tmp_path.glob("talk*"))
+
+
+def test_a_disk_that_is_full_within_a_cue_leaves_the_file_whole(tmp_path: Path) -> None:
+    """What of the cue had room would be half a cue."""
+    files = _files(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with files.opened("hi", []):
+        files.utterance(_utterance("ek", 0, 1))
+        whole = (tmp_path / "talk.hi.srt").read_text()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, before[1]))
+        try:
+            with pytest.raises(OutputError):
+                files.utterance(_utterance("do", 9, 10))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "talk.hi.srt").read_text() == whole
 
 
 def test_files_of_others_are_kept(tmp_path: Path) -> None:
