@@ -18,9 +18,9 @@ from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES
 from voxroute_orchestrator.transcript import TranslatedSegment
 
 
-def _utterance(text: str, start_s: float, end_s: float) -> asr_pb2.Utterance:
+def _utterance(text: str, start_s: float, end_s: float, language: str = "hi") -> asr_pb2.Utterance:
     segment = asr_pb2.Segment(text=text, start=duration(start_s), end=duration(end_s))
-    return asr_pb2.Utterance(language="hi", segments=[segment])
+    return asr_pb2.Utterance(language=language, segments=[segment])
 
 
 def _files(folder: Path, *, overwrite: bool = False) -> SubtitleFiles:
@@ -65,6 +65,19 @@ def test_a_language_that_is_detected_names_the_file(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("talk*"))
         files.utterance(_utterance("ek", 0, 1))
     assert [path.name for path in files.paths] == ["talk.hi.srt", "talk.hi.vtt"]
+
+
+def test_speech_in_a_language_that_is_wanted_is_in_its_file(tmp_path: Path) -> None:
+    """Once, as the translation that it is; that of the speech begins with the first other one."""
+    files = _files(tmp_path)
+    sentence = live_pb2.Sentence(sentence=1, text="One.", start=duration(0), end=duration(1))
+    with files.opened(None, ["en"]):
+        files.utterance(_utterance("One.", 0, 1, "en"))
+        passed = TranslatedSegment(segment_id=1, text="One.", status="PASSTHROUGH")
+        files.translated("en", sentence, passed)
+        files.utterance(_utterance("do", 9, 10))
+    assert [cue.text for cue in _read(tmp_path, "talk.en.srt")] == ["One."]
+    assert [cue.text for cue in _read(tmp_path, "talk.hi.srt")] == ["do"]
 
 
 def test_files_without_text_go_where_it_fails(tmp_path: Path) -> None:
