@@ -237,6 +237,7 @@ async def test_a_url_is_read_because_it_was_typed(film: Path) -> None:
         ("http://user:secret@127.0.0.1:1/live", 3, "http://127.0.0.1:1/live cannot be read"),
         ("file:///etc/passwd", 2, "file:// is not read"),
         ("concat://a.wav", 2, "concat:// is not read"),
+        ("http://[::1/live", 2, "http:// is followed by no address"),
         ("nothing.mkv", 3, "nothing.mkv"),
     ],
 )
@@ -248,6 +249,15 @@ async def test_a_source_that_cannot_be_read_is_told(
     assert (ending, out) == (code, "")
     assert sentence in err
     assert "secret" not in err
+
+
+@pytest.mark.parametrize("source", ["-", "http://127.0.0.1:1/live"])
+async def test_an_option_of_media_files_is_refused_elsewhere(source: str, tmp_path: Path) -> None:
+    """It would do nothing."""
+    process = await live(tmp_path, source, "--channel", "1", "--audio-stream", "2", stdin=PIPE)
+    code, _, err = await ended(process)
+    assert code == 2
+    assert "--audio-stream, --channel: only a media file has a use for it" in err
 
 
 async def test_a_format_that_cannot_grow_is_refused(film: Path) -> None:
