@@ -32,6 +32,7 @@ _LARGE = 1e9  # no number of a session is
 _MAX_LANGUAGES = 32
 _MAX_KEYWORDS, _MAX_KEYWORD = 256, 200  # of the contract's hotwords
 _MAX_PROMPT = 10_000  # characters, likewise
+_MAX_WORD = 16  # characters of a word that is one of a few
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +145,13 @@ class TranscriptionSession:
         if given is None:
             return None
         asked, before = object_of(given, "turn_detection"), self.turn_detection or TurnDetection()
-        kind = asked.get("type") or before.kind
+        kind = _text(asked.get("type"), "turn_detection.type", _MAX_WORD) or before.kind
         if kind not in {"server_vad", "semantic_vad", "none"}:
             raise bad_field("turn_detection.type", "write server_vad or semantic_vad")
         if kind == "none":
             return None
-        eagerness = asked.get("eagerness") or before.eagerness
+        eagerness = _text(asked.get("eagerness"), "turn_detection.eagerness", _MAX_WORD)
+        eagerness = eagerness or before.eagerness
         if eagerness not in _EAGERNESS_S:
             raise bad_field("turn_detection.eagerness", f"write one of {', '.join(_EAGERNESS_S)}")
         threshold = _number(asked, "threshold", before.threshold)
@@ -238,7 +240,7 @@ def _with_transcription(
     if changed.get("language"):
         changed.setdefault("languages", ())  # the last word about it counts
     if "delay" in asked:
-        changed["delay"] = _text(asked["delay"], "delay", 16)
+        changed["delay"] = _text(asked["delay"], "delay", _MAX_WORD)
         if changed["delay"] and changed["delay"] not in _DELAYS_S:
             raise bad_field("delay", f"write one of {', '.join(_DELAYS_S)}")
     return replace(session, **changed)

@@ -145,13 +145,13 @@ def _source(source: str | None, microphone: str | None, spec: JobSpec, *, paced:
     if source is None:
         from voxroute_orchestrator.live.microphone import MicrophoneSource  # noqa: PLC0415 - of its own
 
-        return _dated(MicrophoneSource(microphone or ""))
+        return _no_file(MicrophoneSource(microphone or ""), spec)
     if source == "-":
-        return _dated(PipeSource(0))
+        return _no_file(PipeSource(0), spec)
     from voxroute_orchestrator.live.urls import UrlSource, is_url  # noqa: PLC0415 - likewise
 
     if is_url(source):
-        return _dated(UrlSource(source, paced=paced))
+        return _no_file(UrlSource(source, paced=paced), spec)
     media = probe(
         Recording(Path(source), hls_folder=spec.hls_folder),
         stream=spec.audio_stream,
@@ -161,8 +161,15 @@ def _source(source: str | None, microphone: str | None, spec: JobSpec, *, paced:
     return MediaSource(media, paced=paced)
 
 
-def _dated(source: Source) -> Source:
-    """The source, its title one that no other run has."""
+def _no_file(source: Source, spec: JobSpec) -> Source:
+    """The source, its title one that no other run has. Raises UsageError for options of files."""
+    asked = {
+        "--audio-stream": spec.audio_stream is not None,
+        "--channel": spec.audio_channel is not None,
+        "--hls-folder": spec.hls_folder,
+    }
+    if given := [name for name, there in asked.items() if there]:
+        raise UsageError(f"{', '.join(given)}: only a media file has a use for it; leave it out")
     source.title = f"{source.title}-{time.strftime('%Y%m%d-%H%M%S')}"
     return source
 

@@ -79,9 +79,14 @@ class _GrowingFile:
     def _write(self, text: str, at: int) -> None:
         data = text.encode()
         with self._told():
-            while data:
-                written = os.pwrite(self._descriptor, data, at)
-                data, at = data[written:], at + written
+            whole_bytes = os.fstat(self._descriptor).st_size
+            try:
+                while data:
+                    written = os.pwrite(self._descriptor, data, at)
+                    data, at = data[written:], at + written
+            except OSError:  # a full disk takes a part of a cue
+                os.ftruncate(self._descriptor, whole_bytes)
+                raise
 
     def close(self) -> None:
         """Ends it."""
@@ -113,8 +118,9 @@ class SubtitleFiles:
     def opened(self, spoken: str | None, targets: Iterable[str]) -> Generator[None]:
         """The files, empty, for the length of the block; nobody else writes to them.
 
-        That of the speech comes with its first text where the language is not known. Those that
-        have none are removed where the block fails. Raises OutputError.
+        Where the language is not known, that of the speech comes with the first text that is in
+        none of the targets: such text is in the file of its language, as its translation. Those
+        that have none are removed where the block fails. Raises OutputError.
         """
         with claimed(self.folder, self.title):
             try:
@@ -144,7 +150,7 @@ class SubtitleFiles:
         """Adds what was said. Raises OutputError."""
         segments = [segment(one, number) for number, one in enumerate(utterance.segments)]
         cues = source_cues(segments, self.rules)
-        if cues and not self._spoken:
+        if cues and not self._spoken and utterance.language not in self._open:
             self._spoken = utterance.language or UNKNOWN_LANGUAGE
             names = subtitle_names(self.title, [self._spoken], self.formats)
             prepare_translations(self.folder, self.title, names, overwrite=self.overwrite)

@@ -187,7 +187,6 @@ class LiveRun:
                 if self._tape.failure is not None:
                     raise self._tape.failure
                 return
-            self._close_open()
             now = time.monotonic()
             if self._listening or away_since is None:
                 away_since, pause_s = now, _FIRST_PAUSE_S
@@ -231,7 +230,10 @@ class LiveRun:
                 self._take,
                 asked.spec.glossary,
             )
-            await captions.run(self._messages())
+            try:
+                await captions.run(self._messages())
+            finally:
+                self._close_open()
 
     async def _messages(self) -> AsyncGenerator[asr_pb2.TranscribeLiveRequest]:
         while piece := await self._tape.read():
@@ -288,7 +290,7 @@ class LiveRun:
             self._tape.settle(seconds(committed.words[-1].end))
 
     def _close_open(self) -> None:
-        """Closes what a call that broke has left open."""
+        """Closes what a call that ended early has left open: what is settled is in files too."""
         left, self._open = self._open, {}
         for _, utterance in sorted(left.items()):
             (whole,) = utterance.segments

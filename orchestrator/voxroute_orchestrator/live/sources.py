@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
 from voxroute_orchestrator import reading
-from voxroute_orchestrator.errors import UsageError
+from voxroute_orchestrator.errors import MediaError, UsageError
 from voxroute_orchestrator.live.tape import BYTES_PER_S
 from voxroute_orchestrator.media import PcmReader
 from voxroute_orchestrator.transcript import Media
@@ -146,10 +146,10 @@ class PipeSource(ThreadSource):
         self._descriptor = descriptor
 
     def read(self) -> Iterator[bytes]:
-        """Whole samples, as they come. Raises UsageError where a media file comes instead."""
+        """Whole samples, as they come. Raises MediaError, UsageError where a media file comes."""
         odd = b""
         at_start = True
-        while data := os.read(self._descriptor, PIECE_BYTES):
+        while data := self._next():
             if at_start and (is_tag(data) or next_file(data[:SIGNATURE_BYTES], 0) == 0):
                 raise UsageError(
                     "a media file comes from standard input, whose sound would be noise: name the"
@@ -161,3 +161,9 @@ class PipeSource(ThreadSource):
             odd = data[whole:]
             if whole:
                 yield data[:whole]
+
+    def _next(self) -> bytes:
+        try:
+            return os.read(self._descriptor, PIECE_BYTES)
+        except OSError as error:
+            raise MediaError(f"standard input cannot be read ({error.strerror})") from error

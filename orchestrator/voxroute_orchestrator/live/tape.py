@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-from voxroute_orchestrator.errors import VoxrouteError
 from voxroute_serving.audio.media import SAMPLE_BYTES, SAMPLE_RATE
 
 BYTES_PER_S = SAMPLE_RATE * SAMPLE_BYTES
@@ -51,7 +50,7 @@ class Tape:
 
     def __init__(self, source: Source, missed: Callable[[float, float], None]) -> None:
         """`missed` is told of sound that could not be sent: from when, and how long, seconds."""
-        self.failure: VoxrouteError | None = None
+        self.failure: Exception | None = None
         """Why the source has ended, where it has failed."""
         self._source = source
         self._missed = missed
@@ -70,7 +69,7 @@ class Tape:
             async with contextlib.aclosing(self._source.pieces()) as pieces:
                 async for piece in pieces:
                     await self._put(piece)
-        except VoxrouteError as error:
+        except Exception as error:  # noqa: BLE001 - who reads raises it once all is told
             self.failure = error
         finally:
             self._ended = True

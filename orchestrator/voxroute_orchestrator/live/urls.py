@@ -48,14 +48,19 @@ def is_url(text: str) -> bool:
 
 
 class UrlSource(ThreadSource):
-    """A stream at an address, which does not wait. Raises UsageError for a scheme that is not read.
+    """A stream at an address, which does not wait. Raises UsageError for what is none that is read.
 
     One that has a length is a recording: it waits, and is read at its own pace where it is `paced`.
     """
 
     def __init__(self, url: str, *, paced: bool) -> None:
         super().__init__()
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise UsageError(
+                f"{url.partition(':')[0]}:// is followed by no address: {error}"
+            ) from error
         if parts.scheme.lower() not in _PROTOCOLS:
             raise UsageError(
                 f"{parts.scheme}:// is not read; use {', '.join(_PROTOCOLS)}, a file, or - for"

@@ -195,6 +195,8 @@ async def test_tentative_text_is_for_those_who_ask(live: Gateway) -> None:
         ('{"type": "session.update", "session": {"type": "realtime"}}', "invalid_value"),
         ('{"type": "session.update"}', "invalid_value"),
         ('{"type": "session.update", "session": {"turn_detection": {"threshold": 7}}}', ""),
+        ('{"type": "session.update", "session": {"turn_detection": {"type": ["server_vad"]}}}', ""),
+        ('{"type": "session.update", "session": {"turn_detection": {"eagerness": {"a": 1}}}}', ""),
         ('{"type": "session.update", "session": {"input_audio_format": "mp3"}}', ""),
         ('{"type": "session.update", "session": {"input_audio_transcription": {"language": "?"}}}',
          ""),

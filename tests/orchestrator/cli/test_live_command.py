@@ -17,11 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import StatusCode
 
 from tests.orchestrator import recordings
-from tests.orchestrator.live_stand_in import LiveSpeech, SlowTranslation, accepted, forever
+from tests.orchestrator.live_stand_in import (
+    LiveSpeech,
+    SlowTranslation,
+    accepted,
+    committed,
+    forever,
+)
 from tests.orchestrator.marked import PAUSE_S, UTTERANCE_S, said, service, texts
-from tests.orchestrator.stand_in import serving
+from tests.orchestrator.stand_in import Break, abort, serving
 from voxroute_orchestrator.subtitles import formats as subtitles
 
 
@@ -135,20 +142,43 @@ async def test_an_interrupt_ends_it_once_all_is_told(film: Path) -> None:
 
 
 async def test_a_second_interrupt_ends_it_at_once(film: Path) -> None:
-    """Whatever the service does."""
+    """Whatever the service does; what was settled by then is told, and in the files."""
 
     async def deaf(requests: Any, context: Any) -> AsyncGenerator[Any]:
         del requests, context
+        yield committed("settled words")
         yield accepted()
         await forever()
 
     async with serving(LiveSpeech(script=deaf)) as address:
-        process = await live(film.parent, "film.wav", "-s", "hi", "--endpoint", address)
+        process = await live(
+            film.parent, "film.wav", "-s", "hi", "-o", "out", "--endpoint", address
+        )
         for line in ("listening", "finishing"):
             await told(process, line)
             process.send_signal(signal.SIGINT)
-        code, _, _ = await ended(process)
-    assert code == 130
+        code, out, _ = await ended(process)
+    assert (code, out) == (130, "settled words\n")
+    assert "settled words" in (film.parent / "out" / "film.hi.srt").read_text()
+
+
+async def test_a_service_that_refuses_amid_an_utterance_leaves_what_it_has_settled(
+    film: Path,
+) -> None:
+    """On standard output and in the files."""
+
+    async def refuses(requests: Any, context: Any) -> AsyncGenerator[Any]:
+        del requests
+        yield accepted()
+        yield committed("settled words")
+        await abort(context, Break(0, StatusCode.INVALID_ARGUMENT))
+
+    async with serving(LiveSpeech(script=refuses)) as address:
+        code, out, err = await ended(
+            await live(film.parent, "film.wav", "-s", "hi", "-o", "out", "--endpoint", address)
+        )
+    assert (code, out) == (5, "settled words\n"), err
+    assert "settled words" in (film.parent / "out" / "film.hi.srt").read_text()
 
 
 @pytest.mark.slow  # a service has to start twice
@@ -207,6 +237,7 @@ async def test_a_url_is_read_because_it_was_typed(film: Path) -> None:
         ("http://user:secret@127.0.0.1:1/live", 3, "http://127.0.0.1:1/live cannot be read"),
         ("file:///etc/passwd", 2, "file:// is not read"),
         ("concat://a.wav", 2, "concat:// is not read"),
+        ("http://[::1/live", 2, "http:// is followed by no address"),
         ("nothing.mkv", 3, "nothing.mkv"),
     ],
 )
@@ -218,6 +249,15 @@ async def test_a_source_that_cannot_be_read_is_told(
     assert (ending, out) == (code, "")
     assert sentence in err
     assert "secret" not in err
+
+
+@pytest.mark.parametrize("source", ["-", "http://127.0.0.1:1/live"])
+async def test_an_option_of_media_files_is_refused_elsewhere(source: str, tmp_path: Path) -> None:
+    """It would do nothing."""
+    process = await live(tmp_path, source, "--channel", "1", "--audio-stream", "2", stdin=PIPE)
+    code, _, err = await ended(process)
+    assert code == 2
+    assert "--audio-stream, --channel: only a media file has a use for it" in err
 
 
 async def test_a_format_that_cannot_grow_is_refused(film: Path) -> None:

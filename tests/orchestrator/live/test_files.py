@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES
 from voxroute_orchestrator.transcript import TranslatedSegment
 
 
-def _utterance(text: str, start_s: float, end_s: float) -> asr_pb2.Utterance:
+def _utterance(text: str, start_s: float, end_s: float, language: str = "hi") -> asr_pb2.Utterance:
     segment = asr_pb2.Segment(text=text, start=duration(start_s), end=duration(end_s))
-    return asr_pb2.Utterance(language="hi", segments=[segment])
+    return asr_pb2.Utterance(language=language, segments=[segment])
 
 
 def _files(folder: Path, *, overwrite: bool = False) -> SubtitleFiles:
@@ -66,6 +67,19 @@ def test_a_language_that_is_detected_names_the_file(tmp_path: Path) -> None:
     assert [path.name for path in files.paths] == ["talk.hi.srt", "talk.hi.vtt"]
 
 
+def test_speech_in_a_language_that_is_wanted_is_in_its_file(tmp_path: Path) -> None:
+    """Once, as the translation that it is; that of the speech begins with the first other one."""
+    files = _files(tmp_path)
+    sentence = live_pb2.Sentence(sentence=1, text="One.", start=duration(0), end=duration(1))
+    with files.opened(None, ["en"]):
+        files.utterance(_utterance("One.", 0, 1, "en"))
+        passed = TranslatedSegment(segment_id=1, text="One.", status="PASSTHROUGH")
+        files.translated("en", sentence, passed)
+        files.utterance(_utterance("do", 9, 10))
+    assert [cue.text for cue in _read(tmp_path, "talk.en.srt")] == ["One."]
+    assert [cue.text for cue in _read(tmp_path, "talk.hi.srt")] == ["do"]
+
+
 def test_files_without_text_go_where_it_fails(tmp_path: Path) -> None:
     """Empty would say that nothing was spoken."""
     files = _files(tmp_path)
@@ -92,6 +106,22 @@ def test_a_full_disk_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OutputError, match="No space"), files.opened("hi", []):
         pass
     assert not list(tmp_path.glob("talk*"))
+
+
+def test_a_disk_that_is_full_within_a_cue_leaves_the_file_whole(tmp_path: Path) -> None:
+    """What of the cue had room would be half a cue."""
+    files = _files(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with files.opened("hi", []):
+        files.utterance(_utterance("ek", 0, 1))
+        whole = (tmp_path / "talk.hi.srt").read_text()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, before[1]))
+        try:
+            with pytest.raises(OutputError):
+                files.utterance(_utterance("do", 9, 10))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "talk.hi.srt").read_text() == whole
 
 
 def test_files_of_others_are_kept(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """The sound between its coming and its being told: nothing is lost without a word."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
 from voxroute_orchestrator.errors import MediaError
 from voxroute_orchestrator.live import tape as tapes
+from voxroute_orchestrator.live.sources import PipeSource
 from voxroute_orchestrator.live.tape import BYTES_PER_S, Tape
 
 
@@ -15,12 +18,12 @@ class _Source:
 
     title = "test"
 
-    def __init__(self, seconds: int, *, waits: bool, fails: bool = False) -> None:
+    def __init__(self, seconds: int, *, waits: bool, failure: Exception | None = None) -> None:
         self.start_s = 100.0
         self.waits = waits
         self.given = 0
         self._seconds = seconds
-        self._fails = fails
+        self._failure = failure
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -29,8 +32,8 @@ class _Source:
         for second in range(self._seconds):
             self.given += 1
             yield bytes([second % 256]) * BYTES_PER_S
-        if self._fails:
-            raise MediaError("it broke")
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         """Nothing to do."""
@@ -103,9 +106,22 @@ async def test_what_nobody_will_read_is_told() -> None:
     assert missed == [(pytest.approx(100.2), pytest.approx(4.8))]
 
 
-async def test_a_source_that_fails_ends_the_sound() -> None:
-    """What has come is still read."""
-    tape, _ = _tape(_Source(2, waits=False, fails=True))
+@pytest.mark.parametrize("failure", [MediaError("it broke"), RuntimeError("a defect")])
+async def test_a_source_that_fails_ends_the_sound(failure: Exception) -> None:
+    """What has come is still read; why it ends is kept, whatever it is."""
+    tape, _ = _tape(_Source(2, waits=False, failure=failure))
     await tape.record()
     assert len(await _rest(tape)) == 2 * BYTES_PER_S
-    assert isinstance(tape.failure, MediaError)
+    assert tape.failure is failure
+
+
+async def test_standard_input_that_cannot_be_read_is_no_end_of_it(tmp_path: Path) -> None:
+    """A broken disk or terminal is told as what it is."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        tape = Tape(PipeSource(descriptor), lambda _from_s, _length_s: None)
+        await tape.record()
+    finally:
+        os.close(descriptor)
+    with pytest.raises(MediaError, match="Is a directory"):
+        raise tape.failure or AssertionError("nothing has failed")
