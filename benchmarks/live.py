@@ -329,8 +329,11 @@ def _watched(
 
 
 def _own_bytes(process: psutil.Process) -> int:
-    """Memory without that of files, such as libraries, which a host takes and gives back as it
-    likes: on one that pages out what was not used for a while it moved by 90 MB an hour."""
+    """Memory without that of files.
+
+    Libraries' a host takes and gives back as it likes: on one that pages out what was not used for
+    a while it moved by 90 MB an hour.
+    """
     memory = process.memory_info()
     return memory.rss - getattr(memory, "shared", 0)  # Linux's
 
