@@ -84,6 +84,8 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
     configs: list[asr_pb2.TranscribeConfig] = field(default_factory=list[asr_pb2.TranscribeConfig])
     request_ids: list[str] = field(default_factory=list[str])
     first_segment_before_finish: bool = False
+    sent: int = 0
+    """Segments, by all calls."""
     languages: tuple[str, ...] = ("hi", "en")
     sure_of_language: float = 0.9
     misses_every: int = 0
@@ -132,6 +134,7 @@ class Speech(asr_pb2_grpc.AsrServiceServicer):
                 if seconds(segment.end) <= seconds(config.resume_from):
                     continue
                 sent += 1
+                self.sent += 1
                 self.first_segment_before_finish |= not finished
                 yield asr_pb2.TranscribeResponse(segment=segment)
                 if self.misses_every and (index + 1) % self.misses_every == 0:
