@@ -27,7 +27,14 @@ from google.protobuf.duration_pb2 import Duration
 from benchmarks import product
 from benchmarks.films import SAMPLE_RATE, make_film, samples_of
 from benchmarks.live_feeds import Heard, feed, feeds
-from benchmarks.recordings import HOW_TO_GET, REAL_MODELS, SpeechSet, speech_sets, word_error_rate
+from benchmarks.recordings import (
+    HOW_TO_GET,
+    REAL_MODELS,
+    SpeechSet,
+    lost_and_doubled,
+    speech_sets,
+    word_error_rate,
+)
 from benchmarks.sounds import pink
 from benchmarks.table import table
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
@@ -279,11 +286,16 @@ def _long(given: argparse.Namespace) -> bool:
     if given.real:
         with _real(given) as (running, recording):
             once = samples_of(recording.path)
+            offline = product.called(running, recording)
             repeats = -(-int(given.hours * 3600 * SAMPLE_RATE) // len(once))
             heard, used = _watched(running, np.tile(once, repeats), 1.0, given)
-            rate = word_error_rate(" ".join([recording.text] * repeats), heard.text)
-            print(f"word error rate of the committed text {rate:.1%}")
-        lost = twice = 0
+        said = " ".join([recording.text] * repeats)
+        as_a_file = " ".join([text for _, _, text in offline.segments] * repeats)
+        rates = [word_error_rate(said, text) for text in (as_a_file, heard.text)]
+        print(f"word error rate as a file {rates[0]:.1%}, of the committed text {rates[1]:.1%}")
+        # what the model skips or says twice itself is not the stream's
+        by_model, by_stream = (lost_and_doubled(said, text) for text in (as_a_file, heard.text))
+        lost, twice = (max(0, n - own) for n, own in zip(by_stream, by_model, strict=True))
     else:
         settings = argparse.Namespace(interval=1.0, language="en")
         samples, words = _said(given.hours * 3600)

@@ -20,6 +20,7 @@ WHISPER_BASE = REAL_MODELS / "whisper-base"
 FOLDER_VARIABLE = "VOXROUTE_SPEECH"
 HOW_TO_GET = "run `make real-models`"
 MEDIA = (".flac", ".wav")
+PHRASE_WORDS = 4
 _APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
 
 
@@ -128,3 +129,25 @@ def word_error_rate(references: str | Sequence[str], texts: str | Sequence[str])
     return float(
         jiwer.wer([normalised(text) for text in expected], [normalised(text) for text in got])
     )
+
+
+def lost_and_doubled(reference: str, text: str) -> tuple[int, int]:
+    """Words of the reference that a text skips, and those that it says again, both normalised.
+
+    A model mishears words one by one; a stream that loses what was said loses it in a row. So only
+    rows of PHRASE_WORDS and more count as lost, and only added words that repeat those beside them
+    as said again.
+    """
+    found = jiwer.process_words(normalised(reference), normalised(text))
+    said = found.hypotheses[0]
+    lost = doubled = 0
+    for chunk in found.alignments[0]:
+        if chunk.type == "delete":
+            n = chunk.ref_end_idx - chunk.ref_start_idx
+            lost += n if n >= PHRASE_WORDS else 0
+        elif chunk.type == "insert":
+            begin, end = chunk.hyp_start_idx, chunk.hyp_end_idx
+            added, n = said[begin:end], end - begin
+            if added in (said[max(0, begin - n) : begin], said[end : end + n]):
+                doubled += n
+    return lost, doubled
