@@ -172,6 +172,29 @@ def test_first_words_of_segments_get_their_blank() -> None:
     assert found[-1].end_s == pytest.approx(13.0)
 
 
+@pytest.mark.parametrize(
+    ("at_once", "kept"),
+    [
+        ("And so, my friends.", ""),  # as tiny.en does behind the end of a voice
+        ("and so", ""),
+        ("My friends. My", ""),
+        ("and then", "and then"),  # what may be said when more of the sound has come
+        ("friends", "friends"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("length_s", [0.0, 0.5])
+def test_what_is_said_again_in_no_time_is_no_word(at_once: str, kept: str, length_s: float) -> None:
+    """With a time of its own it is."""
+    said = words("and so my friends")
+    again = [
+        Word(f" {one}", 2.0 + i * length_s, 2.0 + (i + 1) * length_s)
+        for i, one in enumerate(at_once.split())
+    ]
+    found = words_of([segment("-", 0.0, 9.0, *said, *again)], 0.0)
+    assert told(found[4:]) == (at_once if length_s else kept)
+
+
 @pytest.mark.parametrize("texts", [("今日は", "いい天気"), ("สวัสดี", "ครับ"), ("今天", "很好")])
 def test_languages_without_blanks_get_none(texts: tuple[str, str]) -> None:
     """Neither at the start nor between segments."""

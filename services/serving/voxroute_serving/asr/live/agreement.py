@@ -1,9 +1,10 @@
 """Which words of a growing utterance are settled: those on which two decodings agree. Pure.
 
 The method is LocalAgreement-2 (Machacek, Dabre and Bojar, "Turning Whisper into Real-Time
-Transcription System", 2023), with four differences: settled words are found again in a new
+Transcription System", 2023), with five differences: settled words are found again in a new
 decoding by their letters and times, a sure word amid others needs no second decoding, nothing that
-was said before is a prompt, and a decoding in doubt agrees with none.
+was said before is a prompt, a decoding in doubt agrees with none, and what a decoder says again in
+no time is left out.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,15 @@ _SURE = 0.9  # of 1
 _NEAR_S = 0.1  # s before the end of what was heard; a word that ends there may be half a word
 _APART_S = 2.0  # s between two times that are as bad as another word
 _KNOWN = 1.0  # other words that a word with the letters and the time of a settled one outweighs
+_NO_TIME_S = 0.02  # a step of the decoder's clock
+_LONGEST_ECHO = 24  # words
 _MAX_WORDS = 500  # of one decoding, twice what a decoder has room for; more is a loop
 
 
 def words_of(segments: Sequence[WindowSegment], from_s: float) -> list[Word]:
     """The words of a decoding, with their blanks, by the clock of the stream.
 
-    Their confidence is the decoder's.
+    Their confidence is the decoder's. Echoes are left out.
     """
     words: list[Word] = []
     for segment in segments:
@@ -39,7 +42,7 @@ def words_of(segments: Sequence[WindowSegment], from_s: float) -> list[Word]:
             end_s = max(from_s + word.end_s, start_s)
             text = word.text if joined else f" {word.text}"
             words.append(Word(text, start_s, end_s, word.confidence))
-    return words
+    return _without_echoes(words)
 
 
 def text_of(words: Sequence[Word]) -> str:
@@ -50,6 +53,36 @@ def text_of(words: Sequence[Word]) -> str:
 def before(words: Sequence[Word], end_s: float) -> list[Word]:
     """The words of which no more than half is after a time: the rest belongs to what follows."""
     return [word for word in words if (word.start_s + word.end_s) / 2 < end_s]
+
+
+def _without_echoes(words: Sequence[Word]) -> list[Word]:
+    """Without two words and more, all at one time, that say what stands before them again.
+
+    Behind the end of a voice a model may say a sentence again, for which there is no sound; said
+    three times it would be a loop.
+    """
+    kept: list[Word] = []
+    begin = 0
+    while begin < len(words):
+        end = begin + 1
+        while end < len(words) and words[end].end_s <= words[begin].start_s + _NO_TIME_S:
+            end += 1
+        at_once = words[begin:end]
+        if not _is_echo(at_once, kept):
+            kept += at_once
+        begin = end
+    return kept
+
+
+def _is_echo(words: Sequence[Word], before: Sequence[Word]) -> bool:
+    if len(words) < 2 or words[-1].end_s > words[0].start_s + _NO_TIME_S:  # noqa: PLR2004 - two
+        return False
+    said = [normalised(word.text) for word in words]
+    earlier = [normalised(word.text) for word in before[-_LONGEST_ECHO:]]
+    return any(
+        all(one == earlier[i % n - n] for i, one in enumerate(said))
+        for n in range(2, len(earlier) + 1)
+    )
 
 
 def _overlap(one: Word, other: Word) -> bool:
