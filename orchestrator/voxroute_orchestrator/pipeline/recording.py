@@ -322,6 +322,7 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
         diarizer=diarizer,
         max_audio_s=job.max_audio_s,
         workers=workers,
+        rules=job.rules,
     )
     for note in connected.notes:
         if note not in current.transcript.warnings:
@@ -333,9 +334,9 @@ async def _transcribe(  # noqa: PLR0917 - what a job is made of, once
     except asyncio.CancelledError:
         if not current.transcript.recognition.complete:
             current.transcript.error = "interrupted"
-        _write(current.transcript, job, told)
+        _write(current, job, told)
         raise
-    paths = _write(current.transcript, job, told)
+    paths = _write(current, job, told)
     if current.errors:
         raise current.errors[0]
     return current.transcript, paths
@@ -415,15 +416,16 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def _write(transcript: Transcript, job: Job, told: Reporter) -> list[Path]:
+def _write(run: Run, job: Job, told: Reporter) -> list[Path]:
     """Writes the results; hours of work are not lost to a full disk without another try."""
+    transcript, cues = run.transcript, run.cues
     paths: list[Path] = []
     try:
-        write_results(transcript, job.folder, paths.append, job.form)
+        write_results(transcript, job.folder, paths.append, job.form, cues)
     except OutputError as error:
         refuge = Path(tempfile.mkdtemp(prefix="voxroute-results-"))
         with contextlib.suppress(OutputError):
-            write_results(transcript, refuge, paths.append, job.form)
+            write_results(transcript, refuge, paths.append, job.form, cues)
             raise OutputError(f"{error}. The results are in {refuge} instead") from error
         raise
     if not transcript.complete:

@@ -25,6 +25,8 @@ from voxroute_orchestrator.pipeline.translation import TargetTranslation, in_use
 from voxroute_orchestrator.pipeline.workers import Workers
 from voxroute_orchestrator.reporter import Reporter
 from voxroute_orchestrator.spec import JobSpec
+from voxroute_orchestrator.subtitles.cues import GrowingCues
+from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES, CueRules
 from voxroute_orchestrator.transcript import (
     AsrStats,
     LanguageProbability,
@@ -117,6 +119,7 @@ class Run:
         diarizer: AsrClient | None = None,
         max_audio_s: float | None = None,
         workers: Workers | None = None,
+        rules: CueRules = DEFAULT_RULES,
     ) -> None:
         self._workers = workers
         self._spec = spec
@@ -129,6 +132,8 @@ class Run:
             language=spec.source,
             language_detected=spec.source is None,
         )
+        self.cues = GrowingCues(rules)
+        """Those of the segments so far."""
         self.errors: list[VoxrouteError] = []
         """What went wrong for good, the recognition's first."""
         self._journal = journal
@@ -422,6 +427,7 @@ class Run:
     async def segment(self, segment: Segment) -> None:
         """Keeps a segment and hands it on to every translation."""
         self.transcript.segments.append(segment)
+        self.cues.add(segment)
         if self._diarization is None:
             await self._translate(segment)
 

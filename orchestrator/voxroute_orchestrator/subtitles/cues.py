@@ -111,6 +111,59 @@ class _Passage:
     """Whether a text that is too long for its time may go on in the pause after it."""
 
 
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """A block in cues: where each begins, as indices of its pieces, and their texts."""
+
+    block: Block
+    bounds: list[int]
+    """And the end of the last."""
+    texts: list[str]
+
+
+class GrowingCues:
+    """The cues of a transcript in its own language, laid out while its segments come.
+
+    What stands before a pause that no cue holds is laid out as soon as something is said behind it,
+    so that little is left to do when the last segment is there.
+    """
+
+    def __init__(self, rules: CueRules = DEFAULT_RULES) -> None:
+        self._rules = rules
+        self._segments: list[Segment] = []
+        self._laid_out: list[LaidOut] = []
+        self._open: list[_Passage] = []  # since the last pause
+        self._start_ms = self._end_ms = 0  # of what was said last, and of all that was said
+        self._in_order = True
+
+    def add(self, segment: Segment) -> None:
+        """Takes the next segment."""
+        self._segments.append(segment)
+        passage = _passage(segment)
+        if not flat(passage.text):
+            return
+        if self._open and passage.start_ms - self._end_ms > self._rules.max_pause_ms:
+            (first, *_) = _timed_pieces(passage, None, self._rules)
+            self._laid_out += self._of_open(first.start_ms)
+            self._open = []
+        self._in_order &= self._start_ms <= passage.start_ms
+        self._open.append(passage)
+        self._start_ms = passage.start_ms
+        self._end_ms = max(self._end_ms, passage.start_ms, passage.end_ms)
+
+    def of(self, segments: Sequence[Segment]) -> list[Cue]:
+        """What `source_cues` makes of the segments; at once where they are those that came."""
+        if not self._in_order or list(map(id, segments)) != list(map(id, self._segments)):
+            return source_cues(segments, self._rules)
+        return timed([*self._laid_out, *self._of_open(None)], self._rules)
+
+    def _of_open(self, next_ms: int | None) -> list[LaidOut]:
+        blocks = list(_blocks(self._open, self._rules))
+        for block in blocks[-1:]:
+            block.next_ms = next_ms
+        return [_laid_out(block, self._rules) for block in blocks]
+
+
 def source_cues(
     segments: Iterable[Segment], rules: CueRules = DEFAULT_RULES, *, speaker_prefix: bool = False
 ) -> list[Cue]:
@@ -119,10 +172,7 @@ def source_cues(
     A word's time is its own where the segment has words that make up its text, else its share of
     the segment's. With `speaker_prefix` the text names each new speaker ("Asha: Hello").
     """
-    passages = [
-        _Passage(s.text, _ms(s.start_s), _ms(s.end_s), s.speaker, s.words) for s in segments
-    ]
-    return _cues(passages, rules, speaker_prefix=speaker_prefix)
+    return _cues(map(_passage, segments), rules, speaker_prefix=speaker_prefix)
 
 
 def translated_cues(
@@ -225,7 +275,19 @@ def _cues(passages: Iterable[_Passage], rules: CueRules, *, speaker_prefix: bool
     blocks = list(_blocks(passages, rules))
     if speaker_prefix:
         _name_speakers(blocks, rules)
-    return timed([(block, cut(block, rules)) for block in blocks], rules)
+    return timed([_laid_out(block, rules) for block in blocks], rules)
+
+
+def _passage(segment: Segment) -> _Passage:
+    start_ms, end_ms = _ms(segment.start_s), _ms(segment.end_s)
+    return _Passage(segment.text, start_ms, end_ms, segment.speaker, segment.words)
+
+
+def _laid_out(block: Block, rules: CueRules) -> LaidOut:
+    bounds = cut(block, rules)
+    pieces = [timed_piece.piece for timed_piece in block.pieces]
+    texts = ["\n".join(lines_of(pieces[a:b], rules)) for a, b in itertools.pairwise(bounds)]
+    return LaidOut(block, bounds, texts)
 
 
 def _blocks(passages: Iterable[_Passage], rules: CueRules) -> Iterator[Block]:
@@ -430,16 +492,18 @@ class _Costs:
         )
 
 
-def timed(parts: Sequence[tuple[Block, list[int]]], rules: CueRules = DEFAULT_RULES) -> list[Cue]:
+def timed(parts: Sequence[LaidOut], rules: CueRules = DEFAULT_RULES) -> list[Cue]:
     """The cues of the blocks as they are cut, with the time that each is on the screen."""
     spans = [
-        (block, first, end) for block, bounds in parts for first, end in itertools.pairwise(bounds)
+        (one.block, first, end, text)
+        for one in parts
+        for (first, end), text in zip(itertools.pairwise(one.bounds), one.texts, strict=True)
     ]
-    begins = [block.pieces[first].start_ms for block, first, _ in spans]
+    begins = [block.pieces[first].start_ms for block, first, _, _ in spans]
     starts = _starts(begins, rules)
     cues: list[Cue] = []
-    for number, (block, first, end) in enumerate(spans):
-        start_ms, text = starts[number], _text(block, first, end, rules)
+    for number, (block, _, end, text) in enumerate(spans):
+        start_ms = starts[number]
         wanted_ms = start_ms + max(rules.min_ms, reading_ms(text, rules))
         end_ms = min(
             max(block.pieces[end - 1].end_ms, wanted_ms),
@@ -468,7 +532,3 @@ def _starts(begins: Sequence[int], rules: CueRules) -> list[int]:
             )
         starts.append(start_ms)
     return starts
-
-
-def _text(block: Block, first: int, end: int, rules: CueRules) -> str:
-    return "\n".join(lines_of([p.piece for p in block.pieces[first:end]], rules))

@@ -10,7 +10,13 @@ from typing import cast
 from voxroute_orchestrator.files import prepare, write_atomic
 from voxroute_orchestrator.names import fitted, shown
 from voxroute_orchestrator.reporter import Reporter
-from voxroute_orchestrator.subtitles.cues import Cue, Track, source_cues, translated_cues
+from voxroute_orchestrator.subtitles.cues import (
+    Cue,
+    GrowingCues,
+    Track,
+    source_cues,
+    translated_cues,
+)
 from voxroute_orchestrator.subtitles.formats import DEFAULT_FORMATS, FORMATS, GENERATOR, to_srt
 from voxroute_orchestrator.subtitles.linebreaks import flat
 from voxroute_orchestrator.subtitles.rules import DEFAULT_RULES, CueRules
@@ -178,11 +184,13 @@ class _Subtitles:
         return FORMATS[kind](self.named if kind == "srt" else self.cues, self.language)
 
 
-def _subtitles(transcript: Transcript, form: ResultForm) -> list[_Subtitles]:
+def _subtitles(
+    transcript: Transcript, form: ResultForm, growing: GrowingCues | None = None
+) -> list[_Subtitles]:
     """The subtitles of every language, that of the speech first."""
     whole, rules = transcript.recognition.complete, form.rules
     segments = [s for s in transcript.segments if not (form.drop_flagged and s.flags)]
-    source = source_cues(segments, rules)
+    source = growing.of(segments) if growing is not None else source_cues(segments, rules)
     named = source
     if form.speaker_prefix:
         named = source_cues(segments, rules, speaker_prefix=True)
@@ -202,14 +210,17 @@ def write_results(
     folder: Path,
     wrote: Callable[[Path], None],
     form: ResultForm = DEFAULT_FORM,
+    growing: GrowingCues | None = None,
 ) -> None:
     """Writes subtitles and transcript, and tells each file.
+
+    `growing` are the cues of the speech by the rules of the form, as far as they are laid out.
 
     What is not complete is written as *.partial.srt and *.transcript.partial.json; the partial
     files of an earlier run go when the complete ones are there. Raises OutputError.
     """
     title = transcript.media.stem
-    for subtitles in _subtitles(transcript, form):
+    for subtitles in _subtitles(transcript, form, growing):
         partial = folder / subtitle_name(title, subtitles.language, "partial.srt")
         if not subtitles.complete:
             if subtitles.cues:

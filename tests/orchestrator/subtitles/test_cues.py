@@ -2,14 +2,18 @@
 
 import itertools
 import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from voxroute_orchestrator.subtitles import cues as cues_module
 from voxroute_orchestrator.subtitles.cues import (
     Cue,
+    GrowingCues,
     rewrapped,
     source_cues,
     translated_cues,
@@ -150,6 +154,7 @@ def placed(cues: list[Cue], stream: Stream) -> list[Placed]:
 def check(stream: Stream) -> None:
     """Asserts every rule, in its order, on the cues of the stream."""
     cues = source_cues(stream.segments, RULES)
+    assert grown(stream.segments).of(stream.segments) == cues
     parts = placed(cues, stream)  # rule 1
     for part in parts:
         cue = part.cue
@@ -168,6 +173,14 @@ def check(stream: Stream) -> None:
     check_times(stream, parts)
     for one, other in itertools.pairwise(parts):
         check_tail(stream, one, other)
+
+
+def grown(segments: Sequence[Segment]) -> GrowingCues:
+    """The cues of segments that came one by one."""
+    growing = GrowingCues(RULES)
+    for segment in segments:
+        growing.add(segment)
+    return growing
 
 
 def text_of(stream: Stream, first: int, last: int) -> str:
@@ -408,3 +421,44 @@ def test_other_rules_make_other_cues() -> None:
     cues = source_cues([segment(0, 0, 8, text)], rules)
     assert all(len(cue.text) <= 20 and "\n" not in cue.text for cue in cues)
     assert all(cue.end_ms - cue.start_ms <= 3000 for cue in cues)
+
+
+def spoken(number: int, start_s: float, text: str = "It goes on.") -> Segment:
+    """A segment of a second."""
+    return Segment(id=number, start_s=start_s, end_s=start_s + 1, text=text, language="en")
+
+
+def test_little_is_left_to_lay_out_when_the_last_segment_is_there() -> None:
+    """What stands before a long pause is done by then."""
+    segments = [spoken(n, 5.0 * n) for n in range(40)]
+    growing = grown(segments)
+    with mock.patch.object(cues_module, "cut", wraps=cues_module.cut) as cut:
+        cues = growing.of(segments)
+    assert cut.call_count == 1
+    assert cues == source_cues(segments, RULES)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda segments: segments[1:],  # one is left out
+        lambda segments: [segments[0].model_copy(update={"speaker": "A"}), *segments[1:]],
+        lambda segments: [*segments, spoken(9, 90.0)],
+        lambda _: [],
+    ],
+)
+def test_segments_that_were_changed_since_are_laid_out_anew(
+    changed: Callable[[list[Segment]], list[Segment]],
+) -> None:
+    """Speakers, words and languages may come at the end."""
+    segments = [spoken(n, 5.0 * n) for n in range(4)]
+    now = changed(segments)
+    assert grown(segments).of(now) == source_cues(now, RULES)
+
+
+@given(st.lists(st.tuples(st.sampled_from(range(12)), st.sampled_from(["So.", "", " "]))))
+@settings(deadline=None)
+def test_segments_may_come_in_any_order(said: list[tuple[int, str]]) -> None:
+    """Or have no text."""
+    segments = [spoken(n, 2.0 * at, text) for n, (at, text) in enumerate(said)]
+    assert grown(segments).of(segments) == source_cues(segments, RULES)
