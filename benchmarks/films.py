@@ -1,9 +1,9 @@
 # pyright: basic
 """Long recordings with what is said, made of short ones.
 
-    python -m benchmarks.films en-film.flac 30 en-read.json en-short.json
+    python -m benchmarks.films en-film.mka 30 en-read.json en-short.json
 
-writes 30 minutes, en-film.flac and en-film.json: the sentences of the sets again and again, in
+writes 30 minutes, en-film.mka and en-film.json: the sentences of the sets again and again, in
 another order each time, with pauses of 0.4 to 1.6 s. The name begins with the language. `dialogue`
 and `soundtrack` make what tests and the benchmark of soundtracks need: short lines with long
 pauses, and speech amid music and noise.
@@ -202,7 +202,7 @@ def excerpt(path: Path, source: SpeechSet, length_s: float) -> SpeechSet:
 
 
 def write_flac(path: Path, samples: np.ndarray) -> None:
-    """Writes (samples,) of 16 kHz, 16-bit audio."""
+    """Writes (samples,) of 16 kHz, 16-bit audio; .mka is FLAC in Matroska, as a film has it."""
     import av  # noqa: PLC0415 - seconds
 
     with av.open(str(path), "w") as container:
@@ -210,7 +210,7 @@ def write_flac(path: Path, samples: np.ndarray) -> None:
         for begin in range(0, len(samples), _PER_FRAME):
             part = samples[None, begin : begin + _PER_FRAME]
             frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
-            frame.rate = SAMPLE_RATE
+            frame.rate, frame.pts = SAMPLE_RATE, begin
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
@@ -218,7 +218,7 @@ def write_flac(path: Path, samples: np.ndarray) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes a film; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.films", description=__doc__)
-    parser.add_argument("target", type=Path, help="LANGUAGE-NAME.flac")
+    parser.add_argument("target", type=Path, help="LANGUAGE-NAME.mka, or .flac")
     parser.add_argument("minutes", type=float)
     parser.add_argument("references", type=Path, nargs="+", help="NAME.json of each set")
     given = parser.parse_args(arguments)

@@ -19,7 +19,7 @@ REAL_MODELS = ROOT / "models" / "real"
 WHISPER_BASE = REAL_MODELS / "whisper-base"
 FOLDER_VARIABLE = "VOXROUTE_SPEECH"
 HOW_TO_GET = "run `make real-models`"
-MEDIA = (".flac", ".wav")
+MEDIA = (".flac", ".wav", ".mka")
 PHRASE_WORDS = 4
 _APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}"
 
