@@ -7,6 +7,7 @@ brings short ones; the variable VOXROUTE_SPEECH names a folder with more.
 
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,9 +137,10 @@ def lost_and_doubled(reference: str, text: str) -> tuple[int, int]:
 
     A model mishears words one by one; a stream that loses what was said loses it in a row. So only
     rows of PHRASE_WORDS and more count as lost, and only added words that repeat those beside them
-    as said again.
+    as said again. Digits count one by one, as a model may write any number of them together.
     """
-    found = jiwer.process_words(normalised(reference), normalised(text))
+    apart = [re.sub(r"(?<=\d)(?=\d)", " ", normalised(one)) for one in (reference, text)]
+    found = jiwer.process_words(*apart)
     said = found.hypotheses[0]
     lost = doubled = 0
     for chunk in found.alignments[0]:

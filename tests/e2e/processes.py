@@ -6,7 +6,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -20,6 +19,7 @@ import psutil
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests import forking
 from voxroute.asr.v1 import asr_pb2, asr_pb2_grpc
 from voxroute.common.v1 import common_pb2
 
@@ -35,7 +35,7 @@ STARTUP_S = 300.0  # a busy machine with two cores; normally a few seconds
 class Service:
     """A running service process and where it listens."""
 
-    process: "subprocess.Popen[bytes]"
+    process: forking.Process
     target: str
     log: Path
     """What it writes to stderr."""
@@ -103,21 +103,10 @@ def service(
             name: value for name, value in os.environ.items() if not name.startswith("VOXROUTE_")
         }
         with log.open("wb") as errors, output.open("wb") as lines:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    module,
-                    "--listen",
-                    f"unix:{socket}",
-                    "--metrics-listen",
-                    "",
-                    *arguments,
-                ],
-                stdout=lines,
-                stderr=errors,
-                env=environment | variables,
-            )
+            process = forking.start(
+                module, "--listen", f"unix:{socket}", "--metrics-listen", "", *arguments,
+                environment=environment | variables, stdout=lines, stderr=errors,
+            )  # fmt: skip
         running = Service(process, f"unix:{socket}", log, output)
         try:
             if wait:

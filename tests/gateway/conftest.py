@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -19,6 +18,7 @@ import av
 import psutil
 import pytest
 
+from tests import forking
 from tests.e2e import processes
 from tests.e2e.conftest import clip, translation
 from tests.orchestrator.daemon import Daemon
@@ -34,7 +34,7 @@ CLIENTS = Path(__file__).parent / "node"
 class Gateway:
     """A running gateway and where it answers."""
 
-    process: "subprocess.Popen[str]"
+    process: forking.Process
     url: str
     metrics: str
     output: IO[str]
@@ -64,11 +64,10 @@ def gateway(*arguments: str, **variables: str) -> Generator[Gateway]:
     """`python -m voxroute_gateway` on a free port; it ends with the block, with exit code 0."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("VOXROUTE_")}
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "voxroute_gateway", "--listen", "127.0.0.1:0",
-             "--metrics-listen", "127.0.0.1:0", *arguments],
-            stdout=subprocess.PIPE, stderr=log, text=True,
-            env=clean | {"VOXROUTE_LOCAL_IDLE_S": "0"} | variables,
+        process = forking.start(
+            "voxroute_gateway", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+            *arguments,
+            environment=clean | {"VOXROUTE_LOCAL_IDLE_S": "0"} | variables, stderr=log,
         )  # fmt: skip
         assert process.stdout is not None
         try:

@@ -1,24 +1,18 @@
 """What the gateway answers is what `voxroute` writes into its files, byte for byte."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 
+from tests import forking
 from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
 
 
 def _voxroute(*arguments: str | Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "voxroute_orchestrator", *map(str, arguments)],
-        check=False, capture_output=True, text=True,
-        env=os.environ | {"VOXROUTE_LOCAL_IDLE_S": "0"},
-    )  # fmt: skip
+    done = forking.run("voxroute_orchestrator", *map(str, arguments))
     assert done.returncode == 0, done.stderr
 
 

@@ -6,8 +6,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import httpx2 as httpx
 import pytest
 import trustme
 
+from tests import forking
 from tests.e2e import processes
 from tests.gateway.conftest import Gateway, gateway
 from voxroute_serving.security.watched import SETTLE_S
@@ -32,13 +31,13 @@ def lonely() -> Iterator[Gateway]:
         yield running
 
 
-def _asr(target: str) -> "subprocess.Popen[bytes]":
+def _asr(target: str) -> forking.Process:
     """A speech service at an address; it has to be waited for."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "voxroute_asr_whisperx", "--listen", target,
-         "--metrics-listen", "", "--model", str(processes.ASR_MODEL), "--device", "cpu"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        return forking.start(
+            "voxroute_asr_whisperx", "--listen", target, "--metrics-listen", "",
+            "--model", str(processes.ASR_MODEL), "--device", "cpu", stdout=nowhere, stderr=nowhere,
+        )  # fmt: skip
 
 
 def test_a_service_that_was_restarted_is_found_again() -> None:
@@ -187,9 +186,9 @@ def test_a_field_that_is_too_long_is_told(lonely: Gateway) -> None:
 
 def _refused(*arguments: str, **variables: str) -> str:
     """What a gateway says that ends with exit code 1 instead of listening."""
-    done = subprocess.run(
-        [sys.executable, "-m", "voxroute_gateway", "--metrics-listen", "", *arguments],
-        check=False, capture_output=True, text=True, env=os.environ | variables, timeout=60,
+    done = forking.run(
+        "voxroute_gateway", "--metrics-listen", "", *arguments,
+        environment=os.environ | variables, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     return done.stderr.splitlines()[-1]

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests import forking
 from tests.orchestrator.stand_in import Speech, Translation, serve
 from voxroute.asr.v1 import asr_pb2
 from voxroute.common.v1 import common_pb2
@@ -118,7 +119,7 @@ class Daemon:
     metrics: str = ""
     before: Sequence[str] = ()
     """The command that starts it elsewhere, as in a network of its own."""
-    process: "subprocess.Popen[str] | None" = None
+    process: forking.Process | None = None
     _channels: list[grpc.Channel] = field(default_factory=list[grpc.Channel])
 
     @property
@@ -134,19 +135,20 @@ class Daemon:
             "XDG_CONFIG_HOME": str(self.folder),
             "VOXROUTE_LOCAL_IDLE_S": "0",
         }
+        command = [
+            "voxroute_orchestrator", "serve", "--listen", self.target,
+            "--metrics-listen", "127.0.0.1:0", "--data-dir", str(self.data), *self.flags,
+        ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *self.before, sys.executable, "-m", "voxroute_orchestrator", "serve",
-                    "--listen", self.target, "--metrics-listen", "127.0.0.1:0",
-                    "--data-dir", str(self.data), *self.flags,
-                ],
-                env=environment,
-                cwd=self.folder,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )  # fmt: skip
+            if self.before:
+                self.process = subprocess.Popen(
+                    [*self.before, sys.executable, "-m", *command],
+                    env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, text=True,
+                )  # fmt: skip
+            else:
+                self.process = forking.start(
+                    *command, environment=environment, folder=self.folder, stderr=log
+                )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, (self.folder / "log").read_text()

@@ -1,8 +1,6 @@
 """Which audio track is taken, and how people see and choose it."""
 
 import io
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +9,7 @@ import av
 import pytest
 from av.stream import Disposition
 
+from tests import forking
 from voxroute_orchestrator.errors import UsageError
 from voxroute_orchestrator.media import PcmReader, probe
 from voxroute_serving.audio.decoders import ContainerDecoder, ContainerFormat
@@ -107,13 +106,8 @@ def test_the_track_is_told_in_words(tmp_path: Path) -> None:
     )
 
 
-def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "voxroute_orchestrator", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _run(*arguments: str) -> forking.Done:
+    return forking.run("voxroute_orchestrator", *arguments)
 
 
 def test_the_command_lists_the_tracks(tmp_path: Path) -> None:

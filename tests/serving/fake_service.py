@@ -6,8 +6,6 @@ FAKE_BATCH_S is how long a batch takes its device, seconds; nothing by default.
 import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests import forking
 from voxroute_serving.asr.app import AsrApp
 from voxroute_serving.process.main import run_service
 from voxroute_serving.process.settings import AsrSettings
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class Process:
     """A running service."""
 
-    process: "subprocess.Popen[str]"
+    process: forking.Process
     address: str
     log: Path
 
@@ -46,14 +45,10 @@ def running(folder: Path, *flags: str, **environment: str) -> Generator[Process]
     given = [*flags] if any(flag.startswith("--listen") for flag in flags) else []
     listen = [] if given else ["--listen=127.0.0.1:0"]
     with log.open("w") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *listen, "--metrics-listen=", *flags],
-            cwd=ROOT,
-            env=inherited | environment,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
+        process = forking.start(
+            __name__, *listen, "--metrics-listen=", *flags,
+            environment=inherited | environment, folder=ROOT, stderr=errors,
+        )  # fmt: skip
     try:
         assert process.stdout is not None
         line: dict[str, Any] = json.loads(process.stdout.readline() or "{}")

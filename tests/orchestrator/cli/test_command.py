@@ -13,6 +13,7 @@ import av
 import psutil
 import pytest
 
+from tests import forking
 from tests.orchestrator import recordings
 from tests.orchestrator.daemon import wait
 from voxroute_orchestrator.subtitles import formats as subtitles
@@ -51,11 +52,15 @@ class Sandbox:
             text=True,
         )
 
-    def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, **more: str) -> forking.Done:
         """Runs the command to its end."""
-        process = self.start(*arguments, **more)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return forking.run(
+            "voxroute_orchestrator",
+            *arguments,
+            environment=self.environment | more,
+            folder=self.folder,
+            timeout=120,
+        )
 
     def job(self, *more: str) -> list[str]:
         """The arguments of the usual job."""

@@ -3,14 +3,13 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from tests import forking
 from tests.orchestrator import recordings
 from tests.orchestrator.cli.test_command import STAND_INS
 from tests.orchestrator.daemon import Daemon, Services
@@ -60,10 +59,9 @@ def test_the_commands_do_what_the_page_says(folder: Path, services: Services) ->
 
     def run(command: list[str], **replaced: str) -> str:
         words = [replaced.get(word.replace(".", "_"), word) for word in command[1:]]
-        done = subprocess.run(
-            [sys.executable, "-m", "voxroute_orchestrator", *words],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        done = forking.run(
+            "voxroute_orchestrator", *words, environment=environment, folder=folder, timeout=120
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -93,10 +91,7 @@ def test_serve_takes_the_flags_of_the_page_and_run_calls_them_the_same() -> None
     table = PAGE[PAGE.index("## For the operator") : PAGE.index("Who can reach the service")]
     named = set(re.findall(r"^\| .*?\|", table, re.MULTILINE))
     flags = set(re.findall(r"--[a-z-]+", " ".join(named)))
-    told = subprocess.run(
-        [sys.executable, "-m", "voxroute_orchestrator", "serve", "--help"],
-        capture_output=True, text=True, timeout=120, check=True,
-    ).stdout  # fmt: skip
+    told = forking.run("voxroute_orchestrator", "serve", "--help", timeout=120).stdout
     assert flags
     assert flags <= set(re.findall(r"--[a-z-]+", told))
     assert {"--asr-endpoint", "--translate-endpoint"} <= flags & _flags(cli_run.app, "run")

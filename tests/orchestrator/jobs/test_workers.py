@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests import forking
 from tests.e2e.processes import free_port
 from tests.orchestrator.daemon import (
     Services,
@@ -54,7 +55,7 @@ class WorkerProcess:
     beside: str = ""
     """The address of a translation service in place of those."""
     address: str = ""
-    process: "subprocess.Popen[bytes] | None" = None
+    process: forking.Process | None = None
 
     def start(self) -> None:
         """Returns at once."""
@@ -64,13 +65,11 @@ class WorkerProcess:
         if self.translates or self.beside:
             beside = ("--translate-endpoint", self.beside or self.services.translate)
         with (self.folder / f"{self.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "voxroute_orchestrator", "worker",
-                    "--engine", ",".join(self.server.servers), *beside,
-                    "--name", self.name, "--metrics-listen", "127.0.0.1:0", *self.flags,
-                ],
-                env=environment, cwd=self.folder, stdout=subprocess.PIPE, stderr=log,
+            self.process = forking.start(
+                "voxroute_orchestrator", "worker",
+                "--engine", ",".join(self.server.servers), *beside,
+                "--name", self.name, "--metrics-listen", "127.0.0.1:0", *self.flags,
+                environment=environment, folder=self.folder, stderr=log,
             )  # fmt: skip
 
     def metrics(self) -> dict[str, float]:

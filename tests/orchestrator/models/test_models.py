@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import forking
 from tests.serving import fake_service
 from tests.serving.hub_stand_in import COMMIT, TOKEN, Hub, hub_server
 from voxroute_asr_mlx import ENGINE as MLX
@@ -38,19 +37,18 @@ class Shell:
     hub: Hub
     folder: Path
 
-    def run(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, **more: str) -> forking.Done:
         """The command's end."""
         environment = self.hub.environment(
             self.folder / "hf", VOXROUTE_MODEL_CACHE_DIR=str(self.folder / "cache"), **more
         )
-        return subprocess.run(
-            [sys.executable, "-m", "voxroute_orchestrator", "models", *arguments],
-            env=environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
+        return forking.run(
+            "voxroute_orchestrator",
+            "models",
+            *arguments,
+            environment=environment,
+            folder=self.folder,
             timeout=200,
-            check=False,
         )
 
     def listed(self, *arguments: str) -> dict[str, Any]:
