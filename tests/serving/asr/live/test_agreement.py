@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxroute_serving.asr.engine import WindowSegment, Word
-from voxroute_serving.asr.live.agreement import Agreement, text_of, words_of
+from voxroute_serving.asr.live.agreement import Agreement, text_of, without_echoes, words_of
 
 _NEAR_S = 0.1
 
@@ -186,13 +186,34 @@ def test_first_words_of_segments_get_their_blank() -> None:
 @pytest.mark.parametrize("length_s", [0.0, 0.5])
 def test_what_is_said_again_in_no_time_is_no_word(at_once: str, kept: str, length_s: float) -> None:
     """With a time of its own it is."""
-    said = words("and so my friends")
     again = [
         Word(f" {one}", 2.0 + i * length_s, 2.0 + (i + 1) * length_s)
         for i, one in enumerate(at_once.split())
     ]
-    found = words_of([segment("-", 0.0, 9.0, *said, *again)], 0.0)
+    found = without_echoes([*words("and so my friends"), *again], 9.0)
     assert told(found[4:]) == (at_once if length_s else kept)
+
+
+@pytest.mark.parametrize(
+    ("behind", "kept"),
+    [
+        ("Friends...", ""),  # as tiny.en does of the silence behind a word
+        ("my friends", ""),
+        ("friends, friends", ""),
+        ("too", "too"),
+        ("friends too", "friends too"),
+    ],
+)
+@pytest.mark.parametrize("is_voice", [True, False])
+def test_what_is_said_again_behind_a_voice_is_no_word(
+    behind: str,
+    kept: str,
+    is_voice: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """Where a voice sounds it is: "no, no" is said."""
+    said = [*words("and so my friends"), *words(behind, 2.0, 0.7)]
+    found = without_echoes(said, 9.0 if is_voice else 2.2)
+    assert told(found[4:]) == (behind if is_voice else kept)
 
 
 @pytest.mark.parametrize("texts", [("今日は", "いい天気"), ("สวัสดี", "ครับ"), ("今天", "很好")])

@@ -3,13 +3,13 @@
 The method is LocalAgreement-2 (Machacek, Dabre and Bojar, "Turning Whisper into Real-Time
 Transcription System", 2023), with five differences: settled words are found again in a new
 decoding by their letters and times, a sure word amid others needs no second decoding, nothing that
-was said before is a prompt, a decoding in doubt agrees with none, and what a decoder says again in
-no time is left out.
+was said before is a prompt, a decoding in doubt agrees with none, and what a decoder says again
+where nobody speaks is left out.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 
 from voxroute_serving.asr.engine import WindowSegment, Word
 from voxroute_serving.asr.text.doubt import is_unspaced, normalised
@@ -31,7 +31,7 @@ _MAX_WORDS = 500  # of one decoding, twice what a decoder has room for; more is 
 def words_of(segments: Sequence[WindowSegment], from_s: float) -> list[Word]:
     """The words of a decoding, with their blanks, by the clock of the stream.
 
-    Their confidence is the decoder's. Echoes are left out.
+    Their confidence is the decoder's.
     """
     words: list[Word] = []
     for segment in segments:
@@ -42,7 +42,7 @@ def words_of(segments: Sequence[WindowSegment], from_s: float) -> list[Word]:
             end_s = max(from_s + word.end_s, start_s)
             text = word.text if joined else f" {word.text}"
             words.append(Word(text, start_s, end_s, word.confidence))
-    return _without_echoes(words)
+    return words
 
 
 def text_of(words: Sequence[Word]) -> str:
@@ -55,33 +55,37 @@ def before(words: Sequence[Word], end_s: float) -> list[Word]:
     return [word for word in words if (word.start_s + word.end_s) / 2 < end_s]
 
 
-def _without_echoes(words: Sequence[Word]) -> list[Word]:
-    """Without two words and more, all at one time, that say what stands before them again.
+def without_echoes(words: Sequence[Word], voice_end_s: float) -> list[Word]:
+    """Without words that say what stands before them again, where nobody said anything.
 
-    Behind the end of a voice a model may say a sentence again, for which there is no sound; said
-    three times it would be a loop.
+    Behind the end of a voice a model may say its last word or sentence again: in the silence, or
+    all of it at one time. What it says three times is a loop, which is in doubt.
     """
     kept: list[Word] = []
-    begin = 0
-    while begin < len(words):
-        end = begin + 1
-        while end < len(words) and words[end].end_s <= words[begin].start_s + _NO_TIME_S:
-            end += 1
-        at_once = words[begin:end]
-        if not _is_echo(at_once, kept):
-            kept += at_once
-        begin = end
+    while words:
+        n = _n_unheard(words, voice_end_s)
+        if not n or not _is_echo(words[:n], kept):
+            kept += words[: n or 1]
+        words = words[n or 1 :]
     return kept
 
 
+def _n_unheard(words: Sequence[Word], voice_end_s: float) -> int:
+    """How many of the words have no sound: those behind the voice's end, or several at one time."""
+    first, *_ = words
+    if first.start_s + first.end_s > 2 * voice_end_s:
+        return len(words)
+    n = sum(1 for _ in takewhile(lambda one: one.end_s <= first.start_s + _NO_TIME_S, words))
+    return n if n > 1 else 0
+
+
 def _is_echo(words: Sequence[Word], before: Sequence[Word]) -> bool:
-    if len(words) < 2 or words[-1].end_s > words[0].start_s + _NO_TIME_S:  # noqa: PLR2004 - two
-        return False
+    """Whether the last words before are said again, as often as may be, at last perhaps in part."""
     said = [normalised(word.text) for word in words]
     earlier = [normalised(word.text) for word in before[-_LONGEST_ECHO:]]
     return any(
         all(one == earlier[i % n - n] for i, one in enumerate(said))
-        for n in range(2, len(earlier) + 1)
+        for n in range(1, len(earlier) + 1)
     )
 
 

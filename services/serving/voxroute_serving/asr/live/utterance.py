@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from voxroute_serving.asr.engine import DecodingOptions, WindowResult, WindowSegment, Word
-from voxroute_serving.asr.live.agreement import Agreement, before, words_of
+from voxroute_serving.asr.live.agreement import Agreement, before, without_echoes, words_of
 from voxroute_serving.asr.live.hearing import EndReason, Spoken, Tape
 from voxroute_serving.asr.metrics import AsrMetrics
 from voxroute_serving.asr.recogniser import Untranscribed
@@ -182,6 +182,7 @@ class UtteranceText:
             if rest_s is None or rest_s < _LEAST_CUT_S or self.is_doubtful:
                 break
             begin += round(rest_s * SAMPLE_RATE)
+        words = without_echoes(words, self.spoken.voice_end / SAMPLE_RATE)
         if self.spoken.end is not None:  # it may have been cut meanwhile
             words = before(words, self.spoken.end / SAMPLE_RATE)
         return update, words
