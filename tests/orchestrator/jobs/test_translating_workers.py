@@ -210,7 +210,7 @@ async def test_a_worker_that_is_told_to_end_gives_back_what_it_has_not_begun(pla
 
 async def test_a_called_service_and_a_worker_share_a_translation(place: Place) -> None:
     """Each text is translated once, by one of them; both do some."""
-    called, own = Translation(delay_s=0.02), Translation(delay_s=0.02)
+    called, own = Translation(delay_s=0.1), Translation(delay_s=0.02)  # the worker comes later
     going = await place.worker(own)
     assert await until(lambda: bool(going.worker._made))  # it looks for work
     done = await items(await place.job(called=called))
