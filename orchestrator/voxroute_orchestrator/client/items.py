@@ -25,7 +25,9 @@ Held = dict[int, TranslateItem]
 class ItemPool:
     """Items in the order of their segments; each is answered once, whoever takes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, others_may_come: bool = False) -> None:
+        """`others_may_come`: whether one who is alone shall leave some to those."""
+        self._others_may_come = others_may_come
         self._waiting: list[TranslateItem] = []
         self._holders: list[Held] = []
         self._ended = False
@@ -72,8 +74,8 @@ class ItemPool:
     async def take(self, held: Held, patience_s: float | None = None) -> TranslateItem | None:
         """The next item for a holder; None once none is left, with other holders neither.
 
-        Where there are others, it waits while this one holds many: a slow service shall not hoard
-        what a fast one could do. None also where it has waited for `patience_s`.
+        Where there are others, or may be, it waits while this one holds many: a slow service shall
+        not hoard what a fast one could do. None also where it has waited for `patience_s`.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
@@ -82,7 +84,8 @@ class ItemPool:
 
     async def _taken(self, held: Held) -> TranslateItem | None:
         while True:
-            many = len(self._holders) > 1 and len(held) >= _SHARED_ITEMS
+            shared = self._others_may_come or len(self._holders) > 1
+            many = shared and len(held) >= _SHARED_ITEMS
             if self._waiting and not many:
                 item = self._waiting.pop(0)
                 held[item.segment_id] = item

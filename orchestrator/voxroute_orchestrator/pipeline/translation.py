@@ -212,7 +212,7 @@ class _Stream:
     """The segments of one source language, shared by all services."""
 
     def __init__(self, whole: TargetTranslation, source: str) -> None:
-        self.pool = ItemPool()
+        self.pool = ItemPool(others_may_come=whole.workers is not None)
         self._whole = whole
         self._source = source
         self._task: asyncio.Task[None] | None = None
