@@ -91,7 +91,9 @@ def test_serve_takes_the_flags_of_the_page_and_run_calls_them_the_same() -> None
     table = PAGE[PAGE.index("## For the operator") : PAGE.index("Who can reach the service")]
     named = set(re.findall(r"^\| .*?\|", table, re.MULTILINE))
     flags = set(re.findall(r"--[a-z-]+", " ".join(named)))
-    told = forking.run("voxroute_orchestrator", "serve", "--help", timeout=120).stdout
+    done = forking.run("voxroute_orchestrator", "serve", "--help", timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout
     assert flags
     assert flags <= set(re.findall(r"--[a-z-]+", told))
     assert {"--asr-endpoint", "--translate-endpoint"} <= flags & _flags(cli_run.app, "run")
